@@ -1,0 +1,163 @@
+"""The plan of the house: its services, the rooms in their order, and the handlers at the end of the walk.
+
+A request walks through the rooms from the outside in, and leaves through them from the inside out. Each line
+of `_rooms` says why the room stands where it stands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from aiohttp import web
+
+from gateway.config import Config
+from gateway.errors import Draining
+from gateway.exchange import Exchange, Handler, Room, through
+from gateway.flowise import control
+from gateway.flowise.control import Streamability
+from gateway.handlers.calls import Calls
+from gateway.handlers.chatbot_config import ChatbotConfig
+from gateway.handlers.passthrough import Passthrough
+from gateway.handlers.ping import ping
+from gateway.handlers.predict import Predict
+from gateway.handlers.run import RunServices
+from gateway.limiting.turns import Turns
+from gateway.policies.auth import auth
+from gateway.policies.body import body
+from gateway.policies.body_reader import Budget
+from gateway.policies.context import context, routes_by_flow
+from gateway.policies.conversations import conversations
+from gateway.policies.cors import cors
+from gateway.policies.failures import failures
+from gateway.policies.logs import logs
+from gateway.policies.metrics import metrics
+from gateway.policies.routing import routing
+from gateway.tasks import Tasks
+from gateway.telemetry.logs import Logger
+from gateway.telemetry.metrics import Metrics
+from gateway.ticker import Ticker
+from gateway.upstream.service import Upstream
+
+STREAMABILITY_EVERY = 60.0
+SETTLE_WITHIN = 5.0  # seconds for aborts and accounts that are under way when the process ends
+LEAVE_WITHIN = 1.0  # seconds for handlers to notice that they were told to end
+ENDING = "The gateway is shutting down; ask again in a moment."
+
+
+class Gateway:
+    """Everything that serves requests, without the sockets. Open from `start` to `close`."""
+
+    def __init__(self, config: Config, logger: Logger) -> None:
+        self._config = config
+        self._logger = logger
+        self.metrics = Metrics()
+        self.is_ready = False
+        self._upstreams = {name: Upstream(name, settings) for name, settings in config.upstreams.items()}
+        self._routes = routes_by_flow(config.routes)
+        self._turns = Turns()
+        self._calls = Calls()
+        self._tasks = Tasks(self._on_task_error)
+        self._streamability = Streamability(config.routes, self._upstreams, logger)
+        self._watchers: list[Callable[[float], None]] = [
+            self._calls.tick,
+            *(upstream.pool.sweep for upstream in self._upstreams.values()),
+        ]
+        self._ticker: Ticker | None = None
+        self._learning: asyncio.Task[None] | None = None
+        self._walking = 0
+        self._nobody_walks = asyncio.Event()
+        self._nobody_walks.set()
+        self._handle = context(
+            self._routes, config.server.trusted_proxies, through(self._rooms(), self._handler())
+        )
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer a request; the listener's handler."""
+        self._walking += 1
+        self._nobody_walks.clear()
+        try:
+            response = await self._handle(request)
+        finally:
+            self._walking -= 1
+            if not self._walking:
+                self._nobody_walks.set()
+        if self._calls.is_draining:
+            response.force_close()
+        return response
+
+    def watch(self, watcher: Callable[[float], None]) -> None:
+        """Have this called with the monotonic time by the coarse timer; before `start`."""
+        self._watchers.append(watcher)
+
+    async def start(self) -> None:
+        """Open sessions, start the timer, and begin to ask which chatflows stream."""
+        for upstream in self._upstreams.values():
+            await upstream.start()
+        self._ticker = Ticker(self._watchers)
+        self._ticker.start()
+        self._learning = self._tasks.start(self._learn_streamability(), "streamability")
+
+    async def drain(self, seconds: float) -> None:
+        """Let what is going on finish, at most so long; then tell it to end."""
+        await self._calls.drain(seconds, ENDING)
+        self.end_all()
+        try:
+            async with asyncio.timeout(LEAVE_WITHIN):
+                await self._nobody_walks.wait()
+        except TimeoutError:
+            self._logger.warning("requests_left", count=self._walking)
+
+    def end_all(self) -> None:
+        """Tell everything that is still open to end now."""
+        self._turns.call_all_off(Draining(ENDING))
+        self._calls.end_all(ENDING)
+
+    async def close(self) -> None:
+        """Close what `start` opened, after what is being settled."""
+        if self._ticker is not None:
+            self._ticker.stop()
+        if self._learning is not None:
+            self._learning.cancel()
+        await self._tasks.join(SETTLE_WITHIN)
+        for upstream in self._upstreams.values():
+            await upstream.close()
+
+    def _rooms(self) -> list[Room]:
+        config = self._config
+        return [
+            logs(self._logger, with_prompts=config.logs.prompts),  # outermost: speaks last, of everything
+            metrics(self.metrics),  # beside it: counts what the client got
+            failures(self._logger),  # answers for all that is raised further in
+            cors(config.defaults_cors),  # before any refusal, so that a browser may read it
+            routing,  # refuses what is no endpoint, readable by now
+            auth,  # before the body: a stranger makes us buffer nothing
+            body(config.server, Budget(config.server.buffered_bodies), self._routes),  # then what is asked
+            conversations(self._turns, self.metrics),  # needs the body: its chatId, and the turn
+        ]
+
+    def _handler(self) -> Handler:
+        services = RunServices(self._calls, self._tasks, self.metrics, self._abort)
+        send_timeout = self._config.server.timeouts.send
+        passthrough = Passthrough(self._upstreams, self._calls, self._turns, send_timeout)
+        handlers: dict[str, Handler] = {
+            "prediction": Predict(self._upstreams, self._streamability, services, send_timeout),
+            "chatbot_config": ChatbotConfig(self._upstreams, passthrough),
+            "ping": ping,
+        }
+
+        async def handle(exchange: Exchange) -> web.StreamResponse:
+            return await handlers.get(exchange.endpoint, passthrough)(exchange)
+
+        return handle
+
+    async def _abort(self, exchange: Exchange) -> bool:
+        return await control.abort(self._upstreams[exchange.upstream], exchange)
+
+    async def _learn_streamability(self) -> None:
+        while not self._calls.is_draining:
+            await self._streamability.refresh()
+            await asyncio.sleep(STREAMABILITY_EVERY)
+
+    def _on_task_error(self, error: BaseException) -> None:
+        self._logger.error("bug", error=repr(error), exc_info=error)

@@ -1,0 +1,35 @@
+"""From a file to a `Config`, in the order things happen; each step notes its mistakes and goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from gateway.config.availability import check_availability, with_available_defaults
+from gateway.config.check import check
+from gateway.config.effective import filled, with_defaults
+from gateway.config.mistakes import ConfigError, Mistakes
+from gateway.config.model import Config
+from gateway.config.source import read_tree
+from gateway.config.validation import validate
+
+
+def load(path: Path, environ: Mapping[str, str]) -> Config:
+    """The configuration of a YAML file, with placeholders read from `environ`.
+
+    Raises:
+        ConfigError: with every mistake of the file at once.
+    """
+    mistakes = Mistakes(str(path))
+    written = read_tree(path, environ, mistakes)
+    if written is None:
+        mistakes.raise_if_any()
+        raise ConfigError([])
+    root = with_defaults(with_available_defaults(written))
+    config = validate(filled(root), path.parent, mistakes)
+    check(root, mistakes)
+    check_availability(root, mistakes)
+    mistakes.raise_if_any()
+    if config is None:
+        raise ConfigError([])
+    return config

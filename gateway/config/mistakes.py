@@ -1,0 +1,56 @@
+"""Mistakes in a configuration file, collected one by one and told all at once; found elsewhere (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Mistake:
+    """What is wrong in one place of a file, and what would be right there.
+
+    Attributes:
+        file: the file as the user named it.
+        line: counted from 1.
+        key: the key's path, like `routes[0].limits[1].per`; empty when the whole file is meant.
+        message: plain words on one line, never a value that came from the environment or a file.
+    """
+
+    file: str
+    line: int
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        place = f"{self.key}: " if self.key else ""
+        return f"{self.file}:{self.line}: {place}{self.message}"
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; `mistakes` holds every reason, in the order of the file."""
+
+    def __init__(self, mistakes: Sequence[Mistake]) -> None:
+        super().__init__("\n".join(str(mistake) for mistake in mistakes))
+        self.mistakes = list(mistakes)
+
+
+@dataclass(slots=True)
+class Mistakes:
+    """What was found so far in one file; the same mistake found twice counts once."""
+
+    file: str
+    _found: set[Mistake] = field(default_factory=set)
+
+    def add(self, line: int, key: str, message: str) -> None:
+        """Note one mistake."""
+        self._found.add(Mistake(self.file, line, key, message))
+
+    def raise_if_any(self) -> None:
+        """End the loading if something was found.
+
+        Raises:
+            ConfigError: with every mistake, in the order of the file.
+        """
+        if self._found:
+            raise ConfigError(sorted(self._found))

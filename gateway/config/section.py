@@ -1,0 +1,32 @@
+"""What all sections of the schema share, and how they describe themselves to editors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler
+from pydantic_core import CoreSchema
+
+
+class Section(BaseModel):
+    """A mapping with known keys, which never changes once it was read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """The schema with defaults in the form in which they are written: `10s`, not `10.0`."""
+        schema = handler(core_schema)
+        written = cls.model_construct().model_dump(mode="json", exclude_none=True)
+        for key, field in handler.resolve_ref_schema(schema)["properties"].items():
+            field.pop("default", None)
+            if key in written:
+                field["default"] = written[key]
+        return schema
+
+
+def without_required(schema: dict[str, Any]) -> None:
+    """For a section whose required keys may stand in `defaults`."""
+    schema.pop("required", None)

@@ -1,0 +1,87 @@
+"""Types: reads the tree into `Config`, and says in plain words, with line and key, what pydantic refuses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from gateway.config.mistakes import Mistakes
+from gateway.config.model import Config
+from gateway.config.section import Section
+from gateway.config.tree import Kind, Node, Scalar
+from gateway.config.words import instead, step
+
+_LISTS = frozenset({"tuple_type", "list_type", "frozen_set_type", "set_type"})
+_MAPPINGS = frozenset({"model_type", "model_attributes_type", "dict_type", "mapping_type"})
+
+
+def validate(root: Node, folder: Path, mistakes: Mistakes) -> Config | None:
+    """The typed configuration, None if a value is wrong; file names are relative to `folder`."""
+    try:
+        return Config.model_validate(root.plain(), context=folder)
+    except ValidationError as refused:
+        for error in refused.errors(include_url=False, include_input=False):
+            _note(error, root, mistakes)
+    return None
+
+
+def _note(error: ErrorDetails, root: Node, mistakes: Mistakes) -> None:
+    loc = error["loc"]
+    node = root.nearest(loc)
+    if node.is_broken or (error["type"] == "too_short" and (node.items or node.entries)):
+        return
+    if error["type"] == "missing":
+        key = str(loc[-1])
+        mistakes.add(node.line, step(node.path, key), _missing(loc, key))
+    else:
+        mistakes.add(node.line, node.path, _message(error, node))
+
+
+def _missing(loc: tuple[int | str, ...], key: str) -> str:
+    section = _section_at(loc[:-1])
+    example = json.dumps((section.model_fields[key].examples or [""])[0], ensure_ascii=False)
+    return f"is missing: write for example {key}: {example}"
+
+
+def _message(error: ErrorDetails, node: Node) -> str:
+    kind = error["type"]
+    if kind == "value_error":
+        return str(error["ctx"]["error"])
+    if kind == "extra_forbidden":
+        *above, key = error["loc"]
+        return f"is not a key here: {instead(str(key), _section_at(tuple(above)).model_fields)}"
+    if kind in _LISTS:
+        return f"is {_shape(node)}: write a list, like [one, two] or one per line after a dash"
+    if kind in _MAPPINGS:
+        return f"is {_shape(node)}: write keys with values below it, or leave it out"
+    return "has nothing in it: write at least one entry"  # too_short
+
+
+def _shape(node: Node) -> str:
+    if isinstance(node.value, Scalar):
+        is_nothing = node.value.kind in (Kind.EMPTY, Kind.NULL)
+        return node.value.kind.name.lower() if is_nothing else "a single value"
+    return "a mapping" if isinstance(node.value, dict) else "a list"
+
+
+def _section_at(loc: tuple[int | str, ...]) -> type[Section]:
+    """The section at a place; indexes and names below lists and mappings of sections are skipped."""
+    section: type[Section] = Config
+    steps = iter(loc)
+    for key in steps:
+        annotation = section.model_fields[str(key)].annotation
+        section = _inner_section(annotation) or section
+        if get_origin(annotation) in (tuple, Mapping):
+            next(steps, None)
+    return section
+
+
+def _inner_section(annotation: Any) -> type[Section] | None:
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _inner_section(part))), None)

@@ -1,0 +1,51 @@
+"""The demo: the gateway on the built-in Flowise simulator, and a `curl` command to try it with."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+from gateway.config import Address, load
+from gateway.serve import Process, serve
+from gateway.simulator import CHAIN_ID, Simulator
+from gateway.telemetry.logs import make_logger
+
+ROUTE = "demo"
+_CONFIG = """\
+server: {{listen: "{listen}"}}
+admin: {{listen: "127.0.0.1:0"}}
+upstreams:
+  simulator: {{servers: [{{url: "{url}"}}]}}
+routes:
+  - name: {route}
+    chatflow: {flow}
+    upstream: simulator
+    auth: [anonymous]
+    cors: {{origins: ["*"]}}
+"""
+_TRY = """\
+A simulated Flowise answers behind the gateway. Ask it something, in another terminal:
+
+curl -N http://{listen}/api/v1/prediction/{route} -H 'Content-Type: application/json' \
+-d '{{"question": "Tell me about gateways", "streaming": true}}'
+
+Metrics are at http://{admin}/metrics. Log lines follow, one for each request. Ctrl-C ends the demo.
+"""
+
+
+async def demo(listen: Address) -> None:
+    """Run until a signal comes."""
+    async with Simulator() as simulator:
+        text = _CONFIG.format(listen=listen, url=simulator.url, route=ROUTE, flow=CHAIN_ID)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "demo.yaml"
+            path.write_text(text)
+            config = load(path, {})
+        await serve(config, make_logger(config.logs), _announce)
+
+
+def _announce(process: Process) -> None:
+    public, admin = process.addresses
+    sys.stdout.write(_TRY.format(listen=public, admin=admin, route=ROUTE))
+    sys.stdout.flush()

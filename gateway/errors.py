@@ -1,0 +1,128 @@
+"""Every way in which the gateway itself says no: one class per code, one table for status and title.
+
+A refusal is raised anywhere and answered in one place, the room `policies/failures.py`. Libraries'
+exceptions never travel further than the file that calls the library; they become one of these there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import ClassVar
+
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+
+
+class GatewayError(Exception):
+    """A request that the gateway answers by itself.
+
+    Attributes:
+        message: one sentence for the caller: what is wrong and what would be right. Never a secret.
+        headers: response headers that belong to this refusal (`WWW-Authenticate`, `Retry-After`, `Allow`).
+        policies: names of the violated limits (RFC 9457 extension `violated-policies`).
+    """
+
+    code: ClassVar[str] = "failed"
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "Internal error"
+    problem_type: ClassVar[str] = "about:blank"
+
+    def __init__(
+        self, message: str, *, headers: Mapping[str, str] = _NO_HEADERS, policies: Sequence[str] = ()
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.headers = headers
+        self.policies = tuple(policies)
+
+
+class BadRequest(GatewayError):
+    """The request is malformed, or asks for something this route does not allow."""
+
+    code, status, title = "bad_request", 400, "Bad request"
+
+
+class Unauthenticated(GatewayError):
+    """No credential, or one that is not valid."""
+
+    code, status, title = "unauthenticated", 401, "Not authenticated"
+
+
+class Forbidden(GatewayError):
+    """The caller is known, or its Origin is, and it may not do this."""
+
+    code, status, title = "forbidden", 403, "Forbidden"
+
+
+class UnknownRoute(GatewayError):
+    """No such path, or no such chatflow in the configuration."""
+
+    code, status, title = "unknown_route", 404, "Unknown route"
+
+
+class MethodNotAllowed(GatewayError):
+    """The path exists, the method does not."""
+
+    code, status, title = "method_not_allowed", 405, "Method not allowed"
+
+
+class ConversationBusy(GatewayError):
+    """Another answer of the same conversation is still running."""
+
+    code, status, title = "conversation_busy", 409, "Conversation busy"
+
+
+class TooLarge(GatewayError):
+    """The body, the text or a word in it is above the route's limit."""
+
+    code, status, title = "too_large", 413, "Too large"
+
+
+class RateLimited(GatewayError):
+    """A limit of the route or the caller is used up."""
+
+    code, status, title = "rate_limited", 429, "Rate limited"
+    problem_type = "https://iana.org/assignments/http-problem-types#quota-exceeded"
+
+
+class UpstreamUnreachable(GatewayError):
+    """Flowise could not be connected to, or broke off before its head."""
+
+    code, status, title = "upstream_unreachable", 502, "Flowise cannot be reached"
+
+
+class UpstreamBadReply(GatewayError):
+    """Flowise answered something that is no valid answer."""
+
+    code, status, title = "upstream_bad_reply", 502, "Flowise answered nonsense"
+
+
+class Overloaded(GatewayError):
+    """The gateway holds as much as it may."""
+
+    code, status, title = "overloaded", 503, "Overloaded"
+    problem_type = "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity"
+
+
+class Draining(GatewayError):
+    """The gateway is shutting down."""
+
+    code, status, title = "draining", 503, "Shutting down"
+    problem_type = "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity"
+
+
+class StoreUnavailable(GatewayError):
+    """The limit store does not answer and the configuration says `when_store_fails: closed`."""
+
+    code, status, title = "store_unavailable", 503, "Limit store unavailable"
+    problem_type = "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity"
+
+
+class UpstreamTimeout(GatewayError):
+    """A deadline of the upstream passed."""
+
+    code, status, title = "upstream_timeout", 504, "Flowise did not answer in time"
+
+
+class Failed(GatewayError):
+    """A mistake in the gateway itself."""

@@ -1,0 +1,134 @@
+"""The one object that travels with a request; beside each field stands its single writer.
+
+Rooms do not know each other: what one has found out, the next ones read here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from aiohttp import web
+
+from gateway.config import Route
+from gateway.errors import GatewayError
+from gateway.flowise.endpoints import Match
+from gateway.flowise.outcome import Outcome
+from gateway.flowise.prediction import Changes, Prediction
+from gateway.flowise.usage import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamBody:
+    """A checked request body, ready to be sent. Pieces are sent as they are read."""
+
+    content_type: str
+    content: bytes | AsyncIterator[bytes]
+
+
+class Document(Protocol):
+    """A checked body that is no prediction: feedback, a lead, an attachment."""
+
+    def encode(self, flow: str, chat_id: str | None) -> UpstreamBody:
+        """The body with the ids that Flowise shall see."""
+
+
+@dataclass(slots=True)
+class Timings:
+    """Moments of one exchange in monotonic seconds; None: it did not come to that."""
+
+    received: float
+    upstream_written: float | None = None
+    upstream_head: float | None = None
+    client_head: float | None = None
+    first_token: float | None = None
+    ended: float | None = None
+    waited: float = 0.0  # for a body or a turn: not the gateway's own work
+
+    @property
+    def overhead(self) -> float | None:
+        """Receipt to upstream write, and upstream head to client head, without the waits; in seconds."""
+        if self.upstream_written is None or self.upstream_head is None or self.client_head is None:
+            return None
+        before = self.upstream_written - self.received - self.waited
+        return max(0.0, before) + max(0.0, self.client_head - self.upstream_head)
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request and everything that is known of it."""
+
+    request: web.BaseRequest  # context, as all up to `misrouted`
+    request_id: str
+    client: str
+    timings: Timings
+    match: Match | None = None
+    route: Route | None = None
+    misrouted: GatewayError | None = None
+    trace_id: str = ""
+    response_headers: dict[str, str] = field(default_factory=dict)  # context, then cors
+    caller: str = "anonymous"  # auth
+    auth: str = ""  # auth
+    prediction: Prediction | None = None  # body
+    document: Document | None = None  # body
+    upload: Callable[[Changes], UpstreamBody] | None = None  # body
+    chat_id: str | None = None  # conversations: the one that Flowise sees
+    turn: Callable[[], None] | None = None  # conversations: gives the turn back
+    upstream: str = ""  # handlers, as all below
+    server: str = ""
+    status: int = 0
+    outcome: Outcome | None = None
+    is_streaming: bool = False
+    events: Mapping[str, int] = field(default_factory=dict)
+    usage: Usage | None = None
+    bytes_in: int = 0
+    bytes_out: int = 0
+    abort: str = ""
+    error: str = ""
+    limited_by: str = ""  # limits
+    is_run_open: bool = False  # handlers: a run outlives its client
+    _at_end: list[Callable[[], None]] = field(default_factory=list)
+
+    @property
+    def route_name(self) -> str:
+        """The route's name; `none` where none is known."""
+        return "none" if self.route is None else self.route.name
+
+    @property
+    def endpoint(self) -> str:
+        """The endpoint's name; `none` where the path is no endpoint."""
+        return "none" if self.match is None else self.match.endpoint.name
+
+    def at_end(self, callback: Callable[[], None]) -> None:
+        """Call back when all is known: now, or when the run that is still going on is settled."""
+        if self.is_run_open:
+            self._at_end.append(callback)
+        else:
+            callback()
+
+    def settled(self) -> None:
+        """The run is over and accounted for."""
+        self.is_run_open = False
+        callbacks, self._at_end = self._at_end, []
+        for callback in callbacks:
+            callback()
+
+
+Handler = Callable[[Exchange], Awaitable[web.StreamResponse]]
+Room = Callable[[Exchange, Handler], Awaitable[web.StreamResponse]]
+
+
+def through(rooms: list[Room], handler: Handler) -> Handler:
+    """The walk: each room calls the next one, the last one calls the handler."""
+    walk = handler
+    for room in reversed(rooms):
+        walk = _step(room, walk)
+    return walk
+
+
+def _step(room: Room, inner: Handler) -> Handler:
+    def step(exchange: Exchange) -> Awaitable[web.StreamResponse]:
+        return room(exchange, inner)  # no coroutine of its own: a frame for each open stream
+
+    return step

@@ -1,0 +1,119 @@
+"""What one event says: its name and how much it carries, from its bytes alone (pure).
+
+Reads Flowise's own form (`message:` LF `data:{"event":"token",…}`; before 3.1.2 partly without the colon),
+the documented one (`event: token` LF `data: …`), and any JSON object with a member `event`; where they
+disagree the first of the three wins. Streams and boundaries are not its business: it is given one event.
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+HEAD = 4096
+
+_FLOWISE = re.compile(rb'message:?(?:\r\n|\n|\r)data: ?\{"event":"(\w+)"')
+_JSON_PART = re.compile(rb'"([^"\\]*+(?:\\.[^"\\]*+)*+)("?)|[{}\[\],]', re.DOTALL)
+_BOM = b"\xef\xbb\xbf"
+_LINE_ENDS = b"\r\n"
+_EMPTY = frozenset({b"", b'""', b"null", b"[]", b"{}"})
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
+class _Message(msgspec.Struct):
+    event: msgspec.Raw
+    data: msgspec.Raw = msgspec.Raw(b"")
+
+
+def event_name(head: bytes) -> str | None:
+    """Return the name of the event that begins with these bytes, None if it has none.
+
+    `head` is the whole event or at least its first `HEAD` bytes; no more of it are looked at. Bare line ends
+    and a byte order mark may stand before it. A block of comments has no name.
+    """
+    if match := _FLOWISE.match(head, 0, HEAD):
+        return match[1].decode("ascii")
+    head = head[:HEAD]
+    fields = _fields(head)
+    is_cut = len(head) == HEAD and not head.endswith((b"\r", b"\n"))
+    if is_cut and fields and fields[-1][0] == b"event":
+        fields.pop()  # half a name is no name
+    for field, value in fields:
+        if field == b"event" and value:
+            return value.decode("utf-8", "replace")
+    return _name_in_json(_data(fields))
+
+
+def is_comment(head: bytes) -> bool:
+    """Whether the block that begins with these bytes is no event: it has neither a name nor data."""
+    return all(field not in (b"data", b"event") for field, _ in _fields(head[:HEAD]))
+
+
+def payload(event: bytes) -> bytes:
+    """Return the value of the event's data lines, joined by line feeds (WHATWG HTML 9.2.6)."""
+    return _data(_fields(event))
+
+
+def content_size(event: bytes) -> int:
+    """Return how many bytes the event carries, as written on the wire; 0 for null, "", [] and {}.
+
+    Of a JSON object with a member `event` only its member `data` counts.
+    """
+    content = payload(event)
+    try:
+        return text_size(bytes(msgspec.json.decode(content, type=_Message).data))
+    except _UNREADABLE:
+        return text_size(content)  # the documented form
+
+
+def text_size(content: bytes) -> int:
+    """Return the size of a JSON value or plain text: a JSON text without its quotes, 0 for an empty value."""
+    if content in _EMPTY:
+        return 0
+    is_text = len(content) > 1 and content[:1] == content[-1:] == b'"'
+    return len(content) - 2 if is_text else len(content)
+
+
+def _fields(event: bytes) -> list[tuple[bytes, bytes]]:
+    fields = []
+    for line in event.removeprefix(_BOM).lstrip(_LINE_ENDS).splitlines():
+        field, _, value = line.partition(b":")
+        fields.append((field, value.removeprefix(b" ")))
+    return fields
+
+
+def _data(fields: list[tuple[bytes, bytes]]) -> bytes:
+    return b"\n".join([value for field, value in fields if field == b"data"])
+
+
+def _name_in_json(text: bytes) -> str | None:
+    """Find the member `event` of the outermost object, in JSON that may be cut off anywhere."""
+    if not text.lstrip(b" \t\n").startswith(b"{"):
+        return None
+    depth = 0
+    key: str | None = None  # the member of the outermost object whose value comes next
+    for part in _JSON_PART.finditer(text):
+        mark = part[0][:1]
+        if mark in b"{[":
+            depth += 1
+        elif mark in b"}]":
+            depth -= 1
+            if depth == 0:
+                return None
+        elif depth != 1:
+            continue
+        elif mark == b",":
+            key = None
+        elif key == "event" or not part[2]:
+            return _text(part[1]) or None if part[2] else None
+        elif key is None:
+            key = _text(part[1])
+    return None
+
+
+def _text(escaped: bytes) -> str:
+    try:
+        return msgspec.json.decode(b'"%b"' % escaped, type=str)
+    except _UNREADABLE:
+        return ""

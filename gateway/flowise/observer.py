@@ -1,0 +1,190 @@
+"""Reads along with one stream and counts; changes nothing, keeps no answer, never fails (pure).
+
+What it cannot read it counts as `other`; what is too large it does not keep, and says so. Time arrives with
+the bytes. The counts are those of the whole text, however the stream was cut.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+
+from gateway.flowise.event_names import EVENT_NAMES
+from gateway.flowise.events import HEAD, content_size, event_name, is_comment
+from gateway.flowise.partial import PartialEvent
+from gateway.flowise.usage import Evidence, started_node
+from gateway.streaming.sse import boundaries
+
+GAP_BOUNDS = (0.001, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
+KEPT_TRACE = 4 * 1024 * 1024
+MOST_NODES = 1024
+OTHER = "other"
+
+_TOKEN = b'message:\ndata:{"event":"token","data":"'
+_TOKEN_FRAME = len(_TOKEN) + len(b'"}')
+_CR, _LF = 13, 10
+_TRACE = "agentFlowExecutedData"
+_OUTPUT = frozenset({"token", "thinking"})
+_CONTENT = frozenset({"action", "artifacts", "usedTools", "calledTools", "tool"})
+
+
+class StreamObserver:
+    """What happened in one stream.
+
+    Attributes:
+        comments: blocks that are no events, heartbeats for one.
+        first_event_at: `now` of the first event.
+        first_token_at: `now` of the first `token` or `thinking` that is not empty.
+        text_bytes: the text of all tokens, as escaped on the wire.
+        gap_counts: gaps between tokens (and `thinking`), one place per bound of `GAP_BOUNDS` (seconds, a gap
+            equal to the bound belongs to it) and one above; `gap_sum` is their sum.
+        has_given_up: the last `agentFlowExecutedData` was above `KEPT_TRACE` bytes and is not counted.
+    """
+
+    def __init__(self) -> None:
+        self.comments = 0
+        self.first_event_at: float | None = None
+        self.first_token_at: float | None = None
+        self.has_metadata = False
+        self.has_error = False
+        self.has_end = False
+        self.has_given_up = False
+        self.text_bytes = 0
+        self.gap_counts = [0] * (len(GAP_BOUNDS) + 1)
+        self.gap_sum = 0.0
+        self._tokens = 0
+        self._counts: dict[str, int] = {}
+        self._output_at: float | None = None
+        self._has_other_content = False
+        self._partial = PartialEvent(_TRACE, KEPT_TRACE)
+        self._trace: bytes | None = None
+        self._usage: bytes | None = None
+        self._nodes: set[str] | None = set()
+
+    @property
+    def events(self) -> dict[str, int]:
+        """How many events of each name that Flowise defines; all others are `OTHER`."""
+        if not self._tokens:
+            return dict(self._counts)
+        return self._counts | {"token": self._tokens + self._counts.get("token", 0)}
+
+    @property
+    def has_content(self) -> bool:
+        """Whether there was a token, an action, artifacts or tools that were not empty (DESIGN 5)."""
+        return self.text_bytes > 0 or self._has_other_content
+
+    def evidence(self, question_bytes: int = 0) -> Evidence:
+        """What the tokens of this run are counted from; `question_bytes` is the size of what was asked."""
+        return Evidence(
+            executed=self._trace,
+            usage_metadata=self._usage,
+            started_nodes=frozenset(self._nodes) if self._nodes else None,
+            question_bytes=question_bytes,
+            answer_bytes=self.text_bytes,
+        )
+
+    def feed(self, data: bytes, now: float) -> None:
+        """Read the next bytes of the stream, in any cut. `now`: monotonic seconds."""
+        if self._partial.last:
+            data = self._finish_event(data, now)
+        if _CR in data:
+            self._feed_any(data, now)
+            return
+        events = data.split(b"\n\n")
+        tail = events.pop()
+        for event in events:
+            if event.startswith(_TOKEN):
+                self._on_token(len(event) - _TOKEN_FRAME, now)
+            elif event := event.lstrip(b"\n"):
+                self._on_event(event, len(event), now)
+        if tail:
+            self._partial.add(tail)
+
+    def _finish_event(self, data: bytes, now: float) -> bytes:
+        """Give the unfinished event its share of `data` and return what follows it."""
+        partial = self._partial
+        if _LF not in data and _CR not in data:  # the middle of a long line
+            partial.add(data)
+            return b""
+        end = next(boundaries(partial.last + data), 0) - len(partial.last)
+        if end <= 0:
+            partial.add(data)
+            return b""
+        partial.add(data[:end])
+        kept, size = partial.take()
+        if size:
+            self._on_event(kept, size, now)
+        return data[end:]
+
+    def _feed_any(self, data: bytes, now: float) -> None:
+        start = 0
+        for end in boundaries(data):
+            event = data[start:end].strip(b"\r\n")
+            start = end
+            if event:
+                self._on_event(event, len(event), now)
+        if start < len(data):
+            self._partial.add(data[start:])
+
+    def _on_event(self, kept: bytes, size: int, now: float) -> None:
+        if kept.startswith(_TOKEN):
+            self._on_token(size - _TOKEN_FRAME, now)
+            return
+        name = event_name(kept)
+        if name is None and is_comment(kept):
+            self.comments += 1
+            return
+        if self.first_event_at is None:
+            self.first_event_at = now
+        known = name if name in EVENT_NAMES else OTHER
+        self._counts[known] = self._counts.get(known, 0) + 1
+        if name in _OUTPUT:
+            self._on_output_event(known, kept, size, now)
+        elif name == _TRACE:
+            self.has_given_up = size > KEPT_TRACE
+            self._trace = None if self.has_given_up else kept
+        else:
+            self._note(known, kept, size)
+
+    def _on_token(self, text_bytes: int, now: float) -> None:
+        if self.first_event_at is None:
+            self.first_event_at = now
+        self._tokens += 1
+        if text_bytes > 0:
+            self.text_bytes += text_bytes
+            self._on_output(now)
+
+    def _on_output_event(self, name: str, kept: bytes, size: int, now: float) -> None:
+        content = content_size(kept) if size <= HEAD else size
+        if name == "token":
+            self.text_bytes += content
+        if content:
+            self._on_output(now)
+
+    def _on_output(self, now: float) -> None:
+        if self._output_at is None:
+            self.first_token_at = now
+        else:
+            gap = now - self._output_at
+            self.gap_sum += gap
+            self.gap_counts[bisect_left(GAP_BOUNDS, gap)] += 1
+        self._output_at = now
+
+    def _note(self, name: str, kept: bytes, size: int) -> None:
+        if name == "metadata":
+            self.has_metadata = True
+        elif name == "error":
+            self.has_error = True
+        elif name == "end":
+            self.has_end = True
+        elif name in _CONTENT:
+            self._has_other_content = self._has_other_content or size > HEAD or content_size(kept) > 0
+        elif name == "usageMetadata" and size <= HEAD:
+            self._usage = kept
+        elif name == "nextAgentFlow" and size <= HEAD:
+            self._on_node(started_node(kept))
+
+    def _on_node(self, node: str | None) -> None:
+        if node is not None and self._nodes is not None:
+            self._nodes.add(node)
+            if len(self._nodes) > MOST_NODES:
+                self._nodes = None  # all entries are counted then

@@ -1,0 +1,86 @@
+"""The raw request target, taken apart once and put together anew; knows the syntax, not the endpoints.
+
+Nothing else in the gateway decodes a percent-escape of a target, so nothing can decode one twice (DESIGN.md
+4; CVE-2024-31621 is a path that two readers understood differently).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from urllib.parse import quote, unquote_to_bytes
+
+from gateway.errors import BadRequest
+
+_VISIBLE_ASCII = re.compile(r"[!-~]+")
+_MALFORMED_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_FORBIDDEN_IN_SEGMENT = re.compile(r"[/\\%\x00-\x1f\x7f-\x9f]")
+
+
+def split_target(raw_target: str) -> tuple[tuple[str, ...], str]:
+    """Splits an origin-form target into its decoded path segments and its raw query ('' if none or empty).
+
+    The path `/` has no segments; a path that ends in `/` has an empty last one, which the endpoint table may
+    allow. Raises BadRequest for every other form and for each segment that DESIGN.md 4 forbids.
+    """
+    if not raw_target.startswith("/"):
+        raise BadRequest("the request target must be a path that begins with '/', not a full URL or '*'")
+    if not _VISIBLE_ASCII.fullmatch(raw_target) or "#" in raw_target:
+        raise BadRequest(
+            "the request target may hold visible ASCII characters without '#'; percent-encode all others"
+        )
+    raw_path, _, raw_query = raw_target.partition("?")
+    *leading, last = raw_path[1:].split("/")
+    if not leading and not last:
+        return (), raw_query
+    segments = [_segment(raw) for raw in leading]
+    return (*segments, _segment(last) if last else ""), raw_query
+
+
+def _segment(raw: str) -> str:
+    segment = _percent_decoded(raw, "the path")
+    if not segment or segment in {".", ".."}:
+        raise BadRequest("the path must not have empty segments, '.' or '..'")
+    if _FORBIDDEN_IN_SEGMENT.search(segment):
+        raise BadRequest("a path segment must not hold an encoded '/', '\\', '%' or a control character")
+    return segment
+
+
+def _percent_decoded(raw: str, what: str) -> str:
+    if _MALFORMED_ESCAPE.search(raw):
+        raise BadRequest(f"{what} has a '%' that is not followed by two hexadecimal digits")
+    try:
+        return unquote_to_bytes(raw).decode()
+    except UnicodeDecodeError:
+        raise BadRequest(f"{what} is not UTF-8 once its percent-escapes are decoded") from None
+
+
+def split_query(raw_query: str, allowed: Iterable[str]) -> dict[str, str]:
+    """Reads `name=value&…` where each name is one of `allowed` and stands once; `+` is a space.
+
+    Raises BadRequest and names the parameter.
+    """
+    names = tuple(allowed)
+    parameters: dict[str, str] = {}
+    for pair in raw_query.split("&") if raw_query else ():
+        raw_name, _, raw_value = pair.partition("=")
+        name = _percent_decoded(raw_name.replace("+", " "), "the query")
+        if name not in names:
+            raise BadRequest(f"the query has a parameter that is not one of: {', '.join(names)}")
+        if name in parameters:
+            raise BadRequest(f"the query parameter {name} must stand once, not twice")
+        parameters[name] = _percent_decoded(raw_value.replace("+", " "), f"the query parameter {name}")
+    return parameters
+
+
+def join_target(segments: Iterable[str], query: Mapping[str, str]) -> bytes:
+    """Builds an origin-form target; every byte but RFC 3986's unreserved ones is percent-encoded.
+
+    Segments come from checked parts only; an empty one, `.` or `..` is a mistake of ours and a ValueError.
+    """
+    parts = tuple(segments)
+    if any(part in {"", ".", ".."} for part in parts):
+        raise ValueError(f"not a path segment among {parts!r}")
+    path = "".join("/" + quote(part, safe="") for part in parts)
+    pairs = "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in query.items())
+    return (f"{path}?{pairs}" if pairs else path or "/").encode("ascii")

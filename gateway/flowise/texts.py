@@ -1,0 +1,76 @@
+"""Two questions about text on its way to Flowise: is it too long, does it point into Flowise's storage?
+
+Counts and searches in time linear in the text; changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from gateway.errors import BadRequest, TooLarge
+from gateway.flowise.json_members import JsonObject, shown
+
+_STORAGE_PREFIX = b"FILE-STORAGE::"
+_PREFIX_ESCAPES = re.compile(
+    rb"\\u00(?:" + b"|".join(b"(?i:%02x)" % letter for letter in sorted(set(_STORAGE_PREFIX))) + rb")"
+)
+# 12 bytes write one character as two escapes; the rest is room for structure
+_BYTES_PER_CHARACTER = 12
+_BYTES_OF_STRUCTURE = 64 * 1024
+
+
+def check_texts(raw: bytes, field: str, max_question: int, max_word: int) -> None:
+    """Raises TooLarge if the texts in a raw JSON value (names, numbers too) exceed a limit, in characters."""
+    if len(raw) > max_question * _BYTES_PER_CHARACTER + _BYTES_OF_STRUCTURE:
+        raise TooLarge(f"{field} holds {len(raw)} bytes; its text may have {max_question} characters")
+    texts = list(_texts(json.loads(raw, parse_int=str, parse_float=str)))
+    length = sum(map(len, texts))
+    if length > max_question:
+        raise TooLarge(f"{field} holds {length} characters of text; at most {max_question} are allowed")
+    longest = max((len(word) for text in texts for word in text.split()), default=0)
+    if longest > max_word:
+        raise TooLarge(
+            f"{field} has a word of {longest} characters; at most {max_word} without white space are allowed"
+        )
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All strings of a value that is at most 64 levels deep."""
+    match value:
+        case str():
+            yield value
+        case list():
+            for item in value:
+                yield from _texts(item)
+        case dict():
+            for name, item in value.items():
+                yield name
+                yield from _texts(item)
+
+
+def refuse_storage_references(body: JsonObject, *objects: tuple[str, JsonObject]) -> None:
+    """Raises BadRequest, naming the member, if a key or string holds `FILE-STORAGE::`, escaped or not.
+
+    With that prefix an override makes Flowise read a file of its own (CVE-2026-41268). Escapes count at every
+    level of quoting, since Flowise parses some strings as JSON once more.
+    """
+    if not _has_storage_prefix(body.source):
+        return
+    for path, found in (*objects, ("", body)):
+        for name, member in found.members.items():
+            if _has_storage_prefix(bytes(member.source)):
+                raise BadRequest(
+                    f"{path}{shown(name)} holds FILE-STORAGE::, which no client may send; remove it"
+                )
+    raise BadRequest("the body holds FILE-STORAGE::, which no client may send; remove it")
+
+
+def _has_storage_prefix(text: bytes) -> bool:
+    if _STORAGE_PREFIX in text:
+        return True
+    if not _PREFIX_ESCAPES.search(text):
+        return False
+    return _STORAGE_PREFIX in _PREFIX_ESCAPES.sub(lambda escape: bytes([int(escape[0][4:], 16)]), text)

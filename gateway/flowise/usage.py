@@ -1,0 +1,164 @@
+"""How many tokens a run cost, from what Flowise told about it (pure; the recipe of PROTOCOL.md 2.5).
+
+`usageMetadata` and the totals in the trace are wrong for agents with tools: they leave turns out or count
+them twice. So the turns are added up, over all entries of the last `agentFlowExecutedData`. No prices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import msgspec
+
+from gateway.flowise.events import payload, text_size
+
+HEAVY = 256 * 1024
+BYTES_PER_TOKEN = 4
+
+_MOST_TOKENS = 10**12  # above is nonsense
+_LONGEST_ID = 256
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+_NULL = msgspec.Raw(b"null")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens in and out; `estimated` from the size of question and answer if Flowise reported none."""
+
+    input: int
+    output: int
+    source: Literal["reported", "estimated"]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known of one run.
+
+    Attributes:
+        executed: the last `agentFlowExecutedData` event as it came, or None.
+        usage_metadata: the last `usageMetadata` event as it came, or None.
+        answer: the whole JSON answer, if the run did not stream.
+        started_nodes: ids of the nodes that began in this run; None: unknown, all entries belong to it. A
+            resumed run (`humanInput`) sends the entries of the run before, too.
+        question_bytes, answer_bytes: what the estimate is made from. The text of `answer` counts by itself.
+    """
+
+    executed: bytes | None = None
+    usage_metadata: bytes | None = None
+    answer: bytes | None = None
+    started_nodes: frozenset[str] | None = None
+    question_bytes: int = 0
+    answer_bytes: int = 0
+
+    @property
+    def is_heavy(self) -> bool:
+        """Whether `count` takes so long (milliseconds) that it belongs off the event loop."""
+        return len(self.executed or b"") + len(self.answer or b"") > HEAVY
+
+
+def count(evidence: Evidence) -> Usage:
+    """Count one run: by its trace if that reports anything, else by the last turn alone, else an estimate."""
+    answer = _read(evidence.answer or b"", _Answer, _Answer())
+    trace = _data_of(evidence.executed) if evidence.executed else answer.agent_flow_executed_data
+    last_turn = _read(_data_of(evidence.usage_metadata), object, None)
+    for turns in (_turns(trace, evidence.started_nodes), [_tokens(last_turn)]):
+        tokens_in = tokens_out = 0
+        for turn_in, turn_out in turns:
+            tokens_in += turn_in
+            tokens_out += turn_out
+        if tokens_in or tokens_out:
+            return Usage(tokens_in, tokens_out, "reported")
+    said = evidence.answer_bytes or text_size(bytes(answer.text)) or text_size(bytes(answer.json))
+    return Usage(_estimate(evidence.question_bytes), _estimate(said), "estimated")
+
+
+def started_node(event: bytes) -> str | None:
+    """Return the node that this `nextAgentFlow` event says has begun, None if it says something else."""
+    node = _read(_data_of(event), _Node, _Node())
+    is_start = node.status == "INPROGRESS" and 0 < len(node.node_id) <= _LONGEST_ID
+    return node.node_id if is_start else None
+
+
+class _Event(msgspec.Struct):
+    data: msgspec.Raw = _NULL
+
+
+class _Answer(msgspec.Struct, rename="camel"):
+    text: msgspec.Raw = _NULL
+    json: msgspec.Raw = _NULL
+    agent_flow_executed_data: msgspec.Raw = _NULL
+
+
+class _Node(msgspec.Struct, rename="camel"):
+    node_id: str = ""
+    status: str = ""
+
+
+class _Entry(msgspec.Struct, rename="camel"):
+    node_id: str = ""
+    data: msgspec.Raw = _NULL
+
+
+class _EntryData(msgspec.Struct):
+    input: msgspec.Raw = _NULL
+    output: msgspec.Raw = _NULL
+
+
+class _Input(msgspec.Struct):
+    messages: msgspec.Raw = _NULL
+
+
+class _Output(msgspec.Struct, rename="camel"):
+    usage_metadata: object = None
+
+
+class _Message(msgspec.Struct):
+    role: object = None
+    usage_metadata: object = None
+
+
+def _turns(trace: msgspec.Raw, started_nodes: frozenset[str] | None) -> Iterator[tuple[int, int]]:
+    """Yield what each turn took and gave: those that called tools stand in the node's input."""
+    for raw in _read(trace, list[msgspec.Raw], []):
+        entry = _read(raw, _Entry, _Entry())
+        if started_nodes is not None and entry.node_id not in started_nodes:
+            continue
+        data = _read(entry.data, _EntryData, _EntryData())
+        messages = _read(data.input, _Input, _Input()).messages
+        for message in _read(messages, list[msgspec.Raw], []):
+            turn = _read(message, _Message, _Message())
+            if turn.role == "assistant":
+                yield _tokens(turn.usage_metadata)
+        yield _tokens(_read(data.output, _Output, _Output()).usage_metadata)
+
+
+def _tokens(metadata: object) -> tuple[int, int]:
+    if not isinstance(metadata, dict):
+        return 0, 0
+    return _number(metadata.get("input_tokens")), _number(metadata.get("output_tokens"))
+
+
+def _number(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        return 0
+    return value if 0 <= value <= _MOST_TOKENS else 0
+
+
+def _estimate(size: int) -> int:
+    return -(-size // BYTES_PER_TOKEN)
+
+
+def _data_of(event: bytes | None) -> msgspec.Raw:
+    return _read(payload(event or b""), _Event, _Event()).data
+
+
+def _read(text: bytes | msgspec.Raw, kind: type[T], default: T) -> T:
+    """Read one level and leave those below as they are: a strange value spoils only its own level."""
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except _UNREADABLE:
+        return default

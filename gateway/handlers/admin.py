@@ -1,0 +1,40 @@
+"""The admin listener: metrics and the two probes. The probes need no token, everything else does if one is set."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Awaitable, Callable
+
+from aiohttp import hdrs, web
+
+from gateway.telemetry.metrics import Metrics
+
+
+def admin_app(metrics: Metrics, is_ready: Callable[[], bool], token: str) -> web.Application:
+    """The application of the admin listener. `token`: empty, or what `Authorization: Bearer` must carry."""
+
+    async def livez(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def readyz(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n") if is_ready() else web.Response(status=503, text="draining\n")
+
+    async def scrape(request: web.Request) -> web.Response:
+        body, content_type = metrics.exposition(request.headers.get(hdrs.ACCEPT, ""))
+        return web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type})
+
+    @web.middleware
+    async def authenticated(
+        request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        if token and request.path not in ("/livez", "/readyz"):
+            given = request.headers.get(hdrs.AUTHORIZATION, "")
+            if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+                raise web.HTTPUnauthorized(headers={hdrs.WWW_AUTHENTICATE: 'Bearer realm="admin"'})
+        return await handler(request)
+
+    app = web.Application(middlewares=[authenticated])
+    app.add_routes(
+        [web.get("/livez", livez), web.get("/readyz", readyz), web.get("/metrics", scrape)],
+    )
+    return app

@@ -1,0 +1,69 @@
+"""All calls of this process that are open inside Flowise: one coarse timer looks after them, the drain ends them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+
+class OpenCall(Protocol):
+    """What the register needs of a run or a transfer."""
+
+    @property
+    def has_client(self) -> bool:
+        """Whether somebody still waits for the answer."""
+
+    def tick(self, now: float) -> None:
+        """Time passes. `now`: monotonic seconds."""
+
+    def abort(self) -> None:
+        """Ask Flowise to stop."""
+
+    def end_now(self, message: str) -> None:
+        """Tell the client, abort, close."""
+
+
+class Calls:
+    """The register."""
+
+    def __init__(self) -> None:
+        self._open: set[OpenCall] = set()
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self.is_draining = False
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def add(self, call: OpenCall) -> None:
+        """It begins."""
+        self._open.add(call)
+        self._empty.clear()
+
+    def discard(self, call: OpenCall) -> None:
+        """It is over."""
+        self._open.discard(call)
+        if not self._open:
+            self._empty.set()
+
+    def tick(self, now: float) -> None:
+        """Let every call look at its clocks."""
+        for call in list(self._open):
+            call.tick(now)
+
+    async def drain(self, seconds: float, message: str) -> None:
+        """Abort what nobody waits for; give the rest `seconds`; end what is left then."""
+        self.is_draining = True
+        for call in list(self._open):
+            if not call.has_client:
+                call.abort()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._empty.wait()
+        except TimeoutError:
+            self.end_all(message)
+
+    def end_all(self, message: str) -> None:
+        """End whatever is open."""
+        for call in list(self._open):
+            call.end_now(message)

@@ -1,0 +1,44 @@
+"""Tells the widget its settings, without the prompts and addresses that Flowise tells everybody with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from aiohttp import hdrs, web
+
+from gateway.errors import UnknownRoute
+from gateway.exchange import Exchange, Handler
+from gateway.flowise.chatbot_config import trim
+from gateway.flowise.endpoints import upstream_target
+from gateway.flowise.outcome import Outcome, of_answer
+from gateway.upstream.service import Sender, Upstream
+
+_JSON = "application/json; charset=utf-8"
+
+
+class ChatbotConfig:
+    """The handler. `passthrough` answers routes that tell everything."""
+
+    def __init__(self, upstreams: Mapping[str, Upstream], passthrough: Handler) -> None:
+        self._upstreams = upstreams
+        self._passthrough = passthrough
+
+    async def __call__(self, exchange: Exchange) -> web.StreamResponse:
+        """Answer one request."""
+        route, found = exchange.route, exchange.match
+        if route is None or found is None:
+            raise AssertionError("the rooms before have found the route")
+        if route.chatbot_config == "off":
+            raise UnknownRoute("This route tells no settings of its chatbot.")
+        if route.chatbot_config == "full":
+            return await self._passthrough(exchange)
+        upstream = self._upstreams[route.upstream]
+        exchange.upstream, exchange.server = upstream.name, str(upstream.server)
+        target = upstream_target(found, route.chatflow, prefix=upstream.server.prefix)
+        status, body = await upstream.ask("GET", target, Sender(exchange.request_id, exchange.client))
+        exchange.status, exchange.outcome = status, of_answer(status, is_whole=True)
+        told = trim(body) if exchange.outcome is Outcome.OK else body
+        exchange.bytes_out = len(told)
+        return web.Response(
+            status=status, body=told, headers={**exchange.response_headers, hdrs.CONTENT_TYPE: _JSON}
+        )

@@ -1,0 +1,67 @@
+"""Sends Flowise's head to the client, and gives the body an outlet until it is delivered: the point of no return."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from time import monotonic
+
+from aiohttp import hdrs, web
+
+from gateway.exchange import Exchange
+from gateway.streaming.client import ClientStream
+from gateway.streaming.outlets import BodyOutlet, Outlet
+from gateway.upstream.call import Call
+from gateway.upstream.headers import downward
+from gateway.upstream.parsing import Framing, ResponseHead
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """How a reply is delivered: what is added to its head, and what its body goes through."""
+
+    headers: Mapping[str, str]
+    send_timeout: float
+    outlet: Callable[[ClientStream], Outlet] = BodyOutlet
+
+
+async def deliver(exchange: Exchange, call: Call, head: ResponseHead, delivery: Delivery) -> web.StreamResponse:
+    """Answer the client with Flowise's reply.
+
+    Raises:
+        ConnectionError: the client left before the head.
+    """
+    exchange.status = head.status
+    headers = {**dict(downward(head.fields)), **exchange.response_headers, **delivery.headers}
+    if head.framing is Framing.NONE:
+        return _without_body(exchange, call, head, headers)
+    response = web.StreamResponse(status=head.status, headers=headers)
+    if head.framing is Framing.LENGTH:
+        response.content_length = int(head.get(b"content-length"))
+    client = ClientStream(exchange.request, call, delivery.send_timeout)
+    try:
+        await client.open(response)
+    except ConnectionError:
+        exchange.status = 0
+        raise
+    exchange.timings.client_head = monotonic()
+    call.attach(delivery.outlet(client))
+    try:
+        await asyncio.shield(call.delivered)
+    finally:
+        exchange.bytes_out, exchange.bytes_in = client.bytes_out, call.bytes_in
+        client.release()
+    return response
+
+
+def _without_body(
+    exchange: Exchange, call: Call, head: ResponseHead, headers: dict[str, str]
+) -> web.StreamResponse:
+    """204, 304 and the answer to HEAD: written by aiohttp alone, the relay would send a body."""
+    call.finish()
+    exchange.timings.client_head = monotonic()
+    response = web.Response(status=head.status, headers=headers)
+    if exchange.request.method == hdrs.METH_HEAD and (length := head.get(b"content-length")).isdigit():
+        response.headers[hdrs.CONTENT_LENGTH] = length.decode()
+    return response

@@ -1,0 +1,91 @@
+"""Passes the small requests of the widget on: settings, abort, feedback, leads, attachments, uploaded files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from time import monotonic
+
+from aiohttp import hdrs, web
+
+from gateway.errors import UpstreamBadReply
+from gateway.exchange import Exchange, UpstreamBody
+from gateway.flowise.endpoints import upstream_target
+from gateway.handlers.calls import Calls
+from gateway.handlers.deliver import Delivery, deliver
+from gateway.handlers.transfer import Transfer
+from gateway.limiting.turns import Turns
+from gateway.upstream.call import UpstreamRequest
+from gateway.upstream.deadlines import Deadlines
+from gateway.upstream.parsing import ResponseHead
+from gateway.upstream.service import Sender, Upstream
+
+# A file in an answer is somebody's upload: it must not become a page of this site.
+_FILE_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; sandbox",
+}
+_RASTER = (b"image/png", b"image/jpeg", b"image/gif", b"image/webp", b"image/avif", b"image/bmp")
+
+
+class Passthrough:
+    """The handler for every endpoint that needs no other."""
+
+    def __init__(
+        self, upstreams: Mapping[str, Upstream], calls: Calls, turns: Turns, send_timeout: float
+    ) -> None:
+        self._upstreams = upstreams
+        self._calls = calls
+        self._turns = turns
+        self._send_timeout = send_timeout
+
+    async def __call__(self, exchange: Exchange) -> web.StreamResponse:
+        """Answer one request."""
+        route, found = exchange.route, exchange.match
+        if route is None or found is None:
+            raise AssertionError("the rooms before have found the route")
+        upstream = self._upstreams[route.upstream]
+        exchange.upstream, exchange.server = upstream.name, str(upstream.server)
+        if found.endpoint.name == "abort" and exchange.chat_id is not None:
+            self._turns.call_off((route.upstream, exchange.chat_id))
+        request = _request(exchange, upstream)
+        transfer = Transfer(exchange, _deadlines(upstream), self._calls)
+        try:
+            head = await transfer.call.send(upstream.pool, request)
+            if 300 <= head.status < 400 and head.status != 304:
+                transfer.call.close(fault := UpstreamBadReply("Flowise answered with a redirect."))
+                raise fault
+            headers = _file_headers(head) if found.endpoint.name == "upload_file" else {}
+            return await deliver(exchange, transfer.call, head, Delivery(headers, self._send_timeout))
+        finally:
+            transfer.call.leave()  # nothing happens if all was delivered
+
+
+def _request(exchange: Exchange, upstream: Upstream) -> UpstreamRequest:
+    route, found = exchange.route, exchange.match
+    if route is None or found is None:
+        raise AssertionError("the rooms before have found the route")
+    from_client = [pair for pair in exchange.request.raw_headers if pair[0].lower() != b"content-type"]
+    fields = upstream.fields(Sender(exchange.request_id, exchange.client), from_client)
+    body = UpstreamBody("", b"")
+    if exchange.document is not None:
+        body = exchange.document.encode(route.chatflow, exchange.chat_id)
+        fields.append((b"Content-Type", body.content_type.encode()))
+    target = upstream_target(found, route.chatflow, exchange.chat_id, upstream.server.prefix)
+    exchange.timings.upstream_written = monotonic()
+    return UpstreamRequest(exchange.request.method, target, fields, body.content)
+
+
+def _deadlines(upstream: Upstream) -> Deadlines:
+    timeouts = upstream.settings.timeouts
+    started = monotonic()
+    return Deadlines(timeouts.head, math.inf, timeouts.idle, timeouts.total, started_at=started)
+
+
+def _file_headers(head: ResponseHead) -> dict[str, str]:
+    if head.get(b"content-type").split(b";")[0].strip().lower() in _RASTER:
+        return dict(_FILE_HEADERS)
+    disposition = head.get(b"content-disposition")
+    is_attachment = disposition.lower().startswith(b"attachment")
+    named = disposition.decode("latin-1") if is_attachment else "attachment"
+    return {**_FILE_HEADERS, hdrs.CONTENT_DISPOSITION: named}

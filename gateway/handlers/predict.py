@@ -1,0 +1,122 @@
+"""Asks Flowise a prediction and passes its answer on as it comes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from time import monotonic
+
+from aiohttp import hdrs, web
+
+from gateway.config import Route
+from gateway.errors import UpstreamBadReply
+from gateway.exchange import Exchange, UpstreamBody
+from gateway.flowise.control import Streamability
+from gateway.flowise.endpoints import upstream_target
+from gateway.flowise.event_frames import HEARTBEAT
+from gateway.flowise.prediction import Changes
+from gateway.flowise.refusals import epilogue
+from gateway.handlers.deliver import Delivery, deliver
+from gateway.handlers.run import Run, RunServices
+from gateway.streaming.client import ClientStream
+from gateway.streaming.outlets import BodyOutlet, EventOutlet, Outlet
+from gateway.upstream.call import UpstreamRequest
+from gateway.upstream.deadlines import Deadlines
+from gateway.upstream.parsing import ResponseHead
+from gateway.upstream.service import Sender, Upstream
+
+# Flowise sends these itself since 2.1.2; an older one must not be buffered either.
+_STREAM_HEADERS = {hdrs.CACHE_CONTROL: "no-cache", "X-Accel-Buffering": "no"}
+
+
+class Predict:
+    """The handler."""
+
+    def __init__(
+        self,
+        upstreams: Mapping[str, Upstream],
+        streamability: Streamability,
+        services: RunServices,
+        send_timeout: float,
+    ) -> None:
+        self._upstreams = upstreams
+        self._streamability = streamability
+        self._services = services
+        self._send_timeout = send_timeout
+
+    async def __call__(self, exchange: Exchange) -> web.StreamResponse:
+        """Answer one prediction."""
+        route, prediction = exchange.route, exchange.prediction
+        if route is None or prediction is None:
+            raise AssertionError("the rooms before have read route and prediction")
+        upstream = self._upstreams[route.upstream]
+        exchange.upstream, exchange.server = upstream.name, str(upstream.server)
+        may_stream = prediction.streaming and self._streamability.may_stream(route)
+        changes = Changes(
+            chat_id=exchange.chat_id if exchange.chat_id != prediction.session_id else None,
+            streaming=may_stream if may_stream != prediction.streaming else None,
+        )
+        request = _request(exchange, upstream, changes)
+        run = Run(exchange, _deadlines(upstream, may_stream=may_stream), self._services)
+        try:
+            return await self._relay(run, upstream, request)
+        finally:
+            run.call.leave()  # nothing happens if all was delivered
+
+    async def _relay(self, run: Run, upstream: Upstream, request: UpstreamRequest) -> web.StreamResponse:
+        exchange, route = run.exchange, run.exchange.route
+        head = await run.call.send(upstream.pool, request)
+        if (fault := _fault(head)) is not None:
+            run.call.close(fault)
+            raise fault
+        if not exchange.is_streaming or route is None:
+            return await deliver(exchange, run.call, head, Delivery({}, self._send_timeout, BodyOutlet))
+        missing = {name: value for name, value in _STREAM_HEADERS.items() if not head.get(name.lower().encode())}
+        delivery = Delivery(missing, self._send_timeout, lambda client: _event_outlet(client, route))
+        streams = self._services.metrics.streams_active.labels(exchange.route_name)
+        with streams.track_inprogress():
+            return await deliver(exchange, run.call, head, delivery)
+
+
+def _request(exchange: Exchange, upstream: Upstream, changes: Changes) -> UpstreamRequest:
+    if exchange.match is None or exchange.route is None or exchange.prediction is None:
+        raise AssertionError("the rooms before have read these")
+    body = (
+        UpstreamBody("application/json", exchange.prediction.encode(changes))
+        if exchange.upload is None
+        else exchange.upload(changes)
+    )
+    sender = Sender(exchange.request_id, exchange.client)
+    from_client = [pair for pair in exchange.request.raw_headers if pair[0].lower() != b"content-type"]
+    fields = upstream.fields(sender, from_client)
+    fields.append((b"Content-Type", body.content_type.encode()))
+    target = upstream_target(exchange.match, exchange.route.chatflow, prefix=upstream.server.prefix)
+    exchange.timings.upstream_written = monotonic()
+    return UpstreamRequest("POST", target, fields, body.content)
+
+
+def _deadlines(upstream: Upstream, *, may_stream: bool) -> Deadlines:
+    """A head that comes only with the whole answer has no deadline of its own."""
+    timeouts = upstream.settings.timeouts
+    return Deadlines(
+        head=timeouts.head if may_stream else math.inf,
+        first_event=timeouts.first_event if may_stream else math.inf,
+        idle=timeouts.idle if may_stream else math.inf,
+        total=timeouts.total,
+        started_at=monotonic(),
+    )
+
+
+def _fault(head: ResponseHead) -> UpstreamBadReply | None:
+    """What no prediction is answered with: a redirect, or Flowise's user interface (PROTOCOL 1.1)."""
+    if 300 <= head.status < 400:
+        return UpstreamBadReply(f"Flowise answered a prediction with a redirect ({head.status}).")
+    if head.status == 200 and head.get(b"content-type").lower().startswith(b"text/html"):
+        return UpstreamBadReply("Flowise answered a prediction with a web page; is the upstream's URL right?")
+    return None
+
+
+def _event_outlet(client: ClientStream, route: Route) -> Outlet:
+    return EventOutlet(
+        client, epilogue, withheld=route.events.withhold, heartbeat=(HEARTBEAT, route.heartbeat)
+    )

@@ -1,0 +1,170 @@
+"""A run: one prediction inside Flowise, from the send until its answer ended, with or without a client.
+
+The conversation's turn belongs to the run, not to the client: it is given back when Flowise's answer has
+ended, failed, or was closed by a deadline. A client that leaves makes the run be aborted (or not, by the
+route), read to its end and metered all the same. A run is settled exactly once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from time import monotonic
+
+from gateway.errors import Draining, GatewayError, UpstreamTimeout
+from gateway.exchange import Exchange
+from gateway.flowise.outcome import Outcome, of_error
+from gateway.flowise.usage import Evidence, Usage
+from gateway.handlers.answer import Answer, answer_for, counted
+from gateway.handlers.calls import Calls
+from gateway.streaming.ends import BodyEnd
+from gateway.tasks import Tasks
+from gateway.telemetry.metrics import Metrics
+from gateway.upstream.call import Call
+from gateway.upstream.deadlines import Deadline, Deadlines
+from gateway.upstream.parsing import ResponseHead
+
+GRACE = 10.0  # seconds that are still read after a deadline
+TOLD = {
+    Deadline.HEAD: "Flowise did not begin to answer in time.",
+    Deadline.FIRST_EVENT: "Flowise sent no event in time.",
+    Deadline.IDLE: "Flowise went silent in the middle of the answer.",
+    Deadline.TOTAL: "The answer took longer than is allowed here.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RunServices:
+    """What a run needs of the house. `abort` tells whether Flowise took the abort."""
+
+    calls: Calls
+    tasks: Tasks
+    metrics: Metrics
+    abort: Callable[[Exchange], Awaitable[bool]]
+
+
+class Run:
+    """The owner of one call."""
+
+    def __init__(self, exchange: Exchange, deadlines: Deadlines, services: RunServices) -> None:
+        self.exchange = exchange
+        self.call = Call(self, deadlines)
+        self._services = services
+        self._answer: Answer | None = None
+        self._cause: Outcome | None = None
+        self._close_at: float | None = None
+        self._abort: asyncio.Task[None] | None = None
+        self._is_abort_taken = False
+        self._is_closed_by_us = False
+        self._gauge = services.metrics.runs_active.labels(exchange.route_name)
+        self._gauge.inc()
+        exchange.is_run_open = True
+        services.calls.add(self)
+
+    @property
+    def has_client(self) -> bool:
+        """Whether somebody still waits for the answer."""
+        return not self.call.delivered.done()
+
+    # -- CallOwner ---------------------------------------------------------------------------------
+
+    def on_head(self, head: ResponseHead) -> None:
+        """Flowise begins to answer: choose who reads along."""
+        self.exchange.timings.upstream_head = monotonic()
+        self._answer = answer_for(head)
+        self.exchange.is_streaming = self._answer.is_stream
+        if not self._answer.is_stream:
+            self.call.deadlines.is_first_event_seen = True
+        self.call.observer = self._answer
+
+    def on_client_left(self) -> None:
+        """Nobody waits any more; Flowise would go on to the last token."""
+        self._cause = self._cause or Outcome.CLIENT_CLOSED
+        route = self.exchange.route
+        if self._services.calls.is_draining or (route is not None and route.on_disconnect == "abort"):
+            self.abort()
+
+    def on_deadline(self, deadline: Deadline) -> None:
+        """Too long: tell the client, abort, read on for a short while, then close."""
+        now = monotonic()
+        if self._close_at is None:
+            self._close_at = now + GRACE
+            self._cause = self._cause or Outcome.TIMEOUT
+            self.exchange.error = self.exchange.error or f"deadline: {deadline}"
+            self.call.fail(UpstreamTimeout(TOLD[deadline]))
+            self.call.tell(TOLD[deadline])
+            self.abort()
+        elif now >= self._close_at:
+            self._is_closed_by_us = True
+            self.call.close()
+
+    def on_over(self, end: BodyEnd | GatewayError) -> None:
+        """Flowise is done with it, one way or another."""
+        self._services.calls.discard(self)
+        self._gauge.dec()
+        if self.exchange.turn is not None:
+            self.exchange.turn()
+        self.exchange.outcome = self.exchange.outcome or self._cause or self._outcome(end)
+        evidence = None if self._answer is None else self._answer.evidence(self._question)
+        if self._abort is not None or (evidence is not None and evidence.is_heavy):
+            self._services.tasks.start(self._settle_later(evidence), "settle")
+        else:
+            self._settle(counted(evidence))
+
+    # -- endings that come from inside the gateway ---------------------------------------------------
+
+    def abort(self) -> None:
+        """Ask Flowise to stop, once, if the request has reached it."""
+        if self._abort is None and not self.call.is_over and self.call.is_sent:
+            self._abort = self._services.tasks.start(self._send_abort(), "abort")
+
+    def end_now(self, message: str) -> None:
+        """The drain is over: tell the client, abort, close."""
+        self._cause = self._cause or (Outcome.REFUSED if self._answer is None else Outcome.TRUNCATED)
+        self.exchange.error = self.exchange.error or "draining"
+        self._is_closed_by_us = True
+        self.call.fail(Draining(message))
+        self.call.tell(message)
+        self.abort()
+        self.call.close()
+
+    def tick(self, now: float) -> None:
+        """Time passes. `now`: monotonic seconds."""
+        self.call.tick(now)
+
+    # -- the account ---------------------------------------------------------------------------------
+
+    async def _send_abort(self) -> None:
+        self._is_abort_taken = await self._services.abort(self.exchange)
+
+    async def _settle_later(self, evidence: Evidence | None) -> None:
+        if self._abort is not None:
+            await asyncio.wait([self._abort])
+        self._settle(await asyncio.to_thread(counted, evidence))
+
+    def _settle(self, usage: Usage | None) -> None:
+        exchange, answer = self.exchange, self._answer
+        exchange.timings.ended = exchange.timings.ended or monotonic()
+        if answer is not None:
+            exchange.events = answer.events
+            exchange.timings.first_token = answer.first_token_at
+        exchange.usage = usage
+        if self._abort is not None:
+            exchange.abort = self._abort_result()
+        exchange.settled()
+
+    def _outcome(self, end: BodyEnd | GatewayError) -> Outcome:
+        if isinstance(end, GatewayError):
+            return of_error(end)
+        return Outcome.UPSTREAM_ERROR if self._answer is None else self._answer.outcome(end)
+
+    def _abort_result(self) -> str:
+        if not self._is_abort_taken:
+            return "failed"
+        is_finished = self._answer is not None and self._answer.is_finished
+        return "ran_on" if is_finished or self._is_closed_by_us else "stopped"
+
+    @property
+    def _question(self) -> str:
+        return "" if self.exchange.prediction is None else self.exchange.prediction.question

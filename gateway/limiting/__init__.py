@@ -1,0 +1,1 @@
+"""How much: what may happen at once, and how often."""

@@ -1,0 +1,1 @@
+"""The rooms of a request's walk: one concern each. They do not know each other; `app.py` has their order."""

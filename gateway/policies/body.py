@@ -1,0 +1,146 @@
+"""What is asked: reads the body, within the route's limits, and checks it against the route's policy.
+
+It stands behind authentication, so that a stranger makes the gateway buffer nothing. A multipart body with
+files is read up to its first file here; the rest is read while it is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from time import monotonic
+
+import aiohttp
+from aiohttp import hdrs, web
+
+from gateway.config import Route, ServerSettings
+from gateway.errors import BadRequest
+from gateway.exchange import Exchange, Handler, Room, UpstreamBody
+from gateway.flowise.body_policy import BodyPolicy
+from gateway.flowise.endpoints import BodyKind
+from gateway.flowise.forms import read_urlencoded
+from gateway.flowise.prediction import read_json
+from gateway.flowise.uploads import UploadLimits, open_upload
+from gateway.policies.body_reader import BodyReader, Budget, slow_body
+
+HEAVY = 256 * 1024  # a body above it is parsed off the loop
+MAX_LEAD = 64 * 1024  # a lead names its flow in the body, so no route has a say yet
+_JSON, _URLENCODED, _MULTIPART = (
+    "application/json",
+    "application/x-www-form-urlencoded",
+    "multipart/form-data",
+)
+
+
+def body(server: ServerSettings, budget: Budget, routes: Mapping[str, Route]) -> Room:
+    """The room."""
+    reading = _Reading(server, budget, routes)
+
+    async def room(exchange: Exchange, handler: Handler) -> web.StreamResponse:
+        reader = reading.reader(exchange)
+        if reader is None:
+            return await handler(exchange)
+        began = monotonic()
+        try:
+            await reading.read(exchange, reader)
+            exchange.timings.waited += monotonic() - began
+            return await handler(exchange)
+        finally:
+            reader.release()
+
+    return room
+
+
+class _Reading:
+    """How each kind of body is read."""
+
+    def __init__(self, server: ServerSettings, budget: Budget, routes: Mapping[str, Route]) -> None:
+        self._idle = server.timeouts.body_idle
+        self._budget = budget
+        self._routes = routes
+        self._policies = {route.name: policy_of(route) for route in routes.values()}
+
+    def reader(self, exchange: Exchange) -> BodyReader | None:
+        """For the requests that have a body that matters."""
+        kind = BodyKind.NONE if exchange.match is None else exchange.match.endpoint.body
+        if kind is BodyKind.NONE:
+            return None
+        limit = MAX_LEAD if exchange.route is None else exchange.route.max_body
+        return BodyReader(exchange.request, limit, self._idle, self._budget)
+
+    async def read(self, exchange: Exchange, reader: BodyReader) -> None:
+        """Read the body into the exchange."""
+        kind = BodyKind.NONE if exchange.match is None else exchange.match.endpoint.body
+        if kind is BodyKind.PREDICTION:
+            await self._read_prediction(exchange, reader)
+
+    async def _read_prediction(self, exchange: Exchange, reader: BodyReader) -> None:
+        policy = self._policies[exchange.route_name]
+        kind = _media_type(exchange.request, _JSON, _URLENCODED, _MULTIPART)
+        if kind == _MULTIPART:
+            await self._read_upload(exchange, reader, policy)
+            return
+        content = await reader.read()
+        read = read_json if kind == _JSON else read_urlencoded
+        if len(content) > HEAVY:
+            exchange.prediction = await asyncio.to_thread(read, content, policy)
+        else:
+            exchange.prediction = read(content, policy)
+
+    async def _read_upload(self, exchange: Exchange, reader: BodyReader, policy: BodyPolicy) -> None:
+        await reader.begin()
+        limits = UploadLimits(max_body=reader.limit)
+        async with _bounded(self._idle):
+            upload = await open_upload(_multipart(exchange.request), policy, limits)
+        exchange.prediction = upload.prediction
+        if upload.files:
+            exchange.upload = lambda changes: UpstreamBody(
+                upload.content_type, _without_pauses(upload.chunks(changes), self._idle)
+            )
+
+
+def _media_type(request: web.BaseRequest, *taken: str) -> str:
+    given = request.headers.getall(hdrs.CONTENT_TYPE, [])
+    kind = given[0].partition(";")[0].strip().lower() if len(given) == 1 else ""
+    if kind not in taken:
+        raise BadRequest(f"The body needs one Content-Type, which must be {' or '.join(taken)}.")
+    return kind
+
+
+def _multipart(request: web.BaseRequest) -> aiohttp.MultipartReader:
+    try:
+        return aiohttp.MultipartReader(request.headers, request.content)
+    except (ValueError, AssertionError):
+        raise BadRequest("The Content-Type of a multipart body needs a boundary of 1 to 70 characters.") from None
+
+
+@asynccontextmanager
+async def _bounded(idle: float) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(idle):
+            yield
+    except TimeoutError:
+        raise slow_body(idle) from None
+
+
+async def _without_pauses(pieces: AsyncIterator[bytes], idle: float) -> AsyncIterator[bytes]:
+    while True:
+        async with _bounded(idle):
+            piece = await anext(pieces, None)
+        if piece is None:
+            return
+        yield piece
+
+
+def policy_of(route: Route) -> BodyPolicy:
+    """The route's choices, as the reader of predictions takes them."""
+    return BodyPolicy(
+        max_question=route.max_question,
+        max_word=route.max_word,
+        allowed_overrides=route.override_config.allow,
+        legacy_allowed=route.body.allow,
+        unknown=route.body.unknown,
+        uploads=route.uploads,
+        own_vars=frozenset(route.vars),
+    )

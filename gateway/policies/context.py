@@ -1,0 +1,84 @@
+"""The first room: makes the Exchange. Who asks from where, under which id, for which route; it refuses nobody.
+
+A path that is no endpoint is noted, and refused by `routing` once the answer's CORS headers are known.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from time import monotonic
+
+from aiohttp import hdrs, web
+
+from gateway.config import Route
+from gateway.errors import GatewayError, UnknownRoute
+from gateway.exchange import Exchange, Handler, Timings
+from gateway.flowise.endpoints import Match, match, match_path
+from gateway.policies.forwarded import Network, client_address
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+SERVER = "flowise-gateway"
+
+
+def routes_by_flow(routes: Sequence[Route]) -> dict[str, Route]:
+    """Each route under its name and under its chatflow id."""
+    return {key: route for route in routes for key in (route.name, route.chatflow)}
+
+
+def context(
+    routes: Mapping[str, Route], trusted: Sequence[Network], walk: Handler
+) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
+    """The server's handler: makes an exchange of each request and sends it on its walk."""
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        exchange = begin(request, trusted)
+        try:
+            exchange.match = match_path(request.raw_path)
+            exchange.route = route_of(exchange.match, routes)
+            if request.method != hdrs.METH_OPTIONS:
+                exchange.match = match(request.method, request.raw_path)
+                exchange.route = route_of(exchange.match, routes)
+        except GatewayError as error:
+            exchange.misrouted = error
+        return await walk(exchange)
+
+    return handle
+
+
+def begin(request: web.BaseRequest, trusted: Sequence[Network]) -> Exchange:
+    """An exchange that knows who asks and when, and nothing of what for."""
+    headers = request.headers
+    given = headers.get("X-Request-ID", "")
+    request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    parent = _TRACEPARENT.fullmatch(headers.get("traceparent", ""))
+    peer = request.transport.get_extra_info("peername") if request.transport is not None else None
+    client = client_address(
+        peer[0] if peer else "",
+        headers.getall("X-Forwarded-For", []),
+        headers.getall("Forwarded", []),
+        trusted,
+    )
+    return Exchange(
+        request=request,
+        request_id=request_id,
+        client=client,
+        timings=Timings(received=monotonic()),
+        trace_id=parent[1] if parent else "",
+        response_headers={"X-Request-ID": request_id, "Server": SERVER},
+    )
+
+
+def route_of(found: Match, routes: Mapping[str, Route]) -> Route | None:
+    """The route that the path or the query names; None where the body will tell, or where none is needed.
+
+    Raises:
+        UnknownRoute: a flow is named that the configuration does not have.
+    """
+    if (flow := found.flow) is None:
+        return None
+    if (route := routes.get(flow)) is None:
+        raise UnknownRoute("No such chatflow here. The path must name a route of this gateway, or its chatflow id.")
+    return route

@@ -1,0 +1,71 @@
+"""Whose turn it is: settles the chatId that Flowise sees, and lets one run at a time into a conversation.
+
+A streaming prediction without a chatId gets one, so that it can be aborted; Flowise would have made one up in
+the same way. Without streaming it would change the memory's key (PROTOCOL 3), so there it stays away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable
+from time import monotonic
+
+from aiohttp import web
+
+from gateway.exchange import Exchange, Handler, Room
+from gateway.flowise.ids import unbound_id
+from gateway.limiting.turns import Key, Turns
+from gateway.telemetry.metrics import Metrics
+
+
+def conversations(turns: Turns, metrics: Metrics) -> Room:
+    """The room."""
+
+    async def room(exchange: Exchange, handler: Handler) -> web.StreamResponse:
+        if exchange.prediction is None:
+            exchange.chat_id = _named_chat(exchange)
+            return await handler(exchange)
+        exchange.chat_id = _predicted_chat(exchange)
+        if exchange.chat_id is None or exchange.route is None:
+            return await handler(exchange)
+        exchange.turn = await _take(exchange, (exchange.route.upstream, exchange.chat_id))
+        try:
+            return await handler(exchange)
+        finally:
+            if not exchange.is_run_open:
+                exchange.turn()
+
+    async def _take(exchange: Exchange, key: Key) -> Callable[[], None]:
+        settings = exchange.route.conversations
+        is_busy, began = turns.is_busy(key), monotonic()
+        result = "refused"
+        try:
+            turn = await turns.take(key, settings.wait if settings.when_busy == "wait" else 0.0)
+            result = "got_turn"
+        except asyncio.CancelledError:
+            result = "client_closed"
+            raise
+        finally:
+            exchange.timings.waited += monotonic() - began
+            if is_busy:
+                metrics.conversation_waits.labels(exchange.route_name, result).inc()
+        return turn
+
+    return room
+
+
+def _predicted_chat(exchange: Exchange) -> str | None:
+    prediction = exchange.prediction
+    if prediction is None:
+        return None
+    chat_id = prediction.chat_id or prediction.session_id
+    return chat_id or (str(uuid.uuid4()) if prediction.streaming else None)
+
+
+def _named_chat(exchange: Exchange) -> str | None:
+    """The conversation that a request names in its path, query or body."""
+    chat_id = exchange.document.chat_id if exchange.document is not None else None
+    if chat_id is None and exchange.match is not None:
+        chat_id = exchange.match.chat_id
+    return None if chat_id is None else unbound_id(chat_id, "chatId")

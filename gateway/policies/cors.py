@@ -1,0 +1,69 @@
+"""Which web pages may call (Fetch standard, CORS): checks Origin, answers preflights, names readable headers.
+
+Flowise's own CORS headers never pass, so there is one answer, on errors too. A route without `cors` checks no
+Origin and sends no header. Where no route is known, `defaults.cors` decides.
+"""
+
+from __future__ import annotations
+
+import re
+
+from aiohttp import hdrs, web
+
+from gateway.config import CorsSettings
+from gateway.errors import Forbidden
+from gateway.exchange import Exchange, Handler, Room
+from gateway.flowise.outcome import Outcome
+
+EXPOSED = "X-Request-ID, RateLimit, RateLimit-Policy, Retry-After"
+ALLOWED_HEADERS = "Authorization, Content-Type, X-API-Key, X-Request-ID, traceparent, tracestate"
+MAX_AGE = "600"
+_HEADER_NAMES = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+(?:\s*,\s*[A-Za-z0-9!#$%&'*+.^_`|~-]+)*")
+
+
+def cors(default: CorsSettings | None) -> Room:
+    """The room."""
+
+    async def room(exchange: Exchange, handler: Handler) -> web.StreamResponse:
+        settings = default if exchange.route is None else exchange.route.cors
+        check_origin(exchange, settings)
+        if exchange.request.method == hdrs.METH_OPTIONS and exchange.misrouted is None:
+            return _preflight(exchange, settings)
+        return await handler(exchange)
+
+    return room
+
+
+def check_origin(exchange: Exchange, settings: CorsSettings | None) -> None:
+    """Write the headers of an allowed Origin; none is needed where none was sent.
+
+    Raises:
+        Forbidden: the Origin is not listed.
+    """
+    if settings is None:
+        return
+    exchange.response_headers[hdrs.VARY] = "Origin"
+    origins = exchange.request.headers.getall(hdrs.ORIGIN, [])
+    if not origins:
+        return
+    allowed = settings.allowed(origins[0]) if len(origins) == 1 else None
+    if allowed is None:
+        raise Forbidden("This Origin may not call here. The route's `cors.origins` must list it.")
+    exchange.response_headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = allowed
+    exchange.response_headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = EXPOSED
+
+
+def _preflight(exchange: Exchange, settings: CorsSettings | None) -> web.Response:
+    headers = dict(exchange.response_headers)
+    methods = ", ".join(exchange.match.endpoint.methods) if exchange.match else ""
+    headers[hdrs.ALLOW] = methods
+    if settings is not None and hdrs.ACCESS_CONTROL_ALLOW_ORIGIN in headers:
+        asked = exchange.request.headers.get(hdrs.ACCESS_CONTROL_REQUEST_HEADERS, "")
+        # Unknown headers are let through the browser and dropped here: pages add their own (`onRequest`).
+        names = f"{ALLOWED_HEADERS}, {asked}" if _HEADER_NAMES.fullmatch(asked) else ALLOWED_HEADERS
+        headers[hdrs.ACCESS_CONTROL_ALLOW_METHODS] = methods
+        headers[hdrs.ACCESS_CONTROL_ALLOW_HEADERS] = names
+        headers[hdrs.ACCESS_CONTROL_MAX_AGE] = MAX_AGE
+        headers[hdrs.VARY] = "Origin, Access-Control-Request-Headers"
+    exchange.status, exchange.outcome = 204, Outcome.OK
+    return web.Response(status=204, headers=headers)

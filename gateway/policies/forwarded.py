@@ -1,0 +1,65 @@
+"""Whose address a request comes from, when proxies stand in between (pure).
+
+Only proxies of the configured networks are believed, counted from the right. `X-Forwarded-For` wins over
+`Forwarded` (RFC 7239): a proxy that sets the one passes a client's lie in the other through.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Sequence
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_FOR = re.compile(r'(?:^|;)\s*for\s*=\s*("[^"]*"|[^;\s]+)', re.IGNORECASE)
+
+
+def client_address(
+    peer: str, forwarded_for: Sequence[str], forwarded: Sequence[str], trusted: Sequence[Network]
+) -> str:
+    """The address of the client: the nearest one that is not a trusted proxy.
+
+    Args:
+        peer: the other end of the connection, or empty for one without address.
+        forwarded_for: the values of all X-Forwarded-For fields, in order.
+        forwarded: the same for Forwarded.
+        trusted: the networks of proxies that are believed.
+    """
+    hops = _hops(forwarded_for) if forwarded_for else [_for_of(part) for part in _hops(forwarded)]
+    client = peer
+    while is_trusted(client, trusted) and hops:
+        hop = _parse(hops.pop())
+        if hop is None:
+            break
+        client = str(hop)
+    return client
+
+
+def _hops(fields: Sequence[str]) -> list[str]:
+    return [part.strip() for field in fields for part in field.split(",")]
+
+
+def _for_of(element: str) -> str:
+    found = _FOR.search(element)
+    return found[1].strip('"') if found else ""
+
+
+def is_trusted(text: str, trusted: Sequence[Network]) -> bool:
+    """Whether this address belongs to a proxy that is believed."""
+    address = _parse(text)
+    return address is not None and any(address in network for network in trusted)
+
+
+def _parse(text: str) -> Address | None:
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address

@@ -1,0 +1,105 @@
+"""What a scripted run may do, and the frames that Flowise 3.1.2 and later write; no sockets, no clock."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, Iterable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Literal
+
+import msgspec
+
+HEARTBEAT = b":heartbeat\n\n"
+
+_SMALLEST_PLAIN = 1e-6
+_LARGEST_PLAIN = 1e21
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event; without `data` the frame has no such key (what JavaScript makes of `undefined`)."""
+
+    name: str
+    data: Any = msgspec.UNSET
+
+
+@dataclass(frozen=True)
+class Token:
+    """A `token` event, and a part of the answer's text."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """The comment that Flowise writes every 30 seconds, now."""
+
+
+@dataclass(frozen=True)
+class Raw:
+    """Any bytes at all, as one HTTP chunk; a run that is not streamed leaves them out."""
+
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Delay:
+    """The model takes so many seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Wait:
+    """The run goes on when a test sets the event: causality in place of sleeping."""
+
+    event: asyncio.Event
+
+
+@dataclass(frozen=True)
+class Fail:
+    """The model failed: the run ends as Flowise ends it, with `error` and `end` or with a 500."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class Close:
+    """The answer ends here: by a bare FIN, by an RST, or `clean` (last chunk) but without an `end` event."""
+
+    how: Literal["fin", "rst", "clean"]
+
+
+@dataclass(frozen=True)
+class Hang:
+    """Nothing more comes, and the connection stays open until the simulator stops."""
+
+
+Step = Event | Token | Heartbeat | Raw | Delay | Wait | Fail | Close | Hang
+Steps = Iterable[Step] | AsyncIterable[Step]
+
+
+def frame(event: Event) -> bytes:
+    """Make the bytes of one event: LF only, no space after either colon, `message:` first (stream-chain)."""
+    return b"message:\ndata:" + stringify(present({"event": event.name, "data": event.data})) + b"\n\n"
+
+
+def stringify(value: Any) -> bytes:
+    """Encode as `JSON.stringify` does: raw UTF-8, no spaces, keys in order."""
+    return msgspec.json.encode(value)
+
+
+def present(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what is unset, as `JSON.stringify` leaves out `undefined`."""
+    return {name: value for name, value in values.items() if value is not msgspec.UNSET}
+
+
+def number(value: float) -> msgspec.Raw:
+    """Write a number as JavaScript does: `0.0000048`, where Python writes `4.8e-06`."""
+    text = repr(value)
+    if value == int(value):
+        text = str(int(value))
+    elif _SMALLEST_PLAIN <= abs(value) < _LARGEST_PLAIN:
+        text = format(Decimal(text), "f")
+    return msgspec.Raw(text.replace("e-0", "e-").encode())

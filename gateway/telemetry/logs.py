@@ -1,0 +1,100 @@
+"""Log lines: JSON by structlog, one per request when it has ended, and one per thing that happens otherwise.
+
+A line never holds a prompt, an answer, a key or a token; `logs.prompts: true` adds the question, nothing else.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any, TextIO
+
+import msgspec
+import structlog
+
+from gateway.config import LogSettings
+from gateway.exchange import Exchange
+from gateway.flowise.outcome import Outcome
+
+Logger = structlog.typing.FilteringBoundLogger
+_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+
+def make_logger(settings: LogSettings, stream: TextIO | None = None) -> Logger:
+    """A logger that writes lines to a stream (standard output if none is given)."""
+    out = sys.stdout if stream is None else stream
+    shared: list[structlog.typing.Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+    ]
+    wrapper = structlog.make_filtering_bound_logger(_LEVELS[settings.level])
+    if settings.format == "console":
+        renderer: structlog.typing.Processor = structlog.dev.ConsoleRenderer(
+            colors=out.isatty(), timestamp_key="time"
+        )
+    else:
+        renderer = structlog.processors.JSONRenderer(serializer=_encode)
+    logger: Logger = structlog.wrap_logger(
+        structlog.WriteLogger(out), processors=[*shared, renderer], wrapper_class=wrapper
+    )
+    return logger
+
+
+def request_line(exchange: Exchange, *, with_prompt: bool) -> dict[str, Any]:
+    """The fields of the one line of a request."""
+    timings, usage = exchange.timings, exchange.usage
+    first_token = timings.first_token
+    line: dict[str, Any] = {
+        "request_id": exchange.request_id,
+        "route": exchange.route.name if exchange.route else None,
+        "endpoint": exchange.endpoint,
+        "caller": exchange.caller,
+        "auth": exchange.auth,
+        "status": exchange.status,
+        "outcome": (exchange.outcome or Outcome.FAILED).value,
+        "streaming": exchange.is_streaming,
+        "client": exchange.client,
+        "upstream": exchange.upstream or None,
+        "server": exchange.server or None,
+        "duration_s": _seconds(None if timings.ended is None else timings.ended - timings.received),
+        "ttft_s": _seconds(None if first_token is None else first_token - timings.received),
+        "overhead_s": _seconds(timings.overhead),
+        "waited_s": _seconds(timings.waited or None),
+        "events": sum(exchange.events.values()),
+        "tokens_in": None if usage is None else usage.input,
+        "tokens_out": None if usage is None else usage.output,
+        "token_source": None if usage is None else usage.source,
+        "bytes_out": exchange.bytes_out,
+        "abort": exchange.abort or None,
+        "limited_by": exchange.limited_by or None,
+        "trace_id": exchange.trace_id or None,
+    }
+    if exchange.error:
+        line["error"] = exchange.error
+    if exchange.prediction is not None and exchange.prediction.dropped:
+        line["dropped"] = list(exchange.prediction.dropped)
+    if with_prompt and exchange.prediction is not None:
+        line["prompt"] = exchange.prediction.question
+    return line
+
+
+class LibraryLog(logging.Handler):
+    """Turns what a library logs into one of our lines: level, library and sentence, never a traceback or bytes."""
+
+    def __init__(self, logger: Logger) -> None:
+        super().__init__()
+        self._logger = logger
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Logging: one record."""
+        error = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else None
+        level = record.levelname.lower() if record.levelname.lower() in _LEVELS else "error"
+        getattr(self._logger, level)("library", library=record.name, message=str(record.msg), error=error)
+
+
+def _encode(line: Any, **_: Any) -> str:
+    return msgspec.json.encode(line).decode()
+
+
+def _seconds(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)

@@ -1,0 +1,100 @@
+"""Every metric of the gateway, by name; labels come from the configuration and from closed lists only.
+
+Nothing here is touched per event: streams count by themselves and are recorded once, when they end. Buckets
+are those of the OpenTelemetry GenAI conventions 1.41, with Envoy AI Gateway's tail for the first token.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import choose_encoder
+
+from gateway import __version__
+from gateway.exchange import Exchange
+from gateway.flowise.outcome import Outcome
+
+FIRST_TOKEN_BUCKETS = (
+    *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10),
+    *(15, 20, 30, 45, 60),
+)
+DURATION_BUCKETS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
+OVERHEAD_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
+NO_ROUTE = "none"
+_PREFIX = "flowise_gateway_"
+
+
+class Metrics:
+    """One registry; times in seconds, sizes in bytes."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = self._counter(
+            "requests", "Requests that have ended.", "route", "endpoint", "status", "outcome"
+        )
+        self.request_duration = self._histogram(
+            "request_duration_seconds",
+            "From the request's head to the end of its answer.",
+            ("route", "endpoint"),
+            DURATION_BUCKETS,
+        )
+        self.streams_active = self._gauge("streams_active", "Event streams with a client.", "route")
+        self.runs_active = self._gauge("runs_active", "Predictions inside Flowise, with and without a client.", "route")
+        self.stream_events = self._counter("stream_events", "Events that Flowise sent.", "route", "event")
+        self.time_to_first_token = self._histogram(
+            "time_to_first_token_seconds",
+            "From the request's head to the first token with text.",
+            ("route",),
+            FIRST_TOKEN_BUCKETS,
+        )
+        self.overhead = self._histogram(
+            "overhead_seconds",
+            "What the gateway itself added before the client's head, waits not counted.",
+            ("route",),
+            OVERHEAD_BUCKETS,
+        )
+        self.tokens = self._counter("tokens", "Tokens of predictions.", "route", "type", "source")
+        self.aborts = self._counter("aborts", "Runs that were aborted.", "route", "result")
+        self.conversation_waits = self._counter(
+            "conversation_waits", "Requests that found their conversation busy.", "route", "result"
+        )
+        self.bytes = self._counter("bytes", "Bytes of bodies.", "route", "direction")
+        self._gauge("build_info", "Constant 1.", "version").labels(__version__).set(1)
+
+    def record(self, exchange: Exchange) -> None:
+        """Count an exchange that has ended and is accounted for."""
+        route = exchange.route.name if exchange.route else NO_ROUTE
+        timings = exchange.timings
+        outcome = exchange.outcome or Outcome.FAILED
+        self.requests.labels(route, exchange.endpoint, str(exchange.status), outcome.value).inc()
+        if timings.ended is not None:
+            self.request_duration.labels(route, exchange.endpoint).observe(timings.ended - timings.received)
+        if timings.first_token is not None:
+            self.time_to_first_token.labels(route).observe(timings.first_token - timings.received)
+        if (overhead := timings.overhead) is not None:
+            self.overhead.labels(route).observe(overhead)
+        for event, count in exchange.events.items():
+            self.stream_events.labels(route, event).inc(count)
+        if exchange.usage is not None:
+            source = exchange.usage.source
+            self.tokens.labels(route, "input", source).inc(exchange.usage.input)
+            self.tokens.labels(route, "output", source).inc(exchange.usage.output)
+        if exchange.abort:
+            self.aborts.labels(route, exchange.abort).inc()
+        self.bytes.labels(route, "in").inc(exchange.bytes_in)
+        self.bytes.labels(route, "out").inc(exchange.bytes_out)
+
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        """The scrape's answer and its content type: OpenMetrics if the scraper asks for it."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self.registry), content_type
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(_PREFIX + name, text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(_PREFIX + name, text, labels, registry=self.registry)
+
+    def _histogram(
+        self, name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]
+    ) -> Histogram:
+        return Histogram(_PREFIX + name, text, labels, buckets=buckets, registry=self.registry)

@@ -1,0 +1,326 @@
+"""One request to Flowise and its reply, from the send until the reply ended, with or without a client.
+
+The call is the sink of its connection. It resolves `head` for whoever waits, pushes the body into the outlet
+of the client and the observer, watches the deadlines, and tells its owner three things: the client left, a
+deadline passed, the reply is over. What those mean (abort, metering, a turn) is the owner's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from time import monotonic
+from typing import Protocol
+
+from gateway.errors import GatewayError, UpstreamUnreachable
+from gateway.streaming.ends import BodyEnd
+from gateway.streaming.outlets import Outlet
+from gateway.upstream.connection import Connection, StaleConnectionError
+from gateway.upstream.deadlines import Deadline, Deadlines
+from gateway.upstream.headers import request_head
+from gateway.upstream.parsing import ResponseHead
+from gateway.upstream.pool import Pool
+
+UNREAD_PIECES = 16  # reads that the observer may be behind
+UNREAD_BYTES = 4096  # a read above it is not put off
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamRequest:
+    """What is written to Flowise. A body of pieces has no length and is sent chunked."""
+
+    method: str
+    target: bytes
+    fields: list[tuple[bytes, bytes]]
+    body: bytes | AsyncIterator[bytes] = b""
+
+    def encoded(self) -> bytes:
+        """The head, and the body if it is at hand."""
+        if isinstance(self.body, bytes):
+            length = [] if self.method in ("GET", "HEAD") else [(b"Content-Length", b"%d" % len(self.body))]
+            return request_head(self.method, self.target, [*self.fields, *length]) + self.body
+        return request_head(self.method, self.target, [*self.fields, (b"Transfer-Encoding", b"chunked")])
+
+
+class Observer(Protocol):
+    """Who reads along."""
+
+    @property
+    def has_end(self) -> bool:
+        """Whether the answer's last event was seen."""
+
+    @property
+    def first_event_at(self) -> float | None:
+        """When the first event came that is not a comment."""
+
+    def feed(self, data: bytes, now: float) -> None:
+        """The body bytes of one read."""
+
+
+class CallOwner(Protocol):
+    """Whom a call tells. All calls are synchronous."""
+
+    def on_head(self, head: ResponseHead) -> None:
+        """The reply begins; who wants to read along says so now."""
+
+    def on_client_left(self) -> None:
+        """Nobody reads the reply any more; it is still being received."""
+
+    def on_deadline(self, deadline: Deadline) -> None:
+        """Flowise took too long."""
+
+    def on_over(self, end: BodyEnd | GatewayError) -> None:
+        """The reply is over: how its body ended, or why there was no head. Said exactly once."""
+
+
+class Call:
+    """The sink of one connection, and the watcher of one client."""
+
+    def __init__(self, owner: CallOwner, deadlines: Deadlines) -> None:
+        loop = asyncio.get_running_loop()
+        self._owner = owner
+        self.deadlines = deadlines
+        self.observer: Observer | None = None
+        self._connection: Connection | None = None
+        self._outlet: Outlet | None = None
+        self._early: list[bytes] = []
+        self._early_end: BodyEnd | None = None
+        self._told = ""
+        self._is_client_paused = False
+        self.head: asyncio.Future[ResponseHead] = loop.create_future()
+        self.head.add_done_callback(_retrieve)
+        self.delivered: asyncio.Future[None] = loop.create_future()
+        self.is_over = False
+        self._unread: list[tuple[bytes, float]] = []
+        self._last_byte_at = 0.0
+        self.bytes_in = 0
+
+    # -- the request -------------------------------------------------------------------------------
+
+    async def send(self, pool: Pool, request: UpstreamRequest) -> ResponseHead:
+        """Send the request, and wait for the head of the reply.
+
+        A pooled connection that turns out dead before one byte came back never carried the request, so it
+        goes out once more on a fresh one (unless its body is gone already).
+
+        Raises:
+            GatewayError: any of the ways in which there is no head.
+        """
+        try:
+            try:
+                return await self._send_on(await pool.acquire(), request)
+            except StaleConnectionError:
+                if not isinstance(request.body, bytes):
+                    raise UpstreamUnreachable("Flowise closed the connection during the upload.") from None
+            self._begin_again()
+            return await self._send_on(await pool.acquire(fresh=True), request)
+        except GatewayError as error:
+            if not self.is_sent:
+                self.close(error)
+            raise
+
+    def _begin_again(self) -> None:
+        self.head = asyncio.get_running_loop().create_future()
+        self.head.add_done_callback(_retrieve)
+        self.deadlines.sent_at = math.inf
+
+    async def _send_on(self, connection: Connection, request: UpstreamRequest) -> ResponseHead:
+        self._connection = connection
+        connection.start(request.method, request.encoded(), self)
+        if isinstance(request.body, bytes):
+            connection.finish_request()
+        else:
+            await self._send_pieces(connection, request.body)
+        self.deadlines.sent_at = monotonic()
+        return await asyncio.shield(self.head)
+
+    async def _send_pieces(self, connection: Connection, pieces: AsyncIterator[bytes]) -> None:
+        async for piece in pieces:
+            if connection.is_answered or connection.is_closed:
+                return
+            if piece:
+                connection.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+                await connection.drain()
+        connection.write(b"0\r\n\r\n")
+        connection.finish_request()
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether the whole request is on its way: from here on Flowise works on it."""
+        return self.deadlines.sent_at <= monotonic()
+
+    # -- Sink --------------------------------------------------------------------------------------
+
+    def on_head(self, head: ResponseHead) -> None:
+        """The reply begins; reading pauses until there is an outlet."""
+        self.deadlines.head_at = self.deadlines.last_byte_at = monotonic()
+        if self._connection is not None and not self.delivered.done():
+            self._connection.pause_reading()
+        self._owner.on_head(head)
+        if not self.head.done():
+            self.head.set_result(head)
+
+    def on_body(self, data: bytes) -> None:
+        """The body bytes of one read: to the client first, then to the observer."""
+        now = monotonic()
+        self._last_byte_at = now
+        outlet = self._outlet
+        if outlet is not None:
+            outlet.feed(data)
+        elif not self.delivered.done():
+            self._early.append(data)
+        unread = self._unread
+        unread.append((data, now))
+        if len(unread) >= UNREAD_PIECES or len(data) > UNREAD_BYTES:
+            self._observe()
+
+    def on_end(self, end: BodyEnd) -> None:
+        """The reply is over."""
+        self._connection = None
+        self._observe()
+        if self._outlet is not None:
+            self._deliver(self._outlet, end)
+        else:
+            self._early_end = end
+        self._over(end)
+
+    def on_failure(self, error: GatewayError | StaleConnectionError) -> None:
+        """There is no head. A stale connection is no end yet if somebody is there to send again."""
+        self._connection = None
+        if not self.head.done():
+            self.head.set_exception(error)
+        if isinstance(error, GatewayError):
+            self._over(error)
+        elif self.delivered.done():
+            self._over(UpstreamUnreachable("Flowise closed the connection before it answered."))
+
+    # -- the client --------------------------------------------------------------------------------
+
+    def attach(self, outlet: Outlet) -> None:
+        """From now on the body goes there; what came with the head goes first."""
+        if self.delivered.done():
+            outlet.tell(self._told)
+            return
+        self._outlet = outlet
+        for data in self._early:
+            outlet.feed(data)
+        self._early.clear()
+        if self._early_end is not None:
+            self._deliver(outlet, self._early_end)
+        else:
+            self._resume()
+
+    def finish(self) -> None:
+        """The client has all that it will get of the body: nothing."""
+        self._deliver_nothing()
+        self._resume()
+
+    def leave(self) -> None:
+        """The client is gone: what still comes is read for the observer only."""
+        if self.delivered.done():
+            return
+        self._deliver_nothing()
+        if self.is_over:
+            return
+        self._owner.on_client_left()
+        if self._connection is None or not self.is_sent:
+            self.close(UpstreamUnreachable("The client left before its request was sent."))
+        else:
+            self._resume()
+
+    def tell(self, message: str) -> None:
+        """End the client's answer with this sentence; the reply itself goes on being read."""
+        self._told = message
+        if self._outlet is not None and not self.delivered.done():
+            self._outlet.tell(message)
+        self._deliver_nothing()
+        self._resume()
+
+    def on_client_paused(self) -> None:
+        """The client takes no more for now, so neither do we."""
+        if self._connection is not None and not self.delivered.done():
+            self._is_client_paused = True
+            self.deadlines.pause()
+            self._connection.pause_reading()
+
+    def on_client_resumed(self) -> None:
+        """The client takes more."""
+        if self._is_client_paused:
+            self._resume()
+
+    def on_client_gone(self) -> None:
+        """The client's transport is gone."""
+        self.leave()
+
+    # -- time and ends -----------------------------------------------------------------------------
+
+    def tick(self, now: float) -> None:
+        """Look at the clocks. `now`: monotonic seconds."""
+        if self._outlet is not None and not self.delivered.done():
+            self._outlet.tick(now)
+        if not self.deadlines.is_first_event_seen:
+            self._observe()
+        self.deadlines.last_byte_at = max(self._last_byte_at, self.deadlines.last_byte_at)
+        if not self.is_over and (deadline := self.deadlines.passed(now)) is not None:
+            self._owner.on_deadline(deadline)
+
+    def fail(self, error: GatewayError) -> None:
+        """Whoever waits for the head is told this instead; a head that still comes is nobody's."""
+        if not self.head.done():
+            self.head.set_exception(error)
+
+    def close(self, end: BodyEnd | GatewayError = BodyEnd.CUT) -> None:
+        """Drop the connection; the reply is over, whatever still would have come."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+        if not self.head.done():
+            self.head.set_exception(
+                end if isinstance(end, GatewayError) else UpstreamUnreachable("The request was given up.")
+            )
+        self._observe()
+        self._deliver_nothing()
+        self._over(end)
+
+    def _observe(self) -> None:
+        """Read along with what has passed: some reads at once cost a third of what each costs by itself."""
+        unread, observer = self._unread, self.observer
+        if observer is not None:
+            for data, now in unread:
+                observer.feed(data, now)
+            if observer.first_event_at is not None:
+                self.deadlines.is_first_event_seen = True
+        for data, _ in unread:
+            self.bytes_in += len(data)
+        unread.clear()
+
+    def _resume(self) -> None:
+        self._is_client_paused = False
+        self.deadlines.resume(monotonic())
+        if self._connection is not None:
+            self._connection.resume_reading()
+
+    def _deliver(self, outlet: Outlet, end: BodyEnd) -> None:
+        if self.delivered.done():
+            return
+        outlet.end(end, is_complete=self.observer is not None and self.observer.has_end)
+        self._deliver_nothing()
+
+    def _deliver_nothing(self) -> None:
+        self._outlet = None
+        self._early.clear()
+        if not self.delivered.done():
+            self.delivered.set_result(None)
+
+    def _over(self, end: BodyEnd | GatewayError) -> None:
+        if not self.is_over:
+            self.is_over = True
+            self._owner.on_over(end)
+
+
+def _retrieve(future: asyncio.Future[ResponseHead]) -> None:
+    """Nobody may be waiting any more; an exception that is never looked at would be logged as lost."""
+    if not future.cancelled():
+        future.exception()

@@ -1,0 +1,149 @@
+"""Connections to one Flowise server: opens them, keeps idle ones as long as the server does, bounds their number."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+
+from gateway.errors import Overloaded, UpstreamTimeout, UpstreamUnreachable
+from gateway.upstream.connection import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where a Flowise server listens. `prefix` are the segments of its URL's path."""
+
+    host: str
+    port: int
+    tls: ssl.SSLContext | None = None
+    prefix: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+def tls_context(ca: Path | None) -> ssl.SSLContext:
+    """Verifying TLS: against the system's authorities, or against one private authority.
+
+    Raises:
+        OSError: the file cannot be read or holds no certificate.
+    """
+    return ssl.create_default_context(cafile=None if ca is None else str(ca))
+
+
+class Pool:
+    """At most `max_connections`, open or opening; who comes when all are busy waits up to `connect_timeout`."""
+
+    def __init__(self, server: Server, *, max_connections: int, connect_timeout: float) -> None:
+        self.server = server
+        self._max_connections = max_connections
+        self._connect_timeout = connect_timeout
+        self._idle: list[Connection] = []
+        self._open: set[Connection] = set()
+        self._opening = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    def __repr__(self) -> str:
+        return f"<Pool {self.server}: {len(self._open)} open, {len(self._idle)} idle, {len(self._waiting)} waiting>"
+
+    async def acquire(self, *, fresh: bool = False) -> Connection:
+        """An idle connection, the one last used; or, always if `fresh`, a new one.
+
+        Raises:
+            Overloaded: all connections stayed busy for `connect_timeout`.
+            UpstreamUnreachable: the server refused, or its certificate was not right.
+            UpstreamTimeout: the server did not accept within `connect_timeout`.
+        """
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                while True:
+                    if not fresh and (connection := self._take_idle()):
+                        return connection
+                    if len(self._open) + self._opening < self._max_connections or self._drop_one_idle():
+                        break
+                    await self._wait_for_room()
+        except TimeoutError:
+            raise Overloaded("All connections to Flowise are busy; try again shortly.") from None
+        return await self._connect()
+
+    def sweep(self, now: float) -> None:
+        """Close idle connections that the server is about to close. `now`: monotonic seconds."""
+        for connection in [c for c in self._idle if c.is_closed or c.usable_until <= now]:
+            self._idle.remove(connection)
+            connection.close()
+
+    def close(self) -> None:
+        """Close everything."""
+        for connection in list(self._open):
+            connection.close()
+        self._idle.clear()
+
+    def _take_idle(self) -> Connection | None:
+        self.sweep(monotonic())
+        return self._idle.pop() if self._idle else None
+
+    def _drop_one_idle(self) -> bool:
+        if not self._idle:
+            return False
+        connection = self._idle.pop(0)
+        self._open.discard(connection)
+        connection.close()
+        return True
+
+    async def _wait_for_room(self) -> None:
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._wake_one()
+            raise
+        finally:
+            if turn in self._waiting:
+                self._waiting.remove(turn)
+
+    async def _connect(self) -> Connection:
+        server, loop = self.server, asyncio.get_running_loop()
+        self._opening += 1
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                _, connection = await loop.create_connection(
+                    lambda: Connection(self._on_idle, self._on_closed),
+                    server.host,
+                    server.port,
+                    ssl=server.tls,
+                )
+        except TimeoutError:
+            raise UpstreamTimeout(
+                f"Flowise did not accept a connection within {self._connect_timeout:g} s."
+            ) from None
+        except OSError as error:  # DNS, refused, unreachable, TLS
+            raise UpstreamUnreachable("Flowise cannot be reached.") from error
+        finally:
+            self._opening -= 1
+            self._wake_one()
+        self._open.add(connection)
+        return connection
+
+    def _on_idle(self, connection: Connection) -> None:
+        self._idle.append(connection)
+        self._wake_one()
+
+    def _on_closed(self, connection: Connection) -> None:
+        self._open.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+        self._wake_one()
+
+    def _wake_one(self) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return

@@ -1,0 +1,151 @@
+"""The benchmark: the gateway beside nginx and Envoy on this machine, in one run; `--help` tells the options.
+
+The exit code is 0 if everything could be measured, 1 if not (with --strict also if a target was missed).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import resource
+import signal
+import sys
+import tempfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from tests.bench import measure, micro, options, report, slow_reader, targets
+from tests.bench.measure import Bench, Results, note
+from tests.bench.options import Options
+from tests.bench.processes import BenchError, Cores, running_upstream
+
+_BUSY_LOAD = 0.5
+
+
+@dataclass
+class Outcome:
+    """Everything that one run found."""
+
+    results: Results = field(default_factory=Results)
+    versions: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    micro: dict[str, dict[str, float]] = field(default_factory=dict)
+    slow: slow_reader.SlowReader | None = None
+
+
+def main() -> int:
+    """Measure, print, and tell by the exit code how it went."""
+    chosen = options.read()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    _allow_many_files()
+    outcome = Outcome()
+    try:
+        with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+            _run(chosen, Path(folder), outcome)
+    except BenchError as error:
+        outcome.results.failures.append(str(error))
+    except KeyboardInterrupt:
+        note("interrupted")
+        return 130
+    verdicts = _verdicts(chosen, outcome)
+    _print(chosen, outcome, verdicts)
+    if chosen.json:
+        chosen.json.write_text(json.dumps(_as_json(chosen, outcome, verdicts), indent=1, ensure_ascii=False))
+    missed = chosen.strict and any(not verdict.met for verdict in verdicts)
+    return 1 if outcome.results.failures or missed else 0
+
+
+def _allow_many_files() -> None:
+    """Raise the limit of open files for this process and its children as far as it may go."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _run(chosen: Options, folder: Path, outcome: Outcome) -> None:
+    cores = Cores.pinned() if chosen.pin else Cores()
+    outcome.skipped = {name: why for name in chosen.targets if (why := targets.absent(name, chosen.gateway))}
+    present = [name for name in chosen.targets if name not in outcome.skipped]
+    outcome.versions = {name: targets.version(name) for name in present}
+    for name, why in outcome.skipped.items():
+        note(f"skipped {name}: {why}")
+    if (busy := os.getloadavg()[0]) > _BUSY_LOAD:
+        note(f"the machine is busy (load {busy:.1f}): trust the ratios, not the figures")
+    if "micro" in chosen.parts:
+        note("micro")
+        outcome.micro = micro.measure()
+    with running_upstream(folder, cores.rest) as upstream_port:
+        site = targets.Site(folder, upstream_port, cores.proxy, chosen.gateway)
+        bench = Bench(site, present, outcome.results, cores.rest)
+        _run_parts(chosen, bench, outcome)
+
+
+def _run_parts(chosen: Options, bench: Bench, outcome: Outcome) -> None:
+    if "memory" in chosen.parts:
+        measure.memory(bench, chosen.levels)
+    jobs = {
+        "streams": bench.job(
+            kind="streams", streams=chosen.streams, rate=chosen.rate, seconds=chosen.seconds
+        ),
+        "requests": bench.job(kind="requests", requests=chosen.requests),
+    }
+    wanted = [job for part, job in jobs.items() if part in chosen.parts]
+    if wanted:
+        measure.in_rounds(bench, chosen.rounds, wanted)
+        report.add_latency_over_direct(bench.results)
+    if "slow" in chosen.parts and targets.GATEWAY in bench.targets:
+        note("slow reader: gateway")
+        try:
+            outcome.slow = slow_reader.prove(bench.site)
+        except (BenchError, OSError) as error:
+            bench.results.fail(targets.GATEWAY, "slow reader", BenchError(str(error)))
+
+
+def _verdicts(chosen: Options, outcome: Outcome) -> list[report.Verdict]:
+    found = report.verdicts(outcome.results, chosen.parts)
+    return found + (slow_reader.verdicts(outcome.slow) if "slow" in chosen.parts else [])
+
+
+def _print(chosen: Options, outcome: Outcome, verdicts: list[report.Verdict]) -> None:
+    if chosen.parts != ["micro"]:
+        print(_setting(chosen))
+    if outcome.results.values:
+        print(f"\n{report.table(outcome.results, outcome.versions)}")
+        print(
+            "\nmedian (least-greatest); a ratio is the median of the rounds' own ratios; 1 KB = 1,000 bytes"
+        )
+    if outcome.slow:
+        print(
+            f"\nslow reader, a client that stops reading after 1 of 500 MB\n{slow_reader.tell(outcome.slow)}"
+        )
+    if outcome.micro:
+        print(f"\n{micro.tell(outcome.micro)}")
+    print()
+    for name, why in outcome.skipped.items():
+        print(f"skipped {name}: {why}")
+    for failure in outcome.results.failures:
+        print(f"FAILED {failure}")
+    for verdict in verdicts:
+        print(verdict)
+
+
+def _setting(chosen: Options) -> str:
+    pinned = "proxy on one core, load and upstream on another" if chosen.pin else "no pinning"
+    return (
+        f"{chosen.streams} streams × {chosen.rate:g} events/s, {chosen.rounds} rounds of {chosen.seconds:g} s"
+        f" and {chosen.requests} short requests from 20 connections; one worker each\n"
+        f"{os.cpu_count()} cores, {pinned}, Python {platform.python_version()}, {platform.system()} "
+        f"{platform.release()}; nginx and Envoy without access log, the gateway with its request log\n"
+        "the upstream, a bare event source that stamps each event, and the load generator are processes of\n"
+        "their own and cheap enough not to be the bottleneck: `direct` shows what they reach without a proxy"
+    )
+
+
+def _as_json(chosen: Options, outcome: Outcome, verdicts: list[report.Verdict]) -> dict[str, object]:
+    found = asdict(outcome)
+    settings = asdict(chosen) | {"json": str(chosen.json)}
+    return {"settings": settings, **found, "verdicts": [asdict(verdict) for verdict in verdicts]}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

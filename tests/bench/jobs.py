@@ -1,0 +1,53 @@
+"""What the benchmark asks of its load generator, and the names of the figures that come back."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Figures = dict[str, float]
+
+CPU_EVENT = "cpu_us_per_event"
+LATENCY_P50 = "latency_p50_ms"
+LATENCY_P99 = "latency_p99_ms"
+EVENT_RATE = "events_per_s"
+CPU_REQUEST = "cpu_us_per_request"
+REQUEST_P50 = "request_p50_ms"
+REQUEST_P99 = "request_p99_ms"
+REQUEST_RATE = "requests_per_s"
+
+
+def rss_figure(streams: int) -> str:
+    """Name the figure of resident memory per stream at so many open streams."""
+    return f"rss_kb_per_stream_{streams}"
+
+
+def pss_figure(streams: int) -> str:
+    """Name the figure of proportional memory per stream at so many open streams."""
+    return f"pss_kb_per_stream_{streams}"
+
+
+class Job(msgspec.Struct, kw_only=True):
+    """One measurement of one target.
+
+    Attributes:
+        kind: `streams` (CPU per event, latency), `requests` (CPU per short request) or `memory`.
+        port: the target's; `upstream_port` the upstream's own, to end streams.
+        watch: process whose CPU or memory is read, with its descendants; 0 reads none.
+        streams: open at once, each with `rate` events per second.
+        seconds: length of the measured window.
+        requests: in all, from `concurrency` keep-alive connections.
+        levels: numbers of open streams at which memory is read, ascending.
+    """
+
+    kind: Literal["streams", "requests", "memory"]
+    port: int
+    upstream_port: int
+    watch: int = 0
+    streams: int = 100
+    rate: float = 50
+    seconds: float = 5
+    requests: int = 2000
+    concurrency: int = 20
+    levels: list[int] = []

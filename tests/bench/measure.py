@@ -1,0 +1,111 @@
+"""The rounds: each target is measured once in each round, in an order that rotates; judges nothing."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+import msgspec
+
+from tests.bench.jobs import Figures, Job
+from tests.bench.processes import BenchError, run_load
+from tests.bench.targets import DIRECT, Site, Target, started
+
+
+@dataclass
+class Results:
+    """Figures by name and target, one value a round; `failures` says what could not be measured and why."""
+
+    values: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+
+    def add(self, target: str, figures: Figures) -> None:
+        """Keep the figures of one round."""
+        for name, value in figures.items():
+            self.values.setdefault(name, {}).setdefault(target, []).append(value)
+
+    def fail(self, target: str, what: str, error: BenchError) -> None:
+        """Keep what went wrong; the other targets go on."""
+        self.failures.append(f"{target}, {what}: {error}")
+        note(f"FAILED {self.failures[-1]}")
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all parts share: the site, the targets by name, the results, the core of the load generator."""
+
+    site: Site
+    targets: Sequence[str]
+    results: Results
+    core: int | None
+
+    def measure(self, target: Target, job: Job) -> None:
+        """Run one job against one target and keep its figures.
+
+        Raises:
+            BenchError: the load generator could not measure.
+        """
+        job = msgspec.structs.replace(job, port=target.port, watch=target.pid)
+        printed = run_load(msgspec.json.encode(job), self.core)
+        self.results.add(target.name, msgspec.json.decode(printed, type=Figures))
+
+    def job(self, **settings: object) -> Job:
+        """Make a job for this upstream; the target's port and process come later."""
+        return msgspec.convert({"port": 0, "upstream_port": self.site.upstream_port, **settings}, Job)
+
+
+def note(text: str) -> None:
+    """Tell the person who waits what is going on."""
+    sys.stderr.write(f"bench: {text}\n")
+    sys.stderr.flush()
+
+
+def in_rounds(bench: Bench, rounds: int, jobs: Sequence[Job]) -> None:
+    """Measure all jobs on all targets, side by side: one target after the other in each round."""
+    with _all_started(bench) as targets:
+        for number in range(rounds):
+            turn = number % max(1, len(targets))
+            for target in [*targets[turn:], *targets[:turn]]:
+                note(f"round {number + 1} of {rounds}: {target.name}")
+                for job in jobs:
+                    if not _try(bench, target, job):
+                        targets.remove(target)
+                        break
+
+
+@contextmanager
+def _all_started(bench: Bench) -> Iterator[list[Target]]:
+    with ExitStack() as stack:
+        targets = []
+        for name in bench.targets:
+            try:
+                target = stack.enter_context(started(name, bench.site))
+            except BenchError as error:
+                bench.results.fail(name, "start", error)
+            else:
+                targets.append(target)
+        yield targets
+
+
+def _try(bench: Bench, target: Target, job: Job) -> bool:
+    try:
+        bench.measure(target, job)
+    except BenchError as error:
+        bench.results.fail(target.name, job.kind, error)
+        return False
+    return True
+
+
+def memory(bench: Bench, levels: Sequence[int]) -> None:
+    """Measure memory per open stream on a fresh process of each proxy, before it has grown."""
+    for name in bench.targets:
+        if name == DIRECT:
+            continue
+        note(f"memory: {name}")
+        try:
+            with started(name, bench.site) as target:
+                bench.measure(target, bench.job(kind="memory", levels=list(levels)))
+        except BenchError as error:
+            bench.results.fail(name, "memory", error)

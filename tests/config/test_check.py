@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import pytest
+
+from gateway.config import load
+
+SECRET = "x" * 32
+CHATFLOW = "2c5e8d0a-1111-4222-8333-444455556666"
+
+
+@pytest.mark.parametrize(
+    ("server", "admin"),
+    [
+        ("127.0.0.1:9090", ""),
+        ("0.0.0.0:9090", ""),
+        ("localhost:9090", ""),
+        ("127.0.0.1:8080", "admin: {listen: 127.0.0.1:8080}"),
+        ("'[::]:8080'", "admin: {listen: '[::1]:8080'}"),
+    ],
+)
+def test_two_listeners_on_one_address_are_a_mistake(told, server, admin):
+    found = told(f"server: {{listen: {server}}}\n{admin}")
+    assert found == {"admin.listen": "is the address of server.listen, or within it: write another port"}
+
+
+def test_listeners_on_ports_that_the_system_chooses_do_not_meet(loaded):
+    assert loaded("server: {listen: 127.0.0.1:0}\nadmin: {listen: 127.0.0.1:0}")
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:9090", "10.0.0.1:9090", "'[::]:9090'", "gateway:9090"])
+@pytest.mark.parametrize("token", ["", ", token: ''", ", token: '${T:-}'"])
+def test_an_admin_listener_that_others_reach_needs_a_token(told, listen, token):
+    found = told(f"admin: {{listen: {listen}{token}}}")
+    assert found == {"admin.token": "is needed, as admin.listen is not loopback: write token: ${ADMIN_TOKEN}"}
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:1", "'[::1]:1'", "localhost:1"])
+def test_an_admin_listener_on_loopback_needs_no_token(loaded, listen):
+    assert not loaded(f"admin: {{listen: {listen}}}").admin.token
+
+
+def test_an_admin_token_that_is_unset_is_told_once(told):
+    assert set(told('admin: {listen: "0.0.0.0:9090", token: "${UNSET}"}')) == {"admin.token"}
+
+
+def test_several_workers_do_not_share_memory_and_need_a_secret(told):
+    found = told("server: {workers: 4}")
+    assert "is memory, which several workers do not share: write redis://" in found["limits.store"]
+    assert "is needed with several workers or a shared store" in found["auth.secret"]
+
+
+def test_a_shared_store_needs_a_secret(told):
+    found = told("limits: {store: 'redis://h:6379/0'}")
+    assert "is needed with several workers or a shared store" in found["auth.secret"]
+    assert "memory" not in found["limits.store"].split(":")[0]
+
+
+@pytest.mark.parametrize("secret", [SECRET, f"[{SECRET}, {SECRET}]", '"${UNSET}"'])
+def test_a_written_secret_is_a_secret(mistakes, secret):
+    found = mistakes(f"limits: {{store: 'redis://h:6379/0'}}\nauth: {{secret: {secret}}}")
+    assert not any("is needed" in mistake.message for mistake in found)
+
+
+def test_session_tokens_live_no_longer_than_they_may(told):
+    found = told("auth: {session_tokens: {ttl: 2d}}")
+    assert found["auth.session_tokens.ttl"] == "is longer than max_ttl: write at most that"
+    assert "auth.session_tokens.ttl" not in told("auth: {session_tokens: {ttl: 1h, max_ttl: 1h}}")
+    assert "auth.session_tokens.ttl" not in told("auth: {session_tokens: {ttl: 1h, max_ttl: x}}")
+
+
+def test_an_authority_without_an_https_server_is_a_mistake(told, tmp_path):
+    (tmp_path / "ca.pem").write_text("certificates")
+    found = told(upstream="tls: {ca: ca.pem}")
+    assert found["upstreams.main.tls.ca"].startswith("has no https server to be for: write https")
+
+
+def test_an_authority_is_found_beside_the_file(tmp_path):
+    path = tmp_path / "gateway.yaml"
+    (tmp_path / "ca.pem").write_text("certificates")
+    path.write_text(
+        "upstreams: {main: {servers: [{url: 'https://h'}], tls: {ca: ca.pem}}}\n"
+        f"routes: [{{name: a, chatflow: {CHATFLOW}, upstream: main, auth: [anonymous]}}]\n"
+    )
+    assert load(path, {}).upstreams["main"].tls.ca == tmp_path / "ca.pem"

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import pytest
+
+from gateway.config import ConfigError, load
+
+SECOND = "12345678-1111-4222-8333-444455556666"
+
+
+@pytest.fixture
+def two(write):
+    """A configuration with two routes, of which the second has these keys."""
+
+    def two(**keys):
+        other = {"name": "other", "chatflow": SECOND, "upstream": "main", "auth": "[anonymous]"} | keys
+        lines = "".join(f"    {key}: {value}\n" for key, value in other.items())
+        path = write()
+        path.write_text(f"{path.read_text().rstrip()}\n  -\n{lines}")
+        return path
+
+    return two
+
+
+@pytest.fixture
+def told_of(two):
+    def told_of(**keys):
+        with pytest.raises(ConfigError) as caught:
+            load(two(**keys), {})
+        return {mistake.key: mistake.message for mistake in caught.value.mistakes}
+
+    return told_of
+
+
+def test_two_different_routes_are_right(two):
+    assert [route.name for route in load(two(), {}).routes] == ["support", "other"]
+
+
+def test_two_routes_with_one_name_are_a_mistake(told_of):
+    assert told_of(name="support") == {
+        "routes[1].name": "another route, in line 7, has it already: write another one"
+    }
+
+
+def test_two_routes_with_one_chatflow_are_a_mistake_in_any_case_of_letters(told_of):
+    assert told_of(chatflow="2C5E8D0A-1111-4222-8333-444455556666") == {
+        "routes[1].chatflow": "another route, in line 8, has it already: write another one"
+    }
+
+
+def test_a_name_that_looks_like_a_chatflow_is_a_mistake(told_of):
+    found = told_of(name=SECOND)
+    assert found["routes[1].name"].startswith(
+        f'"{SECOND}" looks like a chatflow id: write a name of your own'
+    )
+
+
+def test_an_unknown_upstream_is_told_with_the_one_that_was_meant(told_of):
+    assert told_of(upstream="mian") == {
+        "routes[1].upstream": 'there is no upstream "mian": did you mean main?'
+    }
+
+
+def test_routes_of_one_upstream_bind_alike(two):
+    with pytest.raises(ConfigError) as caught:
+        load(two(conversations="{bind: true}"), {})
+    messages = [m.message for m in caught.value.mistakes if m.key == "routes[1].conversations.bind"]
+    assert "differs from the route in line 7, of the same upstream: write the same on both" in messages
+
+
+def test_routes_of_different_upstreams_bind_as_they_like(two):
+    path = two(upstream="second", conversations="{bind: true}")
+    other = "upstreams:\n  second: {servers: [{url: 'http://b'}]}"
+    path.write_text(path.read_text().replace("upstreams:", other))
+    with pytest.raises(ConfigError) as caught:
+        load(path, {})
+    assert [m.message for m in caught.value.mistakes] == [
+        "is not available yet: write bind: false, or leave it out"
+    ]
+
+
+def test_a_body_above_that_of_the_server_is_a_mistake(told):
+    message = "is above server.max_body: write at most that, or raise server.max_body"
+    assert told(route="max_body: 51MiB") == {"routes[0].max_body": message}
+    assert told("server: {max_body: 1KiB}", route="max_body: 2KiB") == {"routes[0].max_body": message}
+    assert told("defaults: {max_body: 51MiB}") == {"defaults.max_body": message}
+
+
+@pytest.mark.parametrize("method", ["api_key", "session"])
+def test_keys_without_a_file_are_no_source(mistakes, method):
+    found = mistakes("auth: {keys_file: ''}", auth=f"[{method}]")
+    assert any(
+        mistake.key == "routes[0].auth[0]" and "has no source: write auth.keys_file" in mistake.message
+        for mistake in found
+    )
+    found = mistakes(auth=f"[{method}]")
+    assert not any("has no source" in mistake.message for mistake in found)
+
+
+def test_tokens_without_an_issuer_are_no_source(mistakes):
+    found = mistakes(auth="[anonymous, jwt]")
+    assert any(
+        mistake.key == "routes[0].auth[1]"
+        and "has no source: write an issuer into auth.jwt" in mistake.message
+        for mistake in found
+    )
+    issuer = "auth: {jwt: [{issuer: i, audience: a, jwks_url: 'https://i/jwks'}]}"
+    found = mistakes(issuer, auth="[anonymous, jwt]")
+    assert not any("has no source" in mistake.message for mistake in found)
+
+
+@pytest.mark.parametrize(
+    ("limit", "key", "message"),
+    [
+        ("{name: a}", "", "counts none or several things: write one of requests, tokens, concurrent"),
+        ("{name: a, requests: 1, tokens: 1, per: 1m}", "", "counts none or several things"),
+        ("{name: a, requests: 1}", ".per", "is missing: write the time in which the whole is refilled"),
+        ("{name: a, tokens: 1}", ".per", "is missing: write the time in which the whole is refilled"),
+        ("{name: a, concurrent: 1, per: 1m}", ".per", "says nothing with concurrent: leave it out"),
+        ("{name: a, tokens: 1, per: 1m, burst: 1}", ".burst", "belongs to requests only: leave it out"),
+        ("{name: a, requests: 1, per: 1m, reserve: 1}", ".reserve", "belongs to tokens only: leave it out"),
+    ],
+)
+def test_a_limit_counts_one_thing(told, limit, key, message):
+    assert message in told(route=f"limits: [{limit}]")[f"routes[0].limits[0]{key}"]
+
+
+def test_right_limits_are_only_not_available_yet(told):
+    limits = """
+    limits:
+      - {name: burst, requests: 60, per: 1m, by: caller, burst: 10}
+      - {name: daily, tokens: 200000, per: 1d, by: address, reserve: 0}
+      - {name: open, concurrent: 4, by: route}
+    """
+    assert set(told(route=limits)) == {"routes[0].limits"}
+
+
+def test_limits_of_one_route_have_different_names(told):
+    found = told(route="limits: [{name: a, concurrent: 1}, {name: a, concurrent: 2}]")
+    assert "another limit, in line" in found["routes[0].limits[1].name"]

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.config.expansion import LARGEST_FILE, Outside, expand
+
+
+@pytest.fixture
+def outside(tmp_path):
+    return Outside({"NAME": "value", "EMPTY": "", "NESTED": "${NAME}"}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "expanded"),
+    [
+        ("plain", "plain"),
+        ("${NAME}", "value"),
+        ("a${NAME}b${NAME}", "avaluebvalue"),
+        ("${NAME:-other}", "value"),
+        ("${UNSET:-other}", "other"),
+        ("${EMPTY:-other}", "other"),
+        ("${UNSET:-}", ""),
+        ("${EMPTY}", ""),
+        ("${UNSET:-a:b\nc}", "a:b\nc"),
+        ("${NESTED}", "${NAME}"),
+        ("$${NAME}", "${NAME}"),
+        ("$NAME $ {NAME} 5$", "$NAME $ {NAME} 5$"),
+    ],
+)
+def test_placeholders_are_replaced_once(outside, text, expanded):
+    assert expand(text, outside).text == expanded
+    assert not expand(text, outside).problems
+
+
+def test_every_unset_name_is_told(outside):
+    problems = expand("${ONE}:${NAME}:${TWO}", outside).problems
+    assert problems == (
+        "environment variable ONE is not set: set it, or write ${ONE:-default}",
+        "environment variable TWO is not set: set it, or write ${TWO:-default}",
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["${", "${}", "${NAME", "${1A}", "${NA ME}", "${NAME-x}", "${A:-${B}}", "${NAME:x}"]
+)
+def test_what_only_looks_like_a_placeholder_is_told(outside, text):
+    problem, *_ = expand(text, outside).problems
+    assert "write ${NAME}, ${NAME:-default} or ${file:/path}" in problem
+
+
+def test_a_file_is_read_relative_to_the_folder_without_its_last_line_end(outside, tmp_path):
+    (tmp_path / "secret").write_text("a\nb\r\n\n")
+    assert expand("<${file:secret}>", outside).text == "<a\nb>"
+    assert expand(f"${{file:{tmp_path / 'secret'}}}", outside).text == "a\nb"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("missing", None, "cannot be read (No such file or directory): name a readable file"),
+        (".", None, "cannot be read (Is a directory)"),
+        ("nul\0", None, "a file name has no NUL"),
+        ("large", b"x" * (LARGEST_FILE + 1), "is larger than 64KiB"),
+        ("latin", b"caf\xe9", "is not UTF-8: save it as UTF-8 text"),
+    ],
+)
+def test_a_file_that_cannot_be_a_value_is_told(outside, tmp_path, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    (problem,) = expand(f"${{file:{name}}}", outside).problems
+    assert message in problem
+
+
+@given(st.text())
+def test_any_text_is_expanded_or_told(text):
+    expanded = expand(text, Outside({}, None))
+    assert expanded.problems or "${" not in text or "$${" in text or ":-" in text

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import pytest
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from gateway.config import vocabulary
+from gateway.config.tree import Kind, Scalar, plain_scalar, quoted_scalar
+
+
+@pytest.fixture
+def read():
+    def read(kind, written):
+        model: type[BaseModel] = create_model(
+            "Model", __config__=ConfigDict(hide_input_in_errors=True), value=(kind, ...)
+        )
+        try:
+            return model.model_validate({"value": written}).value
+        except ValidationError as refused:
+            (error,) = refused.errors()
+            return str(error["ctx"]["error"])
+
+    return read
+
+
+def outside(text: str) -> Scalar:
+    return Scalar(text, Kind.EXPANDED, "${NAME}")
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        (vocabulary.Whole, "12", 12),
+        (vocabulary.WholeOrZero, "0", 0),
+        (vocabulary.OptionalWhole, "12", 12),
+        (vocabulary.Switch, "True", True),
+        (vocabulary.Duration, "2m", 120.0),
+        (vocabulary.Size, "1KiB", 1024),
+    ],
+)
+def test_numbers_and_switches_are_read_from_yaml_and_from_outside(read, kind, text, value):
+    assert read(kind, plain_scalar(text)) == value
+    assert read(kind, outside(text)) == value
+
+
+@pytest.mark.parametrize(
+    ("kind", "written", "message"),
+    [
+        (
+            vocabulary.Whole,
+            quoted_scalar("2"),
+            '"2" is text: write a whole number from 1 to 999999999, without quotes',
+        ),
+        (vocabulary.Whole, plain_scalar("0"), '"0" is not right here: write a whole number'),
+        (
+            vocabulary.Whole,
+            plain_scalar("1000000000"),
+            '"1000000000" is not right here: write a whole number',
+        ),
+        (vocabulary.Whole, plain_scalar("0x10"), '"0x10" is not right here: write a whole number'),
+        (vocabulary.Whole, plain_scalar(""), "is empty: write a whole number"),
+        (vocabulary.Whole, plain_scalar("null"), "is null: write a whole number"),
+        (vocabulary.Whole, {}, "is a mapping: write a whole number"),
+        (vocabulary.Whole, [], "is a list: write a whole number"),
+        (
+            vocabulary.Whole,
+            outside("secret"),
+            'the value of "${NAME}" is not right here: write a whole number',
+        ),
+        (vocabulary.Switch, quoted_scalar("true"), '"true" is text: write true or false, without quotes'),
+        (vocabulary.Switch, plain_scalar("on"), '"on" is neither: write true or false'),
+        (
+            vocabulary.Text,
+            plain_scalar("no"),
+            '"no" without quotes is true or false to YAML: write "no" in quotes',
+        ),
+        (
+            vocabulary.Text,
+            plain_scalar("12"),
+            '"12" without quotes is a number to YAML: write "12" in quotes',
+        ),
+        (vocabulary.Text, plain_scalar("1:30"), '"1:30" without quotes is a number to YAML'),
+        (vocabulary.Text, plain_scalar("2026-01-01"), '"2026-01-01" without quotes is a date to YAML'),
+        (vocabulary.Text, quoted_scalar("a\nb"), '"a\\nb" is not one line of text'),
+        (vocabulary.Text, quoted_scalar(""), '"" is not one line of text'),
+        (vocabulary.Name, quoted_scalar("a/b"), '"a/b" cannot be a name: write 1 to 64 of the letters'),
+        (vocabulary.Name, quoted_scalar("x" * 65), "cannot be a name"),
+        (vocabulary.ChatflowId, quoted_scalar("x"), '"x" is not a chatflow id: write a UUID like'),
+        (
+            vocabulary.HeaderSecret,
+            plain_scalar("12345"),
+            "the value without quotes is a number to YAML: put it in",
+        ),
+        (vocabulary.HeaderSecret, outside("a b"), "the value cannot stand in a header: write visible ASCII"),
+        (vocabulary.HeaderSecret, outside("a\nb"), "the value cannot stand in a header"),
+        (vocabulary.SigningSecret, outside("x" * 31), "the value is too short: write 32 bytes or more"),
+        (vocabulary.AuthorityFile, quoted_scalar("missing.pem"), '"missing.pem" is no readable file'),
+        (vocabulary.EventName, quoted_scalar("tokn"), '"tokn" is no event of Flowise: did you mean token?'),
+        (
+            vocabulary.EventName,
+            quoted_scalar("custom:token"),
+            "is an event of Flowise itself: write it without",
+        ),
+        (vocabulary.EventName, quoted_scalar("custom:"), "is not one line of text"),
+        (vocabulary.OverrideName, quoted_scalar("*"), '"*" is no name of an override'),
+        (vocabulary.OverrideName, quoted_scalar("vars"), '"vars" is no name of an override'),
+        (
+            vocabulary.VariableText,
+            quoted_scalar("{calle}"),
+            "has a name in braces that is not known: write {caller}",
+        ),
+        (vocabulary.AuthMethod, plain_scalar("apikey"), '"apikey" is not known here: did you mean api_key?'),
+        (
+            vocabulary.AuthMethod,
+            plain_scalar("no"),
+            '"no" is not known here: write one of anonymous, api_key',
+        ),
+        (vocabulary.JwtAlgorithm, plain_scalar("none"), '"none" is not known here: write one of'),
+        (vocabulary.JwtAlgorithm, plain_scalar("HS256"), '"HS256" is not known here'),
+        (vocabulary.WebAddress, plain_scalar("id.example.com"), "is not an http or https URL"),
+    ],
+)
+def test_what_is_wrong_is_said_with_what_would_be_right(read, kind, written, message):
+    assert message in read(kind, written)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        (
+            vocabulary.ChatflowId,
+            "2C5E8D0A-1111-4222-8333-44445555666F",
+            "2c5e8d0a-1111-4222-8333-44445555666f",
+        ),
+        (vocabulary.EventName, "custom:mine", "mine"),
+        (vocabulary.EventName, "token", "token"),
+        (vocabulary.OverrideName, "vars.*", "vars.*"),
+        (vocabulary.OverrideName, "vars.user.id", "vars.user.id"),
+        (vocabulary.OverrideName, "systemMessage", "systemMessage"),
+        (
+            vocabulary.VariableText,
+            'user {user} of {caller} {"json": 1}',
+            'user {user} of {caller} {"json": 1}',
+        ),
+        (vocabulary.OptionalText, "", ""),
+        (vocabulary.WebAddress, "https://id/jwks?x=1", "https://id/jwks?x=1"),
+        (vocabulary.KeysFile, "", None),
+    ],
+)
+def test_text_is_read(read, kind, text, value):
+    assert read(kind, quoted_scalar(text)) == value
+
+
+def test_a_secret_is_counted_in_bytes_and_shown_nowhere(read):
+    secret = read(vocabulary.SigningSecret, quoted_scalar("ü" * 16))
+    assert secret.get_secret_value() == "ü" * 16
+    assert "ü" not in repr(secret)

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import pytest
+
+from gateway.config.mistakes import Mistakes
+from gateway.config.source import DEEPEST, LARGEST_FILE, read_tree
+from gateway.config.tree import Kind
+
+
+@pytest.fixture
+def tree(tmp_path):
+    def tree(content, environ=None):
+        path = tmp_path / "gateway.yaml"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        mistakes = Mistakes("gateway.yaml")
+        return read_tree(path, environ or {}, mistakes), [str(found) for found in sorted(mistakes._found)]
+
+    return tree
+
+
+def test_every_value_knows_its_line_and_path(tree):
+    root, found = tree("\ufeff# words\na:\n  b: 1\n  c:\n    - x\n    - {d: y}\n'e.f': |\n  two\n  lines\n")
+    assert not found
+    assert (root.at("a", "b").line, root.at("a", "b").path) == (3, "a.b")
+    assert (root.at("a", "c").line, root.at("a", "c").path) == (4, "a.c")
+    second = root.nearest(("a", "c", 1, "d"))
+    assert (second.line, second.path, second.text) == (6, "a.c[1].d", "y")
+    assert (root.at("e.f").line, root.at("e.f").path, root.text_at("e.f")) == (7, '["e.f"]', "two\nlines\n")
+
+
+def test_duplicate_keys_are_told_with_both_lines_and_the_first_is_kept(tree):
+    root, found = tree("a: 1\nb: {c: 1, c: 2}\na: 2\n")
+    assert root.text_at("a") == "1"
+    assert found == [
+        "gateway.yaml:2: b.c: the key stands in line 2 already: keep one of them",
+        "gateway.yaml:3: a: the key stands in line 1 already: keep one of them",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a: &x 1\nb: *x\n", "2: b: aliases (*name) are not read here: write the value again"),
+        (
+            "a: &x {c: 1}\nb: {<<: *x}\n",
+            '2: b["<<"]: merge keys are not read here: what routes share belongs',
+        ),
+        ("a: !!str 1\n", "1: a: tags (!name) are not read here"),
+        ("a: !!python/object/apply:os.system [x]\n", "1: a: tags (!name) are not read here"),
+        ("a: 1\n? [x, y]\n: 2\n", "2: a key is a list, a mapping or an alias: write a plain name"),
+        ('a: 1\n"x\\u0007": 2\n', '2: the key "x\\x07" cannot be one: write a plain name'),
+        ("a: 1\n!!str b: 2\n", '2: the key "b" cannot be one'),
+        ('a: "x\\u0000"\n', "1: a: holds a control character or half a character: remove it"),
+        ('a: "\\ud800"\n', "1: a: holds a control character or half a character"),
+        ("a: ${X}\n", "1: a: environment variable X is not set"),
+        ("a: 1\n--- \nb: 2\n", "2: a second document begins here: write one, without ---"),
+    ],
+)
+def test_what_yaml_allows_and_a_configuration_does_not_is_told(tree, content, message):
+    root, found = tree(content)
+    assert root.at("a") is not None
+    (only,) = found
+    assert only.startswith(f"gateway.yaml:{message}")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            "a: 1\nb: 'x\n",
+            "this is not YAML (found unexpected end of stream): a quote or a bracket is not closed",
+        ),
+        (
+            "a: 1\nb: c: d\n",
+            "2: this is not YAML (mapping values are not allowed here): put a value with a colon",
+        ),
+        (
+            "a:\n\tb: 1\n",
+            "2: this is not YAML (found character '\\t' that cannot start any token): indent with",
+        ),
+        ("a: [1, 2\n", "this is not YAML (expected ',' or ']'"),
+        ("a: 1\nb: [${X}]\n", "2: this is not YAML (expected ',' or ']', but got '{'): inside [ ] a ${NAME}"),
+        (
+            "a: 1\nb: {c: ${X}}\n",
+            "2: this is not YAML (expected ',' or '}', but got '{'): inside { } a ${NAME}",
+        ),
+        ("a: 1\nb\n", "this is not YAML (could not find expected ':')"),
+        ('a: 1\nb: "\\UFFFFFFFF"\n', "2: this is not YAML (a number is out of range)"),
+        ("%YAML " + "9" * 5000 + ".1\n---\na: 1\n", "1: this is not YAML (a number is out of range)"),
+        (b"a: 1\nb: \x07\n", "2: a control character stands here: remove it"),
+        (b"a: 1\nb: caf\xe9\n", "2: the file is not UTF-8: save it as UTF-8 text"),
+        (b"\xff\xfea\x00:\x00", "1: the file is not UTF-8"),
+        (b"", "1: the file is empty: write at least the keys upstreams and routes"),
+        ("# words only\n", "1: the file is empty"),
+        ("---\n", "2: the file is empty"),
+        ("- a\n", "1: the file is no mapping: write at least the keys upstreams and routes"),
+        ("word\n", "1: the file is no mapping"),
+        ("null\n", "1: the file is no mapping"),
+        ("[" * 1000 + "\n", "1: nested deeper than 32 levels: no key goes that deep"),
+        ("a: " + "{b: " * 1000, "1: nested deeper than 32 levels"),
+        (b"#" * (LARGEST_FILE + 1), "1: the file is larger than 1MiB"),
+    ],
+)
+def test_a_file_that_is_no_configuration_at_all_is_told_with_its_line(tree, content, message):
+    root, found = tree(content)
+    assert root is None
+    (only,) = found
+    assert message in only
+    assert only.startswith("gateway.yaml:")
+
+
+def test_what_cannot_be_read_is_told(tmp_path):
+    for path, message in (
+        (tmp_path / "missing.yaml", "the file cannot be read (No such file or directory)"),
+        (tmp_path, "the file cannot be read (Is a directory)"),
+        (tmp_path / "a\0b", "a file name has no NUL"),
+    ):
+        mistakes = Mistakes("gateway.yaml")
+        assert read_tree(path, {}, mistakes) is None
+        assert message in str(*mistakes._found)
+
+
+def test_as_deep_as_allowed_is_read(tree):
+    root, found = tree("a: " + "[" * DEEPEST + "]" * DEEPEST)
+    assert not found
+    assert root is not None
+
+
+def test_an_alias_bomb_is_refused_without_being_built(tree):
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30)]
+    _, found = tree("\n".join(lines))
+    assert len(found) == 29 * 9
+
+
+def test_what_comes_from_outside_is_text_and_never_yaml(tree):
+    root, found = tree('a: ${X}\nb: ["${Y}"]\n', {"X": "x: {y: 1}\nz: 2", "Y": "no, 1"})
+    assert not found
+    assert root.text_at("a") == "x: {y: 1}\nz: 2"
+    assert root.text_at("b") is None
+    assert [(node.text, node.value.kind) for node in root.at("b").items] == [("no, 1", Kind.EXPANDED)]
+
+
+def test_keys_are_not_expanded(tree):
+    root, _ = tree('"${X}": 1\n', {"X": "x"})
+    assert list(root.entries) == ["${X}"]

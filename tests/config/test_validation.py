@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("top", "key", "message"),
+    [
+        ("sever: {}", "sever", "is not a key here: did you mean server?"),
+        (
+            "server: {timeouts: {header: 1s}}",
+            "server.timeouts.header",
+            "is not a key here: did you mean headers?",
+        ),
+        ("zzz: 1", "zzz", "is not a key here: write one of admin, auth, defaults, limits"),
+        ('"": 1', '[""]', "is not a key here: write one of"),
+        ("defaults: {hartbeat: 1s}", "defaults.hartbeat", "is not a key here: did you mean heartbeat?"),
+        (
+            "defaults: {cors: {origin: []}}",
+            "defaults.cors.origin",
+            "is not a key here: did you mean origins?",
+        ),
+        ("auth: {jwt: [{isuer: x}]}", "auth.jwt[0].isuer", "is not a key here: did you mean issuer?"),
+        (
+            "auth: {jwt: [{}]}",
+            "auth.jwt[0].issuer",
+            'is missing: write for example issuer: "https://id.example.com"',
+        ),
+        ("server: []", "server", "is a list: write keys with values below it"),
+        ("server: 5", "server", "is a single value: write keys with values below it"),
+        ("server:", "server", "is empty: write keys with values below it, or leave it out"),
+        ("server: null", "server", "is null: write keys with values below it"),
+        (
+            "server: {trusted_proxies: 10.0.0.0/8}",
+            "server.trusted_proxies",
+            "is a single value: write a list",
+        ),
+        ("server: {trusted_proxies: {}}", "server.trusted_proxies", "is a mapping: write a list"),
+        ("server: {workers: [1]}", "server.workers", "is a list: write a whole number"),
+        (
+            "server: {timeouts: {send: 0s}}",
+            "server.timeouts.send",
+            '"0s" is too little: write more than zero',
+        ),
+        ("server: {timeouts: {send: 1:30}}", "server.timeouts.send", '"1:30" is not a duration'),
+        ("server: {max_body: 0B}", "server.max_body", '"0B" is too little'),
+        ("auth: {secret: short}", "auth.secret", "the value is too short: write 32 bytes or more"),
+        ("auth: {secret: [short]}", "auth.secret[0]", "the value is too short: write 32 bytes or more"),
+        ("auth: {secret: {a: b}}", "auth.secret", "is a mapping: write a list"),
+        ("limits: {store: redis}", "limits.store", "the value is not a store: write memory"),
+        ("logs: {level: warn}", "logs.level", '"warn" is not known here: did you mean warning?'),
+        ("logs: {prompts: on}", "logs.prompts", '"on" is neither: write true or false'),
+    ],
+)
+def test_a_wrong_key_or_type_is_told_in_plain_words(told, top, key, message):
+    found = told(top)
+    assert message in found[key]
+    assert not any("Input should" in words or "valid" in words for words in found.values())
+
+
+@pytest.mark.parametrize(
+    ("route", "key", "message"),
+    [
+        ("uploads: yes", "routes[0].uploads", '"yes" is neither: write true or false'),
+        ("max_bdy: 1MiB", "routes[0].max_bdy", "is not a key here: did you mean max_body?"),
+        ("cors:", "routes[0].cors", "is empty: write keys with values below it"),
+        ("cors: {}", "routes[0].cors.origins", "is missing: write for example origins: "),
+        ("cors: {origins: no}", "routes[0].cors.origins", "is a single value: write a list"),
+        ("cors: {origins: [https://a/]}", "routes[0].cors.origins[0]", '"https://a/" has a slash or path'),
+        (
+            "conversations: {wait: 0s}",
+            "routes[0].conversations.wait",
+            '"0s" is too little: write more than zero',
+        ),
+        ("limits: [{per: x}]", "routes[0].limits[0].per", '"x" is not a duration'),
+        ("limits: [{requests: null}]", "routes[0].limits[0].requests", "is null: write a whole number"),
+        ("limits: [3]", "routes[0].limits[0]", "is a single value: write keys with values"),
+        ("vars: {a: no}", "routes[0].vars.a", '"no" without quotes is true or false to YAML'),
+        ("vars: {a: '{x}'}", "routes[0].vars.a", '"{x}" has a name in braces that is not known'),
+        (
+            "override_config: {allow: ['*']}",
+            "routes[0].override_config.allow[0]",
+            "is no name of an override",
+        ),
+        ("events: {withhold: [nope]}", "routes[0].events.withhold[0]", '"nope" is no event of Flowise'),
+        (
+            "body: {allow: [hist]}",
+            "routes[0].body.allow[0]",
+            '"hist" is not known here: did you mean history?',
+        ),
+    ],
+)
+def test_a_wrong_value_in_a_route_is_told_at_its_place(told, route, key, message):
+    assert message in told(route=route)[key]
+
+
+def test_the_name_of_an_upstream_is_checked(raw_mistakes):
+    keys = {
+        mistake.key: mistake.message
+        for mistake in raw_mistakes("upstreams: {a b: {servers: []}}\nroutes: []\n")
+    }
+    assert '"a b" cannot be a name: write 1 to 64 of the letters' in keys['upstreams["a b"]']
+    assert keys['upstreams["a b"].servers'] == "has nothing in it: write at least one entry"
+    assert keys["routes"] == "has nothing in it: write at least one entry"
+
+
+def test_what_is_missing_is_told_with_an_example(raw_mistakes):
+    keys = {mistake.key: mistake.message for mistake in raw_mistakes("server: {}\n")}
+    assert keys["upstreams"].startswith('is missing: write for example upstreams: {"main": {"servers"')
+    assert keys["routes"].startswith('is missing: write for example routes: [{"name": "support"')
+    keys = {mistake.key: mistake.message for mistake in raw_mistakes("upstreams: {main: {}}\nroutes: [{}]\n")}
+    assert set(keys) == {
+        "upstreams.main.servers",
+        "routes[0].name",
+        "routes[0].chatflow",
+        "routes[0].upstream",
+        "routes[0].auth",
+    }
+    assert keys["routes[0].auth"] == 'is missing: write for example auth: ["anonymous"]'
+
+
+def test_an_entry_that_is_wrong_does_not_make_its_list_empty(told):
+    assert set(told(auth="[nobody]")) == {"routes[0].auth[0]"}
+    assert told(auth="[]") == {"routes[0].auth": "has nothing in it: write at least one entry"}
+
+
+def test_a_value_that_could_not_be_expanded_is_told_once(mistakes):
+    (mistake,) = mistakes("server: {workers: '${UNSET}', trusted_proxies: ['10.0.0.0/8']}")
+    assert mistake.key == "server.workers"
+    (mistake,) = mistakes("server: !!map {}")
+    assert mistake.key == "server"
+
+
+def test_the_lines_are_those_of_the_keys(mistakes):
+    found = mistakes("server:\n  workers: x\n  timeouts:\n    send: y\n    sned: 1s\n")
+    assert [(mistake.line, mistake.key) for mistake in found] == [
+        (2, "server.workers"),
+        (4, "server.timeouts.send"),
+        (5, "server.timeouts.sned"),
+    ]

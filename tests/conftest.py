@@ -1,0 +1,47 @@
+"""What every test has: uvloop as in production, a loop that must not be blocked, a gateway to be started."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import uvloop
+from blockbuster import BlockBuster, blockbuster_ctx
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from harness.gateway import running
+from harness.wire import Wire
+
+
+def pytest_asyncio_loop_factories():
+    return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture
+def start(tmp_path):
+    """`async with start(upstream.url, route={...}, upstreams={...}) as gateway:`"""
+
+    def begin(upstream, **sections):
+        return running(tmp_path, upstream, **sections)
+
+    return begin
+
+
+@pytest.fixture
+def connect():
+    """`async with connect(gateway) as wire:`: a raw client connection."""
+
+    class Connecting:
+        def __init__(self, gateway):
+            self._gateway = gateway
+
+        async def __aenter__(self):
+            self._wire = await Wire.to(self._gateway.host, self._gateway.port)
+            return self._wire
+
+        async def __aexit__(self, *_):
+            await self._wire.close()
+
+    return Connecting

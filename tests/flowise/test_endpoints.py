@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import pytest
+
+from gateway.errors import BadRequest, MethodNotAllowed, UnknownRoute
+from gateway.flowise.endpoints import ENDPOINTS, BodyKind, match, match_path, upstream_target
+
+FLOW = "2c5e8d0a-1111-4222-8333-444455556666"
+FILE = "/api/v1/get-upload-file"
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "name", "params"),
+    [
+        ("POST", "/api/v1/prediction/support", "prediction", {"flow": "support"}),
+        ("POST", "/api/v1/predictions/support", "prediction", {"flow": "support"}),
+        ("POST", "/api/v1/prediction/sup%70ort?", "prediction", {"flow": "support"}),
+        ("GET", "/api/v1/chatflows-streaming/s", "chatflows_streaming", {"flow": "s"}),
+        ("HEAD", "/api/v1/chatflows-streaming/s", "chatflows_streaming", {"flow": "s"}),
+        ("GET", "/api/v1/chatflows-uploads/s", "chatflows_uploads", {"flow": "s"}),
+        ("GET", "/api/v1/public-chatbotConfig/s", "chatbot_config", {"flow": "s"}),
+        ("PUT", "/api/v1/chatmessage/abort/s/c%20d", "abort", {"flow": "s", "chatId": "c d"}),
+        ("POST", "/api/v1/feedback/s", "feedback", {"flow": "s"}),
+        ("POST", "/api/v1/leads", "leads", {}),
+        ("POST", "/api/v1/leads/", "leads", {}),
+        ("POST", "/api/v1/attachments/s/c", "attachments", {"flow": "s", "chatId": "c"}),
+        ("GET", "/api/v1/ping", "ping", {}),
+        ("HEAD", "/api/v1/ping", "ping", {}),
+    ],
+)
+def test_each_route_of_the_table_is_found(method, target, name, params):
+    found = match(method, target)
+    assert (found.endpoint.name, dict(found.params), dict(found.query)) == (name, params, {})
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        *(
+            "/",
+            "/api/v1",
+            "/API/V1/ping",
+            "/api/v1/Ping",
+            "/api/v1/prediction",
+            "/api/v1/prediction/a/b",
+            "/api/v1/leads/x",
+        ),
+        *(
+            "/api/v1/internal-prediction/x",
+            "/api/v1/chatflows",
+            "/api/v1/public-chatflows/x",
+            "/api/v1/metrics",
+        ),
+        *(
+            "/api/v1/feedback",
+            "/api/v1/vector/upsert/x",
+            "/api/v1/node-icon/x",
+            "/api/v1/%7Bflow%7D",
+            "/index.html",
+        ),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_everything_else_is_unknown(method, target):
+    with pytest.raises(UnknownRoute):
+        match(method, target)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/api/v1/prediction/x/",
+        "/api/v1/prediction/",
+        "/api/v1/ping/",
+        "/api/v1//ping",
+        "/api/v1/leads//",
+        "http://h/api/v1/ping",
+    ],
+)
+def test_no_path_but_the_leads_may_end_in_a_slash(target):
+    with pytest.raises(BadRequest):
+        match("POST", target)
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "allow"),
+    [
+        ("GET", "/api/v1/prediction/x", "POST, OPTIONS"),
+        ("POST", "/api/v1/chatmessage/abort/x/y", "PUT, OPTIONS"),
+        ("DELETE", "/api/v1/ping", "GET, HEAD, OPTIONS"),
+        ("OPTIONS", "/api/v1/ping", "GET, HEAD, OPTIONS"),
+        ("PUT", "/api/v1/feedback/x", "POST, OPTIONS"),
+        ("get", "/api/v1/ping", "GET, HEAD, OPTIONS"),
+    ],
+)
+def test_another_method_is_told_which_are_allowed(method, target, allow):
+    with pytest.raises(MethodNotAllowed) as refused:
+        match(method, target)
+    assert refused.value.headers == {"Allow": allow}
+
+
+def test_a_preflight_finds_the_methods_of_a_path():
+    assert match_path("/api/v1/chatmessage/abort/x/y").endpoint.methods == ("PUT",)
+    with pytest.raises(UnknownRoute):
+        match_path("/api/v1/nothing")
+
+
+def test_the_words_for_metrics_are_a_closed_list_and_three_routes_and_ping_need_no_credentials():
+    words = "prediction chatflows_streaming chatflows_uploads chatbot_config abort feedback leads"
+    words += " attachments upload_file ping"
+    assert [endpoint.name for endpoint in ENDPOINTS] == words.split()
+    free = [endpoint.name for endpoint in ENDPOINTS if not endpoint.needs_credentials]
+    assert free == ["chatflows_streaming", "chatflows_uploads", "chatbot_config", "ping"]
+    assert all(("HEAD" in endpoint.methods) == ("GET" in endpoint.methods) for endpoint in ENDPOINTS)
+    assert [str(e.body) for e in ENDPOINTS if e.body is not BodyKind.NONE] == [
+        "prediction",
+        "feedback",
+        "leads",
+        "attachments",
+    ]
+
+
+def test_a_query_where_none_belongs_is_refused():
+    with pytest.raises(BadRequest, match="takes no query"):
+        match("POST", "/api/v1/prediction/x?streaming=true")
+
+
+def test_the_file_query_is_checked_and_tells_flow_and_conversation():
+    found = match("GET", FILE + "?chatflowId=support&chatId=c%20d&fileName=a+b%C3%A9.png&download=true")
+    assert (found.flow, found.chat_id, found.query["fileName"]) == ("support", "c d", "a bé.png")
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("", "chatflowId is missing"),
+        ("?", "chatflowId is missing"),
+        ("?chatflowId=s&chatId=c", "fileName is missing"),
+        ("?chatflowId=s&chatId=&fileName=a", "chatId is missing"),
+        ("?chatflowId=s&chatId=c&fileName=..", "fileName must be a bare"),
+        ("?chatflowId=s&chatId=c&fileName=a%2Fb", "fileName must be a bare"),
+        ("?chatflowId=s&chatId=c%00&fileName=a", "chatId must be"),
+        ("?chatflowId=s&chatId=c&fileName=a&download=1", "download must be"),
+        ("?chatflowId=s&chatId=c&fileName=a&chatId=d", "chatId must stand once"),
+        ("?chatflowId=s&chatId=c&fileName=a&x=1", "not one of"),
+    ],
+)
+def test_a_bad_file_query_is_refused_and_named(query, message):
+    with pytest.raises(BadRequest, match=message):
+        match("GET", FILE + query)
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "expected"),
+    [
+        ("POST", "/api/v1/predictions/support", f"/api/v1/prediction/{FLOW}"),
+        ("PUT", "/api/v1/chatmessage/abort/support/raw", f"/api/v1/chatmessage/abort/{FLOW}/mapped%40x"),
+        ("POST", "/api/v1/leads/", "/api/v1/leads"),
+        (
+            "GET",
+            FILE + "?fileName=a+%26%25.png&chatId=raw&chatflowId=support&download=true",
+            FILE + f"?fileName=a%20%26%25.png&chatId=mapped%40x&chatflowId={FLOW}&download=true",
+        ),
+    ],
+)
+def test_flowise_sees_the_checked_parts_only(method, target, expected):
+    assert upstream_target(match(method, target), FLOW, "mapped@x") == expected.encode()
+
+
+def test_a_prefix_of_the_server_stays_in_front():
+    assert upstream_target(match("GET", "/api/v1/ping"), FLOW, prefix=("b c",)) == b"/b%20c/api/v1/ping"
+
+
+def test_no_id_reaches_flowise_unchecked():
+    found = match("PUT", "/api/v1/chatmessage/abort/support/raw")
+    with pytest.raises(BadRequest, match="chatId"):
+        upstream_target(found, FLOW, "../x")
+    with pytest.raises(ValueError, match="needs a chat id"):
+        upstream_target(found, FLOW)

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.errors import BadRequest, TooLarge
+from gateway.flowise.body_policy import BodyPolicy
+from gateway.flowise.records import lead_flow, read_feedback, read_leads
+
+POLICY = BodyPolicy(max_question=100, max_word=50)
+FEEDBACK = b'{"chatflowid":"support","chatId":"c","messageId":"m-1","rating":"THUMBS_UP","content":""}'
+LEAD = b'{"chatflowid":"support","chatId":"c","name":"n","email":"e@x.y","phone":""}'
+
+
+def test_the_feedback_of_the_widget_gets_the_ids_that_flowise_knows():
+    feedback = read_feedback(FEEDBACK, POLICY)
+    assert (feedback.flow, feedback.chat_id) == ("support", "c")
+    assert feedback.encode("uuid", "mapped") == FEEDBACK.replace(b'"support"', b'"uuid"').replace(
+        b'"c"', b'"mapped"'
+    )
+    assert feedback.encode("support", None) == FEEDBACK
+
+
+def test_a_feedback_without_a_chatflow_gets_the_one_of_its_path():
+    feedback = read_feedback(b'{"chatId":"c", "messageId":"m"}', POLICY)
+    assert feedback.encode("uuid", "c") == b'{"chatId":"c","messageId":"m","chatflowid":"uuid"}'
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"chatId": None}, "chatId is missing"),
+        ({"chatId": ""}, "chatId must be 1 to 128"),
+        ({"chatId": 7}, "chatId must be a string"),
+        ({"messageId": None}, "messageId is missing"),
+        ({"messageId": "a/b"}, "messageId must be"),
+        ({"rating": "GOOD"}, "rating must be THUMBS_UP or THUMBS_DOWN"),
+        ({"rating": 1}, "rating must be a string"),
+        ({"content": {}}, "content must be a string"),
+        ({"content": "FILE-STORAGE::"}, "content holds FILE-STORAGE"),
+        ({"id": "x"}, "id is not a field of this request; it takes chatflowid, chatId"),
+        ({"createdDate": "x"}, "createdDate is not a field"),
+    ],
+)
+def test_a_bad_feedback_is_refused_and_named(change, message):
+    with pytest.raises(BadRequest, match=message):
+        read_feedback(json.dumps(json.loads(FEEDBACK) | change).encode(), POLICY)
+
+
+@pytest.mark.parametrize("text", ["ab " * 40, "x" * 257])
+def test_a_long_feedback_is_too_large(text):
+    with pytest.raises(TooLarge, match="content"):
+        read_feedback(json.dumps(json.loads(FEEDBACK) | {"content": text}).encode(), POLICY)
+
+
+def test_a_lead_names_its_chatflow_and_keeps_the_rest():
+    lead = read_leads(LEAD, POLICY)
+    assert lead_flow(LEAD) == lead.flow == "support"
+    assert json.loads(lead.encode("uuid", "mapped")) == json.loads(LEAD) | {
+        "chatflowid": "uuid",
+        "chatId": "mapped",
+    }
+
+
+def test_a_lead_may_come_without_a_conversation():
+    lead = read_leads(b'{"chatflowid":"f"}', POLICY)
+    assert (lead.chat_id, lead.encode("f", None)) == (None, b'{"chatflowid":"f"}')
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{}",
+        b'{"chatflowid":null}',
+        b'{"chatflowid":7}',
+        b'{"chatflowid":""}',
+        b"[]",
+        b'{"chatflowid":"a","chatflowid":"b"}',
+    ],
+)
+def test_a_lead_without_one_chatflow_is_refused(body):
+    with pytest.raises(BadRequest):
+        lead_flow(body)
+    with pytest.raises(BadRequest):
+        read_leads(body, POLICY)
+
+
+def test_words_of_a_user_do_not_stand_in_the_representation():
+    assert "e@x.y" not in repr(read_leads(LEAD, POLICY))
+
+
+_VALUES = st.none() | st.text() | st.integers() | st.lists(st.text())
+
+
+@given(
+    st.dictionaries(st.sampled_from(["chatflowid", "chatId", "messageId", "name", "rating", "x"]), _VALUES)
+)
+def test_garbage_is_read_or_refused(value):
+    for read in (read_feedback, read_leads):
+        with suppress(BadRequest, TooLarge):
+            read(json.dumps(value).encode(), POLICY).encode("f", "c")

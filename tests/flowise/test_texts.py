@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.errors import BadRequest, TooLarge
+from gateway.flowise.json_members import encode, read_document
+from gateway.flowise.texts import check_texts, refuse_storage_references
+
+STORAGE = "FILE-STORAGE::"
+
+
+@pytest.mark.parametrize(
+    "value", ["x" * 20, {"a": "x" * 9, "b": ["y" * 9]}, [{"role": "u"}, {"role": 12345678901}], "😀" * 20, ""]
+)
+def test_twenty_characters_of_text_pass(value):
+    check_texts(encode(value), "form", 20, 20)
+
+
+@pytest.mark.parametrize(
+    "value", ["x" * 21, {"a": "x" * 10, "b": ["y" * 9]}, ["x" * 7] * 3, {"x" * 20: 1}, [10**20], "😀" * 21]
+)
+def test_one_more_is_too_large_and_named(value):
+    with pytest.raises(TooLarge, match="form holds 21 characters of text; at most 20"):
+        check_texts(encode(value), "form", 20, 99)
+
+
+def test_a_long_word_is_too_large_though_the_text_is_not():
+    check_texts(encode("ab " * 100 + "abcde\nabcde\u00a0abcde"), "question", 1000, 5)
+    with pytest.raises(TooLarge, match="question has a word of 6 characters; at most 5"):
+        check_texts(encode({"a": ["b", "abcdef"]}), "question", 1000, 5)
+
+
+def test_a_value_that_is_nearly_all_structure_is_refused_before_it_is_built():
+    with pytest.raises(TooLarge, match="form holds 300003 bytes"):
+        check_texts(b"[" + b"[]," * 100_000 + b"1]", "form", 20, 20)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"x":"a FILE-STORAGE::b"}',
+        b'{"x":{"y":[{"FILE-STORAGE::":1}]}}',
+        b'{"x":"\\u0046ILE-STORAGE::"}',
+        b'{"x":"FILE\\u002dSTORAGE\\u003a\\u003A"}',
+        b'{"x":"FILE\\u002DSTORA\\u0047E::"}',
+        b'{"x":"{\\"y\\":\\"\\\\u0046ILE-STORAGE::\\"}"}',
+    ],
+)
+def test_a_storage_reference_is_refused_and_its_member_named_however_it_is_written(body):
+    with pytest.raises(BadRequest, match=r"^x holds FILE-STORAGE::"):
+        refuse_storage_references(read_document(body))
+
+
+def test_a_storage_reference_in_a_name_or_an_inner_object_is_named():
+    with pytest.raises(BadRequest, match=r"^FILE-STORAGE::x holds"):
+        refuse_storage_references(read_document(b'{"FILE-STORAGE::x":1}'))
+    inner = read_document(b'{"pdf":"FILE-STORAGE::x"}')
+    with pytest.raises(BadRequest, match=r"^overrideConfig.pdf holds"):
+        refuse_storage_references(
+            read_document(b'{"o":{"pdf":"FILE-STORAGE::x"}}'), ("overrideConfig.", inner)
+        )
+
+
+@given(st.lists(st.booleans(), min_size=len(STORAGE), max_size=len(STORAGE)), st.text(), st.text())
+def test_every_way_to_escape_it_is_seen(escaped, before, after):
+    written = "".join(f"\\u{ord(c):04x}" if hide else c for c, hide in zip(STORAGE, escaped, strict=True))
+    body = b'{"x":"%b%b%b"}' % (encode(before)[1:-1], written.encode(), encode(after)[1:-1])
+    with pytest.raises(BadRequest):
+        refuse_storage_references(read_document(body))
+
+
+@pytest.mark.parametrize(
+    "text", ["file-storage::", "FILE-STORAGE:", "FILE STORAGE::", "\\u0046", "FILE-\u0001STORAGE::"]
+)
+def test_what_only_looks_like_one_passes(text):
+    refuse_storage_references(read_document(encode({"x": text})))

@@ -1,0 +1,327 @@
+from __future__ import annotations
+
+import asyncio
+import tracemalloc
+from contextlib import suppress
+
+import aiohttp
+import pytest
+from aiohttp.base_protocol import BaseProtocol
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.errors import BadRequest, TooLarge
+from gateway.flowise.multipart_parts import form_reader
+from gateway.flowise.prediction import BodyPolicy, Changes
+from gateway.flowise.uploads import UploadLimits, open_attachments, open_upload
+
+POLICY = BodyPolicy(100, 50, frozenset({"sessionId", "temperature", "vars.a"}), uploads=True)
+LIMITS = UploadLimits(max_body=1_000_000)
+NOTHING = Changes()
+MEGABYTE = 1024 * 1024
+
+
+def stream_of():
+    protocol = BaseProtocol(asyncio.get_running_loop())
+    protocol.connection_made(asyncio.Transport())
+    return aiohttp.StreamReader(protocol, 2**16, loop=asyncio.get_running_loop())
+
+
+def reader_on(stream):
+    return form_reader("multipart/form-data; boundary=b", stream)
+
+
+def reader_of(body):
+    stream = stream_of()
+    stream.feed_data(body)
+    stream.feed_eof()
+    return reader_on(stream)
+
+
+def field(name, text):
+    return f'--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{text}\r\n'.encode()
+
+
+def file(content=b"hello", name="a.txt", field_name="files", kind="text/plain"):
+    disposition = f'form-data; name="{field_name}"; filename="{name}"'
+    return (
+        f"--b\r\nContent-Disposition: {disposition}\r\nContent-Type: {kind}\r\n\r\n".encode()
+        + content
+        + b"\r\n"
+    )
+
+
+def form(*parts):
+    return b"".join(parts) + b"--b--\r\n"
+
+
+async def sent(body, changes=NOTHING, policy=POLICY):
+    """What Flowise gets, with our random boundary written as `b`."""
+    upload = await open_upload(reader_of(body), policy, LIMITS)
+    content = b"".join([chunk async for chunk in upload.chunks(changes)])
+    boundary = upload.content_type.partition("boundary=")[2]
+    return content.replace(boundary.encode(), b"b")
+
+
+async def collect(chunks, into):
+    async for chunk in chunks:
+        into.append(chunk)
+
+
+async def test_the_upload_of_the_capture_is_emitted_anew_with_the_same_parts():
+    body = form(field("question", "hi"), field("streaming", "true"), file())
+    upload = await open_upload(reader_of(body), POLICY, LIMITS)
+    assert (upload.files, upload.prediction.streaming, upload.question) == (True, True, "hi")
+    assert await sent(body) == body
+
+
+async def test_a_form_without_files_is_a_prediction_for_json():
+    upload = await open_upload(
+        reader_of(form(field("question", "hi"), field("streaming", "true"))), POLICY, LIMITS
+    )
+    assert upload.files is False
+    assert upload.prediction.encode(NOTHING) == b'{"question":"hi","streaming":"true"}'
+
+
+async def test_an_empty_file_input_of_a_browser_is_no_file():
+    blank = file(b"", "", kind="application/octet-stream")
+    upload = await open_upload(reader_of(form(field("question", "hi"), blank)), POLICY, LIMITS)
+    assert upload.files is False
+    assert await sent(form(file(), blank, file(b"2"))) == form(file(), file(b"2"))
+
+
+async def test_the_ids_and_streaming_are_set_before_the_files():
+    body = form(field("chatId", "c"), field("sessionId", "s"), field("vars", '{"a": 1}'), file())
+    changes = Changes(chat_id="m", session_id="n", streaming=True, vars={"u": "w"})
+    expected = (("streaming", "true"), ("chatId", "m"), ("sessionId", "n"), ("vars", '{"a": 1,"u":"w"}'))
+    got = await sent(body, changes)
+    assert sorted(got.split(b"--b\r\n")) == sorted(
+        form(*[field(*pair) for pair in expected], file()).split(b"--b\r\n")
+    )
+    assert got.endswith(file() + b"--b--\r\n")
+
+
+async def test_question_and_overrides_may_follow_the_files_as_in_flowises_documentation():
+    body = form(file(), field("question", "hi"), field("temperature", "0.5"), file(b"2", "b.txt"))
+    upload = await open_upload(reader_of(body), POLICY, LIMITS)
+    assert upload.question == ""
+    assert b"".join([chunk async for chunk in upload.chunks(NOTHING)]).count(b"form-data") == 4
+    assert upload.question == "hi"
+    assert await sent(body) == body
+    assert await sent(body, Changes(chat_id="m")) == form(field("chatId", "m"))[:-7] + body
+
+
+async def test_legacy_fields_vanish_before_and_after_the_files_and_are_told():
+    body = form(field("history", "x"), file(), field("evaluation", "true"))
+    upload = await open_upload(reader_of(body), POLICY, LIMITS)
+    assert upload.dropped == ("history",)
+    assert b"evaluation" not in b"".join([chunk async for chunk in upload.chunks(NOTHING)])
+    assert upload.dropped == ("history", "evaluation")
+
+
+@pytest.mark.parametrize("name", ["chatId", "streaming", "sessionId", "vars"])
+async def test_what_decides_about_the_run_must_come_before_the_files(name):
+    with pytest.raises(
+        BadRequest, match=f"^{name} came after a file; put chatId, streaming, sessionId and vars before"
+    ):
+        await sent(form(file(), field(name, "x")))
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ([field("mcpServerConfig", "x"), file()], "may not set mcpServerConfig"),
+        ([file(), field("mcpServerConfig", "x")], "may not set mcpServerConfig"),
+        ([file(), field("question", "FILE-STORAGE::x")], "FILE-STORAGE"),
+        ([field("sessionId", "FILE-STORAGE::x"), file()], "FILE-STORAGE"),
+        ([field("question", "a"), file(), field("question", "b")], "question twice"),
+        ([file(), field("a[b]", "x")], "has brackets"),
+        ([file(field_name="upload")], "parts named files, not upload"),
+        ([file(), file(field_name="upload")], "parts named files, not upload"),
+        ([file(field_name="files[]")], "has brackets"),
+        ([file(name="")], "no file name"),
+        ([file(name="../x")], "must be a bare file name"),
+        ([file(name="a\\\\b")], "must be a bare file name"),
+        ([field("chatId", "a/b"), file()], "chatId must be"),
+    ],
+)
+async def test_what_is_not_allowed_is_refused_and_named(parts, message):
+    with pytest.raises(BadRequest, match=message):
+        await sent(form(*parts))
+
+
+async def test_files_are_refused_where_uploads_are_off_and_a_plain_form_is_not():
+    off = BodyPolicy(100, 50)
+    with pytest.raises(BadRequest, match="uploads are off on this route"):
+        await open_upload(reader_of(form(file())), off, LIMITS)
+    assert not (await open_upload(reader_of(form(field("question", "x"))), off, LIMITS)).files
+
+
+async def test_long_text_after_a_file_is_too_large():
+    with pytest.raises(TooLarge, match="question"):
+        await sent(form(file(), field("question", "ab " * 50)))
+
+
+async def test_a_form_that_breaks_off_in_a_file_is_refused_and_never_completed():
+    upload = await open_upload(reader_of(form(field("question", "x"), file())[:-12]), POLICY, LIMITS)
+    content = []
+    with pytest.raises(BadRequest, match="ends too early"):
+        await collect(upload.chunks(NOTHING), content)
+    assert b"--\r\n" not in b"".join(content)
+
+
+async def test_nothing_of_the_clients_framing_reaches_flowise():
+    body = b"preamble\r\n" + form(file(b"x", 'q\\"é.txt', kind="text/plain\r\nX-Evil: 1")) + b"epilogue"
+    got = await sent(body)
+    assert got == file(b"x", "q%22é.txt").replace(b"text/plain", b"text/plain") + b"--b--\r\n"
+
+
+async def test_each_upload_has_a_boundary_of_its_own():
+    uploads = [await open_upload(reader_of(form(file())), POLICY, LIMITS) for _ in range(2)]
+    assert uploads[0].content_type != uploads[1].content_type
+
+
+@given(
+    st.lists(st.binary(max_size=300) | st.text("\r\n-b", max_size=60).map(str.encode), min_size=1, max_size=3)
+)
+async def test_files_arrive_byte_for_byte(contents):
+    contents = [content for content in contents if b"\r\n--b" not in b"\r\n" + content]
+    if contents:
+        body = form(field("question", "x"), *[file(content) for content in contents])
+        assert await sent(body) == body
+
+
+@given(
+    st.binary(max_size=200)
+    | st.lists(
+        st.sampled_from(
+            [
+                b"--b",
+                b"--",
+                b"\r\n",
+                b"Content-Disposition: form-data; ",
+                b'name="question"',
+                b'name="files"; filename="x"',
+                b"x",
+            ]
+        ),
+        max_size=30,
+    ).map(b"".join)
+)
+async def test_garbage_is_read_or_refused(body):
+    for prefix in (b"", b"--b\r\n", form(file())[:-7]):
+        with suppress(BadRequest, TooLarge):
+            await sent(prefix + body)
+
+
+@pytest.mark.filterwarnings("ignore:unread_data:DeprecationWarning")  # aiohttp's own, on tiny reads
+async def test_a_form_that_comes_byte_by_byte_arrives_the_same():
+    body = form(field("question", "hi"), file(b"\r\n-\r\n--\r\n--a" * 20), field("temperature", "1"))
+    stream = stream_of()
+
+    async def feed():
+        for byte in body:
+            stream.feed_data(bytes([byte]))
+            await asyncio.sleep(0)
+        stream.feed_eof()
+
+    feeding = asyncio.ensure_future(feed())
+    upload = await open_upload(reader_on(stream), POLICY, LIMITS)
+    content = b"".join([chunk async for chunk in upload.chunks(NOTHING)])
+    await feeding
+    assert content.replace(upload.content_type.partition("boundary=")[2].encode(), b"b") == body
+
+
+class Client(BaseProtocol):
+    """Feeds a form with one large file, as a socket does: not while its reading is paused."""
+
+    def __init__(self, size):
+        super().__init__(asyncio.get_running_loop())
+        self.connection_made(asyncio.Transport())
+        self.stream = aiohttp.StreamReader(self, 2**16, loop=asyncio.get_running_loop())
+        self.resumed = asyncio.Event()
+        self.resumed.set()
+        self.size = size
+        self.most_held = 0
+
+    def pause_reading(self):
+        self.resumed.clear()
+
+    def resume_reading(self, resume_parser=True):
+        self.resumed.set()
+        return True
+
+    async def feed(self):
+        piece = b"x" * 65536
+        self.stream.feed_data(field("question", "hi") + file(b"")[:-2])
+        for _ in range(self.size // len(piece)):
+            await self.resumed.wait()
+            self.stream.feed_data(piece)
+            self.most_held = max(self.most_held, self.stream._size)
+            await asyncio.sleep(0)
+        self.stream.feed_data(b"\r\n--b--\r\n")
+        self.stream.feed_eof()
+
+
+async def test_a_large_file_waits_for_its_reader_and_is_never_held():
+    client = Client(32 * MEGABYTE)
+    feeding = asyncio.ensure_future(client.feed())
+    tracemalloc.start()
+    try:
+        upload = await open_upload(reader_on(client.stream), POLICY, UploadLimits(max_body=33 * MEGABYTE))
+        total, largest = 0, 0
+        async for chunk in upload.chunks(NOTHING):
+            total += chunk.count(b"x") if len(chunk) > 1000 else 0
+            largest = max(largest, len(chunk))
+            await asyncio.sleep(0)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    await feeding
+    assert 32 * MEGABYTE - 1000 <= total <= 32 * MEGABYTE
+    assert largest <= 192 * 1024
+    assert client.most_held <= 512 * 1024
+    assert peak < 1.5 * MEGABYTE
+
+
+async def test_a_file_beyond_the_limit_is_cut_off_there():
+    client = Client(2 * MEGABYTE)
+    feeding = asyncio.ensure_future(client.feed())
+    upload = await open_upload(reader_on(client.stream), POLICY, UploadLimits(max_body=MEGABYTE))
+    got = []
+    with pytest.raises(TooLarge, match="more than 1048576 bytes"):
+        await collect(upload.chunks(NOTHING), got)
+    feeding.cancel()
+    assert sum(map(len, got)) <= MEGABYTE + 1000
+
+
+async def attached(body, given="raw", mapped="mapped"):
+    upload = await open_attachments(reader_of(body), LIMITS, given)
+    content = b"".join([chunk async for chunk in upload.chunks(mapped)])
+    return content.replace(upload.content_type.partition("boundary=")[2].encode(), b"b")
+
+
+@pytest.mark.parametrize("order", [slice(None), slice(None, None, -1)])
+async def test_attachments_get_the_mapped_chat_id_wherever_the_widget_puts_its_own(order):
+    assert await attached(form(*[file(), field("chatId", "raw")][order])) == form(
+        *[file(), field("chatId", "mapped")][order]
+    )
+
+
+async def test_attachments_may_come_without_the_field():
+    assert await attached(form(file(), file(b"2"))) == form(file(), file(b"2"))
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ([field("chatId", "other"), file()], "chatId must be the chatId of the path"),
+        ([file(), field("chatId", "other")], "chatId must be the chatId of the path"),
+        ([field("base64", "true"), file()], "base64 is not allowed here"),
+        ([file(), field("question", "x")], "question is not allowed here"),
+        ([file(field_name="x")], "parts named files"),
+    ],
+)
+async def test_attachments_take_nothing_else(parts, message):
+    with pytest.raises(BadRequest, match=message):
+        await attached(form(*parts))

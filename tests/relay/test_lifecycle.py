@@ -1,0 +1,114 @@
+"""What becomes of a stream: it ends, breaks off, its client leaves, its deadlines pass."""
+
+from __future__ import annotations
+
+import asyncio
+
+from harness.gateway import FLOW
+from harness.raw_upstream import STREAM_HEAD, RawUpstream
+
+PATH = f"/api/v1/prediction/{FLOW}"
+ASK = {"question": "hi", "streaming": True, "chatId": "chat-1"}
+
+
+def event(name, data='""'):
+    return f'message:\ndata:{{"event":"{name}","data":{data}}}\n\n'.encode()
+
+
+METADATA, END = event("metadata", '{"chatId":"chat-1"}'), event("end", '"[DONE]"')
+
+
+async def test_each_event_leaves_before_the_next_one_is_sent(start, connect):
+    seen_by_client = asyncio.Queue()
+
+    async def script(peer, _):
+        peer.send(STREAM_HEAD)
+        for number in range(1000):
+            peer.chunk(event("token", f'"{number} "'))
+            assert await seen_by_client.get() == number
+        peer.chunk(METADATA + END)
+        peer.chunk(b"")
+
+    async with RawUpstream(script) as upstream, start(upstream.url) as gateway, connect(gateway) as wire:
+        wire.post(PATH, ASK)
+        assert (await wire.head())[0] == 200
+        for number in range(1000):
+            assert await wire.chunk() == event("token", f'"{number} "')
+            seen_by_client.put_nowait(number)
+        assert await wire.chunk() == METADATA + END
+        assert await wire.chunk() == b""
+        line = await gateway.lines.request()
+    assert (line["outcome"], line["status"], line["events"]) == ("ok", 200, 1002)
+
+
+async def test_a_cut_upstream_is_completed_with_error_and_end(start, connect):
+    async def script(peer, _):
+        peer.send(STREAM_HEAD)
+        peer.chunk(event("token", '"a"') + b'message:\ndata:{"event":"tok')
+        peer.fin()
+
+    async with RawUpstream(script) as upstream, start(upstream.url) as gateway, connect(gateway) as wire:
+        wire.post(PATH, ASK)
+        reply = await wire.reply()
+        line = await gateway.lines.request()
+    assert reply.is_whole
+    assert reply.body.startswith(event("token", '"a"') + b'message:\ndata:{"event":"error","data":"')
+    assert reply.body.endswith(END)
+    assert b"tok" + b'message' not in reply.body
+    assert line["outcome"] == "truncated"
+
+
+async def test_a_client_that_leaves_has_its_run_aborted_and_metered(start, connect):
+    go_on = asyncio.Event()
+
+    async def script(peer, _):
+        peer.send(STREAM_HEAD)
+        peer.chunk(event("token", '"a"'))
+        await go_on.wait()
+        peer.chunk(event("token", '"b"') + event("error", '"aborted"') + END)
+        peer.chunk(b"")
+
+    async with RawUpstream(script) as upstream, start(upstream.url) as gateway:
+        async with connect(gateway) as wire:
+            wire.post(PATH, ASK)
+            await wire.head()
+            await wire.until(b'"a"')
+        await upstream.aborted.wait()
+        assert gateway.lines.of("request") == []
+        assert (await gateway.metrics())['flowise_gateway_runs_active{route="chat"}'] == 1
+        go_on.set()
+        line = await gateway.lines.request()
+        metrics = await gateway.metrics()
+    assert upstream.aborts == [f"/api/v1/chatmessage/abort/{FLOW}/chat-1"]
+    assert (line["outcome"], line["abort"], line["events"], line["status"]) == ("client_closed", "stopped", 4, 200)
+    assert metrics['flowise_gateway_runs_active{route="chat"}'] == 0
+    assert metrics['flowise_gateway_streams_active{route="chat"}'] == 0
+    assert metrics['flowise_gateway_aborts_total{result="stopped",route="chat"}'] == 1
+
+
+async def test_a_flowise_that_never_answers_is_a_504_and_an_abort(start, connect):
+    async def script(peer, _):
+        await peer.closed_by_gateway()
+
+    timeouts = {"upstreams": {"main": {"timeouts": {"head": "300ms"}}}}
+    async with RawUpstream(script) as upstream, start(upstream.url, **timeouts) as gateway, connect(gateway) as wire:
+        wire.post(PATH, ASK)
+        reply = await wire.reply()
+        assert reply.status == 504
+        assert reply.json()["code"] == "upstream_timeout"
+        await upstream.aborted.wait()
+
+
+async def test_second_request_on_the_same_connection(start, connect):
+    async def script(peer, seen):
+        peer.send(STREAM_HEAD)
+        peer.chunk(event("token", '"%s"' % seen.json()["question"]) + METADATA + END)
+        peer.chunk(b"")
+
+    async with RawUpstream(script) as upstream, start(upstream.url) as gateway, connect(gateway) as wire:
+        for question in "abc":
+            wire.post(PATH, {**ASK, "question": question})
+            reply = await wire.reply()
+            assert f'"{question}"'.encode() in reply.body
+        await gateway.lines.until("request", 3)
+    assert upstream.connections == 1
