@@ -26,10 +26,11 @@ from gateway.limiting.turns import Turns
 from gateway.policies.auth import auth
 from gateway.policies.body import body
 from gateway.policies.body_reader import Budget
-from gateway.policies.context import context, routes_by_flow
+from gateway.policies.context import context
 from gateway.policies.conversations import conversations
 from gateway.policies.cors import cors
 from gateway.policies.failures import failures
+from gateway.policies.flows import routes_by_flow
 from gateway.policies.logs import logs
 from gateway.policies.metrics import metrics
 from gateway.policies.routing import routing

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from aiohttp import web
 
@@ -27,11 +26,15 @@ class UpstreamBody:
     content: bytes | AsyncIterator[bytes]
 
 
-class Document(Protocol):
-    """A checked body that is no prediction: feedback, a lead, an attachment."""
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A checked body that is no prediction: feedback, a lead, attachments.
 
-    def encode(self, flow: str, chat_id: str | None) -> UpstreamBody:
-        """The body with the ids that Flowise shall see."""
+    `chat_id` is the one that the client named; `encode` takes the chatflow id and the chat id for Flowise.
+    """
+
+    chat_id: str | None
+    encode: Callable[[str, str | None], UpstreamBody]
 
 
 @dataclass(slots=True)

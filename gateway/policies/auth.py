@@ -10,7 +10,7 @@ from aiohttp import hdrs, web
 from gateway.errors import Unauthenticated
 from gateway.exchange import Exchange, Handler
 
-_CHALLENGE = {hdrs.WWW_AUTHENTICATE: 'Bearer realm="flowise-gateway"'}
+_CHALLENGE = {"WWW-Authenticate": 'Bearer realm="flowise-gateway"'}
 
 
 async def auth(exchange: Exchange, handler: Handler) -> web.StreamResponse:

@@ -11,17 +11,18 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from time import monotonic
 
-import aiohttp
 from aiohttp import hdrs, web
 
 from gateway.config import Route, ServerSettings
 from gateway.errors import BadRequest
-from gateway.exchange import Exchange, Handler, Room, UpstreamBody
+from gateway.exchange import Document, Exchange, Handler, Room, UpstreamBody
 from gateway.flowise.body_policy import BodyPolicy
 from gateway.flowise.endpoints import BodyKind
 from gateway.flowise.forms import read_urlencoded
+from gateway.flowise.multipart_parts import FormReader, form_reader
 from gateway.flowise.prediction import read_json
-from gateway.flowise.uploads import UploadLimits, open_upload
+from gateway.flowise.records import lead_flow, read_feedback, read_leads
+from gateway.flowise.uploads import UploadLimits, open_attachments, open_upload
 from gateway.policies.body_reader import BodyReader, Budget, slow_body
 
 HEAVY = 256 * 1024  # a body above it is parsed off the loop
@@ -74,6 +75,10 @@ class _Reading:
         kind = BodyKind.NONE if exchange.match is None else exchange.match.endpoint.body
         if kind is BodyKind.PREDICTION:
             await self._read_prediction(exchange, reader)
+        elif kind is BodyKind.ATTACHMENTS:
+            await self._read_attachments(exchange, reader)
+        else:
+            await self._read_record(exchange, reader, kind)
 
     async def _read_prediction(self, exchange: Exchange, reader: BodyReader) -> None:
         policy = self._policies[exchange.route_name]
@@ -90,14 +95,42 @@ class _Reading:
 
     async def _read_upload(self, exchange: Exchange, reader: BodyReader, policy: BodyPolicy) -> None:
         await reader.begin()
-        limits = UploadLimits(max_body=reader.limit)
         async with _bounded(self._idle):
-            upload = await open_upload(_multipart(exchange.request), policy, limits)
+            upload = await open_upload(_form(exchange.request), policy, UploadLimits(max_body=reader.limit))
         exchange.prediction = upload.prediction
         if upload.files:
             exchange.upload = lambda changes: UpstreamBody(
                 upload.content_type, _without_pauses(upload.chunks(changes), self._idle)
             )
+
+    async def _read_attachments(self, exchange: Exchange, reader: BodyReader) -> None:
+        if exchange.route is None or not exchange.route.uploads:
+            raise BadRequest("Uploads are off on this route.")
+        _media_type(exchange.request, _MULTIPART)
+        await reader.begin()
+        given = "" if exchange.match is None else exchange.match.params["chatId"]
+        async with _bounded(self._idle):
+            attachments = await open_attachments(
+                _form(exchange.request), UploadLimits(max_body=reader.limit), given
+            )
+        exchange.document = Document(
+            given,
+            lambda _, chat_id: UpstreamBody(
+                attachments.content_type, _without_pauses(attachments.chunks(chat_id or given), self._idle)
+            ),
+        )
+
+    async def _read_record(self, exchange: Exchange, reader: BodyReader, kind: BodyKind) -> None:
+        _media_type(exchange.request, _JSON)
+        content = await reader.read()
+        if kind is BodyKind.LEADS:
+            exchange.route = route_named(lead_flow(content), self._routes)
+            check_origin(exchange, exchange.route.cors)
+        read = read_leads if kind is BodyKind.LEADS else read_feedback
+        record = read(content, self._policies[exchange.route_name])
+        exchange.document = Document(
+            record.chat_id, lambda flow, chat_id: UpstreamBody(_JSON, record.encode(flow, chat_id))
+        )
 
 
 def _media_type(request: web.BaseRequest, *taken: str) -> str:
@@ -108,11 +141,8 @@ def _media_type(request: web.BaseRequest, *taken: str) -> str:
     return kind
 
 
-def _multipart(request: web.BaseRequest) -> aiohttp.MultipartReader:
-    try:
-        return aiohttp.MultipartReader(request.headers, request.content)
-    except (ValueError, AssertionError):
-        raise BadRequest("The Content-Type of a multipart body needs a boundary of 1 to 70 characters.") from None
+def _form(request: web.BaseRequest) -> FormReader:
+    return form_reader(request.headers.get(hdrs.CONTENT_TYPE, ""), request.content)
 
 
 @asynccontextmanager

@@ -13,19 +13,15 @@ from time import monotonic
 from aiohttp import hdrs, web
 
 from gateway.config import Route
-from gateway.errors import GatewayError, UnknownRoute
+from gateway.errors import GatewayError
 from gateway.exchange import Exchange, Handler, Timings
 from gateway.flowise.endpoints import Match, match, match_path
+from gateway.policies.flows import route_named
 from gateway.policies.forwarded import Network, client_address
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 SERVER = "flowise-gateway"
-
-
-def routes_by_flow(routes: Sequence[Route]) -> dict[str, Route]:
-    """Each route under its name and under its chatflow id."""
-    return {key: route for route in routes for key in (route.name, route.chatflow)}
 
 
 def context(
@@ -77,8 +73,4 @@ def route_of(found: Match, routes: Mapping[str, Route]) -> Route | None:
     Raises:
         UnknownRoute: a flow is named that the configuration does not have.
     """
-    if (flow := found.flow) is None:
-        return None
-    if (route := routes.get(flow)) is None:
-        raise UnknownRoute("No such chatflow here. The path must name a route of this gateway, or its chatflow id.")
-    return route
+    return None if found.flow is None else route_named(found.flow, routes)

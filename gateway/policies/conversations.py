@@ -29,15 +29,15 @@ def conversations(turns: Turns, metrics: Metrics) -> Room:
         exchange.chat_id = _predicted_chat(exchange)
         if exchange.chat_id is None or exchange.route is None:
             return await handler(exchange)
-        exchange.turn = await _take(exchange, (exchange.route.upstream, exchange.chat_id))
+        key = (exchange.route.upstream, exchange.chat_id)
+        exchange.turn = await _take(exchange, key, exchange.route.conversations)
         try:
             return await handler(exchange)
         finally:
             if not exchange.is_run_open:
                 exchange.turn()
 
-    async def _take(exchange: Exchange, key: Key) -> Callable[[], None]:
-        settings = exchange.route.conversations
+    async def _take(exchange: Exchange, key: Key, settings: ConversationSettings) -> Callable[[], None]:
         is_busy, began = turns.is_busy(key), monotonic()
         result = "refused"
         try:

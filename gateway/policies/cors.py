@@ -11,11 +11,10 @@ import re
 from aiohttp import hdrs, web
 
 from gateway.config import CorsSettings
-from gateway.errors import Forbidden
 from gateway.exchange import Exchange, Handler, Room
 from gateway.flowise.outcome import Outcome
+from gateway.policies.origins import check_origin
 
-EXPOSED = "X-Request-ID, RateLimit, RateLimit-Policy, Retry-After"
 ALLOWED_HEADERS = "Authorization, Content-Type, X-API-Key, X-Request-ID, traceparent, tracestate"
 MAX_AGE = "600"
 _HEADER_NAMES = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+(?:\s*,\s*[A-Za-z0-9!#$%&'*+.^_`|~-]+)*")
@@ -32,25 +31,6 @@ def cors(default: CorsSettings | None) -> Room:
         return await handler(exchange)
 
     return room
-
-
-def check_origin(exchange: Exchange, settings: CorsSettings | None) -> None:
-    """Write the headers of an allowed Origin; none is needed where none was sent.
-
-    Raises:
-        Forbidden: the Origin is not listed.
-    """
-    if settings is None:
-        return
-    exchange.response_headers[hdrs.VARY] = "Origin"
-    origins = exchange.request.headers.getall(hdrs.ORIGIN, [])
-    if not origins:
-        return
-    allowed = settings.allowed(origins[0]) if len(origins) == 1 else None
-    if allowed is None:
-        raise Forbidden("This Origin may not call here. The route's `cors.origins` must list it.")
-    exchange.response_headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = allowed
-    exchange.response_headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = EXPOSED
 
 
 def _preflight(exchange: Exchange, settings: CorsSettings | None) -> web.Response:
