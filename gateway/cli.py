@@ -36,13 +36,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="flowise-gateway", description="A streaming gateway in front of Flowise.")
+    parser = argparse.ArgumentParser(
+        prog="flowise-gateway", description="A streaming gateway in front of Flowise."
+    )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     serving = commands.add_parser("serve", help="run the gateway")
     _add_config(serving)
-    serving.add_argument("--workers", type=_workers, metavar="N", help="processes that share the port: 1 so far")
+    serving.add_argument(
+        "--workers", type=_workers, metavar="N", help="processes that share the port: 1 so far"
+    )
     serving.add_argument("--listen", type=_address, metavar="HOST:PORT", help="instead of server.listen")
     serving.set_defaults(run=_serve)
 

@@ -37,9 +37,7 @@ class Process:
         self._logger = logger
         self._guard = Guard(config.server, logger)
         self.gateway = Gateway(config, logger)
-        self._listener = Listener(
-            self.gateway.handle, ListenerPlan(config.server, self._guard, logger)
-        )
+        self._listener = Listener(self.gateway.handle, ListenerPlan(config.server, self._guard, logger))
         self._public = web.ServerRunner(self._listener, shutdown_timeout=FORCED)
         self._admin = web.AppRunner(
             admin_app(
@@ -132,9 +130,7 @@ class Process:
             )
 
 
-async def serve(
-    config: Config, logger: Logger, announce: Callable[[Process], None] = lambda _: None
-) -> None:
+async def serve(config: Config, logger: Logger, announce: Callable[[Process], None] = lambda _: None) -> None:
     """Run the gateway until it is told to stop. `announce` is called once it listens."""
     process = Process(config, logger)
     stopping = asyncio.Event()

@@ -26,7 +26,9 @@ class Delivery:
     outlet: Callable[[ClientStream], Outlet] = BodyOutlet
 
 
-async def deliver(exchange: Exchange, call: Call, head: ResponseHead, delivery: Delivery) -> web.StreamResponse:
+async def deliver(
+    exchange: Exchange, call: Call, head: ResponseHead, delivery: Delivery
+) -> web.StreamResponse:
     """Answer the client with Flowise's reply.
 
     Raises:

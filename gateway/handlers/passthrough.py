@@ -15,9 +15,9 @@ from gateway.handlers.calls import Calls
 from gateway.handlers.deliver import Delivery, deliver
 from gateway.handlers.transfer import Transfer
 from gateway.limiting.turns import Turns
-from gateway.upstream.call import UpstreamRequest
 from gateway.upstream.deadlines import Deadlines
 from gateway.upstream.parsing import ResponseHead
+from gateway.upstream.request import UpstreamRequest
 from gateway.upstream.service import Sender, Upstream
 
 # A file in an answer is somebody's upload: it must not become a page of this site.

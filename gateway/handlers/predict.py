@@ -20,9 +20,9 @@ from gateway.handlers.deliver import Delivery, deliver
 from gateway.handlers.run import Run, RunServices
 from gateway.streaming.client import ClientStream
 from gateway.streaming.outlets import BodyOutlet, EventOutlet, Outlet
-from gateway.upstream.call import UpstreamRequest
 from gateway.upstream.deadlines import Deadlines
 from gateway.upstream.parsing import ResponseHead
+from gateway.upstream.request import UpstreamRequest
 from gateway.upstream.service import Sender, Upstream
 
 # Flowise sends these itself since 2.1.2; an older one must not be buffered either.
@@ -71,7 +71,9 @@ class Predict:
             raise fault
         if not exchange.is_streaming or route is None:
             return await deliver(exchange, run.call, head, Delivery({}, self._send_timeout, BodyOutlet))
-        missing = {name: value for name, value in _STREAM_HEADERS.items() if not head.get(name.lower().encode())}
+        missing = {
+            name: value for name, value in _STREAM_HEADERS.items() if not head.get(name.lower().encode())
+        }
         delivery = Delivery(missing, self._send_timeout, lambda client: _event_outlet(client, route))
         streams = self._services.metrics.streams_active.labels(exchange.route_name)
         with streams.track_inprogress():

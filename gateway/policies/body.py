@@ -24,6 +24,8 @@ from gateway.flowise.prediction import read_json
 from gateway.flowise.records import lead_flow, read_feedback, read_leads
 from gateway.flowise.uploads import UploadLimits, open_attachments, open_upload
 from gateway.policies.body_reader import BodyReader, Budget, slow_body
+from gateway.policies.flows import route_named
+from gateway.policies.origins import check_origin
 
 HEAVY = 256 * 1024  # a body above it is parsed off the loop
 MAX_LEAD = 64 * 1024  # a lead names its flow in the body, so no route has a say yet

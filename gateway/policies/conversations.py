@@ -13,6 +13,7 @@ from time import monotonic
 
 from aiohttp import web
 
+from gateway.config import ConversationSettings
 from gateway.exchange import Exchange, Handler, Room
 from gateway.flowise.ids import unbound_id
 from gateway.limiting.turns import Key, Turns

@@ -129,8 +129,7 @@ async def _stream(desk: Desk, visit: Visit, run: Run) -> web.StreamResponse:
     try:
         await stream.ended()
     except asyncio.CancelledError:
-        if not stream.is_cut:
-            run.leave()
+        run.leave()
         raise
     return stream
 

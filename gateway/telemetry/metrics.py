@@ -38,7 +38,9 @@ class Metrics:
             DURATION_BUCKETS,
         )
         self.streams_active = self._gauge("streams_active", "Event streams with a client.", "route")
-        self.runs_active = self._gauge("runs_active", "Predictions inside Flowise, with and without a client.", "route")
+        self.runs_active = self._gauge(
+            "runs_active", "Predictions inside Flowise, with and without a client.", "route"
+        )
         self.stream_events = self._counter("stream_events", "Events that Flowise sent.", "route", "event")
         self.time_to_first_token = self._histogram(
             "time_to_first_token_seconds",

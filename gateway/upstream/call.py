@@ -10,69 +10,20 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from time import monotonic
-from typing import Protocol
 
 from gateway.errors import GatewayError, UpstreamUnreachable
 from gateway.streaming.ends import BodyEnd
 from gateway.streaming.outlets import Outlet
 from gateway.upstream.connection import Connection, StaleConnectionError
-from gateway.upstream.deadlines import Deadline, Deadlines
-from gateway.upstream.headers import request_head
+from gateway.upstream.deadlines import Deadlines
+from gateway.upstream.owner import CallOwner, Observer
 from gateway.upstream.parsing import ResponseHead
 from gateway.upstream.pool import Pool
+from gateway.upstream.request import UpstreamRequest
 
 UNREAD_PIECES = 16  # reads that the observer may be behind
 UNREAD_BYTES = 4096  # a read above it is not put off
-
-
-@dataclass(frozen=True, slots=True)
-class UpstreamRequest:
-    """What is written to Flowise. A body of pieces has no length and is sent chunked."""
-
-    method: str
-    target: bytes
-    fields: list[tuple[bytes, bytes]]
-    body: bytes | AsyncIterator[bytes] = b""
-
-    def encoded(self) -> bytes:
-        """The head, and the body if it is at hand."""
-        if isinstance(self.body, bytes):
-            length = [] if self.method in ("GET", "HEAD") else [(b"Content-Length", b"%d" % len(self.body))]
-            return request_head(self.method, self.target, [*self.fields, *length]) + self.body
-        return request_head(self.method, self.target, [*self.fields, (b"Transfer-Encoding", b"chunked")])
-
-
-class Observer(Protocol):
-    """Who reads along."""
-
-    @property
-    def has_end(self) -> bool:
-        """Whether the answer's last event was seen."""
-
-    @property
-    def first_event_at(self) -> float | None:
-        """When the first event came that is not a comment."""
-
-    def feed(self, data: bytes, now: float) -> None:
-        """The body bytes of one read."""
-
-
-class CallOwner(Protocol):
-    """Whom a call tells. All calls are synchronous."""
-
-    def on_head(self, head: ResponseHead) -> None:
-        """The reply begins; who wants to read along says so now."""
-
-    def on_client_left(self) -> None:
-        """Nobody reads the reply any more; it is still being received."""
-
-    def on_deadline(self, deadline: Deadline) -> None:
-        """Flowise took too long."""
-
-    def on_over(self, end: BodyEnd | GatewayError) -> None:
-        """The reply is over: how its body ended, or why there was no head. Said exactly once."""
 
 
 class Call:

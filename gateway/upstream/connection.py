@@ -43,7 +43,9 @@ class Sink(Protocol):
 class Connection(asyncio.Protocol):
     """States: idle (no sink), busy (a sink), closed. `on_idle` hands it back to the pool."""
 
-    def __init__(self, on_idle: Callable[[Connection], None], on_closed: Callable[[Connection], None]) -> None:
+    def __init__(
+        self, on_idle: Callable[[Connection], None], on_closed: Callable[[Connection], None]
+    ) -> None:
         self._on_idle = on_idle
         self._on_closed = on_closed
         self._parser = ResponseParser()
@@ -173,7 +175,9 @@ class Connection(asyncio.Protocol):
             if self._has_head:
                 sink.on_end(BodyEnd.CUT)
             else:
-                sink.on_failure(UpstreamBadReply(f"Flowise sent a response that is not valid: {parser.fault}."))
+                sink.on_failure(
+                    UpstreamBadReply(f"Flowise sent a response that is not valid: {parser.fault}.")
+                )
             return
         if parser.may_stay_open and self._is_request_sent and not parser.has_surplus and not self.is_closed:
             self._rest()

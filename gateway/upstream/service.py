@@ -37,7 +37,9 @@ class Upstream:
         self.settings = settings
         url = settings.servers[0].url
         self.tls = tls_context(settings.tls.ca) if url.scheme == "https" else None
-        self.server = Server(url.host, url.port, self.tls, tuple(url.prefix.strip("/").split("/")) if url.prefix else ())
+        self.server = Server(
+            url.host, url.port, self.tls, tuple(url.prefix.strip("/").split("/")) if url.prefix else ()
+        )
         self.pool = Pool(
             self.server,
             max_connections=settings.max_connections,
@@ -98,7 +100,9 @@ async def _bounded(content: aiohttp.StreamReader) -> bytes:
     async for part in content.iter_any():
         size += len(part)
         if size > MAX_ANSWER:
-            raise UpstreamBadReply(f"Flowise sent an answer of more than {MAX_ANSWER} bytes to a short question.")
+            raise UpstreamBadReply(
+                f"Flowise sent an answer of more than {MAX_ANSWER} bytes to a short question."
+            )
         parts.append(part)
     return b"".join(parts)
 

@@ -181,6 +181,7 @@ WHOLE: dict[str, bytes] = {
     "key-right-stream": stream(PROTECTED, THREE, {"Authorization": f"Bearer {KEY}"}),
     "key-wrong-public": stream(CHAIN, THREE, {"Authorization": "Bearer wrong"}),
     "unknown-nonstream": ask(UNKNOWN),
+    "unknown-string-false": ask(UNKNOWN, streaming="false"),
     "bad-id-nonstream": ask("nonsense"),
     "malformed-json": post(f"prediction/{CHAIN}", b'{"question": "hi", "streaming": tr', JSON),
     "json-array": post(f"prediction/{CHAIN}", [1]),
@@ -243,6 +244,7 @@ PAGES: dict[str, bytes] = {
 
 SILENT: dict[str, bytes] = {
     "unknown-stream": stream(UNKNOWN),
+    "unknown-number": ask(UNKNOWN, streaming=1),
     "bad-id-stream": stream("nonsense"),
     "origin-null-stream": stream(ORIGINS_2, "x", {"Origin": "null"}),
     "nostream-llm-400-asked-to-stream": stream(NOSTREAM_2, "hi [[fail=400]]"),

@@ -13,7 +13,7 @@ from gateway.simulator.replies import Refusal
 from gateway.simulator.steps import number
 from gateway.simulator.wishes import model
 from tests.simulator import requests
-from tests.simulator.wire import ask
+from tests.simulator.wire import Wire, ask
 
 
 def spoken(question):
@@ -118,6 +118,12 @@ async def test_a_multipart_body_above_the_limit_is_read_and_only_its_beginning_k
     assert asked.raw == body[:1000]
     assert (asked.received.size, asked.received.sha256) == (len(body), hashlib.sha256(body).hexdigest())
     assert too_large.startswith(b"HTTP/1.1 413 Payload Too Large\r\n")
+
+
+async def test_a_body_that_is_announced_too_large_is_refused_unread():
+    async with Simulator(max_body=1000) as flowise, await Wire.to(flowise.url) as wire:
+        wire.send(requests.ask(CHAIN_ID).replace(b"Content-Length: 18", b"Content-Length: 1001"))
+        assert (await wire.response()).startswith(b"HTTP/1.1 413 ")
 
 
 def test_origins_are_compared_by_host_and_port():
