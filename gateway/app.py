@@ -101,7 +101,7 @@ class Gateway:
 
     async def drain(self, seconds: float) -> None:
         """Let what is going on finish, at most so long; then tell it to end."""
-        await self._calls.drain(seconds, ENDING)
+        await self._calls.drain(seconds)
         self.end_all()
         try:
             async with asyncio.timeout(LEAVE_WITHIN):

@@ -76,6 +76,7 @@ class Exchange:
     prediction: Prediction | None = None  # body
     document: Document | None = None  # body
     upload: Callable[[Changes], UpstreamBody] | None = None  # body
+    body_sent: Callable[[], None] = lambda: None  # body: what was held of it is not needed any more
     chat_id: str | None = None  # conversations: the one that Flowise sees
     turn: Callable[[], None] | None = None  # conversations: gives the turn back
     upstream: str = ""  # handlers, as all below

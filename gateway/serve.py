@@ -8,6 +8,7 @@ and an `end` of Flowise's shape. A second signal ends the wait.
 from __future__ import annotations
 
 import asyncio
+import os
 import resource
 import signal
 from collections.abc import Callable
@@ -102,7 +103,9 @@ class Process:
         try:
             await site.start()
         except OSError as error:
-            raise CannotListenError(f"cannot listen on {address}: {error.strerror}") from error
+            known = error.errno is not None and error.errno > 0  # uvloop wraps the words, a resolver has its own
+            reason = os.strerror(error.errno) if known else error.strerror
+            raise CannotListenError(f"cannot listen on {address}: {reason}") from error
         return site
 
     async def _wait(self, seconds: float) -> None:

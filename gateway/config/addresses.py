@@ -50,10 +50,9 @@ class Address:
     def _covers(self, other: Address) -> bool:
         if self.host == "localhost":
             return other.is_loopback
-        is_name = not _is_ip(other.host)
-        return (self.host == _ANY_IPV4 and (is_name or ":" not in other.host)) or (
-            self.host == _ANY_IPV6 and (is_name or ":" in other.host)
-        )
+        if self.host == _ANY_IPV4:
+            return ":" not in other.host
+        return self.host == _ANY_IPV6 and (":" in other.host or not _is_ip(other.host))
 
 
 @dataclass(frozen=True, slots=True)

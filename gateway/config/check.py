@@ -99,7 +99,7 @@ def _authority(upstream: Node, mistakes: Mistakes) -> None:
         }
     except ValueError:
         return
-    if "https" not in schemes:
+    if schemes and "https" not in schemes:
         line, key = upstream.place_of("tls", "ca")
         mistakes.add(
             line, key, "has no https server to be for: write https in the server's url, or leave it out"

@@ -70,9 +70,9 @@ def _max_body(root: Node, route: Node, mistakes: Mistakes) -> None:
 
 
 def _credentials(root: Node, route: Node, mistakes: Mistakes) -> None:
-    keys_file = root.at("auth", "keys_file")
+    auth, keys_file = root.at("auth"), root.at("auth", "keys_file")
     has_keys = keys_file is None or keys_file.is_broken or bool(keys_file.text)
-    has_issuers = bool(_items(root, "auth") or _items(root.at("auth") or root, "jwt"))
+    has_issuers = auth is not None and bool(_items(auth, "jwt"))
     for method in _items(route, "auth"):
         if method.text in ("api_key", "session") and not has_keys:
             mistakes.add(method.line, method.path, "has no source: write auth.keys_file, like keys.yaml")

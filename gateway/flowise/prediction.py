@@ -7,7 +7,7 @@ for byte.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from gateway.errors import BadRequest
@@ -70,6 +70,10 @@ class Prediction:
         if overrides:
             edits["overrideConfig"] = self._overrides.with_changes(overrides)
         return self._body.with_changes(edits)
+
+    def without_body(self) -> Prediction:
+        """The same without the text that was sent: a run may take long, and its body be large."""
+        return replace(self, _body=_EMPTY_OBJECT, _removed={}, _overrides=_EMPTY_OBJECT, _removed_overrides={})
 
     def _streaming_edit(self, *, wanted: bool | None) -> dict[str, bytes | None]:
         streaming = self.streaming if wanted is None else wanted

@@ -35,12 +35,12 @@ async def deliver(
         ConnectionError: the client left before the head.
     """
     exchange.status = head.status
-    headers = {**dict(downward(head.fields)), **exchange.response_headers, **delivery.headers}
+    response = _response(exchange, head, delivery)
+    head.fields.clear()
     if head.framing is Framing.NONE:
-        return _without_body(exchange, call, head, headers)
-    response = web.StreamResponse(status=head.status, headers=headers)
-    if head.framing is Framing.LENGTH:
-        response.content_length = int(head.get(b"content-length"))
+        call.finish()
+        exchange.timings.client_head = monotonic()
+        return response
     client = ClientStream(exchange.request, call, delivery.send_timeout)
     try:
         await client.open(response)
@@ -57,13 +57,14 @@ async def deliver(
     return response
 
 
-def _without_body(
-    exchange: Exchange, call: Call, head: ResponseHead, headers: dict[str, str]
-) -> web.StreamResponse:
-    """204, 304 and the answer to HEAD: written by aiohttp alone, the relay would send a body."""
-    call.finish()
-    exchange.timings.client_head = monotonic()
-    response = web.Response(status=head.status, headers=headers)
-    if exchange.request.method == hdrs.METH_HEAD and (length := head.get(b"content-length")).isdigit():
-        response.headers[hdrs.CONTENT_LENGTH] = length.decode()
+def _response(exchange: Exchange, head: ResponseHead, delivery: Delivery) -> web.StreamResponse:
+    headers = {**dict(downward(head.fields)), **exchange.response_headers, **delivery.headers}
+    length = head.get(b"content-length")
+    if head.framing is Framing.NONE:  # 204, 304, HEAD: by aiohttp alone, the relay would send a body
+        if exchange.request.method == hdrs.METH_HEAD and length.isdigit():
+            headers[hdrs.CONTENT_LENGTH] = length.decode()
+        return web.Response(status=head.status, headers=headers)
+    response = web.StreamResponse(status=head.status, headers=headers)
+    if head.framing is Framing.LENGTH and not exchange.is_streaming:  # a stream may get longer or shorter
+        response.content_length = int(length)
     return response

@@ -52,20 +52,17 @@ class Predict:
         upstream = self._upstreams[route.upstream]
         exchange.upstream, exchange.server = upstream.name, str(upstream.server)
         may_stream = prediction.streaming and self._streamability.may_stream(route)
-        changes = Changes(
-            chat_id=exchange.chat_id if exchange.chat_id != prediction.session_id else None,
-            streaming=may_stream if may_stream != prediction.streaming else None,
-        )
-        request = _request(exchange, upstream, changes)
         run = Run(exchange, _deadlines(upstream, may_stream=may_stream), self._services)
         try:
-            return await self._relay(run, upstream, request)
+            head = await run.call.send(upstream.pool, _request(exchange, upstream, may_stream=may_stream))
+            exchange.body_sent()
+            exchange.prediction = prediction = prediction.without_body()
+            return await self._relay(run, head)
         finally:
             run.call.leave()  # nothing happens if all was delivered
 
-    async def _relay(self, run: Run, upstream: Upstream, request: UpstreamRequest) -> web.StreamResponse:
+    async def _relay(self, run: Run, head: ResponseHead) -> web.StreamResponse:
         exchange, route = run.exchange, run.exchange.route
-        head = await run.call.send(upstream.pool, request)
         if (fault := _fault(head)) is not None:
             run.call.close(fault)
             raise fault
@@ -80,11 +77,16 @@ class Predict:
             return await deliver(exchange, run.call, head, delivery)
 
 
-def _request(exchange: Exchange, upstream: Upstream, changes: Changes) -> UpstreamRequest:
-    if exchange.match is None or exchange.route is None or exchange.prediction is None:
+def _request(exchange: Exchange, upstream: Upstream, *, may_stream: bool) -> UpstreamRequest:
+    prediction = exchange.prediction
+    if exchange.match is None or exchange.route is None or prediction is None:
         raise AssertionError("the rooms before have read these")
+    changes = Changes(
+        chat_id=exchange.chat_id if exchange.chat_id != prediction.session_id else None,
+        streaming=may_stream if may_stream != prediction.streaming else None,
+    )
     body = (
-        UpstreamBody("application/json", exchange.prediction.encode(changes))
+        UpstreamBody("application/json", prediction.encode(changes))
         if exchange.upload is None
         else exchange.upload(changes)
     )

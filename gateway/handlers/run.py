@@ -87,17 +87,14 @@ class Run:
 
     def on_deadline(self, deadline: Deadline) -> None:
         """Too long: tell the client, abort, read on for a short while, then close."""
-        now = monotonic()
-        if self._close_at is None:
-            self._close_at = now + GRACE
-            self._cause = self._cause or Outcome.TIMEOUT
-            self.exchange.error = self.exchange.error or f"deadline: {deadline}"
-            self.call.fail(UpstreamTimeout(TOLD[deadline]))
-            self.call.tell(TOLD[deadline])
-            self.abort()
-        elif now >= self._close_at:
-            self._is_closed_by_us = True
-            self.call.close()
+        if self._close_at is not None:
+            return
+        self._close_at = monotonic() + GRACE
+        self._cause = self._cause or Outcome.TIMEOUT
+        self.exchange.error = self.exchange.error or f"deadline: {deadline}"
+        self.call.fail(UpstreamTimeout(TOLD[deadline]))
+        self.call.tell(TOLD[deadline])
+        self.abort()
 
     def on_over(self, end: BodyEnd | GatewayError) -> None:
         """Flowise is done with it, one way or another."""
@@ -105,7 +102,8 @@ class Run:
         self._gauge.dec()
         if self.exchange.turn is not None:
             self.exchange.turn()
-        self.exchange.outcome = self.exchange.outcome or self._cause or self._outcome(end)
+        outcome = self._outcome(end)
+        self.exchange.outcome = self.exchange.outcome or self._cause or outcome
         evidence = None if self._answer is None else self._answer.evidence(self._question)
         if self._abort is not None or (evidence is not None and evidence.is_heavy):
             self._services.tasks.start(self._settle_later(evidence), "settle")
@@ -132,6 +130,9 @@ class Run:
     def tick(self, now: float) -> None:
         """Time passes. `now`: monotonic seconds."""
         self.call.tick(now)
+        if self._close_at is not None and now >= self._close_at and not self.call.is_over:
+            self._is_closed_by_us = True
+            self.call.close()
 
     # -- the account ---------------------------------------------------------------------------------
 
@@ -149,7 +150,7 @@ class Run:
         if answer is not None:
             exchange.events = answer.events
             exchange.timings.first_token = answer.first_token_at
-        exchange.usage = usage
+        exchange.usage, exchange.bytes_in = usage, self.call.bytes_in
         if self._abort is not None:
             exchange.abort = self._abort_result()
         exchange.settled()

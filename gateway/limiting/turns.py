@@ -82,7 +82,6 @@ class Turns:
             ) from None
         except asyncio.CancelledError:
             if _is_passed_on(waiting):
-                turn.waiting = None
                 self._pass_on(next(key for key, taken in self._taken.items() if taken is turn))
             raise
         finally:

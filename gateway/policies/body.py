@@ -45,6 +45,7 @@ def body(server: ServerSettings, budget: Budget, routes: Mapping[str, Route]) ->
         if reader is None:
             return await handler(exchange)
         began = monotonic()
+        exchange.body_sent = reader.release
         try:
             await reading.read(exchange, reader)
             exchange.timings.waited += monotonic() - began

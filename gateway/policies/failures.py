@@ -35,8 +35,9 @@ def failures(logger: Logger) -> Room:
             raise
         except Exception:
             logger.exception("bug", request_id=exchange.request_id)
-            if exchange.timings.client_head is not None and exchange.request.transport is not None:
-                exchange.request.transport.abort()
+            exchange.outcome = Outcome.FAILED
+            if exchange.timings.client_head is not None:
+                return _cut(exchange)
             return answer(exchange, Failed("Something went wrong in the gateway; its log has the details."))
 
     return room
@@ -54,6 +55,14 @@ def answer(exchange: Exchange, error: GatewayError) -> web.Response:
     return web.Response(
         status=said.status, headers={**exchange.response_headers, **said.headers}, body=said.body
     )
+
+
+def _cut(exchange: Exchange) -> web.Response:
+    """The head is out, so its status stands; the response is for aiohttp, which finds nobody to write it to."""
+    exchange.error = exchange.error or "failed: after the head"
+    if exchange.request.transport is not None:
+        exchange.request.transport.abort()
+    return web.Response(status=exchange.status)
 
 
 def _note_client_closed(exchange: Exchange) -> None:

@@ -34,7 +34,7 @@ _PAGE = b"""<!DOCTYPE html>
 Headers = Iterable[tuple[str, str]]
 
 
-class Refusal(Exception):  # noqa: N818 - it is an answer
+class Refusal(Exception):
     """What Flowise's error handler answers with JSON, unless streaming was asked for (unknown-stream).
 
     Attributes:

@@ -50,7 +50,7 @@ class Surroundings:
     key: str
 
 
-class ModelFailed(Exception):  # noqa: N818 - it is caught in this file
+class ModelFailed(Exception):
     """The model's step failed with this message."""
 
 

@@ -94,7 +94,6 @@ class Simulator:
             handler_cancellation=True,
             keepalive_timeout=self._keep_alive + 1,
             access_log=None,
-            shutdown_timeout=1,
         )
         await runner.setup()
         await web.TCPSite(runner, host, port, backlog=1024).start()
@@ -112,7 +111,7 @@ class Simulator:
         await _cancelled([self._heart, *self._desk.tasks])
         for connection in runner.server.connections if runner.server else ():
             if connection.transport is not None:
-                connection.transport.close()
+                connection.transport.abort()
         await runner.cleanup()
 
     async def beat(self) -> None:

@@ -28,7 +28,6 @@ class EventStream(EventSourceResponse):
         super().__init__(headers=CIMultiDict(headers), allow_all_methods=True, send_timeout=None)
         self._request = request
         self._ended = asyncio.Event()
-        self._is_cut = False
 
     @property
     def keep_alive(self) -> bool:
@@ -45,7 +44,7 @@ class EventStream(EventSourceResponse):
 
         Where nothing is written the loop is let go, so that an endless script cannot hold it.
         """
-        if not self._ended.is_set() and not self._is_cut:
+        if not self._ended.is_set():
             with suppress(ConnectionError):
                 await self.write(data)
                 return
@@ -61,7 +60,6 @@ class EventStream(EventSourceResponse):
 
     def cut(self, how: Literal["fin", "rst"]) -> None:
         """Close the connection without a last chunk; then the handler is cancelled."""
-        self._is_cut = True
         cut(self._request.transport, how)
 
 

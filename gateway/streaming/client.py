@@ -37,6 +37,7 @@ class ClientStream:
         self._transport: asyncio.Transport | None = None
         self._is_chunked = False
         self._is_gone = False
+        self._written = 0  # with the framing, unlike `bytes_out`
         self._taken = 0
         self._taken_at: float | None = None
         self.bytes_out = 0
@@ -65,13 +66,15 @@ class ClientStream:
         transport = self._transport
         if transport is None or transport.is_closing() or not data:
             return
+        framed = b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data
         self.bytes_out += len(data)
-        transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
+        self._written += len(framed)
+        transport.write(framed)
 
     def release(self) -> None:
         """Give the transport back to aiohttp, which ends the answer. The next request may follow."""
         transport, self._transport = self._transport, None
-        if transport is not None and not transport.is_closing():
+        if transport is not None:  # also a closing one: who never takes its last bytes is the listener's business
             transport.set_protocol(self._request.protocol)
 
     def cut(self) -> None:
@@ -85,8 +88,8 @@ class ClientStream:
         if transport is None or transport.is_closing():
             return
         waiting = transport.get_write_buffer_size()
-        taken = self.bytes_out - waiting
-        if waiting == 0 or taken != self._taken or self._taken_at is None:
+        taken = self._written - waiting
+        if waiting == 0 or taken > self._taken or self._taken_at is None:
             self._taken, self._taken_at = taken, now
         elif now - self._taken_at > self._send_timeout:
             self.drop()

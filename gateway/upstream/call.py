@@ -64,7 +64,9 @@ class Call:
                 return await self._send_on(await pool.acquire(), request)
             except StaleConnectionError:
                 if not isinstance(request.body, bytes):
-                    raise UpstreamUnreachable("Flowise closed the connection during the upload.") from None
+                    error = UpstreamUnreachable("Flowise closed the connection during the upload.")
+                    self.close(error)
+                    raise error from None
             self._begin_again()
             return await self._send_on(await pool.acquire(fresh=True), request)
         except GatewayError as error:
@@ -78,6 +80,9 @@ class Call:
         self.deadlines.sent_at = math.inf
 
     async def _send_on(self, connection: Connection, request: UpstreamRequest) -> ResponseHead:
+        if self.head.done():  # given up while it waited for a connection
+            connection.close()
+            return self.head.result()
         self._connection = connection
         connection.start(request.method, request.encoded(), self)
         if isinstance(request.body, bytes):
@@ -160,7 +165,7 @@ class Call:
         self._early.clear()
         if self._early_end is not None:
             self._deliver(outlet, self._early_end)
-        else:
+        elif not self._is_client_paused:
             self._resume()
 
     def finish(self) -> None:
@@ -238,14 +243,14 @@ class Call:
     def _observe(self) -> None:
         """Read along with what has passed: some reads at once cost a third of what each costs by itself."""
         unread, observer = self._unread, self.observer
+        self._unread = []
+        for data, _ in unread:
+            self.bytes_in += len(data)
         if observer is not None:
             for data, now in unread:
                 observer.feed(data, now)
             if observer.first_event_at is not None:
                 self.deadlines.is_first_event_seen = True
-        for data, _ in unread:
-            self.bytes_in += len(data)
-        unread.clear()
 
     def _resume(self) -> None:
         self._is_client_paused = False

@@ -51,11 +51,12 @@ class Connection(asyncio.Protocol):
         self._parser = ResponseParser()
         self._transport: asyncio.Transport | None = None
         self._sink: Sink | None = None
-        self._writable = asyncio.Event()
-        self._writable.set()
+        self._is_blocked = False
+        self._unblocked: asyncio.Future[None] | None = None
         self._is_request_sent = True
         self._got_bytes = False
         self._has_head = False
+        self._idle_seconds = 0.0
         self.responses = 0
         self.usable_until = 0.0
 
@@ -89,7 +90,9 @@ class Connection(asyncio.Protocol):
 
     async def drain(self) -> None:
         """Wait until Flowise takes more; returns at once on a closed connection."""
-        await self._writable.wait()
+        if self._is_blocked:
+            self._unblocked = asyncio.get_running_loop().create_future()
+            await self._unblocked
 
     def finish_request(self) -> None:
         """The body is complete; without this the connection is never used again."""
@@ -137,16 +140,19 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """asyncio: the write buffer is above its high-water mark."""
-        self._writable.clear()
+        self._is_blocked = True
 
     def resume_writing(self) -> None:
         """asyncio: the write buffer has drained."""
-        self._writable.set()
+        self._is_blocked = False
+        unblocked, self._unblocked = self._unblocked, None
+        if unblocked is not None and not unblocked.done():
+            unblocked.set_result(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio: it is gone."""
         self._transport = None
-        self._writable.set()
+        self.resume_writing()
         sink, self._sink = self._sink, None
         self._on_closed(self)
         if sink is None:
@@ -162,9 +168,11 @@ class Connection(asyncio.Protocol):
 
     def _begin(self, sink: Sink) -> None:
         self._got_bytes = True
-        if self._parser.head is not None and not self._parser.fault:
+        head = self._parser.head
+        if head is not None and not self._parser.fault:
             self._has_head = True
-            sink.on_head(self._parser.head)
+            self._idle_seconds = _announced_timeout(head.get(b"keep-alive")) - KEEP_ALIVE_MARGIN
+            sink.on_head(head)
 
     def _end(self, sink: Sink) -> None:
         parser = self._parser
@@ -186,13 +194,11 @@ class Connection(asyncio.Protocol):
         sink.on_end(BodyEnd.WHOLE)
 
     def _rest(self) -> None:
-        head = self._parser.head
-        timeout = _announced_timeout(head.get(b"keep-alive") if head else b"")
-        if timeout <= KEEP_ALIVE_MARGIN:
+        if self._idle_seconds <= 0:
             self.close()
             return
         self.resume_reading()
-        self.usable_until = monotonic() + timeout - KEEP_ALIVE_MARGIN
+        self.usable_until = monotonic() + self._idle_seconds
         self._on_idle(self)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -14,7 +15,11 @@ _DOWN = frozenset(
         "content-type", "content-disposition", "content-range", "content-language", "content-encoding",
     }
 )  # fmt: skip
-_ORIGIN = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_ORIGIN = re.compile(
+    rb"[A-Za-z][A-Za-z0-9+.-]*://(?:(?P<name>[A-Za-z0-9._~-]+)|\[(?P<ipv6>[0-9A-Fa-f:.]+)\])(?::(?P<port>[0-9]{1,5}))?"
+)
+_NUMERIC_END = re.compile(rb"(?:.*\.)?(?:[0-9]+|0[Xx][0-9A-Fa-f]*)\.?")
+_HIGHEST_PORT = 65535
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -30,7 +35,7 @@ def upward(fields: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         name = raw_name.lower()
         if name in passed or _CONTROL.search(value):
             continue
-        if name in allowed or (name == b"origin" and _ORIGIN.fullmatch(value)):
+        if name in allowed or (name == b"origin" and _is_origin(value)):
             passed[name] = value
     return list(passed.items())
 
@@ -55,6 +60,20 @@ def request_head(method: str, target: bytes, fields: Sequence[tuple[bytes, bytes
 def own_fields(identity: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
     """The gateway's own fields of a request to Flowise; empty values are left out."""
     return [(name.encode(), value.encode()) for name, value in identity.items() if value]
+
+
+def _is_origin(value: bytes) -> bool:
+    """Whether Flowise's `new URL(origin)` can read it: a port that is one, an address that is one."""
+    parts = _ORIGIN.fullmatch(value)
+    if parts is None or int(parts["port"] or 0) > _HIGHEST_PORT:
+        return False
+    if parts["ipv6"] is None and not _NUMERIC_END.fullmatch(parts["name"]):
+        return True
+    try:
+        ipaddress.ip_address((parts["ipv6"] or parts["name"]).decode())
+    except ValueError:
+        return False
+    return True
 
 
 def _canonical(name: str) -> str:

@@ -27,7 +27,10 @@ class Framing(enum.Enum):
 
 @dataclass(slots=True)
 class ResponseHead:
-    """Status and header fields of a final response, names in lower case, values as they came, stripped."""
+    """Status and header fields of a final response, names in lower case, values as they came, stripped.
+
+    `fields` may be emptied by whoever has used them: a head is kept as long as its body takes.
+    """
 
     status: int
     fields: list[tuple[bytes, bytes]] = field(default_factory=list)
@@ -95,7 +98,12 @@ class ResponseParser:
         if self._head_size > MAX_HEAD or len(self._fields) >= MAX_FIELDS:
             self._note(f"a head of more than {MAX_HEAD} bytes or {MAX_FIELDS} fields")
             return
-        self._fields.append((name.lower(), value.strip()))
+        name = name.lower()
+        if name == b"transfer-encoding" and value.rstrip() != value.rstrip(
+            b" "
+        ):  # to llhttp this is not `chunked`
+            self._note("a transfer coding other than chunked")
+        self._fields.append((name, value.strip()))
 
     def on_headers_complete(self) -> None:
         """Llhttp: the blank line after the head."""

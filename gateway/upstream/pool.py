@@ -64,7 +64,7 @@ class Pool:
                 while True:
                     if not fresh and (connection := self._take_idle()):
                         return connection
-                    if len(self._open) + self._opening < self._max_connections or self._drop_one_idle():
+                    if self._has_room or self._drop_one_idle():
                         break
                     await self._wait_for_room()
         except TimeoutError:
@@ -119,6 +119,9 @@ class Pool:
                     server.port,
                     ssl=server.tls,
                 )
+            if connection.is_closed:  # lost again before we woke: nobody would be told
+                raise ConnectionResetError("closed at once")
+            self._open.add(connection)
         except TimeoutError:
             raise UpstreamTimeout(
                 f"Flowise did not accept a connection within {self._connect_timeout:g} s."
@@ -128,7 +131,6 @@ class Pool:
         finally:
             self._opening -= 1
             self._wake_one()
-        self._open.add(connection)
         return connection
 
     def _on_idle(self, connection: Connection) -> None:
@@ -141,8 +143,12 @@ class Pool:
             self._idle.remove(connection)
         self._wake_one()
 
+    @property
+    def _has_room(self) -> bool:
+        return len(self._open) + self._opening < self._max_connections
+
     def _wake_one(self) -> None:
-        while self._waiting:
+        while self._waiting and (self._idle or self._has_room):
             turn = self._waiting.popleft()
             if not turn.done():
                 turn.set_result(None)

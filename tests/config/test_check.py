@@ -40,7 +40,10 @@ def test_an_admin_listener_on_loopback_needs_no_token(loaded, listen):
 
 
 def test_an_admin_token_that_is_unset_is_told_once(told):
-    assert set(told('admin: {listen: "0.0.0.0:9090", token: "${UNSET}"}')) == {"admin.token"}
+    found = told('admin: {listen: "0.0.0.0:9090", token: "${UNSET}"}')
+    assert found == {
+        "admin.token": "environment variable UNSET is not set: set it, or write ${UNSET:-default}"
+    }
 
 
 def test_several_workers_do_not_share_memory_and_need_a_secret(told):
@@ -52,7 +55,42 @@ def test_several_workers_do_not_share_memory_and_need_a_secret(told):
 def test_a_shared_store_needs_a_secret(told):
     found = told("limits: {store: 'redis://h:6379/0'}")
     assert "is needed with several workers or a shared store" in found["auth.secret"]
-    assert "memory" not in found["limits.store"].split(":")[0]
+    assert "is memory" not in found["limits.store"]
+
+
+def test_several_workers_share_a_store(told):
+    found = told("server: {workers: 4}\nlimits: {store: 'redis://h:6379/0'}")
+    assert "is memory" not in found["limits.store"]
+
+
+@pytest.mark.parametrize("secret", ["''", "[]"])
+def test_an_empty_secret_is_none(told, secret):
+    found = told(f"limits: {{store: 'redis://h:6379/0'}}\nauth: {{secret: {secret}}}")
+    assert "is needed with several workers" in found["auth.secret"]
+
+
+@pytest.mark.parametrize(
+    ("top", "keys"),
+    [
+        ("admin: {listen: x}", {"admin.listen"}),
+        ("admin: {listen: [x]}", {"admin.listen"}),
+        ("server: {listen: {}}", {"server.listen"}),
+        ("server: {workers: x}", {"server.workers"}),
+        ("limits: {store: [x]}", {"limits.store"}),
+        ("auth: {session_tokens: {ttl: []}}", {"auth.session_tokens", "auth.session_tokens.ttl"}),
+        ("auth: {session_tokens: 5}", {"auth.session_tokens"}),
+        ("auth: 5", {"auth"}),
+    ],
+)
+def test_a_value_of_the_wrong_shape_contradicts_nothing(told, top, keys):
+    assert set(told(top)) == keys
+
+
+@pytest.mark.parametrize("servers", ["5", "[5]", "[{}]", "[{url: []}]", "[{url: x}]"])
+def test_servers_of_the_wrong_shape_do_not_judge_their_authority(raw_mistakes, tmp_path, servers):
+    (tmp_path / "ca.pem").write_text("certificates")
+    found = raw_mistakes(f"upstreams: {{main: {{servers: {servers}, tls: {{ca: ca.pem}}}}}}\nroutes: []\n")
+    assert all(mistake.key.startswith(("upstreams.main.servers", "routes")) for mistake in found)
 
 
 @pytest.mark.parametrize("secret", [SECRET, f"[{SECRET}, {SECRET}]", '"${UNSET}"'])

@@ -137,3 +137,44 @@ def test_right_limits_are_only_not_available_yet(told):
 def test_limits_of_one_route_have_different_names(told):
     found = told(route="limits: [{name: a, concurrent: 1}, {name: a, concurrent: 2}]")
     assert "another limit, in line" in found["routes[0].limits[1].name"]
+
+
+def test_a_limit_that_counts_nothing_is_told_once(told):
+    found = told(route="limits: [{name: a, burst: 1, reserve: 1}]")
+    assert set(found) == {"routes[0].limits", "routes[0].limits[0]"}
+
+
+@pytest.mark.parametrize(
+    ("keys", "path"),
+    [
+        ({"upstream": "[main]"}, "upstream"),
+        ({"upstream": "''"}, "upstream"),
+        ({"upstream": "{a: b}"}, "upstream"),
+        ({"max_body": "[]"}, "max_body"),
+        ({"max_body": "x"}, "max_body"),
+        ({"name": "[a]"}, "name"),
+        ({"conversations": "{bind: [x]}"}, "conversations.bind"),
+        ({"conversations": "{bind: maybe}"}, "conversations.bind"),
+        ({"auth": "5"}, "auth"),
+    ],
+)
+def test_a_value_of_the_wrong_shape_contradicts_nothing(told_of, keys, path):
+    assert set(told_of(**keys)) == {f"routes[1].{path}"}
+
+
+def test_a_server_body_of_the_wrong_shape_contradicts_nothing(told):
+    assert set(told("server: {max_body: []}", route="max_body: 90MiB")) == {"server.max_body"}
+
+
+def test_keys_whose_file_is_told_are_a_source(mistakes):
+    for keys_file in ("keys.yaml", "'${UNSET}'"):
+        found = mistakes(f"auth: {{keys_file: {keys_file}}}", auth="[api_key]")
+        assert not any("has no source" in mistake.message for mistake in found)
+
+
+@pytest.mark.parametrize("upstreams", ["{}", "5", "[]"])
+def test_without_upstreams_no_route_is_told_that_its_own_is_missing(raw_mistakes, upstreams):
+    route = "{name: a, chatflow: 2c5e8d0a-1111-4222-8333-444455556666, upstream: main, auth: [anonymous]}"
+    found = raw_mistakes(f"upstreams: {upstreams}\nroutes: [{route}]\n")
+    assert {mistake.key for mistake in found} == {"upstreams"}
+    assert {mistake.key for mistake in raw_mistakes(f"routes: [{route}]\n")} == {"upstreams"}
