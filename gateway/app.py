@@ -1,19 +1,19 @@
 """The plan of the house: its services, the rooms in their order, and the handlers at the end of the walk.
 
-A request walks through the rooms from the outside in, and leaves through them from the inside out. Each line
-of `_rooms` says why the room stands where it stands.
+A request walks through the rooms in their order; `walk.py` tells how. Each line of `_rooms` says why the room
+stands where it stands.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
 from gateway.config import Config
 from gateway.errors import Draining
-from gateway.exchange import Exchange, Handler, Room, through
+from gateway.exchange import Exchange
 from gateway.flowise import control
 from gateway.flowise.control import Streamability
 from gateway.handlers.calls import Calls
@@ -29,7 +29,6 @@ from gateway.policies.body_reader import Budget
 from gateway.policies.context import context
 from gateway.policies.conversations import conversations
 from gateway.policies.cors import cors
-from gateway.policies.failures import failures
 from gateway.policies.flows import routes_by_flow
 from gateway.policies.logs import logs
 from gateway.policies.metrics import metrics
@@ -39,6 +38,7 @@ from gateway.telemetry.logs import Logger
 from gateway.telemetry.metrics import Metrics
 from gateway.ticker import Ticker
 from gateway.upstream.service import Upstream
+from gateway.walk import Handler, Room, Walk
 
 STREAMABILITY_EVERY = 60.0
 SETTLE_WITHIN = 5.0  # seconds for aborts and accounts that are under way when the process ends
@@ -69,9 +69,8 @@ class Gateway:
         self._walking = 0
         self._nobody_walks = asyncio.Event()
         self._nobody_walks.set()
-        self._handle = context(
-            self._routes, config.server.trusted_proxies, through(self._rooms(), self._handler())
-        )
+        walk = Walk(self._rooms(), self._handler(), logger)
+        self._handle = context(self._routes, config.server.trusted_proxies, walk)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request; the listener's handler."""
@@ -127,9 +126,8 @@ class Gateway:
     def _rooms(self) -> list[Room]:
         config = self._config
         return [
-            logs(self._logger, with_prompts=config.logs.prompts),  # outermost: speaks last, of everything
-            metrics(self.metrics),  # beside it: counts what the client got
-            failures(self._logger),  # answers for all that is raised further in
+            logs(self._logger, with_prompts=config.logs.prompts),  # first: nothing ends without its line
+            metrics(self.metrics),  # beside it: counts what the line tells
             cors(config.defaults_cors),  # before any refusal, so that a browser may read it
             routing,  # refuses what is no endpoint, readable by now
             auth,  # before the body: a stranger makes us buffer nothing
@@ -147,8 +145,8 @@ class Gateway:
             "ping": ping,
         }
 
-        async def handle(exchange: Exchange) -> web.StreamResponse:
-            return await handlers.get(exchange.endpoint, passthrough)(exchange)
+        def handle(exchange: Exchange) -> Awaitable[web.StreamResponse]:
+            return handlers.get(exchange.endpoint, passthrough)(exchange)
 
         return handle
 

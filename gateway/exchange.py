@@ -5,8 +5,9 @@ Rooms do not know each other: what one has found out, the next ones read here.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
+from time import monotonic
 
 from aiohttp import web
 
@@ -46,7 +47,7 @@ class Timings:
     upstream_head: float | None = None
     client_head: float | None = None
     first_token: float | None = None
-    ended: float | None = None
+    ended: float | None = None  # of the walk: the client has its answer, or has left
     waited: float = 0.0  # for a body or a turn: not the gateway's own work
 
     @property
@@ -92,7 +93,8 @@ class Exchange:
     error: str = ""
     limited_by: str = ""  # limits
     is_run_open: bool = False  # handlers: a run outlives its client
-    _at_end: list[Callable[[], None]] = field(default_factory=list)
+    _at_leave: list[Callable[[], None]] = field(default_factory=list)
+    _at_end: list[Callable[[Exchange], None]] = field(default_factory=list)
 
     @property
     def route_name(self) -> str:
@@ -104,35 +106,29 @@ class Exchange:
         """The endpoint's name; `none` where the path is no endpoint."""
         return "none" if self.match is None else self.match.endpoint.name
 
-    def at_end(self, callback: Callable[[], None]) -> None:
-        """Call back when all is known: now, or when the run that is still going on is settled."""
-        if self.is_run_open:
-            self._at_end.append(callback)
-        else:
-            callback()
+    def at_leave(self, undo: Callable[[], None]) -> None:
+        """Call this when the request leaves the walk, the last one first."""
+        self._at_leave.append(undo)
+
+    def at_end(self, say: Callable[[Exchange], None]) -> None:
+        """Call this when all is known: after the walk, and after the run is settled that outlives it."""
+        self._at_end.append(say)
+
+    def leave(self) -> None:
+        """The walk is over; writer: the walk."""
+        self.timings.ended = monotonic()
+        while self._at_leave:
+            self._at_leave.pop()()
+        if not self.is_run_open:
+            self._end()
 
     def settled(self) -> None:
         """The run is over and accounted for."""
         self.is_run_open = False
-        callbacks, self._at_end = self._at_end, []
-        for callback in callbacks:
-            callback()
+        if self.timings.ended is not None:
+            self._end()
 
-
-Handler = Callable[[Exchange], Awaitable[web.StreamResponse]]
-Room = Callable[[Exchange, Handler], Awaitable[web.StreamResponse]]
-
-
-def through(rooms: list[Room], handler: Handler) -> Handler:
-    """The walk: each room calls the next one, the last one calls the handler."""
-    walk = handler
-    for room in reversed(rooms):
-        walk = _step(room, walk)
-    return walk
-
-
-def _step(room: Room, inner: Handler) -> Handler:
-    def step(exchange: Exchange) -> Awaitable[web.StreamResponse]:
-        return room(exchange, inner)  # no coroutine of its own: a frame for each open stream
-
-    return step
+    def _end(self) -> None:
+        at_end, self._at_end = self._at_end, []
+        for say in at_end:
+            say(self)

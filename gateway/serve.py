@@ -103,7 +103,9 @@ class Process:
         try:
             await site.start()
         except OSError as error:
-            known = error.errno is not None and error.errno > 0  # uvloop wraps the words, a resolver has its own
+            known = (
+                error.errno is not None and error.errno > 0
+            )  # uvloop wraps the words, a resolver has its own
             reason = os.strerror(error.errno) if known else error.strerror
             raise CannotListenError(f"cannot listen on {address}: {reason}") from error
         return site

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from aiohttp import hdrs, web
 
 from gateway.errors import UnknownRoute
-from gateway.exchange import Exchange, Handler
+from gateway.exchange import Exchange
 from gateway.flowise.chatbot_config import trim
 from gateway.flowise.endpoints import upstream_target
 from gateway.flowise.outcome import Outcome, of_answer
+from gateway.handlers.passthrough import Passthrough
 from gateway.upstream.service import Sender, Upstream
 
 _JSON = "application/json; charset=utf-8"
@@ -19,7 +20,7 @@ _JSON = "application/json; charset=utf-8"
 class ChatbotConfig:
     """The handler. `passthrough` answers routes that tell everything."""
 
-    def __init__(self, upstreams: Mapping[str, Upstream], passthrough: Handler) -> None:
+    def __init__(self, upstreams: Mapping[str, Upstream], passthrough: Passthrough) -> None:
         self._upstreams = upstreams
         self._passthrough = passthrough
 

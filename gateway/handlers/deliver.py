@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from time import monotonic
 
 from aiohttp import hdrs, web
@@ -19,11 +19,12 @@ from gateway.upstream.parsing import Framing, ResponseHead
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """How a reply is delivered: what is added to its head, and what its body goes through."""
+    """How a reply is delivered: what is added to its head, what its body goes through, what holds meanwhile."""
 
     headers: Mapping[str, str]
     send_timeout: float
     outlet: Callable[[ClientStream], Outlet] = BodyOutlet
+    meanwhile: AbstractContextManager[object] = field(default_factory=nullcontext)
 
 
 async def deliver(
@@ -50,7 +51,8 @@ async def deliver(
     exchange.timings.client_head = monotonic()
     call.attach(delivery.outlet(client))
     try:
-        await asyncio.shield(call.delivered)
+        with delivery.meanwhile:
+            await call.delivered.wait()
     finally:
         exchange.bytes_out, exchange.bytes_in = client.bytes_out, call.bytes_in
         client.release()

@@ -19,7 +19,7 @@ from gateway.flowise.refusals import epilogue
 from gateway.handlers.deliver import Delivery, deliver
 from gateway.handlers.run import Run, RunServices
 from gateway.streaming.client import ClientStream
-from gateway.streaming.outlets import BodyOutlet, EventOutlet, Outlet
+from gateway.streaming.outlets import EventOutlet, Outlet
 from gateway.upstream.deadlines import Deadlines
 from gateway.upstream.parsing import ResponseHead
 from gateway.upstream.request import UpstreamRequest
@@ -57,24 +57,26 @@ class Predict:
             head = await run.call.send(upstream.pool, _request(exchange, upstream, may_stream=may_stream))
             exchange.body_sent()
             exchange.prediction = prediction = prediction.without_body()
-            return await self._relay(run, head)
+            return await deliver(exchange, run.call, head, self._delivery(run, head, route))
         finally:
             run.call.leave()  # nothing happens if all was delivered
 
-    async def _relay(self, run: Run, head: ResponseHead) -> web.StreamResponse:
-        exchange, route = run.exchange, run.exchange.route
+    def _delivery(self, run: Run, head: ResponseHead, route: Route) -> Delivery:
         if (fault := _fault(head)) is not None:
             run.call.close(fault)
             raise fault
-        if not exchange.is_streaming or route is None:
-            return await deliver(exchange, run.call, head, Delivery({}, self._send_timeout, BodyOutlet))
+        if not run.exchange.is_streaming:
+            return Delivery({}, self._send_timeout)
         missing = {
             name: value for name, value in _STREAM_HEADERS.items() if not head.get(name.lower().encode())
         }
-        delivery = Delivery(missing, self._send_timeout, lambda client: _event_outlet(client, route))
-        streams = self._services.metrics.streams_active.labels(exchange.route_name)
-        with streams.track_inprogress():
-            return await deliver(exchange, run.call, head, delivery)
+        streams = self._services.metrics.streams_active.labels(route.name)
+        return Delivery(
+            missing,
+            self._send_timeout,
+            lambda client: _event_outlet(client, route),
+            streams.track_inprogress(),
+        )
 
 
 def _request(exchange: Exchange, upstream: Upstream, *, may_stream: bool) -> UpstreamRequest:

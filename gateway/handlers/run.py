@@ -47,6 +47,19 @@ class RunServices:
 class Run:
     """The owner of one call."""
 
+    __slots__ = (
+        "_abort",
+        "_answer",
+        "_cause",
+        "_close_at",
+        "_gauge",
+        "_is_abort_taken",
+        "_is_closed_by_us",
+        "_services",
+        "call",
+        "exchange",
+    )
+
     def __init__(self, exchange: Exchange, deadlines: Deadlines, services: RunServices) -> None:
         self.exchange = exchange
         self.call = Call(self, deadlines)
@@ -65,7 +78,7 @@ class Run:
     @property
     def has_client(self) -> bool:
         """Whether somebody still waits for the answer."""
-        return not self.call.delivered.done()
+        return not self.call.delivered.is_set
 
     # -- CallOwner ---------------------------------------------------------------------------------
 
@@ -146,7 +159,6 @@ class Run:
 
     def _settle(self, usage: Usage | None) -> None:
         exchange, answer = self.exchange, self._answer
-        exchange.timings.ended = exchange.timings.ended or monotonic()
         if answer is not None:
             exchange.events = answer.events
             exchange.timings.first_token = answer.first_token_at

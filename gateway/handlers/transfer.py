@@ -26,7 +26,7 @@ class Transfer:
     @property
     def has_client(self) -> bool:
         """Whether somebody still waits for the reply."""
-        return not self.call.delivered.done()
+        return not self.call.delivered.is_set
 
     def on_head(self, head: ResponseHead) -> None:
         """Flowise answers."""

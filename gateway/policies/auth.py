@@ -5,15 +5,15 @@ A credential that is presented must be valid, on public routes too, and none can
 
 from __future__ import annotations
 
-from aiohttp import hdrs, web
+from aiohttp import hdrs
 
 from gateway.errors import Unauthenticated
-from gateway.exchange import Exchange, Handler
+from gateway.exchange import Exchange
 
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="flowise-gateway"'}
 
 
-async def auth(exchange: Exchange, handler: Handler) -> web.StreamResponse:
+async def auth(exchange: Exchange) -> None:
     """The room."""
     headers = exchange.request.headers
     if hdrs.AUTHORIZATION in headers or "X-API-Key" in headers:
@@ -22,4 +22,3 @@ async def auth(exchange: Exchange, handler: Handler) -> web.StreamResponse:
             headers=_CHALLENGE,
         )
     exchange.auth = "anonymous"
-    return await handler(exchange)

@@ -7,7 +7,7 @@ files is read up to its first file here; the rest is read while it is sent.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from time import monotonic
 
@@ -15,7 +15,7 @@ from aiohttp import hdrs, web
 
 from gateway.config import Route, ServerSettings
 from gateway.errors import BadRequest
-from gateway.exchange import Document, Exchange, Handler, Room, UpstreamBody
+from gateway.exchange import Document, Exchange, UpstreamBody
 from gateway.flowise.body_policy import BodyPolicy
 from gateway.flowise.endpoints import BodyKind
 from gateway.flowise.forms import read_urlencoded
@@ -36,22 +36,21 @@ _JSON, _URLENCODED, _MULTIPART = (
 )
 
 
-def body(server: ServerSettings, budget: Budget, routes: Mapping[str, Route]) -> Room:
+def body(
+    server: ServerSettings, budget: Budget, routes: Mapping[str, Route]
+) -> Callable[[Exchange], Awaitable[None]]:
     """The room."""
     reading = _Reading(server, budget, routes)
 
-    async def room(exchange: Exchange, handler: Handler) -> web.StreamResponse:
+    async def room(exchange: Exchange) -> None:
         reader = reading.reader(exchange)
         if reader is None:
-            return await handler(exchange)
+            return
         began = monotonic()
         exchange.body_sent = reader.release
-        try:
-            await reading.read(exchange, reader)
-            exchange.timings.waited += monotonic() - began
-            return await handler(exchange)
-        finally:
-            reader.release()
+        exchange.at_leave(reader.release)
+        await reading.read(exchange, reader)
+        exchange.timings.waited += monotonic() - began
 
     return room
 

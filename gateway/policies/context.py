@@ -14,7 +14,7 @@ from aiohttp import hdrs, web
 
 from gateway.config import Route
 from gateway.errors import GatewayError
-from gateway.exchange import Exchange, Handler, Timings
+from gateway.exchange import Exchange, Timings
 from gateway.flowise.endpoints import Match, match, match_path
 from gateway.policies.flows import route_named
 from gateway.policies.forwarded import Network, client_address
@@ -25,11 +25,13 @@ SERVER = "flowise-gateway"
 
 
 def context(
-    routes: Mapping[str, Route], trusted: Sequence[Network], walk: Handler
+    routes: Mapping[str, Route],
+    trusted: Sequence[Network],
+    walk: Callable[[Exchange], Awaitable[web.StreamResponse]],
 ) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
     """The server's handler: makes an exchange of each request and sends it on its walk."""
 
-    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+    def handle(request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
         exchange = begin(request, trusted)
         try:
             exchange.match = match_path(request.raw_path)
@@ -39,7 +41,7 @@ def context(
                 exchange.route = route_of(exchange.match, routes)
         except GatewayError as error:
             exchange.misrouted = error
-        return await walk(exchange)
+        return walk(exchange)
 
     return handle
 

@@ -8,35 +8,29 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from time import monotonic
 
-from aiohttp import web
-
 from gateway.config import ConversationSettings
-from gateway.exchange import Exchange, Handler, Room
+from gateway.exchange import Exchange
 from gateway.flowise.ids import unbound_id
 from gateway.limiting.turns import Key, Turns
 from gateway.telemetry.metrics import Metrics
 
 
-def conversations(turns: Turns, metrics: Metrics) -> Room:
+def conversations(turns: Turns, metrics: Metrics) -> Callable[[Exchange], Awaitable[None]]:
     """The room."""
 
-    async def room(exchange: Exchange, handler: Handler) -> web.StreamResponse:
+    async def room(exchange: Exchange) -> None:
         if exchange.prediction is None:
             exchange.chat_id = _named_chat(exchange)
-            return await handler(exchange)
+            return
         exchange.chat_id = _predicted_chat(exchange)
         if exchange.chat_id is None or exchange.route is None:
-            return await handler(exchange)
+            return
         key = (exchange.route.upstream, exchange.chat_id)
-        exchange.turn = await _take(exchange, key, exchange.route.conversations)
-        try:
-            return await handler(exchange)
-        finally:
-            if not exchange.is_run_open:
-                exchange.turn()
+        turn = exchange.turn = await _take(exchange, key, exchange.route.conversations)
+        exchange.at_leave(lambda: None if exchange.is_run_open else turn())
 
     async def _take(exchange: Exchange, key: Key, settings: ConversationSettings) -> Callable[[], None]:
         is_busy, began = turns.is_busy(key), monotonic()

@@ -7,11 +7,12 @@ Origin and sends no header. Where no route is known, `defaults.cors` decides.
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable, Callable
 
 from aiohttp import hdrs, web
 
 from gateway.config import CorsSettings
-from gateway.exchange import Exchange, Handler, Room
+from gateway.exchange import Exchange
 from gateway.flowise.outcome import Outcome
 from gateway.policies.origins import check_origin
 
@@ -20,15 +21,15 @@ MAX_AGE = "600"
 _HEADER_NAMES = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+(?:\s*,\s*[A-Za-z0-9!#$%&'*+.^_`|~-]+)*")
 
 
-def cors(default: CorsSettings | None) -> Room:
+def cors(default: CorsSettings | None) -> Callable[[Exchange], Awaitable[web.StreamResponse | None]]:
     """The room."""
 
-    async def room(exchange: Exchange, handler: Handler) -> web.StreamResponse:
+    async def room(exchange: Exchange) -> web.StreamResponse | None:
         settings = default if exchange.route is None else exchange.route.cors
         check_origin(exchange, settings)
         if exchange.request.method == hdrs.METH_OPTIONS and exchange.misrouted is None:
             return _preflight(exchange, settings)
-        return await handler(exchange)
+        return None
 
     return room
 

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from time import monotonic
+from collections.abc import Awaitable, Callable
 
-from aiohttp import web
-
-from gateway.exchange import Exchange, Handler, Room
+from gateway.exchange import Exchange
 from gateway.telemetry.metrics import Metrics
 
 
-def metrics(book: Metrics) -> Room:
+def metrics(book: Metrics) -> Callable[[Exchange], Awaitable[None]]:
     """The room."""
 
-    async def room(exchange: Exchange, handler: Handler) -> web.StreamResponse:
-        try:
-            return await handler(exchange)
-        finally:
-            exchange.timings.ended = monotonic()
-            exchange.at_end(lambda: book.record(exchange))
+    async def room(exchange: Exchange) -> None:
+        exchange.at_end(book.record)
 
     return room

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from aiohttp import web
-
-from gateway.exchange import Exchange, Handler
+from gateway.exchange import Exchange
 
 
-async def routing(exchange: Exchange, handler: Handler) -> web.StreamResponse:
+async def routing(exchange: Exchange) -> None:
     """The room."""
     if exchange.misrouted is not None:
         raise exchange.misrouted
-    return await handler(exchange)

@@ -30,6 +30,19 @@ class ClientWatcher(Protocol):
 class ClientStream:
     """One answer on its way to one client, from after the head until before the last chunk."""
 
+    __slots__ = (
+        "_is_chunked",
+        "_is_gone",
+        "_request",
+        "_send_timeout",
+        "_taken",
+        "_taken_at",
+        "_transport",
+        "_watcher",
+        "_written",
+        "bytes_out",
+    )
+
     def __init__(self, request: web.BaseRequest, watcher: ClientWatcher, send_timeout: float) -> None:
         self._request = request
         self._watcher = watcher
@@ -74,7 +87,9 @@ class ClientStream:
     def release(self) -> None:
         """Give the transport back to aiohttp, which ends the answer. The next request may follow."""
         transport, self._transport = self._transport, None
-        if transport is not None:  # also a closing one: who never takes its last bytes is the listener's business
+        if (
+            transport is not None
+        ):  # also a closing one: who never takes its last bytes is the listener's business
             transport.set_protocol(self._request.protocol)
 
     def cut(self) -> None:
@@ -119,6 +134,11 @@ class ClientStream:
 
 class _Shim(asyncio.Protocol):
     """Passes every callback on to aiohttp's protocol and tells the stream."""
+
+    __slots__ = (
+        "_inner",
+        "_stream",
+    )
 
     def __init__(self, inner: asyncio.BaseProtocol, stream: ClientStream) -> None:
         self._inner = cast(asyncio.Protocol, inner)

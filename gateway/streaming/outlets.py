@@ -58,6 +58,17 @@ class BodyOutlet:
 class EventOutlet:
     """Passes whole events on, so that a heartbeat or an error always stands between two of them."""
 
+    __slots__ = (
+        "_boundaries",
+        "_client",
+        "_epilogue",
+        "_heartbeat",
+        "_heartbeat_after",
+        "_sent",
+        "_sent_at",
+        "_withholding",
+    )
+
     def __init__(
         self,
         client: ClientStream,
@@ -104,7 +115,9 @@ class EventOutlet:
         if self._client.bytes_out != self._sent or self._sent_at is None:
             self._sent, self._sent_at = self._client.bytes_out, now
         elif (
-            self._heartbeat_after and now - self._sent_at >= self._heartbeat_after and not self._is_inside_event
+            self._heartbeat_after
+            and now - self._sent_at >= self._heartbeat_after
+            and not self._is_inside_event
         ):
             self._client.write(self._heartbeat)
             self._sent, self._sent_at = self._client.bytes_out, now

@@ -7,12 +7,12 @@ deadline passed, the reply is over. What those mean (abort, metering, a turn) is
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import AsyncIterator
 from time import monotonic
 
 from gateway.errors import GatewayError, UpstreamUnreachable
+from gateway.once import Once
 from gateway.streaming.ends import BodyEnd
 from gateway.streaming.outlets import Outlet
 from gateway.upstream.connection import Connection, StaleConnectionError
@@ -29,8 +29,25 @@ UNREAD_BYTES = 4096  # a read above it is not put off
 class Call:
     """The sink of one connection, and the watcher of one client."""
 
+    __slots__ = (
+        "_connection",
+        "_early",
+        "_early_end",
+        "_is_client_paused",
+        "_last_byte_at",
+        "_outlet",
+        "_owner",
+        "_told",
+        "_unread",
+        "bytes_in",
+        "deadlines",
+        "delivered",
+        "head",
+        "is_over",
+        "observer",
+    )
+
     def __init__(self, owner: CallOwner, deadlines: Deadlines) -> None:
-        loop = asyncio.get_running_loop()
         self._owner = owner
         self.deadlines = deadlines
         self.observer: Observer | None = None
@@ -40,9 +57,8 @@ class Call:
         self._early_end: BodyEnd | None = None
         self._told = ""
         self._is_client_paused = False
-        self.head: asyncio.Future[ResponseHead] = loop.create_future()
-        self.head.add_done_callback(_retrieve)
-        self.delivered: asyncio.Future[None] = loop.create_future()
+        self.head: Once[ResponseHead] = Once()
+        self.delivered: Once[None] = Once()
         self.is_over = False
         self._unread: list[tuple[bytes, float]] = []
         self._last_byte_at = 0.0
@@ -75,14 +91,13 @@ class Call:
             raise
 
     def _begin_again(self) -> None:
-        self.head = asyncio.get_running_loop().create_future()
-        self.head.add_done_callback(_retrieve)
+        self.head = Once()
         self.deadlines.sent_at = math.inf
 
     async def _send_on(self, connection: Connection, request: UpstreamRequest) -> ResponseHead:
-        if self.head.done():  # given up while it waited for a connection
+        if self.head.is_set:  # given up while it waited for a connection
             connection.close()
-            return self.head.result()
+            return await self.head.wait()
         self._connection = connection
         connection.start(request.method, request.encoded(), self)
         if isinstance(request.body, bytes):
@@ -90,7 +105,7 @@ class Call:
         else:
             await self._send_pieces(connection, request.body)
         self.deadlines.sent_at = monotonic()
-        return await asyncio.shield(self.head)
+        return await self.head.wait()
 
     async def _send_pieces(self, connection: Connection, pieces: AsyncIterator[bytes]) -> None:
         async for piece in pieces:
@@ -112,11 +127,10 @@ class Call:
     def on_head(self, head: ResponseHead) -> None:
         """The reply begins; reading pauses until there is an outlet."""
         self.deadlines.head_at = self.deadlines.last_byte_at = monotonic()
-        if self._connection is not None and not self.delivered.done():
+        if self._connection is not None and not self.delivered.is_set:
             self._connection.pause_reading()
         self._owner.on_head(head)
-        if not self.head.done():
-            self.head.set_result(head)
+        self.head.set(head)
 
     def on_body(self, data: bytes) -> None:
         """The body bytes of one read: to the client first, then to the observer."""
@@ -125,7 +139,7 @@ class Call:
         outlet = self._outlet
         if outlet is not None:
             outlet.feed(data)
-        elif not self.delivered.done():
+        elif not self.delivered.is_set:
             self._early.append(data)
         unread = self._unread
         unread.append((data, now))
@@ -145,18 +159,17 @@ class Call:
     def on_failure(self, error: GatewayError | StaleConnectionError) -> None:
         """There is no head. A stale connection is no end yet if somebody is there to send again."""
         self._connection = None
-        if not self.head.done():
-            self.head.set_exception(error)
+        self.head.fail(error)
         if isinstance(error, GatewayError):
             self._over(error)
-        elif self.delivered.done():
+        elif self.delivered.is_set:
             self._over(UpstreamUnreachable("Flowise closed the connection before it answered."))
 
     # -- the client --------------------------------------------------------------------------------
 
     def attach(self, outlet: Outlet) -> None:
         """From now on the body goes there; what came with the head goes first."""
-        if self.delivered.done():
+        if self.delivered.is_set:
             outlet.tell(self._told)
             return
         self._outlet = outlet
@@ -175,7 +188,7 @@ class Call:
 
     def leave(self) -> None:
         """The client is gone: what still comes is read for the observer only."""
-        if self.delivered.done():
+        if self.delivered.is_set:
             return
         self._deliver_nothing()
         if self.is_over:
@@ -189,14 +202,14 @@ class Call:
     def tell(self, message: str) -> None:
         """End the client's answer with this sentence; the reply itself goes on being read."""
         self._told = message
-        if self._outlet is not None and not self.delivered.done():
+        if self._outlet is not None and not self.delivered.is_set:
             self._outlet.tell(message)
         self._deliver_nothing()
         self._resume()
 
     def on_client_paused(self) -> None:
         """The client takes no more for now, so neither do we."""
-        if self._connection is not None and not self.delivered.done():
+        if self._connection is not None and not self.delivered.is_set:
             self._is_client_paused = True
             self.deadlines.pause()
             self._connection.pause_reading()
@@ -214,7 +227,7 @@ class Call:
 
     def tick(self, now: float) -> None:
         """Look at the clocks. `now`: monotonic seconds."""
-        if self._outlet is not None and not self.delivered.done():
+        if self._outlet is not None and not self.delivered.is_set:
             self._outlet.tick(now)
         if not self.deadlines.is_first_event_seen:
             self._observe()
@@ -224,18 +237,15 @@ class Call:
 
     def fail(self, error: GatewayError) -> None:
         """Whoever waits for the head is told this instead; a head that still comes is nobody's."""
-        if not self.head.done():
-            self.head.set_exception(error)
+        self.head.fail(error)
 
     def close(self, end: BodyEnd | GatewayError = BodyEnd.CUT) -> None:
         """Drop the connection; the reply is over, whatever still would have come."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
-        if not self.head.done():
-            self.head.set_exception(
-                end if isinstance(end, GatewayError) else UpstreamUnreachable("The request was given up.")
-            )
+        given_up = UpstreamUnreachable("The request was given up.")
+        self.head.fail(end if isinstance(end, GatewayError) else given_up)
         self._observe()
         self._deliver_nothing()
         self._over(end)
@@ -259,7 +269,7 @@ class Call:
             self._connection.resume_reading()
 
     def _deliver(self, outlet: Outlet, end: BodyEnd) -> None:
-        if self.delivered.done():
+        if self.delivered.is_set:
             return
         outlet.end(end, is_complete=self.observer is not None and self.observer.has_end)
         self._deliver_nothing()
@@ -267,16 +277,9 @@ class Call:
     def _deliver_nothing(self) -> None:
         self._outlet = None
         self._early.clear()
-        if not self.delivered.done():
-            self.delivered.set_result(None)
+        self.delivered.set(None)
 
     def _over(self, end: BodyEnd | GatewayError) -> None:
         if not self.is_over:
             self.is_over = True
             self._owner.on_over(end)
-
-
-def _retrieve(future: asyncio.Future[ResponseHead]) -> None:
-    """Nobody may be waiting any more; an exception that is never looked at would be logged as lost."""
-    if not future.cancelled():
-        future.exception()

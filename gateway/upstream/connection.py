@@ -43,6 +43,22 @@ class Sink(Protocol):
 class Connection(asyncio.Protocol):
     """States: idle (no sink), busy (a sink), closed. `on_idle` hands it back to the pool."""
 
+    __slots__ = (
+        "_got_bytes",
+        "_has_head",
+        "_idle_seconds",
+        "_is_blocked",
+        "_is_request_sent",
+        "_on_closed",
+        "_on_idle",
+        "_parser",
+        "_sink",
+        "_transport",
+        "_unblocked",
+        "responses",
+        "usable_until",
+    )
+
     def __init__(
         self, on_idle: Callable[[Connection], None], on_closed: Callable[[Connection], None]
     ) -> None:

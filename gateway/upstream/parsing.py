@@ -48,6 +48,22 @@ class ResponseParser:
     `is_complete` tells that the message ended, `fault` what is wrong with it, `is_over` either of the two.
     """
 
+    __slots__ = (
+        "_feed",
+        "_fields",
+        "_head_size",
+        "_is_head_request",
+        "_llhttp",
+        "_without_body",
+        "body",
+        "fault",
+        "has_surplus",
+        "head",
+        "is_complete",
+        "is_over",
+        "may_stay_open",
+    )
+
     def __init__(self) -> None:
         self._llhttp = httptools.HttpResponseParser(self)
         self._feed = self._llhttp.feed_data
@@ -99,10 +115,8 @@ class ResponseParser:
             self._note(f"a head of more than {MAX_HEAD} bytes or {MAX_FIELDS} fields")
             return
         name = name.lower()
-        if name == b"transfer-encoding" and value.rstrip() != value.rstrip(
-            b" "
-        ):  # to llhttp this is not `chunked`
-            self._note("a transfer coding other than chunked")
+        if name == b"transfer-encoding" and value.rstrip() != value.rstrip(b" "):
+            self._note("a transfer coding other than chunked")  # a tab behind it hides `chunked` from llhttp
         self._fields.append((name, value.strip()))
 
     def on_headers_complete(self) -> None:

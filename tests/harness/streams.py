@@ -25,6 +25,7 @@ def token(text: str) -> bytes:
 START, METADATA = event("start"), event("metadata", '{"chatId":"chat-1"}')
 END = event("end", '"[DONE]"')
 WHOLE = START + token("a") + token("b") + METADATA + END
+ERROR = b'message:\ndata:{"event":"error","data":"'
 ABORTED = event("error", '"Aborted"') + END
 
 
@@ -37,11 +38,7 @@ def stream(peer: Peer, *pieces: bytes) -> None:
 def is_completed(body: bytes, whole_events: bytes) -> bool:
     """Whether the body is these events, then one error and one end."""
     rest = body.removeprefix(whole_events)
-    return (
-        body.startswith(whole_events + event("error", '"')[: -len('"}\n\n') - 1])
-        and rest.endswith(END)
-        and rest.count(b"\n\n") == 2
-    )
+    return body == whole_events + rest and rest.startswith(ERROR) and rest.endswith(END) and rest.count(b"\n\n") == 2
 
 
 class Metered:

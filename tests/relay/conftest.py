@@ -1,44 +1,12 @@
-"""Shared by the tests of the relay: what stands in a gateway's registers, and when it has read which bytes."""
+"""What the tests of the relay share."""
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
-
-from gateway.upstream.connection import Connection
-
-
-class Reads:
-    """Counts what the gateway has read from its upstream, so that the upstream can wait for it."""
-
-    def __init__(self) -> None:
-        self.total = 0
-        self._wanted = 0
-        self._more = asyncio.Event()
-
-    def note(self, size: int) -> None:
-        self.total += size
-        if self.total >= self._wanted:
-            self._more.set()
-
-    async def reach(self, total: int) -> None:
-        """Wait until so many bytes have been read."""
-        self._wanted = total
-        while self.total < total:
-            self._more.clear()
-            await self._more.wait()
+from harness.reads import watched_reads
 
 
 @pytest.fixture
-async def reads(monkeypatch):
+def reads(monkeypatch):
     """Bytes read on all connections to the upstream since the test began; each write is a read of its own."""
-    seen = Reads()
-    receive = Connection.data_received
-
-    def data_received(self, data):
-        receive(self, data)
-        seen.note(len(data))
-
-    monkeypatch.setattr(Connection, "data_received", data_received)
-    return seen
+    return watched_reads(monkeypatch)

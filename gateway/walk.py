@@ -1,0 +1,50 @@
+"""The walk of a request: through the rooms in their order, to the handler, and out again, in one frame.
+
+A room looks at the exchange and returns None (go on), a response (that is the answer), or raises. What it has
+to undo or to say it leaves with the exchange (`at_leave`, `at_end`); so an open stream holds one frame, not one
+for each room. This is the one place with `except Exception`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+from aiohttp import web
+
+from gateway.errors import Failed, GatewayError
+from gateway.exchange import Exchange
+from gateway.policies.failures import answer, cut, note_client_closed
+from gateway.telemetry.logs import Logger
+
+Handler = Callable[[Exchange], Awaitable[web.StreamResponse]]
+Room = Callable[[Exchange], Awaitable[web.StreamResponse | None]]
+
+
+class Walk:
+    """The rooms, and the handler at their end."""
+
+    def __init__(self, rooms: Sequence[Room], handler: Handler, logger: Logger) -> None:
+        self._rooms = tuple(rooms)
+        self._handler = handler
+        self._logger = logger
+
+    async def __call__(self, exchange: Exchange) -> web.StreamResponse:
+        """Answer a request. Only a client that left makes this raise."""
+        try:
+            for room in self._rooms:
+                if (response := await room(exchange)) is not None:
+                    return response
+            return await self._handler(exchange)
+        except GatewayError as error:
+            return answer(exchange, error)
+        except (asyncio.CancelledError, ConnectionError):
+            note_client_closed(exchange)
+            raise
+        except Exception:
+            self._logger.exception("bug", request_id=exchange.request_id)
+            if exchange.timings.client_head is not None:
+                return cut(exchange)
+            return answer(exchange, Failed("Something went wrong in the gateway; its log has the details."))
+        finally:
+            exchange.leave()

@@ -1,0 +1,112 @@
+"""A pool in front of a scripted server, and sinks that keep what they are told."""
+
+from __future__ import annotations
+
+import asyncio
+from urllib.parse import urlsplit
+
+from gateway.upstream.deadlines import Deadlines
+from gateway.upstream.pool import Pool, Server
+from gateway.upstream.request import UpstreamRequest
+
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+FIELDS = [(b"Host", b"a")]
+
+
+def pool_to(url, *, max_connections=10, connect_timeout=5.0, tls=None):
+    parts = urlsplit(url)
+    server = Server(parts.hostname, parts.port, tls)
+    return Pool(server, max_connections=max_connections, connect_timeout=connect_timeout)
+
+
+def ask(body=b"{}", method="POST"):
+    return UpstreamRequest(method, b"/", FIELDS, body)
+
+
+class KeepingSink:
+    """What a connection said."""
+
+    def __init__(self):
+        self.head = self.end = self.failure = None
+        self.body = b""
+        self.begun, self.over = asyncio.Event(), asyncio.Event()
+
+    def on_head(self, head):
+        assert self.head is self.end is None
+        self.head = head
+        self.begun.set()
+
+    def on_body(self, data):
+        assert self.head is not None
+        self.body += data
+
+    def on_end(self, end):
+        assert self.end is self.failure is None
+        self.end = end
+        self.over.set()
+
+    def on_failure(self, error):
+        assert self.end is self.failure is self.head is None
+        self.failure = error
+        self.over.set()
+
+
+class KeepingOwner:
+    """What a call said."""
+
+    def __init__(self):
+        self.heads, self.ends, self.deadlines = [], [], []
+        self.left = 0
+        self.over = asyncio.Event()
+
+    def on_head(self, head):
+        self.heads.append(head.status)
+
+    def on_client_left(self):
+        self.left += 1
+
+    def on_deadline(self, deadline):
+        self.deadlines.append(deadline)
+
+    def on_over(self, end):
+        self.ends.append(end)
+        self.over.set()
+
+
+class KeepingOutlet:
+    """What the client would get."""
+
+    def __init__(self):
+        self.body, self.end_, self.told = b"", None, None
+
+    def feed(self, data):
+        self.body += data
+
+    def end(self, end, *, is_complete):
+        self.end_ = end
+
+    def tell(self, message):
+        self.told = message
+
+    def tick(self, now):
+        pass
+
+
+def deadlines():
+    return Deadlines(head=10, first_event=10, idle=10, total=100, started_at=0)
+
+
+async def exchange(pool, data=GET, method="GET"):
+    """One request on a pooled connection; the sink once it is over."""
+    connection = await pool.acquire()
+    sink = KeepingSink()
+    connection.start(method, data, sink)
+    connection.finish_request()
+    await sink.over.wait()
+    return connection, sink
+
+
+async def closed(connection):
+    """Wait until the transport is gone."""
+    while connection._transport is not None:
+        await asyncio.sleep(0)

@@ -1,0 +1,255 @@
+"""One connection over loopback: what its sink is told, and when it may be used again."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from time import monotonic
+
+import pytest
+from harness.raw_upstream import RawUpstream
+from upstream.loopback import GET, KeepingSink, closed, exchange, pool_to
+
+from gateway.errors import UpstreamBadReply, UpstreamUnreachable
+from gateway.streaming.ends import BodyEnd
+from gateway.upstream import connection as connection_file
+from gateway.upstream.connection import StaleConnectionError
+
+OK = b"HTTP/1.1 200 OK\r\n"
+EMPTY = OK + b"Content-Length: 0\r\n\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+def sends(*pieces, fin=False):
+    """A script that sends these, and perhaps hangs up."""
+
+    async def script(peer, _):
+        for piece in pieces:
+            peer.send(piece)
+            await peer.writer.drain()
+        if fin:
+            peer.fin()
+
+    return script
+
+
+@pytest.mark.parametrize(
+    ("script", "body", "end", "is_reused"),
+    [
+        (sends(OK + b"Content-Length: 2\r\n\r\nab"), b"ab", BodyEnd.WHOLE, True),
+        (sends(CHUNKED + b"1\r\na\r\n", b"1\r\nb\r\n0\r\n\r\n"), b"ab", BodyEnd.WHOLE, True),
+        (sends(b"HTTP/1.1 103 x\r\nLink: a\r\n\r\n", EMPTY), b"", BodyEnd.WHOLE, True),
+        (sends(b"HTTP/1.1 204 x\r\n\r\n"), b"", BodyEnd.WHOLE, True),
+        (sends(OK + b"Connection: close\r\nContent-Length: 2\r\n\r\nab"), b"ab", BodyEnd.WHOLE, False),
+        (sends(b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nab"), b"ab", BodyEnd.WHOLE, False),
+        (sends(OK + b"\r\nab", fin=True), b"ab", BodyEnd.CLOSED, False),
+        (sends(OK + b"Content-Length: 3\r\n\r\nab", fin=True), b"ab", BodyEnd.CUT, False),
+        (sends(CHUNKED + b"2\r\nab\r\n", fin=True), b"ab", BodyEnd.CUT, False),
+        (sends(CHUNKED + b"2\r\nab\r\nx\r\n"), b"ab", BodyEnd.CUT, False),
+        (sends(EMPTY + EMPTY), b"", BodyEnd.WHOLE, False),
+        (sends(EMPTY + b"junk"), b"", BodyEnd.WHOLE, False),
+    ],
+)
+async def test_what_the_sink_is_told(script, body, end, is_reused):
+    async with RawUpstream(script) as upstream:
+        pool = pool_to(upstream.url)
+        connection, sink = await exchange(pool)
+        assert (sink.body, sink.end) == (body, end)
+        assert connection.is_closed is not is_reused
+        assert (await pool.acquire() is connection) is is_reused
+        pool.close()
+
+
+async def test_head_is_over_with_the_head_and_its_connection_dropped():
+    async with RawUpstream(sends(OK + b"Content-Length: 5\r\n\r\n")) as upstream:
+        connection, sink = await exchange(pool_to(upstream.url), method="HEAD")
+        assert (sink.head.get(b"content-length"), sink.body, sink.end) == (b"5", b"", BodyEnd.WHOLE)
+        assert connection.is_closed
+
+
+@pytest.mark.parametrize(
+    ("script", "failure", "words"),
+    [
+        (sends(b"HTTP/1.1 101 x\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"), UpstreamBadReply, "switched protocols"),
+        (sends(b"HTTP/2.0 200 OK\r\n\r\n"), UpstreamBadReply, "not HTTP/1.x"),
+        (sends(OK + b"Transfer-Encoding: gzip\r\n\r\nx"), UpstreamBadReply, "transfer coding"),
+        (sends(b"noise\r\n\r\n"), UpstreamBadReply, "not valid HTTP"),
+        (sends(OK + b"X: 1\r\n" * 200 + b"\r\n"), UpstreamBadReply, "128 fields"),
+        (sends(OK + b"X: " + b"a" * 70_000), UpstreamBadReply, "65536 bytes"),
+        (sends(OK + b"X: 1\r\n", fin=True), UpstreamUnreachable, "before it answered"),
+        (sends(fin=True), UpstreamUnreachable, "before it answered"),
+    ],
+)
+async def test_why_there_is_no_head(script, failure, words):
+    async with RawUpstream(script) as upstream:
+        pool = pool_to(upstream.url)
+        connection, sink = await exchange(pool)
+        assert type(sink.failure) is failure
+        assert words in str(sink.failure)
+        await closed(connection)
+        assert repr(pool).endswith("0 open, 0 idle, 0 waiting>")
+
+
+async def test_the_head_is_told_before_the_body_came():
+    go_on = asyncio.Event()
+
+    async def script(peer, _):
+        peer.send(CHUNKED)
+        await go_on.wait()
+        peer.send(b"0\r\n\r\n")
+
+    async with RawUpstream(script) as upstream:
+        connection = await pool_to(upstream.url).acquire()
+        sink = KeepingSink()
+        connection.start("GET", GET, sink)
+        await sink.begun.wait()
+        assert connection.is_answered
+        assert repr(connection) == "<Connection busy, 0 responses>"
+        go_on.set()
+        await sink.over.wait()
+
+
+async def test_a_request_that_was_not_sent_whole_leaves_no_connection_to_reuse():
+    async with RawUpstream(sends(EMPTY)) as upstream:
+        connection = await pool_to(upstream.url).acquire()
+        sink = KeepingSink()
+        connection.start("POST", GET, sink)
+        await sink.over.wait()
+        assert sink.end is BodyEnd.WHOLE
+        assert connection.is_closed
+
+
+@pytest.mark.parametrize("data", [b"junk", EMPTY, b"\r\n"])
+async def test_any_byte_on_an_idle_connection_closes_it(data):
+    is_idle = asyncio.Event()
+
+    async def script(peer, _):
+        peer.send(EMPTY)
+        await is_idle.wait()
+        peer.send(data)
+        await peer.closed_by_gateway()
+
+    async with RawUpstream(script) as upstream:
+        pool = pool_to(upstream.url)
+        connection, _ = await exchange(pool)
+        assert repr(connection) == "<Connection idle, 1 responses>"
+        is_idle.set()
+        await closed(connection)
+        assert repr(connection) == "<Connection closed, 1 responses>"
+        assert repr(pool).endswith("0 open, 0 idle, 0 waiting>")
+
+
+@pytest.mark.parametrize(
+    ("field", "seconds"),
+    [
+        (b"", 4.0),
+        (b"Keep-Alive: timeout=5\r\n", 4.0),
+        (b"Keep-Alive: max=100, Timeout=72\r\n", 71.0),
+        (b"Keep-Alive: timeout=2\r\n", 1.0),
+        (b"Keep-Alive: timeout=soon\r\n", 4.0),
+        (b"Keep-Alive: timeout=-5\r\n", 4.0),
+        (b"Keep-Alive: timeout=9999999999\r\n", 4.0),
+        (b"Keep-Alive: timeout=1\r\n", None),
+        (b"Keep-Alive: timeout=0\r\n", None),
+    ],
+)
+async def test_an_idle_connection_is_dropped_a_second_before_the_server_does(field, seconds, monkeypatch):
+    now = monotonic()
+    monkeypatch.setattr(connection_file, "monotonic", lambda: now)
+    async with RawUpstream(sends(OK + field + b"Content-Length: 0\r\n\r\n")) as upstream:
+        pool = pool_to(upstream.url)
+        connection, _ = await exchange(pool)
+        if seconds is None:
+            assert connection.is_closed
+            return
+        pool.sweep(now + seconds - 0.01)
+        assert not connection.is_closed
+        pool.sweep(now + seconds)
+        assert connection.is_closed
+
+
+async def test_a_used_connection_that_dies_without_a_byte_is_stale():
+    async def script(peer, seen):
+        if seen.method == "GET":
+            peer.send(EMPTY)
+        else:
+            peer.fin()
+
+    async with RawUpstream(script) as upstream:
+        pool = pool_to(upstream.url)
+        first, _ = await exchange(pool)
+        second, sink = await exchange(pool, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", "POST")
+        assert second is first
+        assert isinstance(sink.failure, StaleConnectionError)
+
+
+async def test_a_used_connection_that_dies_after_one_byte_is_not_stale():
+    async def script(peer, seen):
+        peer.send(EMPTY if seen.method == "GET" else b"H")
+        if seen.method != "GET":
+            await peer.writer.drain()
+            peer.fin()
+
+    async with RawUpstream(script) as upstream:
+        pool = pool_to(upstream.url)
+        await exchange(pool)
+        _, sink = await exchange(pool, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", "POST")
+        assert isinstance(sink.failure, UpstreamUnreachable)
+
+
+async def test_writing_waits_while_flowise_takes_nothing_and_ends_with_the_connection():
+    may_read = asyncio.Event()
+    server = await asyncio.start_server(lambda reader, writer: _hold(reader, writer, may_read), "127.0.0.1", 0, limit=1)
+    async with server:
+        connection = await pool_to("http://127.0.0.1:%d" % server.sockets[0].getsockname()[1]).acquire()
+        sink = KeepingSink()
+        connection.start("POST", b"a" * 32_000_000, sink)
+        draining = asyncio.create_task(connection.drain())
+        await asyncio.sleep(0)
+        assert not draining.done()
+        may_read.set()
+        await sink.over.wait()
+        await draining
+        await connection.drain()
+        connection.write(b"more")  # nothing happens
+        assert isinstance(sink.failure, UpstreamUnreachable)
+
+
+async def _hold(reader, writer, may_read):
+    await may_read.wait()
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+async def test_while_reading_pauses_nothing_comes_and_afterwards_all():
+    is_paused = asyncio.Event()
+
+    async def script(peer, _):
+        peer.send(CHUNKED)
+        await is_paused.wait()
+        peer.send(b"2\r\nab\r\n0\r\n\r\n")
+        await peer.writer.drain()
+
+    async with RawUpstream(script) as upstream:
+        pool = pool_to(upstream.url)
+        connection = await pool.acquire()
+        sink = KeepingSink()
+        connection.start("GET", GET, sink)
+        connection.finish_request()
+        await sink.begun.wait()
+        connection.pause_reading()
+        is_paused.set()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(sink.over.wait(), 0.05)
+        connection.resume_reading()
+        await sink.over.wait()
+        assert (sink.body, sink.end) == (b"ab", BodyEnd.WHOLE)
+
+
+async def test_nagle_is_off():
+    async with RawUpstream(sends(EMPTY)) as upstream:
+        connection = await pool_to(upstream.url).acquire()
+        sock = connection._transport.get_extra_info("socket")
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+        connection.close()
