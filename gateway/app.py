@@ -47,7 +47,10 @@ ENDING = "The gateway is shutting down; ask again in a moment."
 
 
 class Gateway:
-    """Everything that serves requests, without the sockets. Open from `start` to `close`."""
+    """Everything that serves requests, without the sockets. Open from `start` to `close`.
+
+    `handle` is the listener's handler: it answers one request.
+    """
 
     def __init__(self, config: Config, logger: Logger) -> None:
         self._config = config
@@ -66,25 +69,8 @@ class Gateway:
         ]
         self._ticker: Ticker | None = None
         self._learning: asyncio.Task[None] | None = None
-        self._walking = 0
-        self._nobody_walks = asyncio.Event()
-        self._nobody_walks.set()
-        walk = Walk(self._rooms(), self._handler(), logger)
-        self._handle = context(self._routes, config.server.trusted_proxies, walk)
-
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer a request; the listener's handler."""
-        self._walking += 1
-        self._nobody_walks.clear()
-        try:
-            response = await self._handle(request)
-        finally:
-            self._walking -= 1
-            if not self._walking:
-                self._nobody_walks.set()
-        if self._calls.is_draining:
-            response.force_close()
-        return response
+        self._walk = Walk(self._rooms(), self._handler(), logger)
+        self.handle = context(self._routes, config.server.trusted_proxies, self._walk)
 
     def watch(self, watcher: Callable[[float], None]) -> None:
         """Have this called with the monotonic time by the coarse timer; before `start`."""
@@ -100,13 +86,14 @@ class Gateway:
 
     async def drain(self, seconds: float) -> None:
         """Let what is going on finish, at most so long; then tell it to end."""
+        self._walk.is_closing = True
         await self._calls.drain(seconds)
         self.end_all()
         try:
             async with asyncio.timeout(LEAVE_WITHIN):
-                await self._nobody_walks.wait()
+                await self._walk.empty()
         except TimeoutError:
-            self._logger.warning("requests_left", count=self._walking)
+            self._logger.warning("requests_left", count=self._walk.walking)
 
     def end_all(self) -> None:
         """Tell everything that is still open to end now."""

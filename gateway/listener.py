@@ -72,6 +72,17 @@ class Guard:
 class ClientConnection(web.RequestHandler):
     """aiohttp's protocol for one client, with an eye on the clock."""
 
+    __slots__ = (
+        "_guard",
+        "_head_seconds",
+        "_is_answering",
+        "_socket",
+        "_unsent",
+        "_unsent_since",
+        "address",
+        "head_due",
+    )
+
     def __init__(self, manager: web.Server, guard: Guard, settings: ServerSettings, **options: Any) -> None:
         super().__init__(manager, **options)
         self._guard = guard

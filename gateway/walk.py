@@ -22,29 +22,53 @@ Room = Callable[[Exchange], Awaitable[web.StreamResponse | None]]
 
 
 class Walk:
-    """The rooms, and the handler at their end."""
+    """The rooms, and the handler at their end; counts who is on the way."""
 
     def __init__(self, rooms: Sequence[Room], handler: Handler, logger: Logger) -> None:
         self._rooms = tuple(rooms)
         self._handler = handler
         self._logger = logger
+        self._nobody = asyncio.Event()
+        self._nobody.set()
+        self.walking = 0
+        self.is_closing = False
 
     async def __call__(self, exchange: Exchange) -> web.StreamResponse:
         """Answer a request. Only a client that left makes this raise."""
+        self.walking += 1
+        self._nobody.clear()
         try:
+            response: web.StreamResponse | None = None
             for room in self._rooms:
                 if (response := await room(exchange)) is not None:
-                    return response
-            return await self._handler(exchange)
+                    break
+            if response is None:
+                response = await self._handler(exchange)
         except GatewayError as error:
-            return answer(exchange, error)
+            response = answer(exchange, error)
         except (asyncio.CancelledError, ConnectionError):
             note_client_closed(exchange)
             raise
         except Exception:
-            self._logger.exception("bug", request_id=exchange.request_id)
-            if exchange.timings.client_head is not None:
-                return cut(exchange)
-            return answer(exchange, Failed("Something went wrong in the gateway; its log has the details."))
+            response = self._confess(exchange)
         finally:
-            exchange.leave()
+            self._left(exchange)
+        if self.is_closing:
+            response.force_close()
+        return response
+
+    async def empty(self) -> None:
+        """Wait until nobody is on the way."""
+        await self._nobody.wait()
+
+    def _confess(self, exchange: Exchange) -> web.StreamResponse:
+        self._logger.exception("bug", request_id=exchange.request_id)
+        if exchange.timings.client_head is not None:
+            return cut(exchange)
+        return answer(exchange, Failed("Something went wrong in the gateway; its log has the details."))
+
+    def _left(self, exchange: Exchange) -> None:
+        exchange.leave()
+        self.walking -= 1
+        if not self.walking:
+            self._nobody.set()

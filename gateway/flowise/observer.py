@@ -58,7 +58,8 @@ class StreamObserver:
         self._partial = PartialEvent(_TRACE, KEPT_TRACE)
         self._trace: bytes | None = None
         self._usage: bytes | None = None
-        self._nodes: set[str] | None = set()
+        self._nodes: set[str] | None = None  # made with the first node: most streams have none
+        self._has_too_many_nodes = False
 
     @property
     def events(self) -> dict[str, int]:
@@ -184,7 +185,10 @@ class StreamObserver:
             self._on_node(started_node(kept))
 
     def _on_node(self, node: str | None) -> None:
-        if node is not None and self._nodes is not None:
-            self._nodes.add(node)
-            if len(self._nodes) > MOST_NODES:
-                self._nodes = None  # all entries are counted then
+        if node is None or self._has_too_many_nodes:
+            return
+        if self._nodes is None:
+            self._nodes = set()
+        self._nodes.add(node)
+        if len(self._nodes) > MOST_NODES:
+            self._nodes, self._has_too_many_nodes = None, True  # all entries are counted then

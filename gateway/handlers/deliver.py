@@ -38,6 +38,7 @@ async def deliver(
     exchange.status = head.status
     response = _response(exchange, head, delivery)
     head.fields.clear()
+    exchange.response_headers = {}  # both are written; a stream may be open for long
     if head.framing is Framing.NONE:
         call.finish()
         exchange.timings.client_head = monotonic()

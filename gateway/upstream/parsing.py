@@ -7,6 +7,7 @@ httptools' own limits are none, so size and number of head fields are bounded he
 from __future__ import annotations
 
 import enum
+import sys
 from dataclasses import dataclass, field
 
 import httptools
@@ -54,6 +55,7 @@ class ResponseParser:
         "_head_size",
         "_is_head_request",
         "_llhttp",
+        "_whole",
         "_without_body",
         "body",
         "fault",
@@ -62,12 +64,14 @@ class ResponseParser:
         "is_complete",
         "is_over",
         "may_stay_open",
+        "on_body",
     )
 
     def __init__(self) -> None:
+        self.body: list[bytes] = []
+        self.on_body = self.body.append  # llhttp: a piece of the body; straight into the list, once per event
         self._llhttp = httptools.HttpResponseParser(self)
         self._feed = self._llhttp.feed_data
-        self.body: list[bytes] = []
         self.expect("GET")
 
     def expect(self, method: str) -> None:
@@ -76,6 +80,7 @@ class ResponseParser:
         self._fields: list[tuple[bytes, bytes]] = []
         self._head_size = 0
         self._without_body = 0
+        self._whole = sys.maxsize  # pieces of this read that belong to the response
         self.head: ResponseHead | None = None
         self.body.clear()
         self.is_complete = False
@@ -94,6 +99,9 @@ class ResponseParser:
             self._note("it switched protocols, which nobody asked for")
         except httptools.HttpParserError as error:
             self._parse_error(error)
+        if len(body) > self._whole:
+            self.has_surplus = True
+            del body[self._whole :]
         if body:
             self._without_body = 0
             return
@@ -131,21 +139,14 @@ class ResponseParser:
         self.head = ResponseHead(status, self._fields)
         self._frame(self.head)
         if self._is_head_request:
-            self.is_complete = self.is_over = True
-
-    def on_body(self, data: bytes) -> None:
-        """Llhttp: a piece of the body, without framing."""
-        if self.is_complete:
-            self.has_surplus = True
-        else:
-            self.body.append(data)
+            self._complete()
 
     def on_message_complete(self) -> None:
         """Llhttp: the end. Only here does `should_keep_alive` tell the truth."""
         if self.head is None:
             return
         if not self.is_complete:
-            self.is_complete = self.is_over = True
+            self._complete()
             self.may_stay_open = self._llhttp.should_keep_alive()
 
     def _frame(self, head: ResponseHead) -> None:
@@ -166,6 +167,10 @@ class ResponseParser:
             self.has_surplus = True
         else:
             self._note(f"not valid HTTP ({error})")
+
+    def _complete(self) -> None:
+        self.is_complete = self.is_over = True
+        self._whole = len(self.body)
 
     def _note(self, fault: str) -> None:
         self.fault = self.fault or fault

@@ -42,7 +42,11 @@ async def test_one_holder(turns):
 
 
 async def test_conversations_do_not_wait_for_each_other(turns):
-    for give_back in (await turns.take(KEY, 0), await turns.take(OTHER, 0), await turns.take(("second", "chat-1"), 0)):
+    for give_back in (
+        await turns.take(KEY, 0),
+        await turns.take(OTHER, 0),
+        await turns.take(("second", "chat-1"), 0),
+    ):
         give_back()
 
 
@@ -159,7 +163,10 @@ async def test_all_called_off_leaves_the_holders(turns):
     waiters = [asyncio.create_task(turns.take(key, LONG)) for key in (KEY, OTHER)]
     await let_run()
     turns.call_all_off(Draining("ending"))
-    assert [type(result) for result in await asyncio.gather(*waiters, return_exceptions=True)] == [Draining, Draining]
+    assert [type(result) for result in await asyncio.gather(*waiters, return_exceptions=True)] == [
+        Draining,
+        Draining,
+    ]
     assert len(turns) == 2
     for give_back in holders:
         give_back()

@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from urllib.parse import urlsplit
 
 from gateway.upstream.deadlines import Deadlines
-from gateway.upstream.pool import Pool, Server
 from gateway.upstream.request import UpstreamRequest
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 FIELDS = [(b"Host", b"a")]
-
-
-def pool_to(url, *, max_connections=10, connect_timeout=5.0, tls=None):
-    parts = urlsplit(url)
-    server = Server(parts.hostname, parts.port, tls)
-    return Pool(server, max_connections=max_connections, connect_timeout=connect_timeout)
 
 
 def ask(body=b"{}", method="POST"):

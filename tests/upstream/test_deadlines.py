@@ -14,7 +14,9 @@ HEADED = {"sent_at": 1.0, "head_at": 2.0, "last_byte_at": 2.0}
 
 def deadlines(**moments):
     """Head within 10 s, first event 20, idle 30, total 100; begun at 0."""
-    return Deadlines(**{"head": 10.0, "first_event": 20.0, "idle": 30.0, "total": 100.0, "started_at": 0.0, **moments})
+    return Deadlines(
+        **{"head": 10.0, "first_event": 20.0, "idle": 30.0, "total": 100.0, "started_at": 0.0, **moments}
+    )
 
 
 @pytest.mark.parametrize(

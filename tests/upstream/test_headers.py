@@ -106,4 +106,7 @@ def test_text_is_utf_8_or_else_latin_1(raw, text):
 
 def test_request_head():
     own = own_fields({"Host": "flowise", "Authorization": "", "X-Request-ID": "r-1"})
-    assert request_head("POST", b"/a%2Fb?c=d", own) == b"POST /a%2Fb?c=d HTTP/1.1\r\nHost: flowise\r\nX-Request-ID: r-1\r\n\r\n"
+    assert (
+        request_head("POST", b"/a%2Fb?c=d", own)
+        == b"POST /a%2Fb?c=d HTTP/1.1\r\nHost: flowise\r\nX-Request-ID: r-1\r\n\r\n"
+    )

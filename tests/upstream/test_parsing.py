@@ -28,23 +28,42 @@ class Case:
 GOOD = [
     Case("length", OK + b"Content-Length: 5\r\n\r\nhello", LENGTH, b"hello"),
     Case("length zero", EMPTY, LENGTH),
-    Case("chunked", OK + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n1\r\nd\r\n0\r\n\r\n", CHUNKED, b"abcd"),
+    Case(
+        "chunked", OK + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n1\r\nd\r\n0\r\n\r\n", CHUNKED, b"abcd"
+    ),
     Case("chunked in capitals", OK + b"TRANSFER-ENCODING: Chunked \r\n\r\n0\r\n\r\n", CHUNKED),
-    Case("chunk extensions", OK + b"Transfer-Encoding: chunked\r\n\r\n1;a=b\r\nx\r\n0;c\r\n\r\n", CHUNKED, b"x"),
+    Case(
+        "chunk extensions", OK + b"Transfer-Encoding: chunked\r\n\r\n1;a=b\r\nx\r\n0;c\r\n\r\n", CHUNKED, b"x"
+    ),
     Case("trailers", OK + b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX-T: 1\r\n\r\n", CHUNKED, b"x"),
     Case("until the close", OK + b"\r\nas much as comes", CLOSE, b"as much as comes", is_complete=False),
     Case("204", b"HTTP/1.1 204 No Content\r\n\r\n", NONE, status=204),
     Case("204 that names a length", b"HTTP/1.1 204 No\r\nContent-Length: 5\r\n\r\n", NONE, status=204),
-    Case("304 with the length of the file", b"HTTP/1.1 304 No\r\nContent-Length: 5\r\n\r\n", NONE, status=304),
-    Case("304 that names a coding", b"HTTP/1.1 304 No\r\nTransfer-Encoding: chunked\r\n\r\n", NONE, status=304),
+    Case(
+        "304 with the length of the file", b"HTTP/1.1 304 No\r\nContent-Length: 5\r\n\r\n", NONE, status=304
+    ),
+    Case(
+        "304 that names a coding", b"HTTP/1.1 304 No\r\nTransfer-Encoding: chunked\r\n\r\n", NONE, status=304
+    ),
     Case("HEAD with a length", OK + b"Content-Length: 5\r\n\r\n", NONE, method="HEAD", stays_open=False),
     Case("100 before it", b"HTTP/1.1 100 Continue\r\nX-One: 1\r\n\r\n" + EMPTY, LENGTH),
     Case("103 before it", b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + EMPTY, LENGTH),
     Case("103 that names a coding", b"HTTP/1.1 103 x\r\nTransfer-Encoding: chunked\r\n\r\n" + EMPTY, LENGTH),
     Case("HTTP/1.0", b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nab", LENGTH, b"ab", stays_open=False),
-    Case("Connection: close", OK + b"Connection: close\r\nContent-Length: 2\r\n\r\nab", LENGTH, b"ab", stays_open=False),
+    Case(
+        "Connection: close",
+        OK + b"Connection: close\r\nContent-Length: 2\r\n\r\nab",
+        LENGTH,
+        b"ab",
+        stays_open=False,
+    ),
     Case("no reason phrase", b"HTTP/1.1 200\r\nContent-Length: 0\r\n\r\n", LENGTH),
-    Case("an offered upgrade", OK + b"Upgrade: h2c\r\nConnection: upgrade\r\nContent-Length: 1\r\n\r\na", LENGTH, b"a"),
+    Case(
+        "an offered upgrade",
+        OK + b"Upgrade: h2c\r\nConnection: upgrade\r\nContent-Length: 1\r\n\r\na",
+        LENGTH,
+        b"a",
+    ),
     Case("500", b"HTTP/1.1 500 No\r\nContent-Length: 2\r\n\r\nno", LENGTH, b"no", status=500),
 ]
 REFUSED = {
@@ -114,7 +133,9 @@ def test_good_response(case, size):
 
 
 @by_name
-@pytest.mark.parametrize("tail", [EMPTY, b"junk", b"HTTP/1.1 200"], ids=["response", "junk", "begun response"])
+@pytest.mark.parametrize(
+    "tail", [EMPTY, b"junk", b"HTTP/1.1 200"], ids=["response", "junk", "begun response"]
+)
 def test_bytes_behind_a_good_response_are_seen_and_do_not_change_it(case, tail):
     if not case.is_complete:
         pytest.skip("delimited by the close: everything is body")
@@ -176,7 +197,9 @@ def test_as_many_fields_as_are_allowed():
 
 
 def test_values_are_stripped_names_lowered_and_high_bytes_kept():
-    parser, _ = read(OK + b"X-Name:\t caf\xc3\xa9\xff \t\r\nX-Empty:\r\nContent-Length: 0\r\n\r\n", size=100_000)
+    parser, _ = read(
+        OK + b"X-Name:\t caf\xc3\xa9\xff \t\r\nX-Empty:\r\nContent-Length: 0\r\n\r\n", size=100_000
+    )
     assert parser.head.get(b"x-name") == b"caf\xc3\xa9\xff"
     assert parser.head.get(b"x-empty") == b""
     assert parser.head.get(b"x-missing") == b""

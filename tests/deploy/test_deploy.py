@@ -1,0 +1,111 @@
+"""What can be checked of the files in deploy/ without a system to install them on."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gateway.cli import main
+from gateway.config import load
+
+ROOT = Path(__file__).parents[2]
+UNIT = ROOT / "deploy" / "systemd" / "flowise-gateway.service"
+DOCKERFILE = ROOT / "deploy" / "Dockerfile"
+DEFAULTS = load(ROOT / "config" / "gateway.yaml", {})
+
+
+def unit_settings():
+    pairs = (line.split("=", 1) for line in UNIT.read_text().splitlines() if re.match(r"[A-Za-z]+=", line))
+    settings = {}
+    for key, value in pairs:
+        settings.setdefault(key, []).append(value)
+    return settings
+
+
+def instructions():
+    """The Dockerfile as pairs of instruction and argument, continued lines joined."""
+    text = DOCKERFILE.read_text().replace("\\\n", " ")
+    lines = (line for line in text.splitlines() if line.strip() and not line.startswith("#"))
+    return [tuple(re.split(r"\s+", line, maxsplit=1)) for line in lines]
+
+
+def test_the_unit_is_one_that_systemd_takes(tmp_path):
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("no systemd-analyze here")
+    copy = tmp_path / UNIT.name
+    copy.write_text(UNIT.read_text().replace("/opt/flowise-gateway/.venv/bin/flowise-gateway", sys.executable))
+    verified = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", str(copy)], capture_output=True, text=True, check=False, timeout=9
+    )
+    assert UNIT.name not in verified.stderr
+    assert "Unknown key" not in verified.stderr
+
+
+def test_the_unit_gives_the_drain_its_time():
+    (stop,) = unit_settings()["TimeoutStopSec"]
+    server = DEFAULTS.server
+    assert int(stop.removesuffix("s")) > server.drain + server.drain_delay + 10
+
+
+def test_the_unit_gives_enough_file_descriptors():
+    (limit,) = unit_settings()["LimitNOFILE"]
+    assert int(limit) > DEFAULTS.server.max_connections + DEFAULTS.upstreams["main"].max_connections + 64
+
+
+@pytest.mark.parametrize("key", ["ExecStart", "ExecStartPre"])
+def test_the_unit_calls_commands_that_exist(key, tmp_path, capsys):
+    (command,) = unit_settings()[key]
+    words = shlex.split(command)[1:]
+    words[words.index("--config") + 1] = str(ROOT / "config" / "gateway.yaml")
+    if words[0] == "serve":
+        words[0] = "check"  # the same arguments, without a gateway that stays
+    assert main(words) == 0
+    capsys.readouterr()
+
+
+def test_the_dockerfile_copies_what_exists_and_what_is_sent_to_the_builder():
+    kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    copied = [argument.split()[:-1] for name, argument in instructions() if name == "COPY"]
+    sources = [source for line in copied if not line[0].startswith("--from=") for source in line]
+    assert sources
+    for source in sources:
+        assert (ROOT / source).exists()
+        assert Path(source).parts[0] in kept
+
+
+def test_the_dockerfile_copies_what_the_package_needs():
+    """hatchling reads these when it builds."""
+    build = DOCKERFILE.read_text().partition("FROM python:3.11-slim-bookworm\n")[0]
+    for needed in ("pyproject.toml", "README.md", "LICENSE", "gateway"):
+        assert re.search(rf"^COPY .*\b{re.escape(needed)}\b", build, re.MULTILINE)
+
+
+def test_the_image_runs_as_nobody_in_particular():
+    names = [name for name, _ in instructions()]
+    assert ("USER", "10001:10001") in instructions()
+    assert names.index("USER") < names.index("ENTRYPOINT")
+
+
+def test_the_image_starts_the_gateway_where_it_can_be_reached(capsys):
+    said = dict(instructions())
+    words = json.loads(said["CMD"])
+    assert json.loads(said["ENTRYPOINT"]) == ["flowise-gateway"]
+    assert words[words.index("--listen") + 1] == "0.0.0.0:" + said["EXPOSE"]
+    with pytest.raises(SystemExit) as ended:
+        main([words[0], "--help"])
+    assert ended.value.code == 0
+    capsys.readouterr()
+
+
+def test_the_health_check_asks_the_admin_port():
+    probe = re.search(r"http://([\d.:]+)(/\w+)", dict(instructions())["HEALTHCHECK"])
+    assert probe
+    assert probe[1] == str(DEFAULTS.admin.listen)
+    assert probe[2] == "/livez"

@@ -1,0 +1,178 @@
+"""The documents agree with the code: what is there is written down, and what is written down is there."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from prometheus_client import Counter
+
+from gateway import __version__, errors
+from gateway.cli import main
+from gateway.exchange import Exchange, Timings
+from gateway.flowise.endpoints import ENDPOINTS
+from gateway.flowise.outcome import Outcome
+from gateway.flowise.prediction import Prediction
+from gateway.telemetry.logs import request_line
+from gateway.telemetry.metrics import Metrics
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def section(title, text=README):
+    """The text below a heading, up to the next one of its depth."""
+    found = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert found, f"README.md has no section {title!r}"
+    return found[1]
+
+
+def rows(title, text=README):
+    """The rows of the one table of a section, as lists of cells."""
+    lines = [line for line in section(title, text).splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[2:]]
+
+
+def words(cell):
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def test_every_metric_is_documented_with_its_type_and_labels_and_no_other():
+    documented = {words(name)[0]: (kind, set(words(labels))) for name, kind, labels in rows("Metrics")}
+    real = {}
+    for metric in vars(Metrics()).values():
+        names = getattr(metric, "_labelnames", None)
+        if names is not None:
+            suffix = "_total" if isinstance(metric, Counter) else ""
+            name = metric._name.removeprefix("flowise_gateway_") + suffix
+            real[name] = (type(metric).__name__.lower(), set(names))
+    real["build_info"] = ("gauge", {"version"})
+    assert documented == real
+
+
+def test_the_exposition_has_no_metric_that_is_not_documented():
+    exposed = re.findall(r"^# TYPE flowise_gateway_(\w+)", Metrics().exposition("")[0].decode(), re.MULTILINE)
+    documented = {words(row[0])[0] for row in rows("Metrics")}
+    assert {name for name in exposed if not name.endswith("_created")} == documented
+
+
+def gateway_errors():
+    found, left = set(), [errors.GatewayError]
+    while left:
+        left += (below := left.pop().__subclasses__())
+        found |= {(error.code, error.status) for error in below}
+    return found
+
+
+def test_every_error_is_documented_with_its_status_and_no_other():
+    documented = {(words(row[0])[0], int(row[1])) for row in rows("Errors")}
+    assert documented == gateway_errors()
+
+
+def test_every_error_says_its_title_and_has_a_code_of_its_own():
+    every = errors.GatewayError.__subclasses__()
+    assert len({error.code for error in every}) == len(every)
+    assert all(error.title for error in every)
+
+
+def test_every_outcome_is_documented_and_no_other():
+    assert {words(row[0])[0] for row in rows("How a request ends")} == {outcome.value for outcome in Outcome}
+
+
+def test_every_log_field_is_documented_and_no_other():
+    exchange = Exchange(request=None, request_id="r", client="c", timings=Timings(received=0.0), error="e")
+    exchange.prediction = Prediction.__new__(Prediction)
+    for name, value in {"question": "q", "dropped": ("analytics",)}.items():
+        object.__setattr__(exchange.prediction, name, value)
+    real = {"time", "level", "event", *request_line(exchange, with_prompt=True)}
+    documented = [word for row in rows("The log") for word in words(row[0])]
+    assert len(documented) == len(set(documented))
+    assert set(documented) == real
+
+
+def test_every_path_is_documented_with_its_methods_and_endpoint_and_no_other():
+    documented = {words(row[2])[0]: (tuple(words(row[0])), tuple(row[1].split(", "))) for row in rows("What it serves")}
+    assert documented == {endpoint.name: (endpoint.paths, endpoint.methods) for endpoint in ENDPOINTS}
+
+
+@pytest.fixture
+def usage(capsys):
+    def of(*arguments):
+        with pytest.raises(SystemExit):
+            main([*arguments, "--help"])
+        return capsys.readouterr().out
+
+    return of
+
+
+def test_every_command_is_documented_with_its_options_and_no_other(usage):
+    documented = {}
+    for row in rows("Commands"):
+        _, command, *options = words(row[0])[0].replace("[", "").replace("]", "").split()
+        documented[command] = {option for option in options if option.startswith("--")}
+    real = set(re.findall(r"^    (\w+) ", usage(), re.MULTILINE))
+    assert set(documented) == real
+    for command, options in documented.items():
+        assert options == set(re.findall(r"--[a-z]+", usage(command))) - {"--help"}
+
+
+def test_every_make_verb_is_documented_and_no_other():
+    makefile = (ROOT / "Makefile").read_text()
+    real = set(re.findall(r"^([a-z0-9]+):.*##", makefile, re.MULTILINE)) - {"help"}
+    documented = {words(row[0])[0].removeprefix("make ") for row in rows("Working on it")}
+    assert documented == real
+    (phony,) = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
+    assert set(phony.split()) == real | {"help"}
+    assert set(re.findall(r"\bmake ([a-z0-9]+)\b(?= *#|`|\n)", README + CONTRIBUTING)) <= real
+
+
+def test_every_dependency_has_its_reason():
+    names = {re.split(r"[>=<\[]", dependency)[0] for dependency in PROJECT["dependencies"]}
+    assert {words(row[0])[0] for row in rows("Dependencies", CONTRIBUTING)} == names
+    extras = {re.split(r"[>=<\[]", name)[0] for names in PROJECT["optional-dependencies"].values() for name in names}
+    assert extras <= set(words(section("Dependencies", CONTRIBUTING)))
+
+
+def test_every_room_stands_in_the_map():
+    modules = {path.stem for path in (ROOT / "gateway").glob("*.py")} - {"__init__", "__main__"}
+    folders = {path.name + "/" for path in (ROOT / "gateway").iterdir() if (path / "__init__.py").exists()}
+    assert {word for row in rows("The house", CONTRIBUTING) for word in words(row[0])} == modules | folders
+
+
+def test_links_lead_somewhere():
+    for text in (README, CONTRIBUTING):
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
+            assert (ROOT / target).exists(), target
+
+
+def test_the_small_configuration_in_the_readme_is_one(tmp_path, capsys):
+    (yaml,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    path = tmp_path / "gateway.yaml"
+    path.write_text(yaml)
+    assert main(["check", "--config", str(path)]) == 0
+    capsys.readouterr()
+
+
+def test_configuration_keys_that_are_named_exist():
+    full = (ROOT / "config" / "gateway.full.yaml").read_text()
+    named = re.findall(r"`(server|admin|logs|timeouts|defaults|cors)\.(\w+)", README)
+    named += [("", key) for key in re.findall(r"`([a-z_]+): [^`]+`", README)]
+    assert len(named) > 5
+    for _, key in named:
+        assert re.search(rf"^[#\s]*(- )?{key}:", full, re.MULTILINE), key
+
+
+def test_the_changelog_begins_with_what_comes_next():
+    headings = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert headings[0] == "[Unreleased]"
+    assert __version__ in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_no_document_is_left_with_a_line_that_is_too_long():
+    for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"):
+        prose = [line for line in (ROOT / name).read_text().splitlines() if not line.startswith("|")]
+        assert not [line for line in prose if len(line) > 125], name
