@@ -95,7 +95,9 @@ def test_every_log_field_is_documented_and_no_other():
 
 
 def test_every_path_is_documented_with_its_methods_and_endpoint_and_no_other():
-    documented = {words(row[2])[0]: (tuple(words(row[0])), tuple(row[1].split(", "))) for row in rows("What it serves")}
+    documented = {
+        words(row[2])[0]: (tuple(words(row[0])), tuple(row[1].split(", "))) for row in rows("What it serves")
+    }
     assert documented == {endpoint.name: (endpoint.paths, endpoint.methods) for endpoint in ENDPOINTS}
 
 
@@ -133,7 +135,9 @@ def test_every_make_verb_is_documented_and_no_other():
 def test_every_dependency_has_its_reason():
     names = {re.split(r"[>=<\[]", dependency)[0] for dependency in PROJECT["dependencies"]}
     assert {words(row[0])[0] for row in rows("Dependencies", CONTRIBUTING)} == names
-    extras = {re.split(r"[>=<\[]", name)[0] for names in PROJECT["optional-dependencies"].values() for name in names}
+    extras = {
+        re.split(r"[>=<\[]", name)[0] for names in PROJECT["optional-dependencies"].values() for name in names
+    }
     assert extras <= set(words(section("Dependencies", CONTRIBUTING)))
 
 

@@ -31,14 +31,26 @@ LAW: dict[str, tuple[str, ...]] = {
     "gateway.app": (
         *FACTS,
         *("gateway.policies", "gateway.handlers"),
-        *("gateway.limiting", "gateway.upstream", "gateway.streaming", "gateway.flowise", "gateway.telemetry"),
+        *(
+            "gateway.limiting",
+            "gateway.upstream",
+            "gateway.streaming",
+            "gateway.flowise",
+            "gateway.telemetry",
+        ),
         *("gateway.tasks", "gateway.ticker", "gateway.walk"),
     ),
     "gateway.walk": (*FACTS, "gateway.policies.failures", "gateway.telemetry"),
     "gateway.policies": (*FACTS, "gateway.limiting", "gateway.flowise", "gateway.telemetry"),
     "gateway.handlers": (
         *FACTS,
-        *("gateway.limiting", "gateway.upstream", "gateway.streaming", "gateway.flowise", "gateway.telemetry"),
+        *(
+            "gateway.limiting",
+            "gateway.upstream",
+            "gateway.streaming",
+            "gateway.flowise",
+            "gateway.telemetry",
+        ),
         "gateway.tasks",
     ),
     "gateway.flowise.control": (
@@ -65,8 +77,7 @@ LAW: dict[str, tuple[str, ...]] = {
 
 # Rooms and handlers do not import each other; what two of them need stands in a file of its own.
 ROOMS = {
-    f"gateway.policies.{name}"
-    for name in "auth body context conversations cors logs metrics routing".split()
+    f"gateway.policies.{name}" for name in "auth body context conversations cors logs metrics routing".split()
 }
 
 # Files whose first sentence says (pure): their law is the strictest.
@@ -218,7 +229,9 @@ def test_a_file_is_short_enough_and_says_what_it_is_for(path):
 
 @each_source
 def test_no_function_is_too_long(path):
-    functions = (node for node in ast.walk(tree(path)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    functions = (
+        node for node in ast.walk(tree(path)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
     lengths = {node.name: node.end_lineno - node.lineno + 1 for node in functions}
     assert not {name: length for name, length in lengths.items() if length > FUNCTION_LINES}
 
@@ -230,7 +243,9 @@ def test_nothing_happens_on_import(path):
         *(ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef),
     )
     statements = [ast.unparse(node) for node in tree(path).body[1:] if not isinstance(node, quiet)]
-    loud = [said for said in statements if not said.startswith(("if __name__ == '__main__'", "if TYPE_CHECKING"))]
+    loud = [
+        said for said in statements if not said.startswith(("if __name__ == '__main__'", "if TYPE_CHECKING"))
+    ]
     assert not loud
     assert not [node for node in ast.walk(tree(path)) if isinstance(node, ast.Global)]
 

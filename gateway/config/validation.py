@@ -33,7 +33,7 @@ def validate(root: Node, folder: Path, mistakes: Mistakes) -> Config | None:
 def _note(error: ErrorDetails, root: Node, mistakes: Mistakes) -> None:
     loc = error["loc"]
     node = root.nearest(loc)
-    if node.is_broken or (error["type"] == "too_short" and (node.items or node.entries)):
+    if node.is_broken or (error["type"] == "too_short" and node.items):
         return
     if error["type"] == "missing":
         key = str(loc[-1])

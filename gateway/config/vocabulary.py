@@ -20,10 +20,6 @@ _SIZE_WANTED = f"a size like {units.SIZE_EXAMPLES}"
 _URL_WANTED = "a URL like http://127.0.0.1:3000"
 
 
-def _or_empty(value: object) -> str:
-    return str(value or "")
-
-
 def _as_is(value: object) -> object:
     return value
 
@@ -72,9 +68,7 @@ TrustedNetwork = Annotated[
 ServerUrl = Annotated[addresses.Url, Leaf(_URL_WANTED, addresses.parse_url, _STRING, ANY)]
 PublicUrl = Annotated[
     addresses.Url | None,
-    Leaf(
-        'a URL like https://flowise.example.com, or ""', addresses.parse_public_url, _STRING, ANY, _or_empty
-    ),
+    Leaf('a URL like https://flowise.example.com, or ""', addresses.parse_public_url, _STRING, ANY),
 ]
 WebAddress = Annotated[
     str, Leaf("a URL like https://id.example.com/jwks.json", texts.web_address, _STRING, ANY)
@@ -93,10 +87,8 @@ HeaderSecret = Annotated[
 SigningSecret = Annotated[
     SecretStr, Leaf("32 bytes or more", texts.signing_secret, _STRING, write=_revealed, is_secret=True)
 ]
-AuthorityFile = Annotated[
-    Path | None, FileLeaf('a file name, or ""', texts.readable_file, _STRING, write=_or_empty)
-]
-KeysFile = Annotated[Path | None, FileLeaf('a file name, or ""', Path, _STRING, write=_or_empty)]
+AuthorityFile = Annotated[Path | None, FileLeaf('a file name, or ""', texts.readable_file, _STRING)]
+KeysFile = Annotated[Path | None, FileLeaf('a file name, or ""', Path, _STRING)]
 
 EventName = Annotated[str, Leaf("an event name", texts.event_name, _STRING, ANY)]
 OverrideName = Annotated[str, Leaf("the name of an override", texts.override_name, _STRING)]

@@ -50,7 +50,6 @@ class Run:
     __slots__ = (
         "_abort",
         "_answer",
-        "_cause",
         "_close_at",
         "_gauge",
         "_is_abort_taken",
@@ -65,7 +64,6 @@ class Run:
         self.call = Call(self, deadlines)
         self._services = services
         self._answer: Answer | None = None
-        self._cause: Outcome | None = None
         self._close_at: float | None = None
         self._abort: asyncio.Task[None] | None = None
         self._is_abort_taken = False
@@ -93,7 +91,7 @@ class Run:
 
     def on_client_left(self) -> None:
         """Nobody waits any more; Flowise would go on to the last token."""
-        self._cause = self._cause or Outcome.CLIENT_CLOSED
+        self._caused(Outcome.CLIENT_CLOSED)
         route = self.exchange.route
         if self._services.calls.is_draining or (route is not None and route.on_disconnect == "abort"):
             self.abort()
@@ -103,7 +101,7 @@ class Run:
         if self._close_at is not None:
             return
         self._close_at = monotonic() + GRACE
-        self._cause = self._cause or Outcome.TIMEOUT
+        self._caused(Outcome.TIMEOUT)
         self.exchange.error = self.exchange.error or f"deadline: {deadline}"
         self.call.fail(UpstreamTimeout(TOLD[deadline]))
         self.call.tell(TOLD[deadline])
@@ -115,8 +113,7 @@ class Run:
         self._gauge.dec()
         if self.exchange.turn is not None:
             self.exchange.turn()
-        outcome = self._outcome(end)
-        self.exchange.outcome = self.exchange.outcome or self._cause or outcome
+        self._caused(self._outcome(end))
         evidence = None if self._answer is None else self._answer.evidence(self._question)
         if self._abort is not None or (evidence is not None and evidence.is_heavy):
             self._services.tasks.start(self._settle_later(evidence), "settle")
@@ -132,7 +129,7 @@ class Run:
 
     def end_now(self, message: str) -> None:
         """The drain is over: tell the client, abort, close."""
-        self._cause = self._cause or (Outcome.REFUSED if self._answer is None else Outcome.TRUNCATED)
+        self._caused(Outcome.REFUSED if self._answer is None else Outcome.TRUNCATED)
         self.exchange.error = self.exchange.error or "draining"
         self._is_closed_by_us = True
         self.call.fail(Draining(message))
@@ -166,6 +163,10 @@ class Run:
         if self._abort is not None:
             exchange.abort = self._abort_result()
         exchange.settled()
+
+    def _caused(self, outcome: Outcome) -> None:
+        """What came first decides; said at once, because the client's end of it may be noticed before Flowise's."""
+        self.exchange.outcome = self.exchange.outcome or outcome
 
     def _outcome(self, end: BodyEnd | GatewayError) -> Outcome:
         if isinstance(end, GatewayError):

@@ -34,7 +34,7 @@ class Turns:
         return key in self._taken
 
     async def take(self, key: Key, wait: float) -> Callable[[], None]:
-        """Take the turn, after waiting up to `wait` seconds (0: not at all); returns how to give it back, once.
+        """Take the turn, after waiting up to `wait` seconds (0: not at all); returns how to give it back.
 
         Raises:
             ConversationBusy: it stayed taken, somebody waits already, or the wait was called off.

@@ -6,7 +6,6 @@ something is missing.
 
 from __future__ import annotations
 
-from http import HTTPStatus
 
 from aiohttp import hdrs, web
 
@@ -21,10 +20,9 @@ CLIENT_CLOSED = 499
 def answer(exchange: Exchange, error: GatewayError) -> web.Response:
     """The response to a refused request; the exchange keeps the real status."""
     exchange.status = error.status
-    exchange.outcome = (
-        Outcome.FAILED if error.status == HTTPStatus.INTERNAL_SERVER_ERROR else exchange.outcome
-    )
-    exchange.outcome = exchange.outcome or of_error(error)
+    outcome = of_error(error)
+    if exchange.outcome is not Outcome.CLIENT_CLOSED or outcome is Outcome.FAILED:
+        exchange.outcome = outcome  # also where a run has ended well, with an answer that is none
     exchange.error = exchange.error or f"{error.code}: {error.message}"
     is_prediction = exchange.endpoint == "prediction"
     accept = ", ".join(exchange.request.headers.getall(hdrs.ACCEPT, []))

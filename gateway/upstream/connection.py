@@ -18,6 +18,7 @@ from gateway.upstream.parsing import Framing, ResponseHead, ResponseParser
 HIGH_WATER = 64 * 1024
 DEFAULT_KEEP_ALIVE = 4.0  # Flowise closes idle connections after 5 to 6 s and says nothing of it on streams
 KEEP_ALIVE_MARGIN = 1.0
+_MOST_DIGITS = 5
 
 
 class StaleConnectionError(Exception):
@@ -222,6 +223,6 @@ def _announced_timeout(field: bytes) -> float:
     """Seconds of `Keep-Alive: timeout=5, max=100`; the default where nothing readable is announced."""
     for part in field.split(b","):
         name, _, value = part.strip().partition(b"=")
-        if name.lower() == b"timeout" and value.isdigit() and len(value) < 6:
+        if name.lower() == b"timeout" and value.isdigit() and len(value) <= _MOST_DIGITS:
             return float(value)
     return DEFAULT_KEEP_ALIVE + KEEP_ALIVE_MARGIN

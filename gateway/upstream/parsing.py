@@ -15,6 +15,7 @@ import httptools
 MAX_HEAD = 64 * 1024
 MAX_FIELDS = 128
 _NO_BODY = frozenset({204, 304})
+_FIRST_FINAL = 200
 
 
 class Framing(enum.Enum):
@@ -133,7 +134,7 @@ class ResponseParser:
             self.has_surplus = True
             return
         status = self._llhttp.get_status_code()
-        if status < 200:
+        if status < _FIRST_FINAL:
             self._fields = []
             return
         self.head = ResponseHead(status, self._fields)

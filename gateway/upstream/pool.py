@@ -1,4 +1,4 @@
-"""Connections to one Flowise server: opens them, keeps idle ones as long as the server does, bounds their number."""
+"""Connections to one Flowise server: opens them, keeps idle ones as long as it does, bounds their number."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def tls_context(ca: Path | None) -> ssl.SSLContext:
 
 
 class Pool:
-    """At most `max_connections`, open or opening; who comes when all are busy waits up to `connect_timeout`."""
+    """At most `max_connections`, open or opening; who finds all busy waits up to `connect_timeout`."""
 
     def __init__(self, server: Server, *, max_connections: int, connect_timeout: float) -> None:
         self.server = server
@@ -49,7 +49,8 @@ class Pool:
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     def __repr__(self) -> str:
-        return f"<Pool {self.server}: {len(self._open)} open, {len(self._idle)} idle, {len(self._waiting)} waiting>"
+        counts = f"{len(self._open)} open, {len(self._idle)} idle, {len(self._waiting)} waiting"
+        return f"<Pool {self.server}: {counts}>"
 
     async def acquire(self, *, fresh: bool = False) -> Connection:
         """An idle connection, the one last used; or, always if `fresh`, a new one.

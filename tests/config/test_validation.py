@@ -102,6 +102,7 @@ def test_the_name_of_an_upstream_is_checked(raw_mistakes):
     assert '"a b" cannot be a name: write 1 to 64 of the letters' in keys['upstreams["a b"]']
     assert keys['upstreams["a b"].servers'] == "has nothing in it: write at least one entry"
     assert keys["routes"] == "has nothing in it: write at least one entry"
+    assert "upstreams" not in keys
 
 
 def test_what_is_missing_is_told_with_an_example(raw_mistakes):

@@ -40,9 +40,15 @@ def test_the_unit_is_one_that_systemd_takes(tmp_path):
     if shutil.which("systemd-analyze") is None:
         pytest.skip("no systemd-analyze here")
     copy = tmp_path / UNIT.name
-    copy.write_text(UNIT.read_text().replace("/opt/flowise-gateway/.venv/bin/flowise-gateway", sys.executable))
+    copy.write_text(
+        UNIT.read_text().replace("/opt/flowise-gateway/.venv/bin/flowise-gateway", sys.executable)
+    )
     verified = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", str(copy)], capture_output=True, text=True, check=False, timeout=9
+        ["systemd-analyze", "verify", "--man=no", str(copy)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=9,
     )
     assert UNIT.name not in verified.stderr
     assert "Unknown key" not in verified.stderr

@@ -61,12 +61,12 @@ async def metered(gateway: RunningGateway) -> Metered:
 async def settled(gateway: RunningGateway, count: int = 1) -> list[dict[str, Any]]:
     """The request lines, once there are so many; by then nothing may be left of these requests."""
     lines = await gateway.lines.until("request", count)
-    walk = gateway.process.gateway
-    await asyncio.wait_for(walk._nobody_walks.wait(), 5)
+    inside = gateway.process.gateway
+    await asyncio.wait_for(inside._walk.empty(), 5)
     scrape = await metered(gateway)
     assert len(gateway.lines.of("request")) == count
     assert (scrape("runs_active"), scrape("streams_active")) == (0, 0)
-    assert (len(walk._calls), len(walk._turns)) == (0, 0)
+    assert (len(inside._calls), len(inside._turns)) == (0, 0)
     assert gateway.lines.of("bug") == []
     assert gateway.lines.of("library") == []
     return lines

@@ -11,6 +11,11 @@ GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 FIELDS = [(b"Host", b"a")]
 
 
+def url_of(listening):
+    """The URL of a socket that listens."""
+    return f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
 def ask(body=b"{}", method="POST"):
     return UpstreamRequest(method, b"/", FIELDS, body)
 
@@ -100,5 +105,8 @@ async def exchange(pool, data=GET, method="GET"):
 
 async def closed(connection):
     """Wait until the transport is gone."""
-    while connection._transport is not None:
+    for _ in range(1000):
+        if connection._transport is None:
+            return
         await asyncio.sleep(0)
+    raise AssertionError(connection)

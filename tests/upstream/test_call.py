@@ -1,4 +1,4 @@
-"""One call over loopback: the head, the body, sending again, the client that leaves, and the one word at the end."""
+"""One call over loopback: the head, the body, the client that leaves, and the one word at the end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gateway.errors import (
 from gateway.streaming.ends import BodyEnd
 from gateway.upstream.call import Call
 from gateway.upstream.deadlines import Deadline
-from tests.upstream.loopback import KeepingOutlet, KeepingOwner, ask, deadlines, exchange
+from tests.upstream.loopback import KeepingOutlet, KeepingOwner, ask, deadlines, exchange, url_of
 
 EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -88,7 +88,7 @@ async def test_a_reply_before_the_end_of_the_upload_ends_the_upload(call, owner,
     server = await asyncio.start_server(_refuse_at_once, "127.0.0.1", 0)
     owner.on_head = lambda head: is_answered.set()
     async with server:
-        pool = pool_to("http://127.0.0.1:%d" % server.sockets[0].getsockname()[1])
+        pool = pool_to(url_of(server.sockets[0]))
         assert (await call.send(pool, ask(endless()))).status == 413
         call.finish()
         await owner.over.wait()
@@ -101,110 +101,6 @@ async def _refuse_at_once(reader, writer):
     writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
     await Peer(reader, writer).closed_by_gateway()
     writer.close()
-
-
-def dies_on_reuse(seen_on):
-    """Answers the first request of each connection's life with 200, hangs up on the second one of the first."""
-
-    async def script(peer, seen):
-        seen_on.append(peer)
-        if len(seen_on) == 2:
-            peer.fin()
-        else:
-            peer.send(EMPTY)
-
-    return script
-
-
-async def test_a_stale_connection_is_replaced_once_and_the_request_sent_again(call, owner, pool_to):
-    peers = []
-    async with RawUpstream(dies_on_reuse(peers)) as upstream:
-        pool = pool_to(upstream.url)
-        await exchange(pool)
-        head = await call.send(pool, ask(b"once more"))
-        assert [seen.body for seen in upstream.seen[1:]] == [b"once more", b"once more"]
-    assert head.status == 200
-    assert peers[0] is peers[1] is not peers[2]
-    assert (owner.heads, owner.ends) == ([200], [BodyEnd.WHOLE])
-
-
-async def test_what_is_sent_again_goes_out_on_a_fresh_connection_even_if_others_are_idle(call, pool_to):
-    peers = []
-    async with RawUpstream(dies_on_reuse(peers)) as upstream:
-        pool = pool_to(upstream.url)
-        first, second = await pool.acquire(), await pool.acquire()
-        for connection in (first, second):
-            connection.responses = 1
-            connection.usable_until = math.inf
-            pool._on_idle(connection)
-        peers.append(None)
-        await call.send(pool, ask())
-        assert peers[2] is not peers[1]
-        assert repr(pool).endswith("2 open, 2 idle, 0 waiting>")
-        assert await pool.acquire() is not second
-
-
-async def test_a_fresh_connection_that_dies_is_not_tried_again(call, owner, pool_to):
-    async def script(peer, _):
-        peer.fin()
-
-    async with RawUpstream(script) as upstream:
-        with pytest.raises(UpstreamUnreachable):
-            await call.send(pool_to(upstream.url), ask())
-        assert len(upstream.seen) == 1
-    assert [type(end) for end in owner.ends] == [UpstreamUnreachable]
-
-
-async def test_a_second_death_is_not_tried_again(call, owner, pool_to):
-    async def script(peer, _):
-        if len(upstream.seen) == 1:
-            peer.send(EMPTY)
-        else:
-            peer.fin()
-
-    async with RawUpstream(script) as upstream:
-        pool = pool_to(upstream.url)
-        await exchange(pool)
-        with pytest.raises(UpstreamUnreachable):
-            await call.send(pool, ask())
-        assert len(upstream.seen) == 3
-    assert [type(end) for end in owner.ends] == [UpstreamUnreachable]
-
-
-async def test_one_byte_back_and_it_is_not_tried_again(call, owner, pool_to):
-    async def script(peer, _):
-        if len(upstream.seen) == 1:
-            peer.send(EMPTY)
-        else:
-            peer.send(b"H")
-            await peer.writer.drain()
-            peer.fin()
-
-    async with RawUpstream(script) as upstream:
-        pool = pool_to(upstream.url)
-        await exchange(pool)
-        with pytest.raises(UpstreamUnreachable):
-            await call.send(pool, ask())
-        assert len(upstream.seen) == 2
-    assert [type(end) for end in owner.ends] == [UpstreamUnreachable]
-
-
-async def test_a_body_of_pieces_is_not_sent_again_and_its_call_is_over(call, owner, pool_to):
-    async def script(peer, _):
-        if len(upstream.seen) == 1:
-            peer.send(EMPTY)
-        else:
-            peer.fin()
-
-    async with RawUpstream(script) as upstream:
-        pool = pool_to(upstream.url)
-        await exchange(pool)
-        with pytest.raises(UpstreamUnreachable, match="during the upload"):
-            await call.send(pool, ask(pieces(b"a")))
-        assert len(upstream.seen) == 2
-    call.leave()
-    assert [type(end) for end in owner.ends] == [UpstreamUnreachable]
-    assert owner.left == 0
 
 
 async def test_a_body_that_fails_ends_the_call(call, owner, pool_to):
@@ -291,31 +187,6 @@ async def test_a_client_that_leaves_after_the_send_leaves_the_reply_to_be_read(c
         go_on.set()
         await owner.over.wait()
     assert (owner.heads, owner.ends, call.bytes_in) == ([200], [BodyEnd.WHOLE], 9)
-
-
-async def test_nobody_sends_again_for_a_client_that_left(call, owner, pool_to):
-    is_sent, go_on = asyncio.Event(), asyncio.Event()
-
-    async def script(peer, _):
-        if len(upstream.seen) == 1:
-            peer.send(EMPTY)
-        else:
-            is_sent.set()
-            await go_on.wait()
-            peer.fin()
-
-    async with RawUpstream(script) as upstream:
-        pool = pool_to(upstream.url)
-        await exchange(pool)
-        sending = asyncio.create_task(call.send(pool, ask()))
-        await is_sent.wait()
-        sending.cancel()
-        await asyncio.gather(sending, return_exceptions=True)
-        call.leave()
-        go_on.set()
-        await owner.over.wait()
-        assert len(upstream.seen) == 2
-    assert [type(end) for end in owner.ends] == [UpstreamUnreachable]
 
 
 async def test_a_client_that_takes_nothing_stops_the_reading(call, owner, pool_to):

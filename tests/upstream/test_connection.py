@@ -14,7 +14,7 @@ from gateway.errors import UpstreamBadReply, UpstreamUnreachable
 from gateway.streaming.ends import BodyEnd
 from gateway.upstream import connection as connection_file
 from gateway.upstream.connection import StaleConnectionError
-from tests.upstream.loopback import GET, KeepingSink, closed, exchange
+from tests.upstream.loopback import GET, KeepingSink, closed, exchange, url_of
 
 OK = b"HTTP/1.1 200 OK\r\n"
 EMPTY = OK + b"Content-Length: 0\r\n\r\n"
@@ -211,7 +211,7 @@ async def test_writing_waits_while_flowise_takes_nothing_and_ends_with_the_conne
         lambda reader, writer: _hold(reader, writer, may_read), "127.0.0.1", 0, limit=1
     )
     async with server:
-        connection = await pool_to("http://127.0.0.1:%d" % server.sockets[0].getsockname()[1]).acquire()
+        connection = await pool_to(url_of(server.sockets[0])).acquire()
         sink = KeepingSink()
         connection.start("POST", b"a" * 32_000_000, sink)
         draining = asyncio.create_task(connection.drain())

@@ -13,7 +13,7 @@ from gateway.errors import Overloaded, UpstreamTimeout, UpstreamUnreachable
 from gateway.upstream import pool as pool_file
 from gateway.upstream.connection import Connection
 from gateway.upstream.pool import Server
-from tests.upstream.loopback import closed, exchange
+from tests.upstream.loopback import closed, exchange, url_of
 
 
 async def answer(peer, _):
@@ -136,7 +136,7 @@ async def test_who_leaves_the_row_passes_the_room_on(url, is_woken, pool_to):
 async def test_refused(pool_to):
     with closing(socket.socket()) as unused:
         unused.bind(("127.0.0.1", 0))
-        pool = pool_to("http://127.0.0.1:%d" % unused.getsockname()[1], max_connections=1)
+        pool = pool_to(url_of(unused), max_connections=1)
         for _ in range(3):  # a failure gives its room back
             with pytest.raises(UpstreamUnreachable, match="cannot be reached"):
                 await pool.acquire()
@@ -165,7 +165,7 @@ async def test_a_cancelled_opening_leaves_nothing(pool_to):
     with closing(socket.socket()) as server:
         server.bind(("127.0.0.1", 0))
         server.listen()
-        pool = pool_to("http://127.0.0.1:%d" % server.getsockname()[1], max_connections=1)
+        pool = pool_to(url_of(server), max_connections=1)
         opening = asyncio.create_task(pool.acquire())
         await asyncio.sleep(0)
         opening.cancel()

@@ -1,26 +1,24 @@
-"""What Flowise sees of a request that went through a whole gateway, TLS, and what a broken Flowise comes to."""
+"""What Flowise sees of a request that went through a whole gateway, and what a broken Flowise comes to."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import socket
-import ssl
 from contextlib import asynccontextmanager, closing
-from pathlib import Path
 
 import pytest
 from harness.gateway import FLOW
-from harness.raw_upstream import Peer, RawUpstream
+from harness.raw_upstream import RawUpstream
 
 from gateway.config import load
 from gateway.errors import UpstreamBadReply, UpstreamTimeout, UpstreamUnreachable
 from gateway.upstream import service as service_file
 from gateway.upstream.service import Sender, Upstream
+from tests.upstream.loopback import url_of
 
 PATH = f"/api/v1/prediction/{FLOW}"
 ASK = {"question": "hi"}
-CERTS = Path(__file__).parent / "certs"
 ANSWER = b'{"text":"hello"}'
 
 
@@ -164,7 +162,7 @@ async def test_the_reason_phrase_and_high_bytes_on_the_way_down(start, connect):
 async def test_a_flowise_that_is_not_there_is_a_502(start, connect):
     with closing(socket.socket()) as unused:
         unused.bind(("127.0.0.1", 0))
-        url = "http://127.0.0.1:%d" % unused.getsockname()[1]
+        url = url_of(unused)
         async with start(url) as gateway, connect(gateway) as wire:
             wire.post(PATH, ASK)
             reply = await wire.reply()
@@ -195,59 +193,6 @@ async def test_more_than_the_connections_allow_is_a_503(start, connect):
         assert (await first.reply()).status == 200
         second.post(PATH, ASK)
         assert (await second.reply()).status == 200
-
-
-# -- TLS -------------------------------------------------------------------------------------------
-
-
-@asynccontextmanager
-async def tls_flowise():
-    """An https server for `localhost`; answers each connection once."""
-
-    async def serve(reader, writer):
-        peer = Peer(reader, writer)
-        try:
-            await peer.request()
-            peer.send(
-                b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b"
-                % (len(ANSWER), ANSWER)
-            )
-            await peer.closed_by_gateway()
-        except (ConnectionError, asyncio.IncompleteReadError):
-            return
-        finally:
-            writer.close()
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(CERTS / "server.pem", CERTS / "server-key.pem")
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
-    async with server:
-        yield server.sockets[0].getsockname()[1]
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-async def test_tls_with_a_private_authority(start, connect, host):
-    main = {"tls": {"ca": str(CERTS / "ca.pem")}}
-    async with tls_flowise() as port:
-        async with (
-            start(f"https://{host}:{port}", upstreams={"main": main}) as gateway,
-            connect(gateway) as wire,
-        ):
-            wire.post(PATH, ASK)
-            reply = await wire.reply()
-    assert (reply.status, reply.body) == (200, ANSWER)
-
-
-@pytest.mark.parametrize("ca", [str(CERTS / "other-ca.pem"), ""])
-async def test_tls_with_an_authority_that_is_not_the_servers_is_a_502(start, connect, ca):
-    async with tls_flowise() as port:
-        async with (
-            start(f"https://127.0.0.1:{port}", upstreams={"main": {"tls": {"ca": ca}}}) as gateway,
-            connect(gateway) as wire,
-        ):
-            wire.post(PATH, ASK)
-            reply = await wire.reply()
-    assert (reply.status, reply.json()["code"]) == (502, "upstream_unreachable")
 
 
 # -- the gateway's own questions --------------------------------------------------------------------

@@ -1,0 +1,202 @@
+"""The gateway in front of a real Flowise: the same answers as without it, and the promises Flowise itself breaks."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import sys
+import uuid
+from pathlib import Path
+
+import aiohttp
+import pytest
+from children import spawn
+
+CLIENTS = Path(__file__).parent / "clients"
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]
+
+# What differs between two runs of one question: ids, times, and how long the network took.
+_VOLATILE = (
+    (re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"), "ID"),
+    (re.compile(r"chatcmpl-\w+|run-\w+"), "ID"),
+    (re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z"), "TIME"),
+    (re.compile(r'(\\*"(?:created|start|end|delta|time|timestamp|n)\\*":) ?\d+'), r"\1 0"),
+)
+
+
+def normalised(body: bytes) -> str:
+    """A body without its heartbeats, ids and times."""
+    text = body.decode().replace(":heartbeat\n\n", "")
+    for pattern, word in _VOLATILE:
+        text = pattern.sub(word, text)
+    return text
+
+
+async def ask(url, flow, question, *, streaming=True, **fields):
+    """One prediction: status, content type, body."""
+    body = {"question": question, "streaming": streaming, **fields}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{url}/api/v1/prediction/{flow}", json=body) as answer,
+    ):
+        return answer.status, answer.headers["Content-Type"], await answer.read()
+
+
+def events(body: bytes, name: str) -> list:
+    found = (json.loads(line[5:]) for line in body.decode().split("\n") if line.startswith("data:"))
+    return [event["data"] for event in found if event["event"] == name]
+
+
+def unique(wishes: str) -> str:
+    return f"hi {uuid.uuid4().hex} [[{wishes}]]"
+
+
+@pytest.mark.parametrize("flow", ["chain", "agentflow"])
+@pytest.mark.parametrize("streaming", [True, False])
+async def test_an_answer_equals_the_direct_one(flowise, gateway, flow, streaming):
+    question = unique("tokens=6")
+    direct = await ask(flowise["url"], flowise["flows"][flow], question, streaming=streaming)
+    passed = await ask(gateway.url, flow, question, streaming=streaming)
+    by_id = await ask(gateway.url, flowise["flows"][flow], question, streaming=streaming)
+    assert passed[:2] == by_id[:2] == direct[:2]
+    assert normalised(passed[2]) == normalised(by_id[2]) == normalised(direct[2])
+    line = await gateway.until("request")
+    assert (line["outcome"], line["status"], line["route"]) == ("ok", 200, flow)
+
+
+async def test_the_tokens_of_an_agentflow_are_those_that_the_model_reported(gateway):
+    await ask(gateway.url, "agentflow", unique("tokens=9"))
+    line = await gateway.until("request")
+    assert (line["token_source"], line["tokens_out"]) == ("reported", 9)
+    assert line["ttft_s"] > 0
+
+
+async def test_curl_with_the_documented_plural_path(gateway):
+    if shutil.which("curl") is None:
+        pytest.skip("no curl here")
+    body = json.dumps({"question": unique("tokens=3"), "streaming": True})
+    url = f"{gateway.url}/api/v1/predictions/chain"
+    process = await spawn(
+        *("curl", "-sS", url, "-X", "POST", "-H", "Content-Type: application/json", "-d", body)
+    )
+    out, err = await process.communicate()
+    assert (process.returncode, err) == (0, b"")
+    assert "".join(events(out, "token")) == "tok0 tok1 tok2 "
+
+
+async def lines_of(*command: str, folder: Path | None = None) -> list[str]:
+    process = await asyncio.create_subprocess_exec(
+        *command, cwd=folder, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    out, err = await process.communicate()
+    assert process.returncode == 0, err.decode()
+    return out.decode().splitlines()
+
+
+async def test_the_python_sdk_as_documented(gateway):
+    python = os.environ.get("FLOWISE_PYTHON", sys.executable)
+    command = (python, str(CLIENTS / "documented.py"))
+    lines = await lines_of(*command, gateway.url, "chain", unique("tokens=4 delay=0.1"))
+    found = [json.loads(line) for line in lines if line.startswith("{")]
+    assert [event["data"] for event in found if event["event"] == "token"] == [f"tok{at} " for at in range(4)]
+    assert found[-1] == {"event": "end", "data": "[DONE]"}
+
+
+def clients() -> Path:
+    folder = Path(os.environ.get("FLOWISE_CLIENTS", "none"))
+    if shutil.which("node") is None or not (folder / "node_modules" / "flowise-sdk").is_dir():
+        pytest.skip("no node here, or no clients in FLOWISE_CLIENTS")
+    return folder
+
+
+async def test_the_typescript_sdk_as_documented(gateway):
+    command = (
+        "node",
+        str(CLIENTS / "documented.mjs"),
+        gateway.url,
+        "agentflow",
+        unique("tokens=4 delay=0.1"),
+    )
+    found = [json.loads(line) for line in await lines_of(*command, folder=clients())]
+    tokens = [event["data"] for event in found if event["event"] == "token" and event["data"]]
+    assert tokens == [f"tok{at} " for at in range(4)]
+    assert found[-1] == {"event": "end", "data": "[DONE]"}
+
+
+async def test_the_widget_shows_the_answer_as_it_grows(gateway):
+    folder = clients()
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no chromium here")
+    question = unique("tokens=8 delay=0.2")
+    command = ("node", str(CLIENTS / "widget.mjs"), gateway.url, "chain", question, "tok7", browser)
+    texts = [json.loads(line) for line in await lines_of(*command, folder=folder)]
+    grown = [text for text in texts if "tok" in text]
+    assert grown[-1].split()[-8:] == [f"tok{at}" for at in range(8)]
+    assert len(grown) >= 4
+
+
+async def test_hanging_up_on_an_agentflow_stops_the_model(gateway, model):
+    question = unique("tokens=200 delay=0.05")
+    body = {"question": question, "streaming": True}
+    async with aiohttp.ClientSession() as session:
+        answer = await session.post(f"{gateway.url}/api/v1/prediction/agentflow", json=body)
+        while b"tok2" not in await answer.content.readline():
+            pass
+        answer.close()
+    line = await gateway.until("request")
+    assert (line["outcome"], line["abort"]) == ("client_closed", "stopped")
+    (end,) = await ended(model, question)
+    assert end["reason"] == "client_gone"
+    assert end["sent"] < 100
+
+
+async def ended(model, question):
+    while not (ends := model.ends(question)):
+        await asyncio.sleep(0.05)
+    return ends
+
+
+async def test_hanging_up_on_a_chain_is_told_as_it_is(gateway, model):
+    question = unique("tokens=20 delay=0.05")
+    body = {"question": question, "streaming": True}
+    async with aiohttp.ClientSession() as session:
+        answer = await session.post(f"{gateway.url}/api/v1/prediction/chain", json=body)
+        while b"tok2" not in await answer.content.readline():
+            pass
+        answer.close()
+    line = await gateway.until("request")
+    assert (line["outcome"], line["abort"]) == ("client_closed", "ran_on")
+    assert (await ended(model, question))[0]["reason"] == "complete"
+    assert line["events"] > 20
+
+
+async def test_two_clients_of_one_conversation_do_not_mix(gateway):
+    chat = str(uuid.uuid4())
+    first, second = await asyncio.gather(
+        ask(gateway.url, "chain", unique("tokens=5 delay=0.1"), chatId=chat),
+        ask(gateway.url, "chain", unique("tokens=9 delay=0.05"), chatId=chat),
+    )
+    for answer, tokens in ((first, 5), (second, 9)):
+        assert events(answer[2], "token") == [f"tok{at} " for at in range(tokens)]
+        assert [found["chatId"] for found in events(answer[2], "metadata")] == [chat]
+        assert events(answer[2], "end") == ["[DONE]"]
+
+
+async def test_an_unknown_flow_is_404_though_flowise_would_hang(gateway):
+    status, _, body = await ask(gateway.url, str(uuid.uuid4()), "hi")
+    assert (status, json.loads(body)["code"]) == (404, "unknown_route")
+
+
+async def test_a_flow_that_goes_silent_is_ended_by_a_deadline(gateway, model):
+    """Flowise's own heartbeats count as life, so it is the gateway's `idle` only where none comes in time."""
+    question = unique("tokens=9 cut=3 how=hang")
+    _, _, body = await ask(gateway.url, "agentflow", question)
+    assert [token for token in events(body, "token") if token] == ["tok0 ", "tok1 ", "tok2 "]
+    assert len(events(body, "error")) == 1
+    assert events(body, "end") == ["[DONE]"]
+    line = await gateway.until("request")
+    assert (line["outcome"], line["status"]) == ("timeout", 200)

@@ -1,0 +1,169 @@
+"""Clients that do not read: Flowise is paused, nothing is lost, and who takes nothing for too long is dropped."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import socket
+
+import pytest
+from harness.raw_upstream import STREAM_HEAD, RawUpstream
+from harness.streams import ABORT, ABORTED, ASK, ASK_JSON, END, METADATA, PATH, START, only, token
+from harness.wire import Wire
+
+MEGABYTE = 1024 * 1024
+PIECE = token("x" * (64 * 1024 - 64))
+SEND = {"server": {"timeouts": {"send": "300ms"}}}
+
+
+def chunk(data):
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+async def slow_client(gateway):
+    """A connection whose socket buffers are small, so that little is hidden in the kernel."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
+    sock.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(sock, (gateway.host, gateway.port))
+    reader, writer = await asyncio.open_connection(sock=sock, limit=64 * MEGABYTE)
+    return Wire(reader, writer)
+
+
+async def is_paused(gateway):
+    (run,) = gateway.process.gateway._calls._open
+    while not run.call.deadlines.is_paused:
+        await asyncio.sleep(0)
+
+
+async def is_unread(wire):
+    """Stop reading, and wait until the client's own buffers hold what they can."""
+    wire.writer.transport.pause_reading()
+
+
+@pytest.mark.parametrize("total", [64 * MEGABYTE])
+async def test_flowise_is_paused_and_nothing_is_lost(start, reads, total):
+    sha = hashlib.sha256()
+
+    async def script(peer, _):
+        peer.send(STREAM_HEAD)
+        for number in range(total // len(PIECE)):
+            piece = PIECE[:40] + b"%09d" % number + PIECE[49:]
+            sha.update(piece)
+            peer.chunk(piece)
+            await peer.writer.drain()
+        sha.update(METADATA + END)
+        peer.chunk(METADATA + END)
+        peer.chunk(b"")
+
+    async with RawUpstream(script) as upstream, start(upstream.url) as gateway, await slow_client(gateway) as wire:
+        wire.post(PATH, ASK)
+        await wire.head()
+        came = hashlib.sha256()
+        for _ in range(3):
+            wire.writer.transport.pause_reading()
+            await is_paused(gateway)
+            taken = reads.total
+            await asyncio.sleep(0)
+            (run,) = gateway.process.gateway._calls._open
+            held = run.call._outlet._client._transport.get_write_buffer_size()
+            assert held < MEGABYTE
+            assert reads.total == taken
+            wire.writer.transport.resume_reading()
+            for _ in range(100):
+                came.update(await wire.chunk())
+        while piece := await wire.chunk():
+            came.update(piece)
+        line = await only(gateway)
+    assert came.digest() == sha.digest()
+    assert (line["outcome"], line["events"]) == ("ok", total // len(PIECE) + 2)
+
+
+@pytest.mark.parametrize("heartbeat", ["0s", "50ms"])
+@pytest.mark.parametrize("trickle", [False, True])
+async def test_a_client_that_takes_nothing_is_dropped_and_its_run_aborted(start, hurried, heartbeat, trickle):
+    """Neither our heartbeats nor a Flowise that goes on slowly count as taking."""
+    hurried(60.0)
+    full = asyncio.Event()
+
+    async def script(peer, _):
+        peer.send(STREAM_HEAD + chunk(START))
+        while not full.is_set():
+            peer.chunk(PIECE)
+            await asyncio.sleep(0)
+        while trickle and not upstream.aborted.is_set():
+            await asyncio.sleep(0.02)
+            peer.chunk(token("a"))
+        await upstream.aborted.wait()
+        peer.chunk(ABORTED)
+        peer.chunk(b"")
+
+    sections = SEND | {"route": {"heartbeat": heartbeat}}
+    async with RawUpstream(script) as upstream, start(upstream.url, **sections) as gateway:
+        async with await slow_client(gateway) as wire:
+            wire.post(PATH, ASK)
+            await wire.head()
+            wire.writer.transport.pause_reading()
+            (run,) = gateway.process.gateway._calls._open
+            while not run.call._outlet._client._transport.get_write_buffer_size():
+                await asyncio.sleep(0)
+            full.set()
+            line = await only(gateway)
+    assert upstream.aborts == [ABORT]
+    assert (line["outcome"], line["abort"], line["status"]) == ("client_closed", "stopped", 200)
+
+
+async def test_slow_is_not_stalled(start, hurried):
+    """A client that takes something within each send timeout stays, however long it all takes."""
+    hurried(60.0)
+    pieces = 200
+
+    async def script(peer, _):
+        peer.send(STREAM_HEAD + chunk(PIECE * pieces) + chunk(METADATA + END) + b"0\r\n\r\n")
+
+    async with RawUpstream(script) as upstream, start(upstream.url, **SEND) as gateway:
+        async with await slow_client(gateway) as wire:
+            wire.post(PATH, ASK)
+            await wire.head()
+            loop = asyncio.get_running_loop()
+            began, came = loop.time(), 0
+            while loop.time() - began < 1.0:
+                wire.writer.transport.resume_reading()
+                came += len(await wire.reader.read(65536))
+                wire.writer.transport.pause_reading()
+                await asyncio.sleep(0.02)
+            wire.writer.transport.resume_reading()
+            while not (got := await wire.reader.read(MEGABYTE)).endswith(b"0\r\n\r\n"):
+                came += len(got)
+            line = await only(gateway)
+    assert came + len(got) > len(PIECE) * pieces
+    assert line["outcome"] == "ok"
+
+
+@pytest.mark.parametrize("ending", ["whole", "cut", "json"])
+async def test_a_client_that_does_not_take_the_end_is_dropped(start, hurried, ending):
+    """The answer is complete for us, so only the listener's guard looks after the connection."""
+    hurried(60.0)
+    large = 8 * MEGABYTE
+
+    async def script(peer, _):
+        if ending == "json":
+            peer.answer(b'"' + b"x" * large + b'"')
+        elif ending == "whole":
+            peer.send(STREAM_HEAD + chunk(token("x" * large) + METADATA + END) + b"0\r\n\r\n")
+        else:
+            peer.send(STREAM_HEAD + chunk(b"data:" + b"x" * large))
+            await peer.writer.drain()
+            peer.fin()
+
+    async with RawUpstream(script) as upstream, start(upstream.url, **SEND) as gateway:
+        async with await slow_client(gateway) as wire:
+            wire.post(PATH, ASK_JSON if ending == "json" else ASK)
+            await wire.head()
+            wire.writer.transport.pause_reading()
+            guard = gateway.process._guard
+            while len(guard):
+                await asyncio.sleep(0.01)
+            line = await only(gateway)
+            assert len(gateway.process._listener.connections) == 0
+    assert line["outcome"] in ("ok", "truncated", "client_closed")

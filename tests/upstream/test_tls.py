@@ -1,0 +1,67 @@
+"""A Flowise behind TLS with a private authority, through a whole gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from harness.gateway import FLOW
+from harness.raw_upstream import Peer
+
+PATH = f"/api/v1/prediction/{FLOW}"
+ASK = {"question": "hi"}
+CERTS = Path(__file__).parent / "certs"
+ANSWER = b'{"text":"hello"}'
+
+
+@asynccontextmanager
+async def tls_flowise():
+    """An https server for `localhost`; answers each connection once."""
+
+    async def serve(reader, writer):
+        peer = Peer(reader, writer)
+        try:
+            await peer.request()
+            peer.send(
+                b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b"
+                % (len(ANSWER), ANSWER)
+            )
+            await peer.closed_by_gateway()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            return
+        finally:
+            writer.close()
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTS / "server.pem", CERTS / "server-key.pem")
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_tls_with_a_private_authority(start, connect, host):
+    main = {"tls": {"ca": str(CERTS / "ca.pem")}}
+    async with (
+        tls_flowise() as port,
+        start(f"https://{host}:{port}", upstreams={"main": main}) as gateway,
+        connect(gateway) as wire,
+    ):
+        wire.post(PATH, ASK)
+        reply = await wire.reply()
+    assert (reply.status, reply.body) == (200, ANSWER)
+
+
+@pytest.mark.parametrize("ca", [str(CERTS / "other-ca.pem"), ""])
+async def test_tls_with_an_authority_that_is_not_the_servers_is_a_502(start, connect, ca):
+    async with (
+        tls_flowise() as port,
+        start(f"https://127.0.0.1:{port}", upstreams={"main": {"tls": {"ca": ca}}}) as gateway,
+        connect(gateway) as wire,
+    ):
+        wire.post(PATH, ASK)
+        reply = await wire.reply()
+    assert (reply.status, reply.json()["code"]) == (502, "upstream_unreachable")
