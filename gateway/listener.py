@@ -108,6 +108,17 @@ class ClientConnection(web.RequestHandler):
         if not self._is_answering and self.head_due == float("inf"):
             self.head_due = monotonic() + self._head_seconds
         super().data_received(data)
+        self._end_broken_body()
+
+    def _end_broken_body(self) -> None:
+        """Tell who reads a body that its framing broke; aiohttp would let him wait, and answer a second time.
+
+        It queues the parser's error as one more message, and nothing can be parsed behind an unfinished body.
+        """
+        request = self._current_request
+        if request is not None and self._messages and not request.content.is_eof():
+            request.content.set_exception(web.RequestPayloadError("broken framing"))
+            self.close()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """asyncio: it is gone."""
@@ -123,6 +134,9 @@ class ClientConnection(web.RequestHandler):
     def answered(self) -> None:
         """The handler has returned."""
         self._is_answering = False
+        request = self._current_request
+        if request is not None and request.content.exception() is not None:
+            request.content.feed_eof()  # aiohttp would linger for the rest of a body that has none
 
     def has_stalled(self, now: float, seconds: float) -> bool:
         """Whether unsent bytes, that no stream looks after, have not become fewer for so long."""
@@ -142,7 +156,7 @@ class ClientConnection(web.RequestHandler):
 
     def handle_error(
         self,
-        request: web.BaseRequest,
+        request: web.BaseRequest,  # noqa: ARG002 - there is none worth the name
         status: int = 500,
         exc: BaseException | None = None,
         message: str | None = None,  # noqa: ARG002 - it repeats the request's bytes

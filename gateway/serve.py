@@ -103,10 +103,8 @@ class Process:
         try:
             await site.start()
         except OSError as error:
-            known = (
-                error.errno is not None and error.errno > 0
-            )  # uvloop wraps the words, a resolver has its own
-            reason = os.strerror(error.errno) if known else error.strerror
+            number = error.errno or 0  # uvloop wraps the words of these; a resolver's numbers are below 0
+            reason = os.strerror(number) if number > 0 else error.strerror
             raise CannotListenError(f"cannot listen on {address}: {reason}") from error
         return site
 

@@ -49,8 +49,8 @@ class Walk:
         except (asyncio.CancelledError, ConnectionError):
             note_client_closed(exchange)
             raise
-        except Exception:
-            response = self._confess(exchange)
+        except Exception as bug:  # noqa: BLE001 - the one place
+            response = self._confess(exchange, bug)
         finally:
             self._left(exchange)
         if self.is_closing:
@@ -61,8 +61,8 @@ class Walk:
         """Wait until nobody is on the way."""
         await self._nobody.wait()
 
-    def _confess(self, exchange: Exchange) -> web.StreamResponse:
-        self._logger.exception("bug", request_id=exchange.request_id)
+    def _confess(self, exchange: Exchange, bug: Exception) -> web.StreamResponse:
+        self._logger.error("bug", request_id=exchange.request_id, exc_info=bug)
         if exchange.timings.client_head is not None:
             return cut(exchange)
         return answer(exchange, Failed("Something went wrong in the gateway; its log has the details."))

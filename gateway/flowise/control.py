@@ -1,4 +1,4 @@
-"""The gateway's own questions to Flowise: stop a run, and whether a chatflow streams. No client's request passes here."""
+"""The gateway's own questions to Flowise: stop a run, does a chatflow stream. No client's request passes here."""
 
 from __future__ import annotations
 

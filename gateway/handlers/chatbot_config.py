@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from aiohttp import hdrs, web
 
-from gateway.errors import UnknownRoute
+from gateway.errors import UnknownRoute, UpstreamBadReply
 from gateway.exchange import Exchange
 from gateway.flowise.chatbot_config import trim
 from gateway.flowise.endpoints import upstream_target
@@ -15,6 +15,7 @@ from gateway.handlers.passthrough import Passthrough
 from gateway.upstream.service import Sender, Upstream
 
 _JSON = "application/json; charset=utf-8"
+_TEXT = "text/plain; charset=utf-8"  # an error page of a proxy in front of Flowise
 
 
 class ChatbotConfig:
@@ -37,9 +38,12 @@ class ChatbotConfig:
         exchange.upstream, exchange.server = upstream.name, str(upstream.server)
         target = upstream_target(found, route.chatflow, prefix=upstream.server.prefix)
         status, body = await upstream.ask("GET", target, Sender(exchange.request_id, exchange.client))
+        if 300 <= status < 400:
+            raise UpstreamBadReply(f"Flowise answered with a redirect ({status}).")
         exchange.status, exchange.outcome = status, of_answer(status, is_whole=True)
         told = trim(body) if exchange.outcome is Outcome.OK else body
         exchange.bytes_out = len(told)
+        content_type = _JSON if told[:1] in (b"{", b'"') else _TEXT
         return web.Response(
-            status=status, body=told, headers={**exchange.response_headers, hdrs.CONTENT_TYPE: _JSON}
+            status=status, body=told, headers={**exchange.response_headers, hdrs.CONTENT_TYPE: content_type}
         )

@@ -16,6 +16,7 @@ from gateway.handlers.deliver import Delivery, deliver
 from gateway.handlers.transfer import Transfer
 from gateway.limiting.turns import Turns
 from gateway.upstream.deadlines import Deadlines
+from gateway.upstream.headers import downward
 from gateway.upstream.parsing import ResponseHead
 from gateway.upstream.request import UpstreamRequest
 from gateway.upstream.service import Sender, Upstream
@@ -52,10 +53,11 @@ class Passthrough:
         transfer = Transfer(exchange, _deadlines(upstream), self._calls)
         try:
             head = await transfer.call.send(upstream.pool, request)
-            if 300 <= head.status < 400 and head.status != 304:
-                transfer.call.close(fault := UpstreamBadReply("Flowise answered with a redirect."))
+            is_file = found.endpoint.name == "upload_file"
+            if (fault := _fault(head, is_file=is_file)) is not None:
+                transfer.call.close(fault)
                 raise fault
-            headers = _file_headers(head) if found.endpoint.name == "upload_file" else {}
+            headers = _file_headers(head) if is_file else {}
             return await deliver(exchange, transfer.call, head, Delivery(headers, self._send_timeout))
         finally:
             transfer.call.leave()  # nothing happens if all was delivered
@@ -82,10 +84,18 @@ def _deadlines(upstream: Upstream) -> Deadlines:
     return Deadlines(timeouts.head, math.inf, timeouts.idle, timeouts.total, started_at=started)
 
 
+def _fault(head: ResponseHead, *, is_file: bool) -> UpstreamBadReply | None:
+    """A redirect, or Flowise's user interface, which answers every path that it does not know."""
+    if 300 <= head.status < 400 and head.status != 304:
+        return UpstreamBadReply(f"Flowise answered with a redirect ({head.status}).")
+    if head.status == 200 and not is_file and head.get(b"content-type").lower().startswith(b"text/html"):
+        return UpstreamBadReply("Flowise answered with a web page; is the upstream's URL right?")
+    return None
+
+
 def _file_headers(head: ResponseHead) -> dict[str, str]:
     if head.get(b"content-type").split(b";")[0].strip().lower() in _RASTER:
         return dict(_FILE_HEADERS)
-    disposition = head.get(b"content-disposition")
-    is_attachment = disposition.lower().startswith(b"attachment")
-    named = disposition.decode("latin-1") if is_attachment else "attachment"
+    disposition = dict(downward(head.fields)).get(hdrs.CONTENT_DISPOSITION, "")
+    named = disposition if disposition.lower().startswith("attachment") else "attachment"
     return {**_FILE_HEADERS, hdrs.CONTENT_DISPOSITION: named}

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from time import monotonic
 
 from aiohttp import hdrs, web
 
@@ -46,11 +45,10 @@ def body(
         reader = reading.reader(exchange)
         if reader is None:
             return
-        began = monotonic()
         exchange.body_sent = reader.release
         exchange.at_leave(reader.release)
         await reading.read(exchange, reader)
-        exchange.timings.waited += monotonic() - began
+        exchange.timings.waited += reader.waited
 
     return room
 

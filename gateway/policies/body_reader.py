@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from time import monotonic
 
 from aiohttp import hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -39,13 +40,17 @@ class Budget:
 
 @dataclass(slots=True)
 class BodyReader:
-    """The body of one request. `idle`: seconds between two pieces. `held` stays taken until `release`."""
+    """The body of one request. `idle`: seconds between two pieces. `held` stays taken until `release`.
+
+    `waited` are the seconds that the client took to send it.
+    """
 
     request: web.BaseRequest
     limit: int
     idle: float
     budget: Budget
     held: int = 0
+    waited: float = 0.0
 
     async def begin(self) -> None:
         """Check what the head says of the body, and let a client send it that asked first.
@@ -58,7 +63,8 @@ class BodyReader:
         length = self.request.content_length
         if length is not None and length > self.limit:
             raise self._too_large()
-        if headers.get(hdrs.CONTENT_ENCODING, "identity").strip().lower() not in ("", "identity"):
+        codings = headers.getall(hdrs.CONTENT_ENCODING, [])
+        if any(coding.strip().lower() not in ("", "identity") for coding in codings):
             raise BadRequest("A body with Content-Encoding is not taken here; send it as it is.")
         expect = headers.get(hdrs.EXPECT)
         if expect is None or self.request.version < (1, 1):
@@ -94,6 +100,7 @@ class BodyReader:
     async def _parts(self) -> AsyncIterator[bytes]:
         content = self.request.content
         while not content.at_eof():
+            began = monotonic()
             try:
                 async with asyncio.timeout(self.idle):
                     part = await content.readany()
@@ -101,6 +108,7 @@ class BodyReader:
                 raise slow_body(self.idle) from None
             except (web.RequestPayloadError, HttpProcessingError, HTTPException):
                 raise BadRequest("The body is not what its head says: its framing is broken.") from None
+            self.waited += monotonic() - began
             if part:
                 yield part
 

@@ -10,18 +10,19 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from time import monotonic
 
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 
 from gateway.config import Route
-from gateway.errors import GatewayError
+from gateway.errors import BadRequest, GatewayError
 from gateway.exchange import Exchange, Timings
 from gateway.flowise.endpoints import Match, match, match_path
 from gateway.policies.flows import route_named
 from gateway.policies.forwarded import Network, client_address
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 SERVER = "flowise-gateway"
+_VERSIONS = (HttpVersion10, HttpVersion11)
 
 
 def context(
@@ -34,6 +35,7 @@ def context(
     def handle(request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
         exchange = begin(request, trusted)
         try:
+            check_version(request)
             exchange.match = match_path(request.raw_path)
             exchange.route = route_of(exchange.match, routes)
             if request.method != hdrs.METH_OPTIONS:
@@ -67,6 +69,16 @@ def begin(request: web.BaseRequest, trusted: Sequence[Network]) -> Exchange:
         trace_id=parent[1] if parent else "",
         response_headers={"X-Request-ID": request_id, "Server": SERVER},
     )
+
+
+def check_version(request: web.BaseRequest) -> None:
+    """aiohttp answers HTTP/0.9, too, which has no header fields, so nothing could be said of its body.
+
+    Raises:
+        BadRequest: neither HTTP/1.0 nor HTTP/1.1.
+    """
+    if request.version not in _VERSIONS:
+        raise BadRequest("This version of HTTP is not served; the request line must end in HTTP/1.1.")
 
 
 def route_of(found: Match, routes: Mapping[str, Route]) -> Route | None:

@@ -42,8 +42,8 @@ def conversations(turns: Turns, metrics: Metrics) -> Callable[[Exchange], Awaita
             result = "client_closed"
             raise
         finally:
-            exchange.timings.waited += monotonic() - began
             if is_busy:
+                exchange.timings.waited += monotonic() - began
                 metrics.conversation_waits.labels(exchange.route_name, result).inc()
         return turn
 

@@ -6,7 +6,6 @@ something is missing.
 
 from __future__ import annotations
 
-
 from aiohttp import hdrs, web
 
 from gateway.errors import GatewayError

@@ -29,13 +29,15 @@ def make_logger(settings: LogSettings, stream: TextIO | None = None) -> Logger:
     ]
     wrapper = structlog.make_filtering_bound_logger(_LEVELS[settings.level])
     if settings.format == "console":
-        renderer: structlog.typing.Processor = structlog.dev.ConsoleRenderer(
-            colors=out.isatty(), timestamp_key="time"
-        )
+        colors = out.isatty()
+        rendering: list[structlog.typing.Processor] = [
+            structlog.dev.ConsoleRenderer(colors=colors, timestamp_key="time")
+        ]
     else:
-        renderer = structlog.processors.JSONRenderer(serializer=_encode)
+        as_json = structlog.processors.JSONRenderer(serializer=_encode)
+        rendering = [structlog.processors.format_exc_info, as_json]
     logger: Logger = structlog.wrap_logger(
-        structlog.WriteLogger(out), processors=[*shared, renderer], wrapper_class=wrapper
+        structlog.WriteLogger(out), processors=[*shared, *rendering], wrapper_class=wrapper
     )
     return logger
 

@@ -40,7 +40,7 @@ async def gateway(flowise, tmp_path):
     ]
     timeouts = {"idle": "3s"}
     async with serving(
-        tmp_path, flowise["url"], routes=routes, upstreams={"main": {"timeouts": timeouts}}
+        tmp_path, flowise["url"], patience=None, routes=routes, upstreams={"main": {"timeouts": timeouts}}
     ) as child:
         child.url = f"http://{child.host}:{child.port}"
         yield child

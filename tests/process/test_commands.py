@@ -115,7 +115,7 @@ async def test_listen_wins_over_the_configuration(written):
 
 
 @pytest.mark.parametrize(
-    "arguments, said",
+    ("arguments", "said"),
     [
         (("--workers", "2"), "several workers are not available yet"),
         (("--listen", "here"), "argument --listen"),

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import inspect
 
-SECONDS = 2
+SECONDS = 9
 
 
 def pytest_collection_modifyitems(items):

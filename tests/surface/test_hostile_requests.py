@@ -114,8 +114,8 @@ METHODS = {
 BODIES = {
     "array": (json("[1]"), 400, "bad_request", "object"),
     "text": (json('"hi"'), 400, "bad_request", "object"),
-    "nothing": (raw(JSON_TYPE + b"Content-Length: 0\r\n", b""), 400, "bad_request", "object"),
-    "no body and no length": (raw(JSON_TYPE, b""), 400, "bad_request", "object"),
+    "nothing": (raw(JSON_TYPE + b"Content-Length: 0\r\n", b""), 400, "bad_request", "not valid JSON"),
+    "no body and no length": (raw(JSON_TYPE, b""), 400, "bad_request", "not valid JSON"),
     "malformed": (json('{"question":}'), 400, "bad_request", "JSON"),
     "two documents": (json("{}{}"), 400, "bad_request", "JSON"),
     "trailing comma": (json('{"question":"a",}'), 400, "bad_request", "JSON"),
@@ -162,12 +162,10 @@ BODIES = {
         post(b'--b\r\nContent-Disposition: form-data; name="question"\r\n\r\nx', Content_Type="multipart/form-data; boundary=b"),
         400, "bad_request", "ends too early",
     ),
-    "multipart: no boundary": (post(QUESTION, Content_Type="multipart/form-data"), 400, "bad_request", "boundary"),
+    "multipart: no boundary": (post(QUESTION, Content_Type="multipart/form-data"), 400, "bad_request", "multipart form"),
     "text/plain": (post(QUESTION, Content_Type="text/plain"), 400, "bad_request", "application/json"),
     "almost JSON": (post(QUESTION, Content_Type="application/jsonx"), 400, "bad_request", "application/json"),
     "no Content-Type": (raw(b"Content-Length: 17\r\n"), 400, "bad_request", "application/json"),
-    "two Content-Types": (raw(TYPED + JSON_TYPE), 400, "bad_request", "one Content-Type"),
-    "two different Content-Types": (raw(TYPED + b"Content-Type: text/plain\r\n"), 400, "bad_request", "one Content-Type"),
     "gzip": (post(b"\x1f\x8b" + QUESTION, Content_Encoding="gzip"), 400, "bad_request", "Content-Encoding"),
     "deflate": (post(QUESTION, Content_Encoding="deflate"), 400, "bad_request", "Content-Encoding"),
     "gzip after identity": (
@@ -179,10 +177,6 @@ BODIES = {
     "counted too large": (
         raw(CHUNKED, b"".join(b"400\r\n%b\r\n" % (b" " * 1024) for _ in range(3))), 413, "too_large", "2048",
     ),
-    "broken chunk size": (raw(CHUNKED, b"xyz\r\n{}\r\n0\r\n\r\n"), 400, "bad_request", "framing"),
-    "negative chunk size": (raw(CHUNKED, b"-2\r\n{}\r\n0\r\n\r\n"), 400, "bad_request", "framing"),
-    "chunk longer than said": (raw(CHUNKED, b"1\r\n{}\r\n0\r\n\r\n"), 400, "bad_request", "framing"),
-    "chunk size too large": (raw(CHUNKED, b"fffffffffffffffff\r\n{}"), 400, "bad_request", "framing"),
 }
 
 CREDENTIALS = {
@@ -194,6 +188,12 @@ CREDENTIALS = {
 }
 
 UNPARSABLE = {
+    "two Content-Types": raw(TYPED + JSON_TYPE),
+    "two different Content-Types": raw(TYPED + b"Content-Type: text/plain\r\n"),
+    "broken chunk size": raw(CHUNKED, b"xyz\r\n{}\r\n0\r\n\r\n"),
+    "negative chunk size": raw(CHUNKED, b"-2\r\n{}\r\n0\r\n\r\n"),
+    "chunk longer than said": raw(CHUNKED, b"1\r\n{}\r\n0\r\n\r\n"),
+    "chunk size too large": raw(CHUNKED, b"fffffffffffffffff\r\n{}"),
     "two lengths": raw(JSON_TYPE + b"Content-Length: 17\r\nContent-Length: 18\r\n"),
     "the same length twice": raw(TYPED + b"Content-Length: 17\r\n"),
     "length and chunked": raw(CHUNKED + b"Content-Length: 17\r\n", b"0\r\n\r\n"),
@@ -311,7 +311,7 @@ async def test_smuggled_request_is_not_answered(start, connect):
     async with answering() as upstream, start(upstream.url) as gateway, connect(gateway) as wire:
         wire.send(smuggled)
         everything = await wire.reader.read()
-    assert everything.count(b"HTTP/1.") == 1
+    assert everything.count(b"\r\nServer: ") == 1
     assert upstream.seen == []
 
 
@@ -320,7 +320,7 @@ async def test_request_behind_a_broken_body_is_not_answered(start, connect):
     async with answering() as upstream, start(upstream.url) as gateway, connect(gateway) as wire:
         wire.send(smuggled)
         everything = await wire.reader.read()
-    assert everything.count(b"HTTP/1.") == 1
+    assert everything.count(b"\r\nServer: ") == 1
     assert upstream.seen == []
 
 
@@ -331,3 +331,20 @@ async def test_chunk_extensions_and_trailers_are_dropped(start, connect):
         assert (await wire.reply()).status == 200
     assert upstream.seen[0].body == QUESTION
     assert MARK.encode() not in upstream.seen[0].head
+
+
+@pytest.mark.parametrize("body", [b"xyz\r\n{}\r\n", b"-2\r\n{}\r\n", b"1\r\n{}\r\n", b"fffffffffffffffff\r\n", b"11\r\n" + QUESTION + b"\r\nxyz\r\n"])
+async def test_framing_that_breaks_after_the_head_was_taken(body, start, connect):
+    headers = CHUNKED + b"Expect: 100-continue\r\n"
+    async with answering() as upstream, start(upstream.url) as gateway, connect(gateway) as wire:
+        wire.send(raw(headers, b""))
+        assert (await wire.head())[0] == 100
+        wire.send(body + post(QUESTION))
+        reply = await wire.reply()
+        rest = await wire.reader.read()
+        line = await gateway.lines.request()
+    assert (reply.status, reply.json()["code"], line["status"]) == (400, "bad_request", 400)
+    assert "framing" in reply.json()["message"]
+    assert rest == b""
+    assert gateway.lines.of("library") == []
+    assert upstream.seen == []

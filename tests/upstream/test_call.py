@@ -77,7 +77,15 @@ async def test_get_has_no_length(call, pool_to):
 
 
 async def test_a_reply_before_the_end_of_the_upload_ends_the_upload(call, owner, pool_to):
-    is_answered = asyncio.Event()
+    is_answered, go_on = asyncio.Event(), asyncio.Event()
+
+    async def refuse_at_once(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 1\r\n\r\n")
+        await go_on.wait()
+        writer.write(b"x")
+        await Peer(reader, writer).closed_by_gateway()
+        writer.close()
 
     async def endless():
         yield b"a"
@@ -85,22 +93,16 @@ async def test_a_reply_before_the_end_of_the_upload_ends_the_upload(call, owner,
         while True:
             yield b"a"
 
-    server = await asyncio.start_server(_refuse_at_once, "127.0.0.1", 0)
+    server = await asyncio.start_server(refuse_at_once, "127.0.0.1", 0)
     owner.on_head = lambda head: is_answered.set()
     async with server:
         pool = pool_to(url_of(server.sockets[0]))
         assert (await call.send(pool, ask(endless()))).status == 413
         call.finish()
+        go_on.set()
         await owner.over.wait()
         assert repr(pool).endswith("0 idle, 0 waiting>")
     assert owner.ends == [BodyEnd.WHOLE]
-
-
-async def _refuse_at_once(reader, writer):
-    await reader.readuntil(b"\r\n\r\n")
-    writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
-    await Peer(reader, writer).closed_by_gateway()
-    writer.close()
 
 
 async def test_a_body_that_fails_ends_the_call(call, owner, pool_to):

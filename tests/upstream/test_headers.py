@@ -26,8 +26,8 @@ def test_what_may_pass_up_passes_unchanged():
     [
         "Authorization", "X-API-Key", "Cookie", "Proxy-Authorization", "Host", "Connection", "Keep-Alive",
         "Upgrade", "TE", "Trailer", "Transfer-Encoding", "Content-Length", "Content-Encoding", "Expect",
-        "Accept-Encoding", "Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP", "X-Request-ID",
-        "x-request-from", "flowise-tool", "X-Anything",
+        "Accept-Encoding", "Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto",
+        "X-Real-IP", "X-Request-ID", "x-request-from", "flowise-tool", "X-Anything",
     ],
 )  # fmt: skip
 def test_what_may_not_pass_up(name):

@@ -1,0 +1,65 @@
+"""Each kind of client gets an error in the shape that it shows."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from gateway.errors import BadRequest, Forbidden, RateLimited, Unauthenticated, UpstreamTimeout
+from gateway.flowise.refusals import accepted, epilogue, refusal
+
+STREAM = "text/event-stream"
+LIMITED = RateLimited("wait", headers={"Retry-After": "3"}, policies=["daily"])
+
+
+def test_json_is_the_default():
+    said = refusal(LIMITED, "id", "*/*", is_prediction=True)
+    assert (said.status, said.headers) == (
+        429,
+        {"Content-Type": "application/json; charset=utf-8", "Cache-Control": "no-store", "Retry-After": "3"},
+    )
+    assert said.body == (
+        b'{"statusCode":429,"success":false,"message":"wait","code":"rate_limited","requestId":"id"}'
+    )
+
+
+def test_problem_document():
+    said = refusal(LIMITED, "id", "application/problem+json", is_prediction=True)
+    assert (said.status, said.headers["Content-Type"], said.headers["Retry-After"]) == (429, "application/problem+json", "3")
+    assert json.loads(said.body) == {
+        "type": "https://iana.org/assignments/http-problem-types#quota-exceeded", "title": "Rate limited",
+        "status": 429, "detail": "wait", "instance": "urn:request:id", "code": "rate_limited", "requestId": "id",
+        "violated-policies": ["daily"],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("error", [Unauthenticated("no"), Forbidden("no"), RateLimited("no")])
+def test_the_widget_prints_these(error):
+    said = refusal(error, "id", STREAM, is_prediction=True)
+    assert (said.status, said.headers["Content-Type"], said.body) == (error.status, "text/plain; charset=utf-8", b"no")
+
+
+@pytest.mark.parametrize("error", [BadRequest('a "b"\n'), UpstreamTimeout('a "b"\n')])
+def test_the_widget_gets_a_stream_for_others(error):
+    said = refusal(error, "id", f"{STREAM}, */*", is_prediction=True)
+    assert (said.status, said.headers["X-Gateway-Status"], said.headers["Content-Type"]) == (200, str(error.status), STREAM)
+    assert said.body == (
+        b'message:\ndata:{"event":"error","data":"a \\"b\\"\\n"}\n\nmessage:\ndata:{"event":"end","data":"[DONE]"}\n\n'
+    )
+    assert said.body == epilogue('a "b"\n')
+
+
+def test_a_stream_is_for_predictions_only():
+    assert refusal(BadRequest("x"), "id", STREAM, is_prediction=False).status == 400
+
+
+@pytest.mark.parametrize(
+    ("header", "types"),
+    [
+        ("", {""}), ("A/B", {"a/b"}), ("a/b;q=0, c/d", {"c/d"}), ("a/b;q=0.0", set()), ("a/b ; q=0.5;x=y", {"a/b"}),
+        ("a/b;q=0.001", {"a/b"}), ("a/b; q=0.", set()),
+    ],
+)  # fmt: skip
+def test_accepted(header, types):
+    assert accepted(header) == types

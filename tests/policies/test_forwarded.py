@@ -1,0 +1,43 @@
+"""The nearest address that is no trusted proxy, whatever the fields claim."""
+
+from __future__ import annotations
+
+import ipaddress
+
+import pytest
+
+from gateway.policies.forwarded import client_address, is_trusted
+
+TRUSTED = [ipaddress.ip_network(text) for text in ("10.0.0.0/8", "2001:db8::/32")]
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded_for", "forwarded", "client"),
+    [
+        ("9.9.9.9", ["1.2.3.4"], [], "9.9.9.9"),
+        ("9.9.9.9", [], ["for=1.2.3.4"], "9.9.9.9"),
+        ("10.0.0.1", [], [], "10.0.0.1"),
+        ("10.0.0.1", ["1.2.3.4"], [], "1.2.3.4"),
+        ("10.0.0.1", ["6.6.6.6, 1.2.3.4,10.0.0.2"], [], "1.2.3.4"),
+        ("10.0.0.1", ["6.6.6.6", "1.2.3.4"], [], "1.2.3.4"),
+        ("10.0.0.1", ["10.0.0.3, 10.0.0.2"], [], "10.0.0.3"),
+        ("10.0.0.1", ["1.2.3.4", ""], [], "10.0.0.1"),
+        ("10.0.0.1", ["x"], ["for=1.2.3.4"], "10.0.0.1"),
+        ("2001:db8::1", ["[2001:db9::1]:80"], [], "2001:db9::1"),
+        ("::ffff:10.0.0.1", ["::ffff:1.2.3.4"], [], "1.2.3.4"),
+        ("10.0.0.1", [], ['by=x;for="[2001:db9::1]:80";proto=https'], "2001:db9::1"),
+        ("10.0.0.1", [], ["for=6.6.6.6, FOR=1.2.3.4:99"], "1.2.3.4"),
+        ("10.0.0.1", [], ["for=unknown"], "10.0.0.1"),
+        ("10.0.0.1", [], ["xfor=1.2.3.4"], "10.0.0.1"),
+        ("", ["1.2.3.4"], [], ""),
+    ],
+)
+def test_client_address(peer, forwarded_for, forwarded, client):
+    assert client_address(peer, forwarded_for, forwarded, TRUSTED) == client
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"), [("10.1.2.3", True), ("11.0.0.1", False), ("2001:db8::9", True), ("", False), ("10.0.0", False)]
+)
+def test_is_trusted(text, answer):
+    assert is_trusted(text, TRUSTED) is answer

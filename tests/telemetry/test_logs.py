@@ -1,0 +1,78 @@
+"""The log: what a line is, and that a mistake of the gateway's own is told with its place."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+
+import pytest
+
+from gateway.config import LogSettings
+from gateway.telemetry.logs import LibraryLog, make_logger
+
+
+@pytest.fixture
+def out():
+    return io.StringIO()
+
+
+def line_of(out):
+    (line,) = out.getvalue().splitlines()
+    return json.loads(line)
+
+
+def broken():
+    raise ZeroDivisionError("not today")
+
+
+def test_a_line_has_its_time_level_and_event(out):
+    make_logger(LogSettings(), out).info("listening", public="127.0.0.1:8080")
+    line = line_of(out)
+    assert (line["level"], line["event"], line["public"]) == ("info", "listening", "127.0.0.1:8080")
+    assert line["time"].endswith("Z")
+
+
+def test_lines_below_the_level_are_not_written(out):
+    logger = make_logger(LogSettings(level="warning"), out)
+    logger.info("listening")
+    logger.warning("connection_closed")
+    assert line_of(out)["event"] == "connection_closed"
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_bug_is_told_with_the_place_where_it_happened(out, form):
+    logger = make_logger(LogSettings(format=form), out)
+    try:
+        broken()
+    except ZeroDivisionError as error:
+        bug = error
+    logger.error("bug", exc_info=bug)
+    assert "ZeroDivisionError" in out.getvalue()
+    assert "in broken" in out.getvalue()
+
+
+def test_a_json_bug_is_one_line(out):
+    try:
+        broken()
+    except ZeroDivisionError as error:
+        make_logger(LogSettings(), out).error("bug", exc_info=error)
+    assert "not today" in line_of(out)["exception"]
+
+
+def test_a_librarys_record_becomes_a_line_without_its_arguments_or_traceback(out):
+    library = logging.Logger("aiohttp.server")  # noqa: LOG001 - outside of the global tree
+    library.addHandler(LibraryLog(make_logger(LogSettings(), out)))
+    try:
+        broken()
+    except ZeroDivisionError:
+        library.exception("Error handling request from %s", b"GET /secret")
+    line = line_of(out)
+    del line["time"]
+    assert line == {
+        "level": "error",
+        "event": "library",
+        "library": "aiohttp.server",
+        "message": "Error handling request from %s",
+        "error": "ZeroDivisionError",
+    }
