@@ -87,18 +87,27 @@ class Gateway:
     async def drain(self, seconds: float) -> None:
         """Let what is going on finish, at most so long; then tell it to end."""
         self._walk.is_closing = True
-        await self._calls.drain(seconds)
+        self._calls.begin_drain()
+        await self._finish_within(seconds)
         self.end_all()
-        try:
-            async with asyncio.timeout(LEAVE_WITHIN):
-                await self._walk.empty()
-        except TimeoutError:
-            self._logger.warning("requests_left", count=self._walk.walking)
+        if not await self._finish_within(LEAVE_WITHIN):
+            self._logger.warning("requests_left", count=len(self._walk))
 
     def end_all(self) -> None:
         """Tell everything that is still open to end now."""
         self._turns.call_all_off(Draining(ENDING))
+        self._walk.end(Draining(ENDING))
         self._calls.end_all(ENDING)
+
+    async def _finish_within(self, seconds: float) -> bool:
+        """Wait until nobody is on the way and nothing runs in Flowise; tells whether it came to that."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._walk.empty()
+                await self._calls.empty()
+        except TimeoutError:
+            return False
+        return True
 
     async def close(self) -> None:
         """Close what `start` opened, after what is being settled."""

@@ -71,7 +71,7 @@ def _address(text: str) -> Address:
     try:
         return parse_listen(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+        raise argparse.ArgumentTypeError(f'"{text}" {error}') from None
 
 
 def _workers(text: str) -> int:
@@ -108,6 +108,8 @@ def _load(given: argparse.Namespace) -> Config:
     config = load(given.config, os.environ)
     if (listen := getattr(given, "listen", None)) is None:
         return config
+    if listen.meets(config.admin.listen):
+        raise CannotListenError(f"--listen {listen} is where the admin listener is; choose another port")
     return config.model_copy(update={"server": config.server.model_copy(update={"listen": listen})})
 
 

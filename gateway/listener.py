@@ -8,20 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any, cast
 
-import msgspec
 from aiohttp import web
 
 from gateway.config import ServerSettings
+from gateway.errors import BadRequest, Failed
+from gateway.flowise.refusals import refusal
+from gateway.policies.context import SERVER
 from gateway.policies.forwarded import is_trusted
 from gateway.telemetry.logs import LibraryLog, Logger
 
 READ_BUFFER = 64 * 1024
+_UNPARSABLE = BadRequest("This is not a valid HTTP/1.1 request.")
+_UNANSWERED = Failed("The gateway could not answer.")
 LINGER = 1.0  # seconds in which the rest of a refused body is read, so that the client reads the refusal
 
 
@@ -156,24 +161,25 @@ class ClientConnection(web.RequestHandler):
 
     def handle_error(
         self,
-        request: web.BaseRequest,  # noqa: ARG002 - there is none worth the name
+        request: web.BaseRequest,
         status: int = 500,
         exc: BaseException | None = None,
         message: str | None = None,  # noqa: ARG002 - it repeats the request's bytes
     ) -> web.StreamResponse:
-        """aiohttp: a request that could not be parsed, or an answer that could not be made."""
+        """aiohttp: a request that could not be parsed, or an answer that could not be made.
+
+        Raises:
+            ConnectionError: the answer has begun; a second head must not stand in its body.
+        """
         self.head_due = float("inf")
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer has begun")
         self.logger.warning("unparsable request" if status < 500 else "no answer", exc_info=exc)
-        body = {
-            "statusCode": status,
-            "success": False,
-            "message": "This is not a valid HTTP/1.1 request." if status < 500 else "Internal error.",
-            "code": "bad_request" if status < 500 else "failed",
-        }
+        error = _UNPARSABLE if status < 500 else _UNANSWERED
+        said = refusal(error, uuid.uuid4().hex, "", is_prediction=False)
         response = web.Response(
-            status=status, body=msgspec.json.encode(body), content_type="application/json", charset="utf-8"
+            status=said.status, headers={**said.headers, "Server": SERVER}, body=said.body
         )
-        response.headers["Server"] = "flowise-gateway"
         response.force_close()
         return response
 

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from aiohttp import web
 
-from gateway.errors import Failed, GatewayError
+from gateway.errors import Draining, Failed, GatewayError
 from gateway.exchange import Exchange
 from gateway.policies.failures import answer, cut, note_client_closed
 from gateway.telemetry.logs import Logger
@@ -30,13 +30,13 @@ class Walk:
         self._logger = logger
         self._nobody = asyncio.Event()
         self._nobody.set()
-        self.walking = 0
+        self._walking: dict[asyncio.Task[object], Exchange] = {}
+        self._told: Draining | None = None
         self.is_closing = False
 
     async def __call__(self, exchange: Exchange) -> web.StreamResponse:
         """Answer a request. Only a client that left makes this raise."""
-        self.walking += 1
-        self._nobody.clear()
+        task = self._entered(exchange)
         try:
             response: web.StreamResponse | None = None
             for room in self._rooms:
@@ -46,20 +46,42 @@ class Walk:
                 response = await self._handler(exchange)
         except GatewayError as error:
             response = answer(exchange, error)
-        except (asyncio.CancelledError, ConnectionError):
-            note_client_closed(exchange)
-            raise
+        except (asyncio.CancelledError, ConnectionError) as error:
+            if self._told is None or exchange.request.transport is None or isinstance(error, ConnectionError):
+                note_client_closed(exchange)
+                raise
+            task.uncancel()
+            response = answer(exchange, self._told)
         except Exception as bug:  # noqa: BLE001 - the one place
             response = self._confess(exchange, bug)
         finally:
-            self._left(exchange)
+            self._left(exchange, task)
         if self.is_closing:
             response.force_close()
         return response
 
+    def __len__(self) -> int:
+        """How many are on the way."""
+        return len(self._walking)
+
     async def empty(self) -> None:
         """Wait until nobody is on the way."""
         await self._nobody.wait()
+
+    def end(self, error: Draining) -> None:
+        """Answer this to everybody who is still on the way in; runs and streams are told by their own register."""
+        self._told = error
+        for task, exchange in self._walking.items():
+            if not exchange.is_run_open and exchange.timings.client_head is None:
+                task.cancel()
+
+    def _entered(self, exchange: Exchange) -> asyncio.Task[object]:
+        task = asyncio.current_task()
+        if task is None:
+            raise AssertionError("a walk is always a task's")
+        self._walking[task] = exchange
+        self._nobody.clear()
+        return task
 
     def _confess(self, exchange: Exchange, bug: Exception) -> web.StreamResponse:
         self._logger.error("bug", request_id=exchange.request_id, exc_info=bug)
@@ -67,8 +89,8 @@ class Walk:
             return cut(exchange)
         return answer(exchange, Failed("Something went wrong in the gateway; its log has the details."))
 
-    def _left(self, exchange: Exchange) -> None:
+    def _left(self, exchange: Exchange, task: asyncio.Task[object]) -> None:
         exchange.leave()
-        self.walking -= 1
-        if not self.walking:
+        del self._walking[task]
+        if not self._walking:
             self._nobody.set()

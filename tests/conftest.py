@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import uvloop
-from blockbuster import BlockBuster, blockbuster_ctx
+from blockbuster import blockbuster_ctx
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -17,6 +17,18 @@ from harness.wire import Wire
 
 def pytest_asyncio_loop_factories():
     return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture(autouse=True)
+def no_blocking_call_on_the_loop():
+    """A call of the gateway that blocks its loop is an error."""
+    with blockbuster_ctx("gateway") as blockbuster:
+        # before the ports are open, and in the simulator that comes with a demo, nobody waits for the loop
+        for function in blockbuster.functions.values():
+            function.can_block_in("gateway/upstream/service.py", {"__init__"})
+            function.can_block_in("gateway/config/source.py", {"_text"})
+            function.can_block_in("gateway/demo.py", {"demo"})
+        yield
 
 
 @pytest.fixture

@@ -73,7 +73,9 @@ class Prediction:
 
     def without_body(self) -> Prediction:
         """The same without the text that was sent: a run may take long, and its body be large."""
-        return replace(self, _body=_EMPTY_OBJECT, _removed={}, _overrides=_EMPTY_OBJECT, _removed_overrides={})
+        return replace(
+            self, _body=_EMPTY_OBJECT, _removed={}, _overrides=_EMPTY_OBJECT, _removed_overrides={}
+        )
 
     def _streaming_edit(self, *, wanted: bool | None) -> dict[str, bytes | None]:
         streaming = self.streaming if wanted is None else wanted

@@ -51,17 +51,16 @@ class Calls:
         for call in list(self._open):
             call.tick(now)
 
-    async def drain(self, seconds: float) -> None:
-        """Abort what nobody waits for; give the rest up to `seconds` to finish."""
+    def begin_drain(self) -> None:
+        """From now on, what nobody waits for is aborted."""
         self.is_draining = True
         for call in list(self._open):
             if not call.has_client:
                 call.abort()
-        try:
-            async with asyncio.timeout(seconds):
-                await self._empty.wait()
-        except TimeoutError:
-            return
+
+    async def empty(self) -> None:
+        """Wait until nothing is open."""
+        await self._empty.wait()
 
     def end_all(self, message: str) -> None:
         """End whatever is open."""

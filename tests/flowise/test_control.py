@@ -45,7 +45,9 @@ def exchange(chat_id="c@1", route=ROUTE):
     return SimpleNamespace(route=route, chat_id=chat_id, request_id="r", client="1.2.3.4")
 
 
-@pytest.mark.parametrize(("answer", "taken"), [((200, b"{}"), True), ((500, b""), False), (UpstreamUnreachable("x"), False)])
+@pytest.mark.parametrize(
+    ("answer", "taken"), [((200, b"{}"), True), ((500, b""), False), (UpstreamUnreachable("x"), False)]
+)
 async def test_abort(answer, taken):
     flowise = Flowise(answer)
     assert await abort(flowise, exchange()) is taken

@@ -26,7 +26,11 @@ def test_json_is_the_default():
 
 def test_problem_document():
     said = refusal(LIMITED, "id", "application/problem+json", is_prediction=True)
-    assert (said.status, said.headers["Content-Type"], said.headers["Retry-After"]) == (429, "application/problem+json", "3")
+    assert (said.status, said.headers["Content-Type"], said.headers["Retry-After"]) == (
+        429,
+        "application/problem+json",
+        "3",
+    )
     assert json.loads(said.body) == {
         "type": "https://iana.org/assignments/http-problem-types#quota-exceeded", "title": "Rate limited",
         "status": 429, "detail": "wait", "instance": "urn:request:id", "code": "rate_limited", "requestId": "id",
@@ -37,13 +41,21 @@ def test_problem_document():
 @pytest.mark.parametrize("error", [Unauthenticated("no"), Forbidden("no"), RateLimited("no")])
 def test_the_widget_prints_these(error):
     said = refusal(error, "id", STREAM, is_prediction=True)
-    assert (said.status, said.headers["Content-Type"], said.body) == (error.status, "text/plain; charset=utf-8", b"no")
+    assert (said.status, said.headers["Content-Type"], said.body) == (
+        error.status,
+        "text/plain; charset=utf-8",
+        b"no",
+    )
 
 
 @pytest.mark.parametrize("error", [BadRequest('a "b"\n'), UpstreamTimeout('a "b"\n')])
 def test_the_widget_gets_a_stream_for_others(error):
     said = refusal(error, "id", f"{STREAM}, */*", is_prediction=True)
-    assert (said.status, said.headers["X-Gateway-Status"], said.headers["Content-Type"]) == (200, str(error.status), STREAM)
+    assert (said.status, said.headers["X-Gateway-Status"], said.headers["Content-Type"]) == (
+        200,
+        str(error.status),
+        STREAM,
+    )
     assert said.body == (
         b'message:\ndata:{"event":"error","data":"a \\"b\\"\\n"}\n\nmessage:\ndata:{"event":"end","data":"[DONE]"}\n\n'
     )

@@ -95,7 +95,7 @@ async def running(folder: Path, upstream: str, **sections: Any):
     """A gateway in front of an upstream; `route=` are keys of its route, the rest sections of the configuration."""
     path = folder / "gateway.yaml"
     path.write_text(yaml.safe_dump(configuration(upstream, **sections)))
-    config = load(path, {})
+    config = await asyncio.to_thread(load, path, {})
     lines = Lines()
     process = Process(config, make_logger(config.logs, lines))
     await process.start()

@@ -38,7 +38,12 @@ def stream(peer: Peer, *pieces: bytes) -> None:
 def is_completed(body: bytes, whole_events: bytes) -> bool:
     """Whether the body is these events, then one error and one end."""
     rest = body.removeprefix(whole_events)
-    return body == whole_events + rest and rest.startswith(ERROR) and rest.endswith(END) and rest.count(b"\n\n") == 2
+    return (
+        body == whole_events + rest
+        and rest.startswith(ERROR)
+        and rest.endswith(END)
+        and rest.count(b"\n\n") == 2
+    )
 
 
 class Metered:

@@ -37,7 +37,8 @@ def test_client_address(peer, forwarded_for, forwarded, client):
 
 
 @pytest.mark.parametrize(
-    ("text", "answer"), [("10.1.2.3", True), ("11.0.0.1", False), ("2001:db8::9", True), ("", False), ("10.0.0", False)]
+    ("text", "answer"),
+    [("10.1.2.3", True), ("11.0.0.1", False), ("2001:db8::9", True), ("", False), ("10.0.0", False)],
 )
 def test_is_trusted(text, answer):
     assert is_trusted(text, TRUSTED) is answer

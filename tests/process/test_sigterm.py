@@ -229,3 +229,28 @@ async def test_sigint_drains_as_well(serve):
 async def upstream_has_seen(upstream, count=1):
     while len(upstream.seen) < count:
         await asyncio.sleep(0)
+
+
+async def test_a_request_in_the_middle_of_its_body_may_finish(serve, connect):
+    held = Held()
+    held.may_finish.set()
+    asked = request("POST", PATH, json.dumps(STREAM).encode(), Expect="100-continue")
+    async with (
+        RawUpstream(held) as upstream,
+        serve(upstream.url, server={"drain": "60s"}) as gateway,
+        connect(gateway) as wire,
+    ):
+        wire.send(asked[:-5])
+        assert (await wire.head())[0] == 100
+        gateway.tell()
+        await gateway.refuses_connections()
+        while not any(line["event"] in ("stopped", "requests_left") for line in gateway.lines):
+            try:
+                async with asyncio.timeout(1.5):
+                    await gateway.until("requests_left")
+            except TimeoutError:
+                break
+        wire.send(asked[-5:])
+        reply = await wire.reply()
+        assert (reply.status, reply.body) == (200, TOKEN + METADATA + END)
+        assert await gateway.ended() == (0, "")

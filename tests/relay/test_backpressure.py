@@ -54,7 +54,11 @@ async def test_flowise_is_paused_and_nothing_is_lost(start, reads, total):
         peer.chunk(METADATA + END)
         peer.chunk(b"")
 
-    async with RawUpstream(script) as upstream, start(upstream.url) as gateway, await slow_client(gateway) as wire:
+    async with (
+        RawUpstream(script) as upstream,
+        start(upstream.url) as gateway,
+        await slow_client(gateway) as wire,
+    ):
         wire.post(PATH, ASK)
         await wire.head()
         came = hashlib.sha256()
@@ -122,14 +126,15 @@ async def test_slow_is_not_stalled(start, hurried):
             came = 0
             for _ in range(40):
                 wire.writer.transport.resume_reading()
-                came += len(await wire.reader.read(65536))
+                came += len(await wire.reader.read(MEGABYTE))
+                await asyncio.sleep(0.002)
                 wire.writer.transport.pause_reading()
-                await asyncio.sleep(0.025)
+                await asyncio.sleep(0.02)
             wire.writer.transport.resume_reading()
             tail = b""
             while not tail.endswith(b"\r\n0\r\n\r\n"):
                 got = await wire.reader.read(MEGABYTE)
-                assert got, str(gateway.lines.all)[:1500]
+                assert got
                 came += len(got)
                 tail = tail[-8:] + got
             line = await only(gateway)

@@ -8,15 +8,15 @@ from functools import partial
 
 import pytest
 import uvloop
+from harness.gateway import running
+from harness.raw_upstream import STREAM_HEAD, RawUpstream
+from harness.reads import watched_reads
+from harness.streams import ASK, END, METADATA, PATH, START, WHOLE, event, only, settled, token
+from harness.wire import Wire
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.flowise.observer import StreamObserver
-from harness.gateway import running
-from harness.raw_upstream import STREAM_HEAD, RawUpstream
-from harness.streams import ASK, END, METADATA, PATH, START, WHOLE, event, only, settled, token
-from harness.wire import Wire
-from harness.reads import watched_reads
 from tests.streaming import streams
 
 CAPTURED = streams.captured()
@@ -113,7 +113,9 @@ async def same_counts(gateway, body, number):
     assert {line["bytes_out"] for line in lines} == {len(body)}
     samples = await gateway.metrics()
     for name, count in expected.items():
-        assert samples[f'flowise_gateway_stream_events_total{{event="{name}",route="chat"}}'] == count * number
+        assert (
+            samples[f'flowise_gateway_stream_events_total{{event="{name}",route="chat"}}'] == count * number
+        )
     assert sum(value for name, value in samples.items() if "stream_events_total" in name) == number * sum(
         expected.values()
     )
@@ -177,7 +179,9 @@ async def test_a_comment_of_five_megabytes(reads, start):
 
 
 @given(
-    texts=st.lists(st.tuples(streams.texts, st.lists(st.integers(0, 10**6), max_size=9)), min_size=20, max_size=20)
+    texts=st.lists(
+        st.tuples(streams.texts, st.lists(st.integers(0, 10**6), max_size=9)), min_size=20, max_size=20
+    )
 )
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 def test_any_stream_in_any_cut(texts, tmp_path_factory):

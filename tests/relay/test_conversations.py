@@ -58,7 +58,11 @@ async def test_the_next_waits_and_a_third_is_refused(start, connect):
             assert b'"two"' in (await second.reply()).body
         lines = await settled(gateway, 3)
         scrape = await metered(gateway)
-    assert [(line["outcome"], line["status"]) for line in lines] == [("refused", 409), ("ok", 200), ("ok", 200)]
+    assert [(line["outcome"], line["status"]) for line in lines] == [
+        ("refused", 409),
+        ("ok", 200),
+        ("ok", 200),
+    ]
     assert (scrape("conversation_waits_total", result="refused"), upstream.aborts) == (1, [])
     assert scrape("conversation_waits_total", result="got_turn") == 1
     assert lines[2]["waited_s"] > 0

@@ -23,6 +23,9 @@ from harness.streams import (
 )
 from harness.wire import Wire
 
+from gateway.errors import UpstreamUnreachable
+from gateway.upstream.service import Upstream
+
 USAGE = b'message:\ndata:{"event":"usageMetadata","data":{"input_tokens":7,"output_tokens":3}}\n\n'
 WAYS = ["fin", "rst", "half close"]
 # What Flowise does after the abort, and what is said of it then.
@@ -130,7 +133,9 @@ async def test_a_json_answer_that_nobody_waits_for(start, connect, way, result):
         if result == "ran_on":
             peer.answer(b'{"text":"12345678"}')
         else:
-            peer.answer(b'{"statusCode":500,"success":false,"message":"Aborted"}', "500 Internal Server Error")
+            peer.answer(
+                b'{"statusCode":500,"success":false,"message":"Aborted"}', "500 Internal Server Error"
+            )
 
     async with RawUpstream(script) as upstream, start(upstream.url) as gateway, connect(gateway) as wire:
         wire.post(PATH, ASK_JSON)
@@ -232,16 +237,22 @@ async def is_paused(gateway):
         await asyncio.sleep(0)
 
 
-async def test_an_abort_that_flowise_does_not_take_has_failed(start, connect):
+async def test_an_abort_that_flowise_does_not_take_has_failed(start, connect, monkeypatch):
+    asked_to_abort = asyncio.Event()
+
+    async def unreachable(_, method, *__):
+        if method == "PUT":
+            asked_to_abort.set()
+        raise UpstreamUnreachable("no")
+
+    monkeypatch.setattr(Upstream, "ask", unreachable)
     script = Script("fin")
     async with RawUpstream(script) as upstream, start(upstream.url) as gateway:
-        await gateway.process.gateway._upstreams["main"]._session.close()
         async with connect(gateway) as wire:
             wire.post(PATH, ASK)
             await wire.head()
             await wire.until(b'"a"')
-        while not gateway.process.gateway._tasks._tasks:
-            await asyncio.sleep(0)
+        await asked_to_abort.wait()
         script.go_on.set()
         line = await only(gateway)
         assert (await metered(gateway))("aborts_total", result="failed") == 1

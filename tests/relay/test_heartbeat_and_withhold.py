@@ -18,7 +18,11 @@ def chunk(data):
 
 
 async def relayed(start, connect, script, **route):
-    async with RawUpstream(script) as upstream, start(upstream.url, route=route) as gateway, connect(gateway) as wire:
+    async with (
+        RawUpstream(script) as upstream,
+        start(upstream.url, route=route) as gateway,
+        connect(gateway) as wire,
+    ):
         wire.post(PATH, ASK)
         reply = await wire.reply()
         return reply, await only(gateway)
@@ -100,7 +104,9 @@ async def test_a_heartbeat_inside_a_large_event_that_is_withheld(start, connect,
 @pytest.mark.parametrize("step", [1, 7, 1000, 65536])
 async def test_withheld_events_are_gone_and_all_else_is_identical(start, connect, step):
     small = event("agentFlowExecutedData", "[1]")
-    body = small + START + OWN + token("a") + b":c\n\n" + small.replace(b"\n", b"\r\n") + METADATA + small + END
+    body = (
+        small + START + OWN + token("a") + b":c\n\n" + small.replace(b"\n", b"\r\n") + METADATA + small + END
+    )
     if step > 100:
         body += TRACE + START
 

@@ -27,7 +27,11 @@ async def says_the_question(peer, seen):
 
 
 async def test_streams_and_json_one_after_the_other(start, connect):
-    async with RawUpstream(says_the_question) as upstream, start(upstream.url) as gateway, connect(gateway) as wire:
+    async with (
+        RawUpstream(says_the_question) as upstream,
+        start(upstream.url) as gateway,
+        connect(gateway) as wire,
+    ):
         for number in range(3):
             wire.post(PATH, ask(f"s{number}"))
             assert (await wire.reply()).body == answer(f"s{number}")
@@ -39,7 +43,11 @@ async def test_streams_and_json_one_after_the_other(start, connect):
 
 
 async def test_connection_close(start, connect):
-    async with RawUpstream(says_the_question) as upstream, start(upstream.url) as gateway, connect(gateway) as wire:
+    async with (
+        RawUpstream(says_the_question) as upstream,
+        start(upstream.url) as gateway,
+        connect(gateway) as wire,
+    ):
         wire.post(PATH, ask("q"), Connection="close")
         reply = await wire.reply()
         assert (reply.is_whole, reply.body) == (True, answer("q"))
@@ -49,7 +57,11 @@ async def test_connection_close(start, connect):
 
 @pytest.mark.parametrize("size", [1, 3, 10])
 async def test_pipelined_requests_in_one_segment(start, connect, size):
-    async with RawUpstream(says_the_question) as upstream, start(upstream.url) as gateway, connect(gateway) as wire:
+    async with (
+        RawUpstream(says_the_question) as upstream,
+        start(upstream.url) as gateway,
+        connect(gateway) as wire,
+    ):
         wire.send(b"".join(request("POST", PATH, ask(f"q{number}")) for number in range(size)))
         for number in range(size):
             reply = await wire.reply()
@@ -87,7 +99,11 @@ async def test_a_request_that_arrives_in_mid_stream(start, connect, reads):
 @pytest.mark.parametrize("keep", [b"", b"Connection: keep-alive\r\n"])
 @pytest.mark.parametrize("streaming", [True, False])
 async def test_http_1_0_has_no_chunks(start, connect, keep, streaming):
-    async with RawUpstream(says_the_question) as upstream, start(upstream.url) as gateway, connect(gateway) as wire:
+    async with (
+        RawUpstream(says_the_question) as upstream,
+        start(upstream.url) as gateway,
+        connect(gateway) as wire,
+    ):
         asked = request("POST", PATH, ask("q", streaming=streaming))
         wire.send(asked.replace(b"HTTP/1.1\r\n", b"HTTP/1.0\r\n" + keep, 1))
         reply = await wire.reply()

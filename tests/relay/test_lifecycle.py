@@ -54,7 +54,7 @@ async def test_a_cut_upstream_is_completed_with_error_and_end(start, connect):
     assert reply.is_whole
     assert reply.body.startswith(event("token", '"a"') + b'message:\ndata:{"event":"error","data":"')
     assert reply.body.endswith(END)
-    assert b"tok" + b'message' not in reply.body
+    assert b"tok" + b"message" not in reply.body
     assert line["outcome"] == "truncated"
 
 
@@ -80,7 +80,12 @@ async def test_a_client_that_leaves_has_its_run_aborted_and_metered(start, conne
         line = await gateway.lines.request()
         metrics = await gateway.metrics()
     assert upstream.aborts == [f"/api/v1/chatmessage/abort/{FLOW}/chat-1"]
-    assert (line["outcome"], line["abort"], line["events"], line["status"]) == ("client_closed", "stopped", 4, 200)
+    assert (line["outcome"], line["abort"], line["events"], line["status"]) == (
+        "client_closed",
+        "stopped",
+        4,
+        200,
+    )
     assert metrics['flowise_gateway_runs_active{route="chat"}'] == 0
     assert metrics['flowise_gateway_streams_active{route="chat"}'] == 0
     assert metrics['flowise_gateway_aborts_total{result="stopped",route="chat"}'] == 1
@@ -91,7 +96,11 @@ async def test_a_flowise_that_never_answers_is_a_504_and_an_abort(start, connect
         await peer.closed_by_gateway()
 
     timeouts = {"upstreams": {"main": {"timeouts": {"head": "300ms"}}}}
-    async with RawUpstream(script) as upstream, start(upstream.url, **timeouts) as gateway, connect(gateway) as wire:
+    async with (
+        RawUpstream(script) as upstream,
+        start(upstream.url, **timeouts) as gateway,
+        connect(gateway) as wire,
+    ):
         wire.post(PATH, ASK)
         reply = await wire.reply()
         assert reply.status == 504

@@ -7,7 +7,20 @@ import asyncio
 import pytest
 from harness.gateway import FLOW
 from harness.raw_upstream import STREAM_HEAD, RawUpstream
-from harness.streams import ASK, ASK_JSON, END, METADATA, PATH, START, WHOLE, event, metered, only, stream, token
+from harness.streams import (
+    ASK,
+    ASK_JSON,
+    END,
+    METADATA,
+    PATH,
+    START,
+    WHOLE,
+    event,
+    metered,
+    only,
+    stream,
+    token,
+)
 
 from gateway.flowise.observer import StreamObserver
 from gateway.handlers import deliver, predict, run
@@ -119,7 +132,9 @@ def without_bug_line(gateway):
     """The line of the bug, taken out of the log, which must hold no other."""
     (bug,) = gateway.lines.of("bug")
     assert bug["level"] == "error"
-    rest = [text for text in gateway.lines.getvalue().splitlines(keepends=True) if '"event":"bug"' not in text]
+    rest = [
+        text for text in gateway.lines.getvalue().splitlines(keepends=True) if '"event":"bug"' not in text
+    ]
     gateway.lines.seek(0)
     gateway.lines.truncate()
     gateway.lines.writelines(rest)
@@ -188,7 +203,11 @@ async def test_a_bug_in_the_observer_ends_with_a_deadline(start, connect, monkey
 
     idle = {"upstreams": {"main": {"timeouts": {"idle": "100ms"}}}}
     monkeypatch.setattr(run, "GRACE", 0.0)
-    async with RawUpstream(script) as upstream, start(upstream.url, **idle) as gateway, connect(gateway) as wire:
+    async with (
+        RawUpstream(script) as upstream,
+        start(upstream.url, **idle) as gateway,
+        connect(gateway) as wire,
+    ):
         told = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["exception"]))
         wire.post(PATH, ASK)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from surface.asking import answering, ask
 
 PROXY = {"server": {"trusted_proxies": ["127.0.0.0/8", "10.0.0.0/8", "2001:db8::/32"]}}

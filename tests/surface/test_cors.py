@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import pytest
-
-from surface.asking import ANSWER, PREDICT, answering_raw, answering, ask
 from harness.gateway import FLOW
 from harness.wire import request
+from surface.asking import ANSWER, PREDICT, answering, answering_raw, ask
 
 APP, EVIL = "https://app.example.com", "https://evil.example"
 LISTED = {"cors": {"origins": [APP]}}
@@ -28,7 +27,9 @@ async def test_origin_that_may_call(route, origin, allowed, start, connect):
     assert "access-control-allow-credentials" not in reply.fields
 
 
-@pytest.mark.parametrize("origin", [EVIL, "null", APP.upper(), APP + "/", APP + ":443", "http://app.example.com", ""])
+@pytest.mark.parametrize(
+    "origin", [EVIL, "null", APP.upper(), APP + "/", APP + ":443", "http://app.example.com", ""]
+)
 async def test_origin_that_may_not(origin, start, connect):
     async with answering() as upstream, start(upstream.url, route=LISTED) as gateway:
         reply = await ask(connect, gateway, Origin=origin)
@@ -40,7 +41,11 @@ async def test_origin_that_may_not(origin, start, connect):
 
 async def test_two_origins(start, connect):
     data = request("GET", f"/api/v1/chatflows-streaming/{FLOW}", Origin=f"{APP}\r\nOrigin: {APP}")
-    async with answering() as upstream, start(upstream.url, route=LISTED) as gateway, connect(gateway) as wire:
+    async with (
+        answering() as upstream,
+        start(upstream.url, route=LISTED) as gateway,
+        connect(gateway) as wire,
+    ):
         wire.send(data)
         reply = await wire.reply()
     assert reply.status in (400, 403)
@@ -49,17 +54,31 @@ async def test_two_origins(start, connect):
 
 @pytest.mark.parametrize(
     ("path", "methods"),
-    [(PREDICT, "POST"), (ABORT, "PUT"), ("/api/v1/predictions/chat", "POST"), (f"/api/v1/chatflows-uploads/{FLOW}", "GET, HEAD")],
+    [
+        (PREDICT, "POST"),
+        (ABORT, "PUT"),
+        ("/api/v1/predictions/chat", "POST"),
+        (f"/api/v1/chatflows-uploads/{FLOW}", "GET, HEAD"),
+    ],
 )
 async def test_preflight(path, methods, start, connect):
-    asked = {"Origin": APP, "Access_Control_Request_Method": "POST", "Access_Control_Request_Headers": "x-own, content-type"}
+    asked = {
+        "Origin": APP,
+        "Access_Control_Request_Method": "POST",
+        "Access_Control_Request_Headers": "x-own, content-type",
+    }
     async with answering() as upstream, start(upstream.url, route=LISTED) as gateway:
         reply = await ask(connect, gateway, "OPTIONS", path, **asked)
         line = await gateway.lines.request()
     allowed = reply.fields["access-control-allow-headers"].lower().split(", ")
     assert (reply.status, reply.body) == (204, b"")
-    assert (reply.fields["access-control-allow-origin"], reply.fields["access-control-allow-methods"]) == (APP, methods)
-    assert {"authorization", "content-type", "x-api-key", "x-request-id", "traceparent", "x-own"} <= set(allowed)
+    assert (reply.fields["access-control-allow-origin"], reply.fields["access-control-allow-methods"]) == (
+        APP,
+        methods,
+    )
+    assert {"authorization", "content-type", "x-api-key", "x-request-id", "traceparent", "x-own"} <= set(
+        allowed
+    )
     assert (reply.fields["access-control-max-age"], reply.fields["vary"]) == (
         "600", "Origin, Access-Control-Request-Headers",
     )  # fmt: skip
@@ -74,7 +93,9 @@ async def test_preflight_repeats_no_odd_header_names(start, connect):
     assert "(" not in reply.fields["access-control-allow-headers"]
 
 
-@pytest.mark.parametrize(("route", "origin", "status"), [(LISTED, EVIL, 403), ({}, APP, 204), (LISTED, None, 204)])
+@pytest.mark.parametrize(
+    ("route", "origin", "status"), [(LISTED, EVIL, 403), ({}, APP, 204), (LISTED, None, 204)]
+)
 async def test_preflight_that_allows_nothing(route, origin, status, start, connect):
     async with answering() as upstream, start(upstream.url, route=route) as gateway:
         reply = await ask(connect, gateway, "OPTIONS", Origin=origin)
@@ -82,8 +103,16 @@ async def test_preflight_that_allows_nothing(route, origin, status, start, conne
     assert not [name for name in reply.fields if name.startswith("access-control-")]
 
 
-@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/api/v1/ping", 200), ("GET", "/api/v1/nothing", 404),
-                         ("POST", "/api/v1/prediction/other", 404), ("OPTIONS", "/api/v1/leads/", 204), ("GET", "/%2e", 400)])
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/api/v1/ping", 200),
+        ("GET", "/api/v1/nothing", 404),
+        ("POST", "/api/v1/prediction/other", 404),
+        ("OPTIONS", "/api/v1/leads/", 204),
+        ("GET", "/%2e", 400),
+    ],
+)
 async def test_defaults_decide_where_no_route_is_known(method, path, status, start, connect):
     async with answering() as upstream, start(upstream.url, defaults=LISTED) as gateway:
         reply = await ask(connect, gateway, method, path, Origin=APP)
@@ -92,7 +121,9 @@ async def test_defaults_decide_where_no_route_is_known(method, path, status, sta
     assert (refused.status, "access-control-allow-origin" in refused.fields) == (403, False)
 
 
-@pytest.mark.parametrize(("asked", "status"), [({"method": "GET"}, 405), ({"body": b"[]"}, 400), ({"Authorization": "x"}, 401)])
+@pytest.mark.parametrize(
+    ("asked", "status"), [({"method": "GET"}, 405), ({"body": b"[]"}, 400), ({"Authorization": "x"}, 401)]
+)
 async def test_refusals_can_be_read_by_the_page(asked, status, start, connect):
     async with answering() as upstream, start(upstream.url, route=LISTED) as gateway:
         reply = await ask(connect, gateway, Origin=APP, **asked)
@@ -110,5 +141,11 @@ async def test_flowises_own_word_never_passes(start, connect):
         reply = await ask(connect, gateway, Origin=APP)
     assert (reply.fields["access-control-allow-origin"], reply.fields["vary"]) == (APP, "Origin")
     assert reply.fields["server"] == "flowise-gateway"
-    for name in ("access-control-allow-credentials", "content-security-policy", "x-frame-options", "x-powered-by", "set-cookie"):
+    for name in (
+        "access-control-allow-credentials",
+        "content-security-policy",
+        "x-frame-options",
+        "x-powered-by",
+        "set-cookie",
+    ):
         assert name not in reply.fields

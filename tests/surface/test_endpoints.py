@@ -7,7 +7,6 @@ import json
 import pytest
 from harness.gateway import FLOW
 from harness.wire import request
-
 from surface.asking import ANSWER, PREDICT, QUESTION, answering, answering_raw, ask
 
 SETTINGS = b'{"chatbotConfig":{"a":1}, "flowData":"{\\"nodes\\":[{\\"data\\":{\\"inputs\\":{\\"system\\":\\"secret\\"}}}]}","b":2}'
@@ -39,7 +38,11 @@ async def test_path_of_the_server_is_kept(start, connect):
 async def test_ping_is_our_own(start, connect):
     async with answering() as upstream, start(upstream.url) as gateway:
         reply = await ask(connect, gateway, "GET", "/api/v1/ping")
-    assert (reply.status, reply.body, reply.fields["content-type"]) == (200, b"pong", "text/plain; charset=utf-8")
+    assert (reply.status, reply.body, reply.fields["content-type"]) == (
+        200,
+        b"pong",
+        "text/plain; charset=utf-8",
+    )
     assert upstream.seen == []
 
 
@@ -48,25 +51,41 @@ async def test_ping_is_our_own(start, connect):
 ])  # fmt: skip
 async def test_chatbot_config(mode, told, start, connect):
     path = f"/api/v1/public-chatbotConfig/{FLOW}"
-    async with answering(SETTINGS) as upstream, start(upstream.url, route={"chatbot_config": mode}) as gateway:
+    async with (
+        answering(SETTINGS) as upstream,
+        start(upstream.url, route={"chatbot_config": mode}) as gateway,
+    ):
         reply = await ask(connect, gateway, "GET", path)
         line = await gateway.lines.request()
-    assert (json.loads(reply.body), reply.status, line["bytes_out"]) == (json.loads(told), 200, len(reply.body))
+    assert (json.loads(reply.body), reply.status, line["bytes_out"]) == (
+        json.loads(told),
+        200,
+        len(reply.body),
+    )
     assert (b"secret" in reply.body) == (mode == "full")
     if mode == "full":
         assert reply.body == SETTINGS
 
 
 async def test_chatbot_config_that_is_off(start, connect):
-    async with answering(SETTINGS) as upstream, start(upstream.url, route={"chatbot_config": "off"}) as gateway:
+    async with (
+        answering(SETTINGS) as upstream,
+        start(upstream.url, route={"chatbot_config": "off"}) as gateway,
+    ):
         reply = await ask(connect, gateway, "GET", f"/api/v1/public-chatbotConfig/{FLOW}")
     assert (reply.status, reply.json()["code"]) == (404, "unknown_route")
     assert upstream.seen == []
 
 
-@pytest.mark.parametrize(("body", "kind"), [(b'{"success":false}', "application/json; charset=utf-8"), (b"<h1>", "text/plain; charset=utf-8")])
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [(b'{"success":false}', "application/json; charset=utf-8"), (b"<h1>", "text/plain; charset=utf-8")],
+)
 async def test_chatbot_config_error_passes(body, kind, start, connect):
-    async with answering(body, "500 Internal Server Error", "text/html") as upstream, start(upstream.url) as gateway:
+    async with (
+        answering(body, "500 Internal Server Error", "text/html") as upstream,
+        start(upstream.url) as gateway,
+    ):
         reply = await ask(connect, gateway, "GET", f"/api/v1/public-chatbotConfig/{FLOW}")
     assert (reply.status, reply.body, reply.fields["content-type"]) == (500, body, kind)
 
@@ -82,8 +101,11 @@ FILES = [
 async def test_files_cannot_become_pages(kind, given, sent, start, connect):
     lines = {"Content-Type": kind, "Content-Disposition": given, "Content-Security-Policy": "script-src *"}
     head = "HTTP/1.1 200 OK\r\n" + "".join(f"{name}: {value}\r\n" for name, value in lines.items() if value)
-    path = f"/api/v1/get-upload-file?fileName=%C3%A4%26.png&chatId=c&chatflowId=chat&download=true"
-    async with answering_raw(f"{head}Content-Length: 1\r\n\r\nx".encode()) as upstream, start(upstream.url) as gateway:
+    path = "/api/v1/get-upload-file?fileName=%C3%A4%26.png&chatId=c&chatflowId=chat&download=true"
+    async with (
+        answering_raw(f"{head}Content-Length: 1\r\n\r\nx".encode()) as upstream,
+        start(upstream.url) as gateway,
+    ):
         reply = await ask(connect, gateway, "GET", path)
     assert (reply.status, reply.body, reply.fields.get("content-disposition")) == (200, b"x", sent)
     assert reply.fields["x-content-type-options"] == "nosniff"
@@ -92,7 +114,15 @@ async def test_files_cannot_become_pages(kind, given, sent, start, connect):
     assert upstream.seen[0].target == asked
 
 
-@pytest.mark.parametrize(("streamable", "asked"), [(b'{"isStreaming":true}', True), (b'{"isStreaming":false}', False), (b"nonsense", True), (b'{"isStreaming":1}', True)])
+@pytest.mark.parametrize(
+    ("streamable", "asked"),
+    [
+        (b'{"isStreaming":true}', True),
+        (b'{"isStreaming":false}', False),
+        (b"nonsense", True),
+        (b'{"isStreaming":1}', True),
+    ],
+)
 async def test_flow_that_does_not_stream_is_not_asked_to(streamable, asked, start, connect):
     upstream = answering()
     upstream.streamable = streamable
@@ -115,14 +145,20 @@ async def test_untouched_body_keeps_its_bytes(start, connect):
 async def test_forms_without_files_go_up_as_json(kind, start, connect):
     form = b"question=h+i&chatId=c"
     if kind.startswith("multipart"):
-        form = b"".join(
-            b'--b\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n' % pair
-            for pair in [(b"question", b"h i"), (b"chatId", b"c")]
-        ) + b"--b--\r\n"
+        form = (
+            b"".join(
+                b'--b\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n' % pair
+                for pair in [(b"question", b"h i"), (b"chatId", b"c")]
+            )
+            + b"--b--\r\n"
+        )
     async with answering() as upstream, start(upstream.url) as gateway:
         assert (await ask(connect, gateway, body=form, Content_Type=kind)).status == 200
     (seen,) = upstream.seen
-    assert (seen.json(), seen.fields["content-type"]) == ({"question": "h i", "chatId": "c"}, "application/json")
+    assert (seen.json(), seen.fields["content-type"]) == (
+        {"question": "h i", "chatId": "c"},
+        "application/json",
+    )
 
 
 async def test_http10_client_gets_its_answer_and_the_end(start, connect):

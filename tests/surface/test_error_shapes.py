@@ -6,7 +6,6 @@ import asyncio
 import json
 
 import pytest
-
 from surface.asking import JSON_KEYS, PREDICT, answering, ask
 
 ORIGIN = "https://app.example.com"
@@ -104,8 +103,14 @@ async def test_upstream_that_cannot_be_reached(start, connect):
 
 
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "307 Temporary Redirect"])
-@pytest.mark.parametrize("path", [PREDICT, PREDICT.replace("prediction", "chatflows-streaming"),
-                                  PREDICT.replace("prediction", "public-chatbotConfig")])
+@pytest.mark.parametrize(
+    "path",
+    [
+        PREDICT,
+        PREDICT.replace("prediction", "chatflows-streaming"),
+        PREDICT.replace("prediction", "public-chatbotConfig"),
+    ],
+)
 async def test_redirect_of_flowise(path, status, start, connect):
     async with answering(status=status) as upstream, start(upstream.url) as gateway:
         reply = await ask(connect, gateway, "POST" if path == PREDICT else "GET", path)
@@ -114,8 +119,14 @@ async def test_redirect_of_flowise(path, status, start, connect):
     assert line["outcome"] == "upstream_error"
 
 
-@pytest.mark.parametrize("path", [PREDICT, PREDICT.replace("prediction", "chatflows-uploads"),
-                                  PREDICT.replace("prediction", "public-chatbotConfig")])
+@pytest.mark.parametrize(
+    "path",
+    [
+        PREDICT,
+        PREDICT.replace("prediction", "chatflows-uploads"),
+        PREDICT.replace("prediction", "public-chatbotConfig"),
+    ],
+)
 async def test_web_page_of_flowise(path, start, connect):
     page = answering(b"<!DOCTYPE html>", content_type="text/html; charset=utf-8")
     async with page as upstream, start(upstream.url) as gateway:

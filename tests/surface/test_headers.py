@@ -7,7 +7,6 @@ import re
 import pytest
 from harness.gateway import FLOW
 from harness.wire import request
-
 from surface.asking import ANSWER, PREDICT, QUESTION, answering, answering_raw, ask, fields_of
 
 STREAMING = f"/api/v1/chatflows-streaming/{FLOW}"
@@ -28,7 +27,16 @@ DOWN = {
     "content-type": "application/x-own", "content-disposition": "attachment", "content-range": "bytes 0-1/2",
     "content-language": "de",
 }  # fmt: skip
-NOT_DOWN = ["Set-Cookie", "X-Powered-By", "Server-Timing", "Via", "Link", "Strict-Transport-Security", "X-Own", "Location"]
+NOT_DOWN = [
+    "Set-Cookie",
+    "X-Powered-By",
+    "Server-Timing",
+    "Via",
+    "Link",
+    "Strict-Transport-Security",
+    "X-Own",
+    "Location",
+]
 
 
 @pytest.mark.parametrize("method", ["POST", "GET"])
@@ -70,7 +78,10 @@ async def test_origin_that_is_none_stays_here(origin, start, connect):
 async def test_down(start, connect):
     lines = [f"{name}: {value}" for name, value in DOWN.items()] + [f"{name}: zqx" for name in NOT_DOWN]
     head = "HTTP/1.1 200 OK\r\n" + "".join(f"{line}\r\n" for line in lines)
-    async with answering_raw(f"{head}Content-Length: 2\r\n\r\n{{}}".encode()) as upstream, start(upstream.url) as gateway:
+    async with (
+        answering_raw(f"{head}Content-Length: 2\r\n\r\n{{}}".encode()) as upstream,
+        start(upstream.url) as gateway,
+    ):
         reply = await ask(connect, gateway)
     ours = {"x-request-id": reply.fields["x-request-id"], "server": "flowise-gateway", "content-length": "2"}
     assert reply.fields == DOWN | ours
@@ -78,7 +89,10 @@ async def test_down(start, connect):
 
 @pytest.mark.parametrize(("raw", "text"), [("café".encode(), "café"), ("café".encode("latin-1"), "café")])
 async def test_values_beyond_ascii_leave_as_utf8(raw, text, start, connect):
-    head = b'HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Disposition: attachment; filename="%b"\r\n' % raw
+    head = (
+        b'HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Disposition: attachment; filename="%b"\r\n'
+        % raw
+    )
     path = f"/api/v1/get-upload-file?chatflowId={FLOW}&chatId=c&fileName=a"
     async with answering_raw(head + b"Content-Length: 0\r\n\r\n") as upstream, start(upstream.url) as gateway:
         reply = await ask(connect, gateway, "GET", path)
@@ -90,7 +104,9 @@ async def test_request_id_is_taken_over(given, start, connect):
     async with answering() as upstream, start(upstream.url) as gateway:
         reply = await ask(connect, gateway, X_Request_ID=given)
         line = await gateway.lines.request()
-    assert reply.fields["x-request-id"] == line["request_id"] == upstream.seen[0].fields["x-request-id"] == given
+    assert (
+        reply.fields["x-request-id"] == line["request_id"] == upstream.seen[0].fields["x-request-id"] == given
+    )
 
 
 @pytest.mark.parametrize("given", [None, "", "x" * 129, "a b", "a\tb", 'a"', "ä"])
@@ -105,7 +121,12 @@ async def test_request_id_is_made(given, start, connect):
 
 @pytest.mark.parametrize(
     ("given", "trace"),
-    [(UP["traceparent"], "a" * 32), ("", None), ("00-" + "0" * 32 + "-" + "b" * 16 + "-01", None), ("ff" + UP["traceparent"][2:], None)],
+    [
+        (UP["traceparent"], "a" * 32),
+        ("", None),
+        ("00-" + "0" * 32 + "-" + "b" * 16 + "-01", None),
+        ("ff" + UP["traceparent"][2:], None),
+    ],
 )
 async def test_trace_id(given, trace, start, connect):
     async with answering() as upstream, start(upstream.url) as gateway:
@@ -114,9 +135,14 @@ async def test_trace_id(given, trace, start, connect):
 
 
 BODYLESS = {
-    "304": ("GET", b"HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\n\r\n", 304, None),
+    "304": ("GET", b'HTTP/1.1 304 Not Modified\r\nETag: "x"\r\n\r\n', 304, None),
     "204": ("GET", b"HTTP/1.1 204 No Content\r\n\r\n", 204, None),
-    "HEAD": ("HEAD", b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 29\r\n\r\n", 200, "29"),
+    "HEAD": (
+        "HEAD",
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 29\r\n\r\n",
+        200,
+        "29",
+    ),
     "HEAD of chunked": ("HEAD", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", 200, None),
 }
 
@@ -157,7 +183,9 @@ async def test_head_says_the_length_of_the_get(path, start, connect):
 
 
 @pytest.mark.parametrize("body", [ANSWER, b"", b"{}\n"])
-@pytest.mark.parametrize("status", ["404 Not Found", "500 Internal Server Error", "429 Too Many Requests", "418 x"])
+@pytest.mark.parametrize(
+    "status", ["404 Not Found", "500 Internal Server Error", "429 Too Many Requests", "418 x"]
+)
 async def test_errors_of_flowise_pass_as_they_are(status, body, start, connect):
     data = (
         f"HTTP/1.1 {status}\r\nContent-Type: text/html\r\nRetry-After: 9\r\nX-RateLimit-Limit: 2\r\n"

@@ -6,10 +6,10 @@ import asyncio
 import hashlib
 import os
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from harness.wire import request
-
 from surface.asking import ANSWER, PREDICT, answering
 
 MIB = 1024 * 1024
@@ -86,8 +86,7 @@ async def sink():
 
 def resident():
     """Bytes of memory that this process, gateway and both ends, has in use."""
-    with open("/proc/self/statm") as statm:
-        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def head(length):
@@ -97,7 +96,11 @@ def head(length):
 async def test_200_mib_pass_with_backpressure_and_little_memory(start, connect):
     piece = bytes(range(256)) * 1024
     expected, sent_before, sent = hashlib.sha256(piece), 0, len(piece)
-    async with sink() as upload, start(upload.url, route=ROUTE, server=SERVER) as gateway, connect(gateway) as wire:
+    async with (
+        sink() as upload,
+        start(upload.url, route=ROUTE, server=SERVER) as gateway,
+        connect(gateway) as wire,
+    ):
         wire.writer.transport.set_write_buffer_limits(high=MIB)
         wire.send(head(len(FIELD + FILE + CLOSING) + SIZE) + FIELD + FILE + piece)
         await upload.has_begun.wait()
@@ -144,7 +147,11 @@ async def test_upload_that_breaks_off_is_cut_upstream(start, connect):
 )
 async def test_upload_that_turns_out_bad_is_cut_upstream(rest, status, start, connect):
     file = b"a" * 100_000
-    async with sink() as upload, start(upload.url, route=ROUTE, server=SERVER) as gateway, connect(gateway) as wire:
+    async with (
+        sink() as upload,
+        start(upload.url, route=ROUTE, server=SERVER) as gateway,
+        connect(gateway) as wire,
+    ):
         upload.may_read.set()
         wire.send(head(len(FIELD + FILE + file + rest)) + FIELD + FILE + file)
         await upload.has_begun.wait()
@@ -170,7 +177,11 @@ async def test_upload_above_the_limit_is_cut_upstream(start, connect):
 
 async def test_upload_without_announced_end_is_refused_when_it_pauses(start, connect):
     server = {**SERVER, "timeouts": {"body_idle": "100ms"}}
-    async with sink() as upload, start(upload.url, route=ROUTE, server=server) as gateway, connect(gateway) as wire:
+    async with (
+        sink() as upload,
+        start(upload.url, route=ROUTE, server=server) as gateway,
+        connect(gateway) as wire,
+    ):
         upload.may_read.set()
         wire.send(head(SIZE) + FIELD + FILE + b"a" * 100_000)
         reply = await wire.reply()

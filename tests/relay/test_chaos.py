@@ -1,0 +1,145 @@
+"""Three hundred streams with random ends on both sides: afterwards nothing is left, and each was told once."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import uuid
+
+import pytest
+from harness.raw_upstream import STREAM_HEAD, RawUpstream
+from harness.streams import ABORTED, ASK, END, METADATA, PATH, START, settled, token
+from harness.wire import Wire
+
+COUNT = 300
+AT_ONCE = 30
+LARGE = token("x" * 300_000)
+UPSTREAM_ENDS = [
+    "whole",
+    "fin",
+    "rst",
+    "half an event",
+    "in a chunk",
+    "garbage",
+    "silence",
+    "no head",
+    "error answer",
+]
+CLIENT_ENDS = ["reads all", "fin at once", "fin", "rst", "half close", "stops reading"]
+
+
+class Flowise:
+    """Answers by what the question says: an end, and how many tokens come before it."""
+
+    def __init__(self, dice):
+        self.dice = dice
+
+    async def __call__(self, peer, seen):
+        end, tokens = seen.json()["question"].split(":")
+        if end == "no head":
+            peer.fin()
+            return
+        if end == "error answer":
+            peer.answer(b'{"statusCode":500}', "500 Internal Server Error")
+            return
+        peer.send(STREAM_HEAD)
+        peer.chunk(START)
+        for number in range(int(tokens)):
+            peer.chunk(LARGE if number == 7 else token(str(number)))
+            await asyncio.sleep(0)
+        await self.finish(peer, end)
+
+    async def finish(self, peer, end):
+        if end == "silence":
+            await peer.closed_by_gateway()
+        elif end == "whole":
+            peer.chunk((METADATA if self.dice.random() < 0.8 else ABORTED) + END)
+            peer.chunk(b"")
+        elif end == "garbage":
+            peer.send(b"zz\r\n")
+        else:
+            peer.send({"half an event": b"5\r\ndata:\r\n", "in a chunk": b"500\r\nmessage:"}.get(end, b""))
+            await peer.writer.drain()
+            peer.rst() if end == "rst" else peer.fin()
+
+
+async def use(gateway, question, end, chat_id, patience):
+    async with await Wire.to(gateway.host, gateway.port) as wire:
+        wire.post(PATH, {**ASK, "question": question, "chatId": chat_id})
+        if end == "fin at once":
+            return
+        try:
+            if end == "reads all":
+                reply = await wire.reply()
+                assert reply.status in (200, 409, 500, 502, 504)
+                return
+            await read_some(wire, patience)
+            if end == "rst":
+                wire.reset()
+            elif end == "half close":
+                wire.writer.write_eof()
+            elif end == "stops reading":
+                wire.writer.transport.pause_reading()
+                await asyncio.sleep(0.05)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            return
+
+
+async def read_some(wire, pieces):
+    """The head and some of the body, unless nothing more comes."""
+    try:
+        async with asyncio.timeout(0.1):
+            await wire.head()
+            for _ in range(pieces):
+                await wire.reader.read(500)
+    except TimeoutError:
+        return
+
+
+async def quiet(gateway):
+    """Wait until no connection, walk, call or task is left."""
+    inside = gateway.process.gateway
+    while len(gateway.process._guard) or inside._walk.walking or len(inside._calls) or accounts(inside):
+        await asyncio.sleep(0.01)
+
+
+def accounts(inside):
+    return inside._tasks._tasks - {inside._learning}
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_nothing_is_left_of_three_hundred_streams(start, hurried, seed):
+    hurried(0.05)
+    dice = random.Random(seed)
+    sections = {
+        "server": {"timeouts": {"send": "200ms"}, "max_connections_per_address": 1000},
+        "upstreams": {
+            "main": {"timeouts": {"idle": "150ms", "first_event": "200ms", "head": "200ms", "total": "2s"}}
+        },
+        "route": {"conversations": {"wait": "300ms"}, "heartbeat": "40ms", "on_disconnect": "abort"},
+    }
+    async with RawUpstream(Flowise(dice)) as upstream, start(upstream.url, **sections) as gateway:
+        base = len(asyncio.all_tasks())
+        places = asyncio.Semaphore(AT_ONCE)
+        chats = [str(uuid.UUID(int=dice.getrandbits(128))) for _ in range(100)]
+
+        async def one():
+            async with places:
+                question = f"{dice.choice(UPSTREAM_ENDS)}:{dice.randrange(12)}"
+                await use(gateway, question, dice.choice(CLIENT_ENDS), dice.choice(chats), dice.randrange(4))
+
+        await asyncio.gather(*(one() for _ in range(COUNT)))
+        await quiet(gateway)
+        begun = len(gateway.lines.of("request"))
+        assert COUNT * 0.8 < begun <= COUNT  # who hung up before the gateway read the request made none
+        lines = await settled(gateway, begun)
+        assert len({line["request_id"] for line in lines}) == begun
+        scraped = await gateway.metrics()
+        total = sum(
+            value for name, value in scraped.items() if name.startswith("flowise_gateway_requests_total")
+        )
+        assert total == begun
+        assert len({line["outcome"] for line in lines}) >= 5
+        pool = gateway.process.gateway._upstreams["main"].pool
+        assert len(pool._open) == len(pool._idle)
+        assert len(asyncio.all_tasks()) <= base + len(upstream._open) + 1
