@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
+import inspect
 import sys
 from pathlib import Path
 
@@ -13,6 +16,24 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from harness.gateway import running
 from harness.wire import Wire
+
+
+SECONDS = 9  # for each test with a loop: pytest's own alarm does not wake an idle uvloop
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if inspect.iscoroutinefunction(item.obj) and item.get_closest_marker("timeout") is None:
+            item.obj = _bounded(item.obj)
+
+
+def _bounded(test):
+    @functools.wraps(test)
+    async def bounded(*args, **kwargs):
+        async with asyncio.timeout(SECONDS):
+            await test(*args, **kwargs)
+
+    return bounded
 
 
 def pytest_asyncio_loop_factories():

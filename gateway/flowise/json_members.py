@@ -150,6 +150,8 @@ def _parsed(text: bytes, what: str) -> tuple[bytes, list[msgspec.Raw]]:
 
     Returns the text as the parser could read it, equally long, and the raw values.
     """
+    if not text.strip():
+        raise BadRequest(f"{what} is empty; it must be a JSON object, `{{…}}`")
     try:
         try:
             return text, list(_RAW_MEMBERS.decode(text).values())

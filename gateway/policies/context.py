@@ -72,7 +72,7 @@ def begin(request: web.BaseRequest, trusted: Sequence[Network]) -> Exchange:
 
 
 def check_version(request: web.BaseRequest) -> None:
-    """aiohttp answers HTTP/0.9, too, which has no header fields, so nothing could be said of its body.
+    """HTTP/0.9 is answered by aiohttp, too, which has no header fields, so nothing could be said of its body.
 
     Raises:
         BadRequest: neither HTTP/1.0 nor HTTP/1.1.

@@ -36,8 +36,10 @@ def cors(default: CorsSettings | None) -> Callable[[Exchange], Awaitable[web.Str
 
 def _preflight(exchange: Exchange, settings: CorsSettings | None) -> web.Response:
     headers = dict(exchange.response_headers)
-    methods = ", ".join(exchange.match.endpoint.methods) if exchange.match else ""
-    headers[hdrs.ALLOW] = methods
+    methods = ""
+    if exchange.match is not None:
+        methods = ", ".join(exchange.match.endpoint.methods)
+        headers[hdrs.ALLOW] = exchange.match.endpoint.allow
     if settings is not None and hdrs.ACCESS_CONTROL_ALLOW_ORIGIN in headers:
         asked = exchange.request.headers.get(hdrs.ACCESS_CONTROL_REQUEST_HEADERS, "")
         # Unknown headers are let through the browser and dropped here: pages add their own (`onRequest`).

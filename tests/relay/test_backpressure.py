@@ -76,6 +76,43 @@ async def test_flowise_is_paused_and_nothing_is_lost(start, reads, total):
     assert (line["outcome"], line["events"]) == ("ok", total // len(PIECE) + 2)
 
 
+async def test_flowise_is_paused_from_its_first_bytes_on(start, reads):
+    """A client that is full with what came together with the head is full, though nothing was read since."""
+    early = PIECE * 3
+    pieces = 100
+
+    async def script(peer, _):
+        peer.send(STREAM_HEAD + chunk(early))
+        for _ in range(pieces):
+            peer.chunk(PIECE)
+        peer.chunk(METADATA + END)
+        peer.chunk(b"")
+
+    async with (
+        RawUpstream(script) as upstream,
+        start(upstream.url) as gateway,
+        await slow_client(gateway) as wire,
+    ):
+        while not len(gateway.process._guard):
+            await asyncio.sleep(0)
+        (connection,) = gateway.process._guard._open
+        sock = connection.transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        wire.writer.transport.pause_reading()
+        wire.post(PATH, ASK)
+        while not gateway.process.gateway._calls._open:
+            await asyncio.sleep(0)
+        assert await is_paused(gateway) < MEGABYTE
+        for _ in range(100):
+            await asyncio.sleep(0.001)
+        assert reads.total < 2 * MEGABYTE
+        assert await is_paused(gateway) < MEGABYTE
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MEGABYTE)
+        wire.writer.transport.resume_reading()
+        assert len((await wire.reply()).body) == len(early + PIECE * pieces + METADATA + END)
+        assert (await only(gateway))["outcome"] == "ok"
+
+
 @pytest.mark.parametrize("heartbeat", ["0s", "50ms"])
 @pytest.mark.parametrize("trickle", [False, True])
 async def test_a_client_that_takes_nothing_is_dropped_and_its_run_aborted(start, hurried, heartbeat, trickle):

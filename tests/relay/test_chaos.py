@@ -99,7 +99,7 @@ async def read_some(wire, pieces):
 async def quiet(gateway):
     """Wait until no connection, walk, call or task is left."""
     inside = gateway.process.gateway
-    while len(gateway.process._guard) or inside._walk.walking or len(inside._calls) or accounts(inside):
+    while len(gateway.process._guard) or len(inside._walk) or len(inside._calls) or accounts(inside):
         await asyncio.sleep(0.01)
 
 

@@ -269,3 +269,31 @@ async def test_the_connection_serves_on_while_the_old_run_is_still_read(start, c
             assert (await wire.reply()).body == WHOLE
             go_on.set()
             await settled(gateway, 2)
+
+
+async def test_a_run_that_was_aborted_is_not_aborted_again_by_its_deadline(start, connect, hurried):
+    hurried(0.0)
+    script = Silent(STREAM_HEAD, chunk(START))
+    async with RawUpstream(script) as upstream, start(upstream.url, **timeouts(idle="200ms")) as gateway:
+        async with connect(gateway) as wire:
+            wire.post(PATH, ASK)
+            await wire.head()
+        line = await only(gateway)
+    assert script.closed.is_set()
+    assert (upstream.aborts, line["outcome"], line["abort"]) == ([ABORT], "client_closed", "ran_on")
+
+
+async def test_an_answer_that_is_no_stream_has_no_first_event(start, connect, hurried):
+    async def script(peer, _):
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{")
+        await asyncio.sleep(0.3)
+        peer.send(b"}")
+
+    async with (
+        RawUpstream(script) as upstream,
+        start(upstream.url, **timeouts(first_event="100ms")) as gateway,
+    ):
+        async with connect(gateway) as wire:
+            wire.post(PATH, ASK)
+            assert (await wire.reply()).body == b"{}"
+            assert (await only(gateway))["outcome"] == "ok"

@@ -140,8 +140,9 @@ def without_bug_line(gateway):
     gateway.lines.writelines(rest)
 
 
-async def test_a_bug_before_the_request_is_sent_is_a_500(start, connect, monkeypatch):
-    monkeypatch.setattr(predict, "_request", broken)
+@pytest.mark.parametrize("collaborator", ["Run", "_request"])
+async def test_a_bug_before_the_request_is_sent_is_a_500(start, connect, monkeypatch, collaborator):
+    monkeypatch.setattr(predict, collaborator, broken)
     async with RawUpstream(None) as upstream, start(upstream.url) as gateway, connect(gateway) as wire:
         wire.post(PATH, ASK)
         reply = await wire.reply()
