@@ -18,6 +18,8 @@ from gateway.flowise.outcome import Outcome
 from gateway.flowise.prediction import Changes, Prediction
 from gateway.flowise.usage import Usage
 
+SERVER = "flowise-gateway"  # what answers call themselves
+
 
 @dataclass(frozen=True, slots=True)
 class UpstreamBody:

@@ -19,8 +19,8 @@ from aiohttp import web
 
 from gateway.config import ServerSettings
 from gateway.errors import BadRequest, Failed
+from gateway.exchange import SERVER
 from gateway.flowise.refusals import refusal
-from gateway.policies.context import SERVER
 from gateway.policies.forwarded import is_trusted
 from gateway.telemetry.logs import LibraryLog, Logger
 

@@ -17,7 +17,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 from harness.gateway import running
 from harness.wire import Wire
 
-
 SECONDS = 9  # for each test with a loop: pytest's own alarm does not wake an idle uvloop
 
 

@@ -150,9 +150,13 @@ class Run:
         self._is_abort_taken = await self._services.abort(self.exchange)
 
     async def _settle_later(self, evidence: Evidence | None) -> None:
-        if self._abort is not None:
-            await asyncio.wait([self._abort])
-        self._settle(await asyncio.to_thread(counted, evidence))
+        usage = None
+        try:
+            if self._abort is not None:
+                await asyncio.wait([self._abort])
+            usage = await asyncio.to_thread(counted, evidence)
+        finally:
+            self._settle(usage)  # also when the process cannot wait any longer
 
     def _settle(self, usage: Usage | None) -> None:
         exchange, answer = self.exchange, self._answer

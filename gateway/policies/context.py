@@ -14,14 +14,13 @@ from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 
 from gateway.config import Route
 from gateway.errors import BadRequest, GatewayError
-from gateway.exchange import Exchange, Timings
+from gateway.exchange import SERVER, Exchange, Timings
 from gateway.flowise.endpoints import Match, match, match_path
 from gateway.policies.flows import route_named
 from gateway.policies.forwarded import Network, client_address
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
-SERVER = "flowise-gateway"
 _VERSIONS = (HttpVersion10, HttpVersion11)
 
 

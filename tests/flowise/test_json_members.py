@@ -89,7 +89,8 @@ def test_names_are_refused_exactly_when_one_is_repeated(pairs):
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (b"", "not valid JSON"),
+        (b"", "is empty"),
+        (b" \n", "is empty"),
         (b"[1]", "must be a JSON object"),
         (b'"x"', "must be a JSON object"),
         (b"null", "must be a JSON object"),

@@ -86,7 +86,9 @@ def configuration(upstream: str, **sections: Any) -> dict[str, Any]:
 
 def _merged(base: Any, over: Any) -> Any:
     if isinstance(base, dict) and isinstance(over, Mapping):
-        return {key: _merged(base.get(key), over[key]) if key in over else base[key] for key in {**base, **over}}
+        return {
+            key: _merged(base.get(key), over[key]) if key in over else base[key] for key in {**base, **over}
+        }
     return over
 
 

@@ -143,9 +143,10 @@ class RawUpstream:
     async def _answer_all(self, peer: Peer) -> None:
         while True:
             seen = await peer.request()
-            if seen.target.endswith("/chatflows-streaming/" + seen.target.rpartition("/")[2]) and seen.fields.get(
-                "x-request-id"
-            ) == "streamability":
+            if (
+                seen.target.endswith("/chatflows-streaming/" + seen.target.rpartition("/")[2])
+                and seen.fields.get("x-request-id") == "streamability"
+            ):
                 peer.answer(self.streamable)
             elif seen.method == "PUT" and "/chatmessage/abort/" in seen.target:
                 self.aborts.append(seen.target)

@@ -7,9 +7,12 @@ import hashlib
 import socket
 
 import pytest
+from harness.clock import time_passes, until
 from harness.raw_upstream import STREAM_HEAD, RawUpstream
 from harness.streams import ABORT, ABORTED, ASK, ASK_JSON, END, METADATA, PATH, START, only, token
 from harness.wire import Wire
+
+from gateway.streaming import client
 
 MEGABYTE = 1024 * 1024
 PIECE = token("x" * (64 * 1024 - 64))
@@ -20,10 +23,10 @@ def chunk(data):
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-async def slow_client(gateway):
+async def slow_client(gateway, receive_buffer=256 * 1024):
     """A connection whose socket buffers are small, so that little is hidden in the kernel."""
     sock = socket.socket()
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 256 * 1024)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     sock.setblocking(False)
     await asyncio.get_running_loop().sock_connect(sock, (gateway.host, gateway.port))
     reader, writer = await asyncio.open_connection(sock=sock, limit=64 * 1024)
@@ -35,7 +38,7 @@ async def is_paused(gateway):
     (run,) = gateway.process.gateway._calls._open
     while not run.call.deadlines.is_paused:
         assert not run.call.is_over
-        await asyncio.sleep(0.001)
+        await time_passes(0.001)
     return run.call._outlet._client._transport.get_write_buffer_size()
 
 
@@ -76,10 +79,11 @@ async def test_flowise_is_paused_and_nothing_is_lost(start, reads, total):
     assert (line["outcome"], line["events"]) == ("ok", total // len(PIECE) + 2)
 
 
-async def test_flowise_is_paused_from_its_first_bytes_on(start, reads):
+async def test_flowise_is_paused_from_its_first_bytes_on(start, reads, monkeypatch):
     """A client that is full with what came together with the head is full, though nothing was read since."""
+    monkeypatch.setattr(client, "HIGH_WATER", 1024)  # so that one read is more than enough
     early = PIECE * 3
-    pieces = 100
+    pieces = 40
 
     async def script(peer, _):
         peer.send(STREAM_HEAD + chunk(early))
@@ -91,7 +95,7 @@ async def test_flowise_is_paused_from_its_first_bytes_on(start, reads):
     async with (
         RawUpstream(script) as upstream,
         start(upstream.url) as gateway,
-        await slow_client(gateway) as wire,
+        await slow_client(gateway, 8192) as wire,
     ):
         while not len(gateway.process._guard):
             await asyncio.sleep(0)
@@ -104,8 +108,8 @@ async def test_flowise_is_paused_from_its_first_bytes_on(start, reads):
             await asyncio.sleep(0)
         assert await is_paused(gateway) < MEGABYTE
         for _ in range(100):
-            await asyncio.sleep(0.001)
-        assert reads.total < 2 * MEGABYTE
+            await time_passes(0.001)
+        assert reads.total < MEGABYTE
         assert await is_paused(gateway) < MEGABYTE
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MEGABYTE)
         wire.writer.transport.resume_reading()
@@ -127,7 +131,7 @@ async def test_a_client_that_takes_nothing_is_dropped_and_its_run_aborted(start,
             await peer.writer.drain()
             await asyncio.sleep(0)
         while trickle and not upstream.aborted.is_set():
-            await asyncio.sleep(0.02)
+            await time_passes(0.02)
             peer.chunk(token("a"))
         await upstream.aborted.wait()
         peer.chunk(ABORTED)
@@ -140,8 +144,7 @@ async def test_a_client_that_takes_nothing_is_dropped_and_its_run_aborted(start,
             await wire.head()
             wire.writer.transport.pause_reading()
             (run,) = gateway.process.gateway._calls._open
-            while not run.call._outlet._client._transport.get_write_buffer_size():
-                await asyncio.sleep(0.001)
+            await until(lambda: run.call._outlet._client._transport.get_write_buffer_size())
             full.set()
             line = await only(gateway)
     assert upstream.aborts == [ABORT]
@@ -164,9 +167,9 @@ async def test_slow_is_not_stalled(start, hurried):
             for _ in range(40):
                 wire.writer.transport.resume_reading()
                 came += len(await wire.reader.read(MEGABYTE))
-                await asyncio.sleep(0.002)
+                await time_passes(0.002)
                 wire.writer.transport.pause_reading()
-                await asyncio.sleep(0.02)
+                await time_passes(0.02)
             wire.writer.transport.resume_reading()
             tail = b""
             while not tail.endswith(b"\r\n0\r\n\r\n"):
@@ -201,8 +204,7 @@ async def test_a_client_that_does_not_take_the_end_is_dropped(start, hurried, en
             await wire.head()
             wire.writer.transport.pause_reading()
             guard = gateway.process._guard
-            while len(guard):
-                await asyncio.sleep(0.01)
+            await until(lambda: not (len(guard)))
             line = await only(gateway)
             assert len(gateway.process._listener.connections) == 0
     assert line["outcome"] in ("ok", "truncated", "client_closed")

@@ -7,6 +7,7 @@ import random
 import uuid
 
 import pytest
+from harness.clock import time_passes, until
 from harness.raw_upstream import STREAM_HEAD, RawUpstream
 from harness.streams import ABORTED, ASK, END, METADATA, PATH, START, settled, token
 from harness.wire import Wire
@@ -80,7 +81,7 @@ async def use(gateway, question, end, chat_id, patience):
                 wire.writer.write_eof()
             elif end == "stops reading":
                 wire.writer.transport.pause_reading()
-                await asyncio.sleep(0.05)
+                await time_passes(0.05)
         except (ConnectionError, asyncio.IncompleteReadError):
             return
 
@@ -99,8 +100,11 @@ async def read_some(wire, pieces):
 async def quiet(gateway):
     """Wait until no connection, walk, call or task is left."""
     inside = gateway.process.gateway
-    while len(gateway.process._guard) or len(inside._walk) or len(inside._calls) or accounts(inside):
-        await asyncio.sleep(0.01)
+    await until(
+        lambda: (
+            not (len(gateway.process._guard) or len(inside._walk) or len(inside._calls) or accounts(inside))
+        )
+    )
 
 
 def accounts(inside):

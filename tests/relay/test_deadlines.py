@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from harness.clock import time_passes
 from harness.raw_upstream import STREAM_HEAD, RawUpstream
 from harness.streams import (
     ABORT,
@@ -56,7 +57,7 @@ class Silent:
 
     async def beat(self, peer):
         while True:
-            await asyncio.sleep(self.every)
+            await time_passes(self.every)
             peer.chunk(HEARTBEAT)
 
 
@@ -286,7 +287,7 @@ async def test_a_run_that_was_aborted_is_not_aborted_again_by_its_deadline(start
 async def test_an_answer_that_is_no_stream_has_no_first_event(start, connect, hurried):
     async def script(peer, _):
         peer.send(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{")
-        await asyncio.sleep(0.3)
+        await time_passes(0.3)
         peer.send(b"}")
 
     async with (

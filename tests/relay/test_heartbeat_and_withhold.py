@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from harness.clock import time_passes
 from harness.raw_upstream import STREAM_HEAD, RawUpstream
 from harness.streams import ASK, END, METADATA, PATH, START, WHOLE, event, only, stream, token
 
@@ -62,7 +63,7 @@ async def test_no_heartbeat_is_sent_if_it_is_off_or_something_was_sent(start, co
         peer.send(STREAM_HEAD)
         for _ in range(12):
             peer.chunk(token("a"))
-            await asyncio.sleep(0.05)
+            await time_passes(0.05)
         peer.chunk(METADATA + END)
         peer.chunk(b"")
 
@@ -75,9 +76,9 @@ async def test_no_heartbeat_inside_a_large_event(start, connect, hurried, reads)
         first = STREAM_HEAD + chunk(TRACE[:300_000])
         peer.send(first)
         await reads.reach(len(first))
-        await asyncio.sleep(0.2)
+        await time_passes(0.2)
         peer.chunk(TRACE[300_000:])
-        await asyncio.sleep(0.2)
+        await time_passes(0.2)
         peer.chunk(METADATA + END)
         peer.chunk(b"")
 
@@ -91,7 +92,7 @@ async def test_a_heartbeat_inside_a_large_event_that_is_withheld(start, connect,
         first = STREAM_HEAD + chunk(START + TRACE[:300_000])
         peer.send(first)
         await reads.reach(len(first))
-        await asyncio.sleep(0.2)
+        await time_passes(0.2)
         peer.chunk(TRACE[300_000:] + METADATA + END)
         peer.chunk(b"")
 

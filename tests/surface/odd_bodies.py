@@ -9,8 +9,8 @@ from surface.odd_requests import CHUNKED, JSON_TYPE, TYPED, form, json, multipar
 BODIES = {
     "array": (json("[1]"), 400, "bad_request", "object"),
     "text": (json('"hi"'), 400, "bad_request", "object"),
-    "nothing": (raw(JSON_TYPE + b"Content-Length: 0\r\n", b""), 400, "bad_request", "not valid JSON"),
-    "no body and no length": (raw(JSON_TYPE, b""), 400, "bad_request", "not valid JSON"),
+    "nothing": (raw(JSON_TYPE + b"Content-Length: 0\r\n", b""), 400, "bad_request", "is empty"),
+    "no body and no length": (raw(JSON_TYPE, b""), 400, "bad_request", "is empty"),
     "malformed": (json('{"question":}'), 400, "bad_request", "JSON"),
     "two documents": (json("{}{}"), 400, "bad_request", "JSON"),
     "trailing comma": (json('{"question":"a",}'), 400, "bad_request", "JSON"),
