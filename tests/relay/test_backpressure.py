@@ -144,7 +144,7 @@ async def test_a_client_that_takes_nothing_is_dropped_and_its_run_aborted(start,
             await wire.head()
             wire.writer.transport.pause_reading()
             (run,) = gateway.process.gateway._calls._open
-            await until(lambda: run.call._outlet._client._transport.get_write_buffer_size())
+            await until(run.call._outlet._client._transport.get_write_buffer_size)
             full.set()
             line = await only(gateway)
     assert upstream.aborts == [ABORT]
