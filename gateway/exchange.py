@@ -5,7 +5,7 @@ Rooms do not know each other: what one has found out, the next ones read here.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 
@@ -88,6 +88,7 @@ class Exchange:
     outcome: Outcome | None = None
     is_streaming: bool = False
     events: Mapping[str, int] = field(default_factory=dict)
+    gaps: tuple[Sequence[int], float] | None = None  # between tokens: a count for each bucket, and their sum
     usage: Usage | None = None
     bytes_in: int = 0
     bytes_out: int = 0
@@ -119,10 +120,11 @@ class Exchange:
     def leave(self) -> None:
         """The walk is over; writer: the walk."""
         self.timings.ended = monotonic()
-        while self._at_leave:
-            self._at_leave.pop()()
-        if not self.is_run_open:
-            self._end()
+        try:
+            self._undo()
+        finally:
+            if not self.is_run_open:
+                self._end()
 
     def settled(self) -> None:
         """The run is over and accounted for."""
@@ -130,7 +132,20 @@ class Exchange:
         if self.timings.ended is not None:
             self._end()
 
+    def _undo(self) -> None:
+        """Undo the rest, whatever one of them raises."""
+        if self._at_leave:
+            undo = self._at_leave.pop()
+            try:
+                undo()
+            finally:
+                self._undo()
+
     def _end(self) -> None:
-        at_end, self._at_end = self._at_end, []
-        for say in at_end:
-            say(self)
+        """Say the rest, whatever one of them raises."""
+        if self._at_end:
+            say = self._at_end.pop(0)
+            try:
+                say(self)
+            finally:
+                self._end()

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any, cast
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 
 from gateway.config import ServerSettings
 from gateway.errors import BadRequest, Failed
@@ -78,6 +78,7 @@ class ClientConnection(web.RequestHandler):
     """aiohttp's protocol for one client, with an eye on the clock."""
 
     __slots__ = (
+        "_content",
         "_guard",
         "_head_seconds",
         "_is_answering",
@@ -94,6 +95,7 @@ class ClientConnection(web.RequestHandler):
         self._head_seconds = settings.timeouts.headers
         self._socket: asyncio.Transport | None = None
         self._is_answering = False
+        self._content: StreamReader | None = None
         self._unsent = 0
         self._unsent_since = 0.0
         self.head_due = float("inf")
@@ -110,7 +112,8 @@ class ClientConnection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """asyncio: bytes came; between two answers they begin a head."""
-        if not self._is_answering and self.head_due == float("inf"):
+        is_tail = self._content is not None and not self._content.is_eof()  # of a body that was refused
+        if not self._is_answering and not is_tail and self.head_due == float("inf"):
             self.head_due = monotonic() + self._head_seconds
         super().data_received(data)
         self._end_broken_body()
@@ -131,9 +134,10 @@ class ClientConnection(web.RequestHandler):
         self._socket = None
         self._guard.closed(self)
 
-    def head_complete(self) -> None:
+    def head_complete(self, request: web.BaseRequest) -> None:
         """A request is being answered."""
         self._is_answering = True
+        self._content = request.content
         self.head_due = float("inf")
 
     def answered(self) -> None:
@@ -229,7 +233,7 @@ def _watched(
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
         connection = request.protocol
         if isinstance(connection, ClientConnection):
-            connection.head_complete()
+            connection.head_complete(request)
         try:
             return await handler(request)
         finally:

@@ -6,6 +6,7 @@ Lighter than a future that is shielded, and an error that nobody waits for is no
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -14,12 +15,13 @@ T = TypeVar("T")
 class Once(Generic[T]):
     """Set by synchronous code, awaited by one task at most."""
 
-    __slots__ = ("_error", "_value", "_waiter", "is_set")
+    __slots__ = ("_error", "_then", "_value", "_waiter", "is_set")
 
     def __init__(self) -> None:
         self._value: T | None = None
         self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._then: Callable[[], object] | None = None
         self.is_set = False
 
     def set(self, value: T) -> None:
@@ -46,7 +48,13 @@ class Once(Generic[T]):
             raise self._error
         return self._value  # type: ignore[return-value]  # set, or T is None
 
+    def then(self, callback: Callable[[], object] | None) -> None:
+        """Call this when it comes; None takes the callback back."""
+        self._then = callback
+
     def _wake(self) -> None:
         self.is_set = True
+        if self._then is not None:
+            self._then()
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)

@@ -90,7 +90,7 @@ class Walk:
         return answer(exchange, Failed("Something went wrong in the gateway; its log has the details."))
 
     def _left(self, exchange: Exchange, task: asyncio.Task[object]) -> None:
-        exchange.leave()
         del self._walking[task]
         if not self._walking:
             self._nobody.set()
+        exchange.leave()

@@ -9,6 +9,7 @@ import msgspec
 from gateway.config import Route
 from gateway.errors import GatewayError
 from gateway.exchange import Exchange
+from gateway.flowise.events import UNREADABLE
 from gateway.flowise.request_target import join_target
 from gateway.telemetry.logs import Logger
 from gateway.upstream.service import Sender, Upstream
@@ -63,7 +64,7 @@ class Streamability:
         try:
             status, body = await upstream.ask("GET", target, Sender("streamability"))
             answer = msgspec.json.decode(body) if status == 200 else None
-        except (GatewayError, msgspec.DecodeError) as error:
+        except (GatewayError, *UNREADABLE) as error:
             self._logger.debug("streamability_unknown", route=route.name, error=type(error).__name__)
             return
         if isinstance(answer, dict) and isinstance(answer.get("isStreaming"), bool):

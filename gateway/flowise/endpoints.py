@@ -41,6 +41,7 @@ class Endpoint:
         needs_credentials: False where the official clients ask without a key (PROTOCOL.md 6.1).
         body: how the request body is read.
         query: the allowed query parameters; none on every other path.
+        templates: `paths`, taken apart into segments.
     """
 
     name: str
@@ -49,6 +50,12 @@ class Endpoint:
     needs_credentials: bool = True
     body: BodyKind = BodyKind.NONE
     query: tuple[str, ...] = ()
+    templates: tuple[tuple[str, ...], ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Split the templates once for all requests."""
+        templates = tuple(tuple(path[1:].split("/")) for path in self.paths)
+        object.__setattr__(self, "templates", templates)  # frozen for everybody else
 
     @property
     def allow(self) -> str:
@@ -87,11 +94,13 @@ class Match:
         endpoint: the row.
         params: `flow` and `chatId` of the path as the client wrote them, decoded once, not yet looked up or
             mapped.
-        query: the checked parameters of get-upload-file; empty everywhere else.
+        raw_query: as the client wrote it.
+        query: the checked parameters of get-upload-file; empty everywhere else, and before `check`.
     """
 
     endpoint: Endpoint
     params: Mapping[str, str]
+    raw_query: str = ""
     query: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -104,6 +113,21 @@ class Match:
         """The raw conversation id of the path or the query; check it with `ids` before use."""
         return self.params.get("chatId", self.query.get("chatId"))
 
+    def check(self, method: str) -> Match:
+        """Returns it with its query, if it may be asked for so.
+
+        Raises:
+            MethodNotAllowed: the path is served, but not with this method; its headers carry `Allow`.
+            BadRequest: the query is malformed, or not allowed there.
+        """
+        endpoint = self.endpoint
+        if method not in endpoint.methods:
+            raise MethodNotAllowed(
+                f"this path takes {' and '.join(endpoint.methods)}", headers={"Allow": endpoint.allow}
+            )
+        query = _checked_query(endpoint, self.raw_query)
+        return Match(endpoint, self.params, self.raw_query, query)
+
 
 def match(method: str, raw_target: str) -> Match:
     """Finds what a request asks for.
@@ -113,29 +137,25 @@ def match(method: str, raw_target: str) -> Match:
         UnknownRoute: the path is not served; the comparison is exact and case-sensitive.
         MethodNotAllowed: it is, but not with this method; its headers carry `Allow`.
     """
-    found, raw_query = _found(raw_target)
-    if method not in found.endpoint.methods:
-        raise MethodNotAllowed(
-            f"this path takes {' and '.join(found.endpoint.methods)}", headers={"Allow": found.endpoint.allow}
-        )
-    return Match(found.endpoint, found.params, _checked_query(found.endpoint, raw_query))
+    return find(raw_target).check(method)
 
 
 def match_path(raw_target: str) -> Match:
-    """Finds the endpoint whatever the method, so that a preflight can be told its methods; ignores the query.
+    """Finds the endpoint whatever the method and the query; `find` under its older name."""
+    return find(raw_target)
+
+
+def find(raw_target: str) -> Match:
+    """Finds the endpoint whatever the method, so that a preflight can be told its methods; leaves the query.
 
     Raises BadRequest and UnknownRoute as `match` does.
     """
-    return _found(raw_target)[0]
-
-
-def _found(raw_target: str) -> tuple[Match, str]:
     segments, raw_query = split_target(raw_target)
     for endpoint in ENDPOINTS:
-        for path in endpoint.paths:
-            params = _params(path, segments)
+        for template in endpoint.templates:
+            params = _params(template, segments)
             if params is not None:
-                return Match(endpoint, params), raw_query
+                return Match(endpoint, params, raw_query)
     if segments and not segments[-1]:
         raise BadRequest("the path must not end in '/'")
     raise UnknownRoute(
@@ -143,8 +163,7 @@ def _found(raw_target: str) -> tuple[Match, str]:
     )
 
 
-def _params(path: str, segments: tuple[str, ...]) -> dict[str, str] | None:
-    template = path[1:].split("/")
+def _params(template: tuple[str, ...], segments: tuple[str, ...]) -> dict[str, str] | None:
     if len(template) != len(segments):
         return None
     params = {}
@@ -191,7 +210,7 @@ def upstream_target(
         if chat_id is None:
             raise ValueError(f"the target of {found.endpoint.name} needs a chat id")
         ids["chatId"] = unbound_id(chat_id, "chatId")
-    template = found.endpoint.paths[0][1:].split("/")
+    template = found.endpoint.templates[0]
     segments = [ids[part[1:-1]] if part.startswith("{") else part for part in template]
     query = dict(found.query)
     if query:

@@ -12,13 +12,13 @@ import re
 import msgspec
 
 HEAD = 4096
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)  # what hostile JSON raises
 
 _FLOWISE = re.compile(rb'message:?(?:\r\n|\n|\r)data: ?\{"event":"(\w+)"')
 _JSON_PART = re.compile(rb'"([^"\\]*+(?:\\.[^"\\]*+)*+)("?)|[{}\[\],]', re.DOTALL)
 _BOM = b"\xef\xbb\xbf"
 _LINE_ENDS = b"\r\n"
 _EMPTY = frozenset({b"", b'""', b"null", b"[]", b"{}"})
-_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 class _Message(msgspec.Struct):
@@ -63,7 +63,7 @@ def content_size(event: bytes) -> int:
     content = payload(event)
     try:
         return text_size(bytes(msgspec.json.decode(content, type=_Message).data))
-    except _UNREADABLE:
+    except UNREADABLE:
         return text_size(content)  # the documented form
 
 
@@ -115,5 +115,5 @@ def _name_in_json(text: bytes) -> str | None:
 def _text(escaped: bytes) -> str:
     try:
         return msgspec.json.decode(b'"%b"' % escaped, type=str)
-    except _UNREADABLE:
+    except UNREADABLE:
         return ""

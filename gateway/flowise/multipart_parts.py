@@ -5,9 +5,10 @@ Decides nothing about names or values.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import aiohttp
 from aiohttp import hdrs, web
@@ -18,6 +19,8 @@ from gateway.flowise.form_data import read_disposition
 from gateway.flowise.forms import check_name
 from gateway.flowise.ids import file_name
 from gateway.flowise.json_members import shown
+
+T = TypeVar("T")
 
 CHUNK_BYTES = 64 * 1024
 _CHARSET = "_charset_"  # RFC 7578 4.6; aiohttp swallows the part
@@ -74,12 +77,34 @@ def form_reader(content_type: str, content: aiohttp.StreamReader) -> FormReader:
         return FormReader({hdrs.CONTENT_TYPE: content_type}, content)
 
 
-class PartStream:
-    """The parts in their order; each is read to its end before the next one comes."""
+class Pace(Protocol):
+    """Awaits one read of the client's bytes, for as long as it lets a client take."""
 
-    def __init__(self, reader: aiohttp.MultipartReader, limits: UploadLimits) -> None:
+    def __call__(self, read: Awaitable[T]) -> Awaitable[T]:
+        """The read's result, or an error in its stead."""
+
+
+def _at_once(read: Awaitable[T]) -> Awaitable[T]:
+    return read
+
+
+class PartStream:
+    """The parts in their order; each is read to its end before the next one comes.
+
+    `take` is told the size of what is held, the texts of fields, and `paced` awaits each read; both may raise.
+    """
+
+    def __init__(
+        self,
+        reader: aiohttp.MultipartReader,
+        limits: UploadLimits,
+        take: Callable[[int], None] = lambda _: None,
+        paced: Pace = _at_once,
+    ) -> None:
         self._reader = reader
         self._limits = limits
+        self._take = take
+        self._paced = paced
         self._parts = 0
         self._bytes = 0
         self._field_names: set[str] = set()
@@ -93,7 +118,7 @@ class PartStream:
         Raises BadRequest for a broken form, a nameless or bracketed part, a bad file name, and TooLarge.
         """
         with _broken_form():
-            reader = await self._reader.next()
+            reader = await self._paced(self._reader.next())
         if reader is None:
             return None
         self._parts += 1
@@ -111,6 +136,7 @@ class PartStream:
         self._field_names.add(part.name)
         content = bytearray()
         async for piece in self.pieces(part):
+            self._take(len(piece))
             content += piece
             if len(content) > self._limits.max_field:
                 raise TooLarge(
@@ -125,7 +151,7 @@ class PartStream:
         """Yields a part's bytes as they come, some tens of KiB at most. Raises BadRequest and TooLarge."""
         while not part.reader.at_eof():
             with _broken_form():
-                piece = await part.reader.read_chunk(CHUNK_BYTES)
+                piece = await self._paced(part.reader.read_chunk(CHUNK_BYTES))
             self._count(len(piece))
             if piece:
                 yield piece

@@ -5,21 +5,20 @@ What leaves is written anew, so nothing of the client's own framing, headers or 
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable
-
-import aiohttp
+from dataclasses import replace
 
 from gateway.errors import BadRequest
 from gateway.flowise.body_policy import BodyPolicy
 from gateway.flowise.form_data import closing, content_type, field_part, file_head
 from gateway.flowise.forms import read_fields, read_upload_fields, upload_fields
 from gateway.flowise.json_members import shown
-from gateway.flowise.multipart_parts import Part, PartStream, UploadLimits
+from gateway.flowise.multipart_parts import Part, PartStream
 from gateway.flowise.prediction import Changes, Prediction
 
-__all__ = ["Attachments", "Upload", "UploadLimits", "open_attachments", "open_upload"]
-
+HEAVY = 256 * 1024  # a body above it is parsed off the loop
 _FILES = "files"  # the one name that Flowise's parser takes files under (PROTOCOL.md 1.2)
 _BEFORE_FILES = frozenset({"chatId", "streaming", "sessionId", "vars"})
 
@@ -31,17 +30,14 @@ class Upload:
 
     Attributes:
         files: False if no file came; then `prediction` is complete and goes up as JSON.
-        prediction: what the fields before the first file say.
-        question: its question, or the one that came after the files, once they were read.
-        dropped: names of the fields that were taken out, so far.
+        prediction: what the fields before the first file say; once `chunks` was called without the text that
+            was sent, but with the question and the dropped fields that came after the files, so far.
         content_type: the header for `chunks`.
     """
 
     def __init__(self, prediction: Prediction, parts: _Parts, policy: BodyPolicy) -> None:
         self.prediction = prediction
         self.files = parts.has_files
-        self.question = prediction.question
-        self.dropped = prediction.dropped
         self.content_type = parts.content_type
         self._parts = parts
         self._policy = policy
@@ -52,7 +48,9 @@ class Upload:
         Raises BadRequest or TooLarge in mid-body if the rest of the client's form is broken, not allowed or
         too large; then the request to Flowise must be cut off unfinished, so that it runs nothing.
         """
-        return self._parts.emit(upload_fields(self.prediction.encode(changes)), self._late_field)
+        fields = upload_fields(self.prediction.encode(changes))
+        self.prediction = self.prediction.without_body()
+        return self._parts.emit(fields, self._late_field)
 
     def _late_field(self, name: str, text: str) -> Fields:
         if name in _BEFORE_FILES:
@@ -60,24 +58,27 @@ class Upload:
                 f"{name} came after a file; put chatId, streaming, sessionId and vars before the files"
             )
         late = read_upload_fields([(name, text)], self._policy)
-        self.question = late.question or self.question
-        self.dropped += late.dropped
+        told = self.prediction
+        self.prediction = replace(
+            told, question=late.question or told.question, dropped=told.dropped + late.dropped
+        )
         return upload_fields(late.encode(Changes()))
 
 
-async def open_upload(reader: aiohttp.MultipartReader, policy: BodyPolicy, limits: UploadLimits) -> Upload:
+async def open_upload(stream: PartStream, policy: BodyPolicy) -> Upload:
     """Reads a multipart prediction up to its first file, or to its end if there is none.
 
     Raises BadRequest for a broken form, a field that is not allowed, files where uploads are off, and
     TooLarge.
     """
-    parts = _Parts(PartStream(reader, limits))
+    parts = _Parts(stream)
     fields = await parts.read_fields()
-    if not parts.has_files:
-        return Upload(read_fields(fields, policy), parts, policy)
-    if not policy.uploads:
+    if parts.has_files and not policy.uploads:
         raise BadRequest("uploads are off on this route; send the prediction without files")
-    return Upload(read_upload_fields(fields, policy), parts, policy)
+    read = read_upload_fields if parts.has_files else read_fields
+    if sum(len(text) for _, text in fields) > HEAVY:
+        return Upload(await asyncio.to_thread(read, fields, policy), parts, policy)
+    return Upload(read(fields, policy), parts, policy)
 
 
 class Attachments:
@@ -99,19 +100,16 @@ class Attachments:
         return self._parts.emit([field for given in self._fields for field in mapped(*given)], mapped)
 
 
-async def open_attachments(
-    reader: aiohttp.MultipartReader, limits: UploadLimits, chat_id: str
-) -> Attachments:
+async def open_attachments(stream: PartStream, chat_id: str) -> Attachments:
     """Reads an attachments form up to its first file.
 
     Args:
-        reader: the client's body.
-        limits: its bounds.
+        stream: the client's body.
         chat_id: the one of the path, raw; a field chatId must equal it.
 
     Raises BadRequest for a broken form or any other field, and TooLarge.
     """
-    parts = _Parts(PartStream(reader, limits))
+    parts = _Parts(stream)
     fields = await parts.read_fields()
     for name, text in fields:
         _check_attachment_field(name, text, chat_id)
@@ -160,8 +158,8 @@ class _Parts:
         return True
 
     async def emit(self, fields: Fields, late_field: Callable[[str, str], Fields]) -> AsyncIterator[bytes]:
-        for name, text in fields:
-            yield field_part(self._boundary, name, text)
+        while fields:  # what is sent is not held any longer
+            yield field_part(self._boundary, *fields.pop(0))
         part = self._first_file
         while part is not None:
             if not part.is_file:

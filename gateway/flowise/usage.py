@@ -12,14 +12,13 @@ from typing import Literal, TypeVar
 
 import msgspec
 
-from gateway.flowise.events import payload, text_size
+from gateway.flowise.events import UNREADABLE, payload, text_size
 
 HEAVY = 256 * 1024
 BYTES_PER_TOKEN = 4
 
 _MOST_TOKENS = 10**12  # above is nonsense
 _LONGEST_ID = 256
-_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _NULL = msgspec.Raw(b"null")
 
 T = TypeVar("T")
@@ -160,5 +159,5 @@ def _read(text: bytes | msgspec.Raw, kind: type[T], default: T) -> T:
     """Read one level and leave those below as they are: a strange value spoils only its own level."""
     try:
         return msgspec.json.decode(text, type=kind)
-    except _UNREADABLE:
+    except UNREADABLE:
         return default

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from gateway.flowise.observer import StreamObserver
@@ -39,6 +39,10 @@ class Answer(Protocol):
     @property
     def events(self) -> Mapping[str, int]:
         """How many of each name."""
+
+    @property
+    def gaps(self) -> tuple[Sequence[int], float] | None:
+        """Seconds between two tokens: a count for each bucket, and their sum."""
 
     def feed(self, data: bytes, now: float) -> None:
         """The body bytes of one read."""
@@ -97,6 +101,11 @@ class StreamAnswer:
         """How many of each name."""
         return self._observer.events
 
+    @property
+    def gaps(self) -> tuple[Sequence[int], float] | None:
+        """Counted while the stream ran."""
+        return self._observer.gap_counts, self._observer.gap_sum
+
     def outcome(self, end: BodyEnd) -> Outcome:  # noqa: ARG002 - a stream tells by its events
         """How it went."""
         return of_stream(self._observer)
@@ -113,6 +122,7 @@ class WholeAnswer:
     has_end = False
     first_event_at: float | None = None
     first_token_at: float | None = None
+    gaps: tuple[Sequence[int], float] | None = None
     events = _NO_EVENTS
 
     def __init__(self, status: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 
 from aiohttp import hdrs, web
@@ -14,6 +15,7 @@ from gateway.flowise.outcome import Outcome, of_answer
 from gateway.handlers.passthrough import Passthrough
 from gateway.upstream.service import Sender, Upstream
 
+HEAVY = 256 * 1024  # an answer above it is trimmed off the loop
 _JSON = "application/json; charset=utf-8"
 _TEXT = "text/plain; charset=utf-8"  # an error page of a proxy in front of Flowise
 
@@ -41,9 +43,13 @@ class ChatbotConfig:
         if 300 <= status < 400:
             raise UpstreamBadReply(f"Flowise answered with a redirect ({status}).")
         exchange.status, exchange.outcome = status, of_answer(status, is_whole=True)
-        told = trim(body) if exchange.outcome is Outcome.OK else body
+        told = await _trimmed(body) if exchange.outcome is Outcome.OK else body
         exchange.bytes_out = len(told)
         content_type = _JSON if told[:1] in (b"{", b'"') else _TEXT
         return web.Response(
             status=status, body=told, headers={**exchange.response_headers, hdrs.CONTENT_TYPE: content_type}
         )
+
+
+async def _trimmed(body: bytes) -> bytes:
+    return await asyncio.to_thread(trim, body) if len(body) > HEAVY else trim(body)

@@ -46,17 +46,16 @@ class Predict:
 
     async def __call__(self, exchange: Exchange) -> web.StreamResponse:
         """Answer one prediction."""
-        route, prediction = exchange.route, exchange.prediction
-        if route is None or prediction is None:
+        route = exchange.route
+        if route is None or exchange.prediction is None:
             raise AssertionError("the rooms before have read route and prediction")
         upstream = self._upstreams[route.upstream]
         exchange.upstream, exchange.server = upstream.name, str(upstream.server)
-        may_stream = prediction.streaming and self._streamability.may_stream(route)
+        may_stream = exchange.prediction.streaming and self._streamability.may_stream(route)
         run = Run(exchange, _deadlines(upstream, may_stream=may_stream), self._services)
         try:
             head = await run.call.send(upstream.pool, _request(exchange, upstream, may_stream=may_stream))
             exchange.body_sent()
-            exchange.prediction = prediction = prediction.without_body()
             return await deliver(exchange, run.call, head, self._delivery(run, head, route))
         finally:
             run.call.leave()  # nothing happens if all was delivered
@@ -92,6 +91,7 @@ def _request(exchange: Exchange, upstream: Upstream, *, may_stream: bool) -> Ups
         if exchange.upload is None
         else exchange.upload(changes)
     )
+    exchange.prediction = prediction.without_body()  # what is sent is held by the request alone
     sender = Sender(exchange.request_id, exchange.client)
     from_client = [pair for pair in exchange.request.raw_headers if pair[0].lower() != b"content-type"]
     fields = upstream.fields(sender, from_client)

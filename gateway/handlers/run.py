@@ -111,10 +111,11 @@ class Run:
         """Flowise is done with it, one way or another."""
         self._services.calls.discard(self)
         self._gauge.dec()
-        if self.exchange.turn is not None:
-            self.exchange.turn()
         self._caused(self._outcome(end))
-        evidence = None if self._answer is None else self._answer.evidence(self._question)
+        if self._abort is None:
+            self._give_turn_back()
+        is_answer = self._answer is not None and self.exchange.outcome is not Outcome.UPSTREAM_ERROR
+        evidence = self._answer.evidence(self._question) if self._answer is not None and is_answer else None
         if self._abort is not None or (evidence is not None and evidence.is_heavy):
             self._services.tasks.start(self._settle_later(evidence), "settle")
         else:
@@ -155,13 +156,19 @@ class Run:
             if self._abort is not None:
                 await asyncio.wait([self._abort])
             usage = await asyncio.to_thread(counted, evidence)
-        finally:
-            self._settle(usage)  # also when the process cannot wait any longer
+        finally:  # also when the process cannot wait any longer
+            self._give_turn_back()
+            self._settle(usage)
+
+    def _give_turn_back(self) -> None:
+        """Not before an abort was answered: Flowise keys it by conversation, it would hit the next run."""
+        if self.exchange.turn is not None:
+            self.exchange.turn()
 
     def _settle(self, usage: Usage | None) -> None:
         exchange, answer = self.exchange, self._answer
         if answer is not None:
-            exchange.events = answer.events
+            exchange.events, exchange.gaps = answer.events, answer.gaps
             exchange.timings.first_token = answer.first_token_at
         exchange.usage, exchange.bytes_in = usage, self.call.bytes_in
         if self._abort is not None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
 
 from aiohttp import hdrs, web
 
@@ -18,15 +17,14 @@ from gateway.exchange import Document, Exchange, UpstreamBody
 from gateway.flowise.body_policy import BodyPolicy
 from gateway.flowise.endpoints import BodyKind
 from gateway.flowise.forms import read_urlencoded
-from gateway.flowise.multipart_parts import FormReader, form_reader
+from gateway.flowise.multipart_parts import PartStream, UploadLimits, form_reader
 from gateway.flowise.prediction import read_json
 from gateway.flowise.records import lead_flow, read_feedback, read_leads
-from gateway.flowise.uploads import UploadLimits, open_attachments, open_upload
-from gateway.policies.body_reader import BodyReader, Budget, slow_body
+from gateway.flowise.uploads import HEAVY, Upload, open_attachments, open_upload
+from gateway.policies.body_reader import BodyReader, Budget
 from gateway.policies.flows import route_named
 from gateway.policies.origins import check_origin
 
-HEAVY = 256 * 1024  # a body above it is parsed off the loop
 MAX_LEAD = 64 * 1024  # a lead names its flow in the body, so no route has a say yet
 _JSON, _URLENCODED, _MULTIPART = (
     "application/json",
@@ -95,12 +93,11 @@ class _Reading:
 
     async def _read_upload(self, exchange: Exchange, reader: BodyReader, policy: BodyPolicy) -> None:
         await reader.begin()
-        async with _bounded(self._idle):
-            upload = await open_upload(_form(exchange.request), policy, UploadLimits(max_body=reader.limit))
+        upload = await open_upload(_parts(reader), policy)
         exchange.prediction = upload.prediction
         if upload.files:
             exchange.upload = lambda changes: UpstreamBody(
-                upload.content_type, _without_pauses(upload.chunks(changes), self._idle)
+                upload.content_type, _followed(exchange, upload, upload.chunks(changes))
             )
 
     async def _read_attachments(self, exchange: Exchange, reader: BodyReader) -> None:
@@ -109,15 +106,10 @@ class _Reading:
         _media_type(exchange.request, _MULTIPART)
         await reader.begin()
         given = "" if exchange.match is None else exchange.match.params["chatId"]
-        async with _bounded(self._idle):
-            attachments = await open_attachments(
-                _form(exchange.request), UploadLimits(max_body=reader.limit), given
-            )
+        attachments = await open_attachments(_parts(reader), given)
         exchange.document = Document(
             given,
-            lambda _, chat_id: UpstreamBody(
-                attachments.content_type, _without_pauses(attachments.chunks(chat_id or given), self._idle)
-            ),
+            lambda _, chat_id: UpstreamBody(attachments.content_type, attachments.chunks(chat_id or given)),
         )
 
     async def _read_record(self, exchange: Exchange, reader: BodyReader, kind: BodyKind) -> None:
@@ -141,25 +133,16 @@ def _media_type(request: web.BaseRequest, *taken: str) -> str:
     return kind
 
 
-def _form(request: web.BaseRequest) -> FormReader:
-    return form_reader(request.headers.get(hdrs.CONTENT_TYPE, ""), request.content)
+def _parts(reader: BodyReader) -> PartStream:
+    request = reader.request
+    form = form_reader(request.headers.get(hdrs.CONTENT_TYPE, ""), request.content)
+    return PartStream(form, UploadLimits(max_body=reader.limit), reader.take, reader.paced)
 
 
-@asynccontextmanager
-async def _bounded(idle: float) -> AsyncIterator[None]:
-    try:
-        async with asyncio.timeout(idle):
-            yield
-    except TimeoutError:
-        raise slow_body(idle) from None
-
-
-async def _without_pauses(pieces: AsyncIterator[bytes], idle: float) -> AsyncIterator[bytes]:
-    while True:
-        async with _bounded(idle):
-            piece = await anext(pieces, None)
-        if piece is None:
-            return
+async def _followed(exchange: Exchange, upload: Upload, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The form; the exchange learns of late fields before its end is sent, when Flowise may answer at once."""
+    async for piece in pieces:
+        exchange.prediction = upload.prediction
         yield piece
 
 

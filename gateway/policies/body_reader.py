@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from time import monotonic
+from typing import TypeVar
 
 from aiohttp import hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_exceptions import HTTPException
 
 from gateway.errors import BadRequest, Overloaded, TooLarge
+
+T = TypeVar("T")
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -87,10 +91,34 @@ class BodyReader:
         async for part in self._parts():
             if self.held + len(part) > self.limit:
                 raise self._too_large()
-            self.budget.take(len(part))
-            self.held += len(part)
+            self.take(len(part))
             parts.append(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def take(self, size: int) -> None:
+        """Hold so many bytes of the body more. Raises Overloaded."""
+        self.budget.take(size)
+        self.held += size
+
+    async def paced(self, read: Awaitable[T]) -> T:
+        """A read of the body, however many bytes it needs; the seconds that it took are `waited`.
+
+        Raises:
+            BadRequest: no byte came for too long.
+            TooLarge: more bytes came than are allowed, and the read still needs more.
+        """
+        began = monotonic()
+        try:
+            async with self._while_bytes_come():
+                return await read
+        except TimeoutError:
+            if self.request.content.total_bytes > self.limit:
+                raise self._too_large() from None
+            raise BadRequest(
+                f"No byte of the body came for {self.idle:g} s; send it without such pauses."
+            ) from None
+        finally:
+            self.waited += monotonic() - began
 
     def release(self) -> None:
         """The body is not held any longer."""
@@ -100,22 +128,32 @@ class BodyReader:
     async def _parts(self) -> AsyncIterator[bytes]:
         content = self.request.content
         while not content.at_eof():
-            began = monotonic()
             try:
-                async with asyncio.timeout(self.idle):
-                    part = await content.readany()
-            except TimeoutError:
-                raise slow_body(self.idle) from None
+                part = await self.paced(content.readany())
             except (web.RequestPayloadError, HttpProcessingError, HTTPException):
                 raise BadRequest("The body is not what its head says: its framing is broken.") from None
-            self.waited += monotonic() - began
             if part:
                 yield part
 
+    @asynccontextmanager
+    async def _while_bytes_come(self) -> AsyncIterator[None]:
+        """Raises TimeoutError once none came for `idle`, or more than `limit` in all."""
+        loop, content = asyncio.get_running_loop(), self.request.content
+        timer: asyncio.TimerHandle
+        async with asyncio.timeout(None) as bound:
+
+            def look(seen: int) -> None:
+                nonlocal timer
+                if content.total_bytes == seen or content.total_bytes > self.limit:
+                    bound.reschedule(loop.time())
+                else:
+                    timer = loop.call_later(self.idle, look, content.total_bytes)
+
+            timer = loop.call_later(self.idle, look, content.total_bytes)
+            try:
+                yield
+            finally:
+                timer.cancel()
+
     def _too_large(self) -> TooLarge:
         return TooLarge(f"The body is larger than the {self.limit} bytes that are allowed here.")
-
-
-def slow_body(idle: float) -> BadRequest:
-    """The refusal of a body that came too slowly."""
-    return BadRequest(f"No byte of the body came for {idle:g} s; send it without such pauses.")

@@ -15,7 +15,7 @@ from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 from gateway.config import Route
 from gateway.errors import BadRequest, GatewayError
 from gateway.exchange import SERVER, Exchange, Timings
-from gateway.flowise.endpoints import Match, match, match_path
+from gateway.flowise.endpoints import Match, find
 from gateway.policies.flows import route_named
 from gateway.policies.forwarded import Network, client_address
 
@@ -35,10 +35,10 @@ def context(
         exchange = begin(request, trusted)
         try:
             check_version(request)
-            exchange.match = match_path(request.raw_path)
+            exchange.match = find(request.raw_path)
             exchange.route = route_of(exchange.match, routes)
             if request.method != hdrs.METH_OPTIONS:
-                exchange.match = match(request.method, request.raw_path)
+                exchange.match = exchange.match.check(request.method)
                 exchange.route = route_of(exchange.match, routes)
         except GatewayError as error:
             exchange.misrouted = error

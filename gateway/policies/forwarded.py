@@ -29,7 +29,7 @@ def client_address(
     hops = _hops(forwarded_for) if forwarded_for else [_for_of(part) for part in _hops(forwarded)]
     client = peer
     while is_trusted(client, trusted) and hops:
-        hop = _parse(hops.pop())
+        hop = _hop(hops.pop())
         if hop is None:
             break
         client = str(hop)
@@ -43,6 +43,11 @@ def _hops(fields: Sequence[str]) -> list[str]:
 def _for_of(element: str) -> str:
     found = _FOR.search(element)
     return found[1].strip('"') if found else ""
+
+
+def _hop(text: str) -> Address | None:
+    """An address that a field claims; its scope id (RFC 4007 11) would be any text, and means nothing here."""
+    return None if "%" in text else _parse(text)
 
 
 def is_trusted(text: str, trusted: Sequence[Network]) -> bool:

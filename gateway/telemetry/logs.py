@@ -5,9 +5,10 @@ A line never holds a prompt, an answer, a key or a token; `logs.prompts: true` a
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import msgspec
 import structlog
@@ -37,9 +38,37 @@ def make_logger(settings: LogSettings, stream: TextIO | None = None) -> Logger:
         as_json = structlog.processors.JSONRenderer(serializer=_encode)
         rendering = [structlog.processors.format_exc_info, as_json]
     logger: Logger = structlog.wrap_logger(
-        structlog.WriteLogger(out), processors=[*shared, *rendering], wrapper_class=wrapper
+        structlog.WriteLogger(cast(TextIO, Sink(out))),
+        processors=[*shared, *rendering],
+        wrapper_class=wrapper,
     )
     return logger
+
+
+class Sink:
+    """Where lines go. A full disk or a closed pipe must not end a request: lost lines are counted, and told."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lost = 0
+
+    def write(self, text: str) -> None:
+        """Write a line, and before it how many were lost."""
+        if self._lost:
+            text = f'{{"event":"log_lines_lost","level":"warning","count":{self._lost}}}\n{text}'
+        try:
+            self._stream.write(text)
+        except (OSError, ValueError):  # ValueError: the stream is closed
+            self._lost += 1
+        else:
+            self._lost = 0
+
+    def flush(self) -> None:
+        """Push it out."""
+        try:
+            self._stream.flush()
+        except (OSError, ValueError):
+            self._lost += 1
 
 
 def request_line(exchange: Exchange, *, with_prompt: bool) -> dict[str, Any]:
@@ -95,7 +124,10 @@ class LibraryLog(logging.Handler):
 
 
 def _encode(line: Any, **_: Any) -> str:
-    return msgspec.json.encode(line).decode()
+    try:
+        return msgspec.json.encode(line).decode()
+    except UnicodeEncodeError:  # half a surrogate pair somewhere
+        return json.dumps(line, default=str)
 
 
 def _seconds(value: float | None) -> float | None:

@@ -6,11 +6,14 @@ are those of the OpenTelemetry GenAI conventions 1.41, with Envoy AI Gateway's t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
 
 from gateway import __version__
 from gateway.exchange import Exchange
+from gateway.flowise.observer import GAP_BOUNDS
 from gateway.flowise.outcome import Outcome
 
 FIRST_TOKEN_BUCKETS = (
@@ -48,6 +51,12 @@ class Metrics:
             ("route",),
             FIRST_TOKEN_BUCKETS,
         )
+        self.inter_token = self._histogram(
+            "inter_token_seconds",
+            "From one token to the next, as they came from Flowise.",
+            ("route",),
+            GAP_BOUNDS,
+        )
         self.overhead = self._histogram(
             "overhead_seconds",
             "What the gateway itself added before the client's head, waits not counted.",
@@ -72,6 +81,8 @@ class Metrics:
             self.request_duration.labels(route, exchange.endpoint).observe(timings.ended - timings.received)
         if timings.first_token is not None:
             self.time_to_first_token.labels(route).observe(timings.first_token - timings.received)
+        if exchange.gaps is not None:
+            _add(self.inter_token.labels(route), *exchange.gaps)
         if (overhead := timings.overhead) is not None:
             self.overhead.labels(route).observe(overhead)
         for event, count in exchange.events.items():
@@ -100,3 +111,11 @@ class Metrics:
         self, name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]
     ) -> Histogram:
         return Histogram(_PREFIX + name, text, labels, buckets=buckets, registry=self.registry)
+
+
+def _add(histogram: Histogram, counts: Sequence[int], total: float) -> None:
+    """Add what a stream has counted by itself. The library has no public way to add more than one observation."""
+    for bucket, count in zip(histogram._buckets, counts, strict=True):
+        if count:
+            bucket.inc(count)
+    histogram._sum.inc(total)

@@ -7,6 +7,7 @@ deadline passed, the reply is over. What those mean (abort, metering, a turn) is
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import AsyncIterator
 from time import monotonic
@@ -75,12 +76,13 @@ class Call:
         Raises:
             GatewayError: any of the ways in which there is no head.
         """
+        is_upload = not isinstance(request.body, bytes)  # it could not be sent again, so it gets a fresh one
         try:
             try:
-                return await self._send_on(await pool.acquire(), request)
+                return await self._send_on(await pool.acquire(fresh=is_upload), request)
             except StaleConnectionError:
-                if not isinstance(request.body, bytes):
-                    error = UpstreamUnreachable("Flowise closed the connection during the upload.")
+                if is_upload or self.is_over or self.delivered.is_set:
+                    error = UpstreamUnreachable("Flowise closed the connection before it answered.")
                     self.close(error)
                     raise error from None
             self._begin_again()
@@ -104,18 +106,29 @@ class Call:
             connection.finish_request()
         else:
             await self._send_pieces(connection, request.body)
-        self.deadlines.sent_at = monotonic()
+        if connection.is_request_sent or connection.is_answered:
+            self.deadlines.sent_at = monotonic()
         return await self.head.wait()
 
     async def _send_pieces(self, connection: Connection, pieces: AsyncIterator[bytes]) -> None:
-        async for piece in pieces:
-            if connection.is_answered or connection.is_closed:
-                return
-            if piece:
-                connection.write(b"%x\r\n%b\r\n" % (len(piece), piece))
-                await connection.drain()
-        connection.write(b"0\r\n\r\n")
-        connection.finish_request()
+        """Send the body as it comes; an early answer or the end of the call ends the wait for the client."""
+        sender = asyncio.current_task()
+        if self.head.is_set or sender is None:
+            return
+        self.head.then(sender.cancel)
+        try:
+            async for piece in pieces:
+                if piece:
+                    connection.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+                    await connection.drain()
+            connection.write(b"0\r\n\r\n")
+            connection.finish_request()
+        except asyncio.CancelledError:
+            if not self.head.is_set:
+                raise
+            sender.uncancel()
+        finally:
+            self.head.then(None)
 
     @property
     def is_sent(self) -> bool:

@@ -87,6 +87,11 @@ class Connection(asyncio.Protocol):
         return self._transport is None or self._transport.is_closing()
 
     @property
+    def is_request_sent(self) -> bool:
+        """Whether the whole request was written."""
+        return self._is_request_sent
+
+    @property
     def is_answered(self) -> bool:
         """Whether Flowise has begun to answer: there is no use in sending more of the body."""
         return self._has_head

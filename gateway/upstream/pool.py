@@ -47,6 +47,7 @@ class Pool:
         self._open: set[Connection] = set()
         self._opening = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
+        self._is_closed = False
 
     def __repr__(self) -> str:
         counts = f"{len(self._open)} open, {len(self._idle)} idle, {len(self._waiting)} waiting"
@@ -60,9 +61,10 @@ class Pool:
             UpstreamUnreachable: the server refused, or its certificate was not right.
             UpstreamTimeout: the server did not accept within `connect_timeout`.
         """
+        deadline = asyncio.get_running_loop().time() + self._connect_timeout
         try:
-            async with asyncio.timeout(self._connect_timeout):
-                while True:
+            async with asyncio.timeout_at(deadline):
+                while not self._is_closed:
                     if not fresh and (connection := self._take_idle()):
                         return connection
                     if self._has_room or self._drop_one_idle():
@@ -70,7 +72,7 @@ class Pool:
                     await self._wait_for_room()
         except TimeoutError:
             raise Overloaded("All connections to Flowise are busy; try again shortly.") from None
-        return await self._connect()
+        return await self._connect(deadline)
 
     def sweep(self, now: float) -> None:
         """Close idle connections that the server is about to close. `now`: monotonic seconds."""
@@ -79,7 +81,11 @@ class Pool:
             connection.close()
 
     def close(self) -> None:
-        """Close everything."""
+        """Close everything, now and to come."""
+        self._is_closed = True
+        for turn in self._waiting:
+            if not turn.done():
+                turn.set_result(None)
         for connection in list(self._open):
             connection.close()
         self._idle.clear()
@@ -109,17 +115,19 @@ class Pool:
             if turn in self._waiting:
                 self._waiting.remove(turn)
 
-    async def _connect(self) -> Connection:
+    async def _connect(self, deadline: float) -> Connection:
         server, loop = self.server, asyncio.get_running_loop()
         self._opening += 1
         try:
-            async with asyncio.timeout(self._connect_timeout):
+            async with asyncio.timeout_at(deadline):
                 _, connection = await loop.create_connection(
                     lambda: Connection(self._on_idle, self._on_closed),
                     server.host,
                     server.port,
                     ssl=server.tls,
                 )
+            if self._is_closed:
+                connection.close()
             if connection.is_closed:  # lost again before we woke: nobody would be told
                 raise ConnectionResetError("closed at once")
             self._open.add(connection)

@@ -84,3 +84,14 @@ async def test_streamability(answers, streams):
     assert known.may_stream(ROUTE) is streams
     target = f"/a%20b/api/v1/chatflows-streaming/{FLOW}".encode()
     assert flowise.asked == [("GET", target, "streamability")] * len(answers)
+
+
+@pytest.mark.parametrize("body", [b'{"isStreaming":"\xff"}', b'{"a":' + b"[" * 100_000, b"nonsense"])
+async def test_an_answer_that_cannot_be_read_is_logged_and_ends_nothing(body):
+    log = Log()
+    known = Streamability([ROUTE], {"main": Flowise((200, body), (200, b'{"isStreaming":false}'))}, log)
+    await known.refresh()
+    (line,) = log.lines
+    assert (line[1]["route"], known.may_stream(ROUTE)) == ("chat", True)
+    await known.refresh()
+    assert known.may_stream(ROUTE) is False

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.errors import BadRequest, MethodNotAllowed, UnknownRoute
-from gateway.flowise.endpoints import ENDPOINTS, BodyKind, match, match_path, upstream_target
+from gateway.flowise.endpoints import ENDPOINTS, BodyKind, find, match, match_path, upstream_target
 
 FLOW = "2c5e8d0a-1111-4222-8333-444455556666"
 FILE = "/api/v1/get-upload-file"
@@ -103,6 +103,17 @@ def test_a_preflight_finds_the_methods_of_a_path():
     assert match_path("/api/v1/chatmessage/abort/x/y").endpoint.methods == ("PUT",)
     with pytest.raises(UnknownRoute):
         match_path("/api/v1/nothing")
+
+
+def test_what_is_found_whatever_the_method_can_be_checked_for_it():
+    found = find(FILE + "?chatflowId=s&chatId=c&fileName=a")
+    assert (found.flow, dict(found.query)) == (None, {})
+    with pytest.raises(MethodNotAllowed):
+        found.check("POST")
+    assert found.check("GET") == match("GET", FILE + "?chatflowId=s&chatId=c&fileName=a")
+    assert found.check("GET").flow == "s"
+    with pytest.raises(BadRequest, match="takes no query"):
+        find("/api/v1/ping?x=1").check("GET")
 
 
 def test_the_words_for_metrics_are_a_closed_list_and_three_routes_and_ping_need_no_credentials():

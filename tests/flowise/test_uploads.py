@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import tracemalloc
 from contextlib import suppress
 
@@ -11,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import BadRequest, TooLarge
-from gateway.flowise.multipart_parts import form_reader
+from gateway.flowise import uploads
+from gateway.flowise.multipart_parts import PartStream, UploadLimits, form_reader
 from gateway.flowise.prediction import BodyPolicy, Changes
-from gateway.flowise.uploads import UploadLimits, open_attachments, open_upload
+from gateway.flowise.uploads import open_attachments, open_upload
 
 POLICY = BodyPolicy(100, 50, frozenset({"sessionId", "temperature", "vars.a"}), uploads=True)
 LIMITS = UploadLimits(max_body=1_000_000)
@@ -21,21 +23,21 @@ NOTHING = Changes()
 MEGABYTE = 1024 * 1024
 
 
-def stream_of():
+def stream_of(limit=2**16):
     protocol = BaseProtocol(asyncio.get_running_loop())
     protocol.connection_made(asyncio.Transport())
-    return aiohttp.StreamReader(protocol, 2**16, loop=asyncio.get_running_loop())
+    return aiohttp.StreamReader(protocol, limit, loop=asyncio.get_running_loop())
 
 
-def reader_on(stream):
-    return form_reader("multipart/form-data; boundary=b", stream)
+def parts_on(stream, limits=LIMITS):
+    return PartStream(form_reader("multipart/form-data; boundary=b", stream), limits)
 
 
-def reader_of(body):
+def parts_of(body):
     stream = stream_of()
     stream.feed_data(body)
     stream.feed_eof()
-    return reader_on(stream)
+    return parts_on(stream)
 
 
 def field(name, text):
@@ -57,7 +59,7 @@ def form(*parts):
 
 async def sent(body, changes=NOTHING, policy=POLICY):
     """What Flowise gets, with our random boundary written as `b`."""
-    upload = await open_upload(reader_of(body), policy, LIMITS)
+    upload = await open_upload(parts_of(body), policy)
     content = b"".join([chunk async for chunk in upload.chunks(changes)])
     boundary = upload.content_type.partition("boundary=")[2]
     return content.replace(boundary.encode(), b"b")
@@ -70,22 +72,20 @@ async def collect(chunks, into):
 
 async def test_the_upload_of_the_capture_is_emitted_anew_with_the_same_parts():
     body = form(field("question", "hi"), field("streaming", "true"), file())
-    upload = await open_upload(reader_of(body), POLICY, LIMITS)
-    assert (upload.files, upload.prediction.streaming, upload.question) == (True, True, "hi")
+    upload = await open_upload(parts_of(body), POLICY)
+    assert (upload.files, upload.prediction.streaming, upload.prediction.question) == (True, True, "hi")
     assert await sent(body) == body
 
 
 async def test_a_form_without_files_is_a_prediction_for_json():
-    upload = await open_upload(
-        reader_of(form(field("question", "hi"), field("streaming", "true"))), POLICY, LIMITS
-    )
+    upload = await open_upload(parts_of(form(field("question", "hi"), field("streaming", "true"))), POLICY)
     assert upload.files is False
     assert upload.prediction.encode(NOTHING) == b'{"question":"hi","streaming":"true"}'
 
 
 async def test_an_empty_file_input_of_a_browser_is_no_file():
     blank = file(b"", "", kind="application/octet-stream")
-    upload = await open_upload(reader_of(form(field("question", "hi"), blank)), POLICY, LIMITS)
+    upload = await open_upload(parts_of(form(field("question", "hi"), blank)), POLICY)
     assert upload.files is False
     assert await sent(form(file(), blank, file(b"2"))) == form(file(), file(b"2"))
 
@@ -103,20 +103,20 @@ async def test_the_ids_and_streaming_are_set_before_the_files():
 
 async def test_question_and_overrides_may_follow_the_files_as_in_flowises_documentation():
     body = form(file(), field("question", "hi"), field("temperature", "0.5"), file(b"2", "b.txt"))
-    upload = await open_upload(reader_of(body), POLICY, LIMITS)
-    assert upload.question == ""
+    upload = await open_upload(parts_of(body), POLICY)
+    assert upload.prediction.question == ""
     assert b"".join([chunk async for chunk in upload.chunks(NOTHING)]).count(b"form-data") == 4
-    assert upload.question == "hi"
+    assert upload.prediction.question == "hi"
     assert await sent(body) == body
     assert await sent(body, Changes(chat_id="m")) == form(field("chatId", "m"))[:-7] + body
 
 
 async def test_legacy_fields_vanish_before_and_after_the_files_and_are_told():
     body = form(field("history", "x"), file(), field("evaluation", "true"))
-    upload = await open_upload(reader_of(body), POLICY, LIMITS)
-    assert upload.dropped == ("history",)
+    upload = await open_upload(parts_of(body), POLICY)
+    assert upload.prediction.dropped == ("history",)
     assert b"evaluation" not in b"".join([chunk async for chunk in upload.chunks(NOTHING)])
-    assert upload.dropped == ("history", "evaluation")
+    assert upload.prediction.dropped == ("history", "evaluation")
 
 
 @pytest.mark.parametrize("name", ["chatId", "streaming", "sessionId", "vars"])
@@ -150,11 +150,41 @@ async def test_what_is_not_allowed_is_refused_and_named(parts, message):
         await sent(form(*parts))
 
 
+@pytest.mark.parametrize(("name", "files"), [("read_fields", []), ("read_upload_fields", [file()])])
+async def test_many_fields_are_read_in_a_thread(name, files, monkeypatch):
+    threads, read = [], getattr(uploads, name)
+
+    def noticed(*arguments):
+        threads.append(threading.current_thread() is threading.main_thread())
+        return read(*arguments)
+
+    monkeypatch.setattr(uploads, name, noticed)
+    for size in (uploads.HEAVY // 2, uploads.HEAVY // 2 + 1):
+        fields = [field(name, "x" * size) for name in ("history", "evaluation")]
+        stream = stream_of(2**20)
+        stream.feed_data(form(*fields, *files))
+        stream.feed_eof()
+        await open_upload(parts_on(stream), POLICY)
+    assert threads == [True, False]
+
+
+async def test_the_bytes_of_fields_are_taken_and_those_of_files_are_not():
+    taken = []
+    stream = stream_of()
+    stream.feed_data(form(field("question", "hi"), file(b"x" * 500), field("temperature", "0.5")))
+    stream.feed_eof()
+    reader = form_reader("multipart/form-data; boundary=b", stream)
+    upload = await open_upload(PartStream(reader, LIMITS, taken.append), POLICY)
+    assert sum(taken) == len("hi")
+    await collect(upload.chunks(NOTHING), [])
+    assert sum(taken) == len("hi" + "0.5")
+
+
 async def test_files_are_refused_where_uploads_are_off_and_a_plain_form_is_not():
     off = BodyPolicy(100, 50)
     with pytest.raises(BadRequest, match="uploads are off on this route"):
-        await open_upload(reader_of(form(file())), off, LIMITS)
-    assert not (await open_upload(reader_of(form(field("question", "x"))), off, LIMITS)).files
+        await open_upload(parts_of(form(file())), off)
+    assert not (await open_upload(parts_of(form(field("question", "x"))), off)).files
 
 
 async def test_long_text_after_a_file_is_too_large():
@@ -163,7 +193,7 @@ async def test_long_text_after_a_file_is_too_large():
 
 
 async def test_a_form_that_breaks_off_in_a_file_is_refused_and_never_completed():
-    upload = await open_upload(reader_of(form(field("question", "x"), file())[:-12]), POLICY, LIMITS)
+    upload = await open_upload(parts_of(form(field("question", "x"), file())[:-12]), POLICY)
     content = []
     with pytest.raises(BadRequest, match="ends too early"):
         await collect(upload.chunks(NOTHING), content)
@@ -177,7 +207,7 @@ async def test_nothing_of_the_clients_framing_reaches_flowise():
 
 
 async def test_each_upload_has_a_boundary_of_its_own():
-    uploads = [await open_upload(reader_of(form(file())), POLICY, LIMITS) for _ in range(2)]
+    uploads = [await open_upload(parts_of(form(file())), POLICY) for _ in range(2)]
     assert uploads[0].content_type != uploads[1].content_type
 
 
@@ -226,7 +256,7 @@ async def test_a_form_that_comes_byte_by_byte_arrives_the_same():
         stream.feed_eof()
 
     feeding = asyncio.ensure_future(feed())
-    upload = await open_upload(reader_on(stream), POLICY, LIMITS)
+    upload = await open_upload(parts_on(stream), POLICY)
     content = b"".join([chunk async for chunk in upload.chunks(NOTHING)])
     await feeding
     assert content.replace(upload.content_type.partition("boundary=")[2].encode(), b"b") == body
@@ -268,7 +298,7 @@ async def test_a_large_file_waits_for_its_reader_and_is_never_held():
     feeding = asyncio.ensure_future(client.feed())
     tracemalloc.start()
     try:
-        upload = await open_upload(reader_on(client.stream), POLICY, UploadLimits(max_body=33 * MEGABYTE))
+        upload = await open_upload(parts_on(client.stream, UploadLimits(max_body=33 * MEGABYTE)), POLICY)
         total, largest = 0, 0
         async for chunk in upload.chunks(NOTHING):
             total += chunk.count(b"x") if len(chunk) > 1000 else 0
@@ -287,7 +317,7 @@ async def test_a_large_file_waits_for_its_reader_and_is_never_held():
 async def test_a_file_beyond_the_limit_is_cut_off_there():
     client = Client(2 * MEGABYTE)
     feeding = asyncio.ensure_future(client.feed())
-    upload = await open_upload(reader_on(client.stream), POLICY, UploadLimits(max_body=MEGABYTE))
+    upload = await open_upload(parts_on(client.stream, UploadLimits(max_body=MEGABYTE)), POLICY)
     got = []
     with pytest.raises(TooLarge, match="more than 1048576 bytes"):
         await collect(upload.chunks(NOTHING), got)
@@ -296,7 +326,7 @@ async def test_a_file_beyond_the_limit_is_cut_off_there():
 
 
 async def attached(body, given="raw", mapped="mapped"):
-    upload = await open_attachments(reader_of(body), LIMITS, given)
+    upload = await open_attachments(parts_of(body), given)
     content = b"".join([chunk async for chunk in upload.chunks(mapped)])
     return content.replace(upload.content_type.partition("boundary=")[2].encode(), b"b")
 

@@ -104,6 +104,8 @@ class RawUpstream:
         self.seen: list[Seen] = []
         self.aborts: list[str] = []
         self.aborted = asyncio.Event()
+        self.may_answer_abort = asyncio.Event()
+        self.may_answer_abort.set()
         self.connections = 0
         self.streamable = STREAMABLE
         self.errors: list[BaseException] = []
@@ -151,6 +153,7 @@ class RawUpstream:
             elif seen.method == "PUT" and "/chatmessage/abort/" in seen.target:
                 self.aborts.append(seen.target)
                 self.aborted.set()
+                await self.may_answer_abort.wait()
                 peer.answer(b'{"status":200,"message":"Chat message aborted"}')
             else:
                 if not self.seen or peer is not getattr(self, "_last", None):

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.policies.forwarded import client_address, is_trusted
 
-TRUSTED = [ipaddress.ip_network(text) for text in ("10.0.0.0/8", "2001:db8::/32")]
+TRUSTED = [ipaddress.ip_network(text) for text in ("10.0.0.0/8", "2001:db8::/32", "fe80::/10")]
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,12 @@ TRUSTED = [ipaddress.ip_network(text) for text in ("10.0.0.0/8", "2001:db8::/32"
         ("10.0.0.1", [], ["for=unknown"], "10.0.0.1"),
         ("10.0.0.1", [], ["xfor=1.2.3.4"], "10.0.0.1"),
         ("", ["1.2.3.4"], [], ""),
+        ("10.0.0.1", ["2001:db9::1%evil text"], [], "10.0.0.1"),
+        ("10.0.0.1", ["2001:db9::1%\udcff"], [], "10.0.0.1"),
+        ("10.0.0.1", ["[2001:db9::1%evil]:80"], [], "10.0.0.1"),
+        ("10.0.0.1", ["6.6.6.6, 10.0.0.2%x, 10.0.0.3"], [], "10.0.0.3"),
+        ("10.0.0.1", [], ['for="[2001:db9::1%evil text]"'], "10.0.0.1"),
+        ("fe80::1%eth0", ["1.2.3.4"], [], "1.2.3.4"),
     ],
 )
 def test_client_address(peer, forwarded_for, forwarded, client):

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+
 from harness.gateway import FLOW
 from harness.raw_upstream import STREAM_HEAD, RawUpstream
+from harness.wire import Wire
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 from prometheus_client.parser import text_string_to_metric_families as text_metrics
+
+from gateway.telemetry.metrics import Metrics
 
 OPEN_METRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 STREAM = (
@@ -80,3 +85,26 @@ async def test_a_token_guards_everything_but_the_probes(serve):
         assert (status, headers["WWW-Authenticate"]) == (401, 'Bearer realm="admin"')
         assert (await gateway.ask("/metrics", Authorization="Bearer wrong"))[0] == 401
         assert (await gateway.ask("/metrics", Authorization="Bearer a-token-for-the-scraper"))[0] == 200
+
+
+async def test_a_token_that_is_not_utf_8_is_wrong(start):
+    async with start("http://127.0.0.1:1", admin={"token": "a-token-for-the-scraper"}) as gateway:
+        admin = gateway.process.addresses[1]
+        async with await Wire.to(admin.host, admin.port) as wire:
+            wire.send(b"GET /metrics HTTP/1.1\r\nHost: admin\r\nAuthorization: Bearer \xff\r\n\r\n")
+            assert (await wire.reply()).status == 401
+
+
+async def test_the_scrape_is_rendered_off_the_loop(start, monkeypatch):
+    threads = []
+    render = Metrics.exposition
+
+    def exposition(*args):
+        threads.append(threading.get_ident())
+        return render(*args)
+
+    monkeypatch.setattr(Metrics, "exposition", exposition)
+    async with start("http://127.0.0.1:1") as gateway:
+        assert "flowise_gateway_build_info" in " ".join(await gateway.metrics())
+    (rendered_in,) = threads
+    assert rendered_in != threading.get_ident()

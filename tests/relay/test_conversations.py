@@ -6,6 +6,7 @@ import asyncio
 import uuid
 
 import pytest
+from harness.clock import until
 from harness.raw_upstream import STREAM_HEAD, RawUpstream
 from harness.streams import ABORT, ASK, ASK_JSON, END, METADATA, PATH, START, metered, settled, stream, token
 from harness.wire import request
@@ -201,3 +202,23 @@ async def test_a_session_id_is_a_conversation(start, connect):
             assert b'"two"' in (await second.reply()).body
         await settled(gateway, 2)
     assert upstream.aborts == [ABORT.replace("chat-1", "session-1")]
+
+
+async def test_the_turn_is_kept_until_the_abort_was_answered(start, connect):
+    """Flowise keys an abort by its conversation: one that comes late would hit the next run."""
+    script = Held()
+    async with RawUpstream(script) as upstream, start(upstream.url) as gateway:
+        upstream.may_answer_abort.clear()
+        async with connect(gateway) as second:
+            async with connect(gateway) as first:
+                first.post(PATH, ASK)
+                await first.head()
+            await upstream.aborted.wait()
+            script.go_on.set()
+            second.post(PATH, {**ASK, "question": "next"})
+            await someone_waits(gateway)
+            await until(lambda: not gateway.process.gateway._calls._open)
+            assert len(upstream.seen) == 1
+            upstream.may_answer_abort.set()
+            assert b'"next"' in (await second.reply()).body
+        assert len(upstream.seen) == 2

@@ -14,6 +14,7 @@ CASES = [
     (PROXY, {"X_Forwarded_For": "6.6.6.6, 1.2.3.4, 10.0.0.9"}, "1.2.3.4"),
     (PROXY, {"X_Forwarded_For": "6.6.6.6\r\nX-Forwarded-For: 1.2.3.4"}, "1.2.3.4"),
     (PROXY, {"X_Forwarded_For": "garbage"}, "127.0.0.1"),
+    (PROXY, {"X_Forwarded_For": "2001:db9::1%evil text"}, "127.0.0.1"),
     (PROXY, {"X_Forwarded_For": "1.2.3.4, garbage, 10.0.0.9"}, "10.0.0.9"),
     (PROXY, {"X_Forwarded_For": "2001:db9::1"}, "2001:db9::1"),
     (PROXY, {"X_Forwarded_For": "[2001:db9::1]:443"}, "2001:db9::1"),

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import pytest
 from harness.gateway import FLOW
 from harness.wire import request
 from surface.asking import ANSWER, PREDICT, QUESTION, answering, answering_raw, ask
+
+from gateway.flowise import chatbot_config, endpoints, request_target
+from gateway.handlers import chatbot_config as handler
 
 SETTINGS = b'{"chatbotConfig":{"a":1}, "flowData":"{\\"nodes\\":[{\\"data\\":{\\"inputs\\":{\\"system\\":\\"secret\\"}}}]}","b":2}'
 SMALL = [
@@ -88,6 +92,38 @@ async def test_chatbot_config_error_passes(body, kind, start, connect):
     ):
         reply = await ask(connect, gateway, "GET", f"/api/v1/public-chatbotConfig/{FLOW}")
     assert (reply.status, reply.body, reply.fields["content-type"]) == (500, body, kind)
+
+
+@pytest.mark.parametrize(("size", "is_off_the_loop"), [(1, False), (256 * 1024, True)])
+async def test_large_chatbot_config_is_trimmed_off_the_loop(
+    size, is_off_the_loop, start, connect, monkeypatch
+):
+    threads = []
+
+    def trim(body):
+        threads.append(threading.get_ident())
+        return chatbot_config.trim(body)
+
+    monkeypatch.setattr(handler, "trim", trim)
+    settings = b'{"flowData":"%b","b":2}' % (b"x" * size)
+    async with answering(settings) as upstream, start(upstream.url) as gateway:
+        reply = await ask(connect, gateway, "GET", f"/api/v1/public-chatbotConfig/{FLOW}")
+    assert (reply.status, reply.json()) == (200, {"b": 2})
+    (trimmed_in,) = threads
+    assert (trimmed_in != threading.get_ident()) is is_off_the_loop
+
+
+async def test_target_is_taken_apart_once(start, connect, monkeypatch):
+    targets = []
+
+    def split(raw_target):
+        targets.append(raw_target)
+        return request_target.split_target(raw_target)
+
+    monkeypatch.setattr(endpoints, "split_target", split)
+    async with answering() as upstream, start(upstream.url) as gateway:
+        assert (await ask(connect, gateway)).status == 200
+    assert targets == [PREDICT]
 
 
 FILES = [

@@ -76,3 +76,31 @@ def test_a_librarys_record_becomes_a_line_without_its_arguments_or_traceback(out
         "message": "Error handling request from %s",
         "error": "ZeroDivisionError",
     }
+
+
+class Full(io.StringIO):
+    """A disk that is full for a while."""
+
+    is_full = True
+
+    def write(self, text):
+        if self.is_full:
+            raise OSError(28, "No space left on device")
+        return super().write(text)
+
+
+def test_a_full_disk_ends_no_request_and_is_told_when_there_is_room_again():
+    out = Full()
+    logger = make_logger(LogSettings(), out)
+    logger.info("one")
+    logger.info("two")
+    out.is_full = False
+    logger.info("three")
+    lost, line = map(json.loads, out.getvalue().splitlines())
+    assert (lost["event"], lost["count"]) == ("log_lines_lost", 2)
+    assert line["event"] == "three"
+
+
+def test_half_a_surrogate_pair_is_logged_all_the_same(out):
+    make_logger(LogSettings(), out).info("odd", text="a\ud800")
+    assert line_of(out)["text"] == "a\ud800"

@@ -127,9 +127,10 @@ async def test_a_body_of_pieces_is_not_sent_again_and_its_call_is_over(call, own
     async with RawUpstream(script) as upstream:
         pool = pool_to(upstream.url)
         await exchange(pool)
-        with pytest.raises(UpstreamUnreachable, match="during the upload"):
+        with pytest.raises(UpstreamUnreachable, match="before it answered"):
             await call.send(pool, ask(pieces(b"a")))
         assert len(upstream.seen) == 2
+        assert upstream.connections == 2  # it could not be sent again, so it never took the used one
     call.leave()
     assert [type(end) for end in owner.ends] == [UpstreamUnreachable]
     assert owner.left == 0
