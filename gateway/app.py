@@ -121,14 +121,15 @@ class Gateway:
 
     def _rooms(self) -> list[Room]:
         config = self._config
+        homes = {name: upstream.home for name, upstream in self._upstreams.items()}
         return [
             logs(self._logger, with_prompts=config.logs.prompts),  # first: nothing ends without its line
             metrics(self.metrics),  # beside it: counts what the line tells
-            cors(config.defaults_cors),  # before any refusal, so that a browser may read it
+            cors(config.defaults_cors, config.routes),  # before any refusal, so that a browser may read it
             routing,  # refuses what is no endpoint, readable by now
             auth,  # before the body: a stranger makes us buffer nothing
             body(config.server, Budget(config.server.buffered_bodies), self._routes),  # then what is asked
-            conversations(self._turns, self.metrics),  # needs the body: its chatId, and the turn
+            conversations(self._turns, self.metrics, homes),  # needs the body: its chatId, and the turn
         ]
 
     def _handler(self) -> Handler:

@@ -53,6 +53,13 @@ class Timings:
     waited: float = 0.0  # for a body or a turn: not the gateway's own work
 
     @property
+    def time_to_first_token(self) -> float | None:
+        """Seconds; None if no token with text came while the client was there."""
+        if self.first_token is None or (self.ended is not None and self.first_token > self.ended):
+            return None
+        return self.first_token - self.received
+
+    @property
     def overhead(self) -> float | None:
         """Receipt to upstream write, and upstream head to client head, without the waits; in seconds."""
         if self.upstream_written is None or self.upstream_head is None or self.client_head is None:

@@ -69,6 +69,17 @@ class Guard:
             elif connection.has_stalled(now, self._settings.timeouts.send):
                 self._refuse(connection, "stalled")
 
+    def unanswerable(
+        self, connection: ClientConnection, request_id: str, error: BaseException | None
+    ) -> None:
+        """Aiohttp could not parse a request, or not answer it; nothing of its bytes is said."""
+        self._logger.warning(
+            "unparsable_request",
+            request_id=request_id,
+            client=connection.address,
+            error=None if error is None else type(error).__name__,
+        )
+
     def _refuse(self, connection: ClientConnection, reason: str) -> None:
         self._logger.warning("connection_closed", reason=reason, client=connection.address)
         connection.abort()
@@ -178,12 +189,11 @@ class ClientConnection(web.RequestHandler):
         self.head_due = float("inf")
         if request.writer.output_size > 0:
             raise ConnectionError("the answer has begun")
-        self.logger.warning("unparsable request" if status < 500 else "no answer", exc_info=exc)
-        error = _UNPARSABLE if status < 500 else _UNANSWERED
-        said = refusal(error, uuid.uuid4().hex, "", is_prediction=False)
-        response = web.Response(
-            status=said.status, headers={**said.headers, "Server": SERVER}, body=said.body
-        )
+        error, request_id = _UNPARSABLE if status < 500 else _UNANSWERED, uuid.uuid4().hex
+        self._guard.unanswerable(self, request_id, exc)
+        said = refusal(error, request_id, "", is_prediction=False)
+        headers = {**said.headers, "Server": SERVER, "X-Request-ID": request_id}
+        response = web.Response(status=said.status, headers=headers, body=said.body)
         response.force_close()
         return response
 

@@ -61,7 +61,7 @@ LAW: dict[str, tuple[str, ...]] = {
     "gateway.upstream": ("gateway.config", "gateway.errors", "gateway.once", "gateway.streaming"),
     "gateway.streaming": ("gateway.flowise.event_names", "gateway.flowise.events"),
     "gateway.limiting": ("gateway.errors",),
-    "gateway.telemetry": ("gateway", *FACTS, "gateway.flowise.outcome"),
+    "gateway.telemetry": ("gateway", *FACTS, "gateway.flowise.outcome", "gateway.flowise.observer"),
     "gateway.exchange": (
         *("gateway.config", "gateway.errors"),
         *(f"gateway.flowise.{name}" for name in PURE_FLOWISE),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from gateway.errors import ConversationBusy, GatewayError
 
-Key = tuple[str, str]  # upstream, the chatId that Flowise sees
+Key = tuple[str, str]  # the Flowise (its address, not its name here), the chatId that it sees
 
 
 @dataclass(slots=True)

@@ -53,9 +53,8 @@ def begin(request: web.BaseRequest, trusted: Sequence[Network]) -> Exchange:
     given = headers.get("X-Request-ID", "")
     request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
     parent = _TRACEPARENT.fullmatch(headers.get("traceparent", ""))
-    peer = request.transport.get_extra_info("peername") if request.transport is not None else None
     client = client_address(
-        peer[0] if peer else "",
+        getattr(request.protocol, "address", ""),  # the listener's: kept when the client is gone at once
         headers.getall("X-Forwarded-For", []),
         headers.getall("Forwarded", []),
         trusted,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from time import monotonic
 
 from gateway.config import ConversationSettings
@@ -18,8 +18,10 @@ from gateway.limiting.turns import Key, Turns
 from gateway.telemetry.metrics import Metrics
 
 
-def conversations(turns: Turns, metrics: Metrics) -> Callable[[Exchange], Awaitable[None]]:
-    """The room."""
+def conversations(
+    turns: Turns, metrics: Metrics, homes: Mapping[str, str]
+) -> Callable[[Exchange], Awaitable[None]]:
+    """The room. `homes`: which Flowise each upstream is."""
 
     async def room(exchange: Exchange) -> None:
         if exchange.prediction is None:
@@ -28,7 +30,7 @@ def conversations(turns: Turns, metrics: Metrics) -> Callable[[Exchange], Awaita
         exchange.chat_id = _predicted_chat(exchange)
         if exchange.chat_id is None or exchange.route is None:
             return
-        key = (exchange.route.upstream, exchange.chat_id)
+        key = (homes[exchange.route.upstream], exchange.chat_id)
         turn = exchange.turn = await _take(exchange, key, exchange.route.conversations)
         exchange.at_leave(lambda: None if exchange.is_run_open else turn())
 

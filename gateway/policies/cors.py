@@ -7,11 +7,11 @@ Origin and sends no header. Where no route is known, `defaults.cors` decides.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from aiohttp import hdrs, web
 
-from gateway.config import CorsSettings
+from gateway.config import CorsSettings, Route
 from gateway.exchange import Exchange
 from gateway.flowise.outcome import Outcome
 from gateway.policies.origins import check_origin
@@ -21,11 +21,17 @@ MAX_AGE = "600"
 _HEADER_NAMES = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+(?:\s*,\s*[A-Za-z0-9!#$%&'*+.^_`|~-]+)*")
 
 
-def cors(default: CorsSettings | None) -> Callable[[Exchange], Awaitable[web.StreamResponse | None]]:
-    """The room."""
+def cors(
+    default: CorsSettings | None, routes: Sequence[Route]
+) -> Callable[[Exchange], Awaitable[web.StreamResponse | None]]:
+    """The room. A lead names its route in its body: until that is read, any page of any route may come."""
+    listed = {origin for route in routes if route.cors is not None for origin in route.cors.origins}
+    of_leads = default or (CorsSettings(origins=tuple(sorted(listed))) if listed else None)
 
     async def room(exchange: Exchange) -> web.StreamResponse | None:
         settings = default if exchange.route is None else exchange.route.cors
+        if exchange.endpoint == "leads":
+            settings = of_leads
         check_origin(exchange, settings)
         if exchange.request.method == hdrs.METH_OPTIONS and exchange.misrouted is None:
             return _preflight(exchange, settings)

@@ -74,7 +74,6 @@ class Sink:
 def request_line(exchange: Exchange, *, with_prompt: bool) -> dict[str, Any]:
     """The fields of the one line of a request."""
     timings, usage = exchange.timings, exchange.usage
-    first_token = timings.first_token
     line: dict[str, Any] = {
         "request_id": exchange.request_id,
         "route": exchange.route.name if exchange.route else None,
@@ -88,7 +87,7 @@ def request_line(exchange: Exchange, *, with_prompt: bool) -> dict[str, Any]:
         "upstream": exchange.upstream or None,
         "server": exchange.server or None,
         "duration_s": _seconds(None if timings.ended is None else timings.ended - timings.received),
-        "ttft_s": _seconds(None if first_token is None else first_token - timings.received),
+        "ttft_s": _seconds(timings.time_to_first_token),
         "overhead_s": _seconds(timings.overhead),
         "waited_s": _seconds(timings.waited or None),
         "events": sum(exchange.events.values()),

@@ -52,10 +52,7 @@ class Metrics:
             FIRST_TOKEN_BUCKETS,
         )
         self.inter_token = self._histogram(
-            "inter_token_seconds",
-            "From one token to the next, as they came from Flowise.",
-            ("route",),
-            GAP_BOUNDS,
+            "inter_token_seconds", "From one token to the next, as they came.", ("route",), GAP_BOUNDS
         )
         self.overhead = self._histogram(
             "overhead_seconds",
@@ -79,8 +76,8 @@ class Metrics:
         self.requests.labels(route, exchange.endpoint, str(exchange.status), outcome.value).inc()
         if timings.ended is not None:
             self.request_duration.labels(route, exchange.endpoint).observe(timings.ended - timings.received)
-        if timings.first_token is not None:
-            self.time_to_first_token.labels(route).observe(timings.first_token - timings.received)
+        if (first_token := timings.time_to_first_token) is not None:
+            self.time_to_first_token.labels(route).observe(first_token)
         if exchange.gaps is not None:
             _add(self.inter_token.labels(route), *exchange.gaps)
         if (overhead := timings.overhead) is not None:
@@ -115,7 +112,7 @@ class Metrics:
 
 def _add(histogram: Histogram, counts: Sequence[int], total: float) -> None:
     """Add what a stream has counted by itself. The library has no public way to add more than one observation."""
-    for bucket, count in zip(histogram._buckets, counts, strict=True):
+    for bucket, count in zip(histogram._buckets, counts, strict=True):  # noqa: SLF001 - as said above
         if count:
             bucket.inc(count)
-    histogram._sum.inc(total)
+    histogram._sum.inc(total)  # noqa: SLF001 - as said above

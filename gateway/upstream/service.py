@@ -48,6 +48,11 @@ class Upstream:
         self._session: aiohttp.ClientSession | None = None
         self._identity = _identity(settings)
 
+    @property
+    def home(self) -> str:
+        """Which Flowise this is: two upstreams of one server (with two keys, say) share its conversations."""
+        return "/".join((str(self.server), *self.server.prefix))
+
     async def start(self) -> None:
         """Open the session."""
         connector = aiohttp.TCPConnector(

@@ -7,6 +7,7 @@ import uuid
 
 import pytest
 from harness.clock import until
+from harness.gateway import FLOW
 from harness.raw_upstream import STREAM_HEAD, RawUpstream
 from harness.streams import ABORT, ASK, ASK_JSON, END, METADATA, PATH, START, metered, settled, stream, token
 from harness.wire import request
@@ -222,3 +223,27 @@ async def test_the_turn_is_kept_until_the_abort_was_answered(start, connect):
             upstream.may_answer_abort.set()
             assert b'"next"' in (await second.reply()).body
         assert len(upstream.seen) == 2
+
+
+async def test_two_upstreams_of_one_flowise_share_its_conversations(start, connect):
+    """Two keys for one server are an ordinary setup, and its stream registry knows nothing of them."""
+    other = "33333333-1111-4222-8333-444455556666"
+    script = Held()
+    async with RawUpstream(script) as upstream:
+        server = {"servers": [{"url": upstream.url}]}
+        routes = [
+            {"name": "chat", "chatflow": FLOW, "upstream": "main", "auth": ["anonymous"]},
+            {"name": "second", "chatflow": other, "upstream": "twin", "auth": ["anonymous"]},
+        ]
+        async with (
+            start(upstream.url, upstreams={"twin": server}, routes=routes) as gateway,
+            connect(gateway) as first,
+            connect(gateway) as second,
+        ):
+            first.post(PATH, ASK)
+            await first.head()
+            second.post("/api/v1/prediction/second", {**ASK, "question": "next"})
+            await someone_waits(gateway)
+            assert len(upstream.seen) == 1
+            script.go_on.set()
+            assert b'"next"' in (await second.reply()).body

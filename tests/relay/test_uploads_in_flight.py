@@ -11,7 +11,8 @@ UPLOADS = {"uploads": True}
 BEGINNING = (
     b'--b\r\nContent-Disposition: form-data; name="question"\r\n\r\nhi\r\n'
     b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.txt"\r\n\r\n'
-    + b"y" * 300_000  # aiohttp's reader looks ahead: a field comes out when what follows it has come
+    + b"y"
+    * 300_000  # aiohttp's reader looks ahead: a field comes out when what follows it has come
 )
 HEAD = (
     f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n"

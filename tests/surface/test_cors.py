@@ -149,3 +149,18 @@ async def test_flowises_own_word_never_passes(start, connect):
         "set-cookie",
     ):
         assert name not in reply.fields
+
+
+@pytest.mark.parametrize(("origin", "allowed"), [(APP, APP), (EVIL, None)])
+async def test_preflight_of_a_lead_asks_all_routes(origin, allowed, start, connect):
+    """The flow stands in the body that a preflight does not have; the widget sends leads from every page."""
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
+    async with (
+        answering() as upstream,
+        start(upstream.url, route=LISTED) as gateway,
+        connect(gateway) as wire,
+    ):
+        wire.send(request("OPTIONS", "/api/v1/leads/", Origin=origin, **asked))
+        reply = await wire.reply()
+    assert reply.fields.get("access-control-allow-origin") == allowed
+    assert reply.status == (204 if allowed else 403)

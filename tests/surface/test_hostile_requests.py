@@ -81,13 +81,15 @@ async def test_unparsable_request(name, start, connect):
         wire.send(UNPARSABLE[name])
         reply = await wire.reply()
         assert await wire.reader.read() == b""
-        lines = await gateway.lines.until("library")
+        lines = await gateway.lines.until("unparsable_request")
     assert (reply.status, reply.fields["content-type"]) == (400, "application/json; charset=utf-8")
     body = reply.json()
     assert (body["statusCode"], body["success"], body["code"]) == (400, False, "bad_request")
     assert "not a valid HTTP/1.1 request" in body["message"]
     assert reply.fields["server"] == "flowise-gateway"
-    assert len(lines) == 1
+    (line,) = lines
+    assert (line["client"], line["request_id"]) == ("127.0.0.1", body["requestId"])
+    assert reply.fields["x-request-id"] == body["requestId"]
     assert gateway.lines.of("request") == []
     told = (gateway.lines.getvalue() + reply.body.decode()).lower()
     assert MARK.lower() not in told

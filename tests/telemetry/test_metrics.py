@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.exposition import generate_latest
 
@@ -23,7 +25,7 @@ def test_gaps_are_added_as_the_library_would_have_observed_them():
     )
     for at in TIMES:
         observer.feed(TOKEN, at)
-    for before, after in zip(TIMES, TIMES[1:], strict=False):
+    for before, after in pairwise(TIMES):
         one_by_one.labels("chat").observe(after - before)
     added = CollectorRegistry()
     added.register(ours)
