@@ -67,12 +67,11 @@ def _request(exchange: Exchange, upstream: Upstream) -> UpstreamRequest:
     route, found = exchange.route, exchange.match
     if route is None or found is None:
         raise AssertionError("the rooms before have found the route")
-    from_client = [pair for pair in exchange.request.raw_headers if pair[0].lower() != b"content-type"]
-    fields = upstream.fields(Sender(exchange.request_id, exchange.client), from_client)
     body = UpstreamBody("", b"")
     if exchange.document is not None:
         body = exchange.document.encode(route.chatflow, exchange.chat_id)
-        fields.append((b"Content-Type", body.content_type.encode()))
+    sender = Sender(exchange.request_id, exchange.client)
+    fields = upstream.fields(sender, exchange.request.raw_headers, body.content_type)
     target = upstream_target(found, route.chatflow, exchange.chat_id, upstream.server.prefix)
     exchange.timings.upstream_written = monotonic()
     return UpstreamRequest(exchange.request.method, target, fields, body.content)

@@ -93,9 +93,7 @@ def _request(exchange: Exchange, upstream: Upstream, *, may_stream: bool) -> Ups
     )
     exchange.prediction = prediction.without_body()  # what is sent is held by the request alone
     sender = Sender(exchange.request_id, exchange.client)
-    from_client = [pair for pair in exchange.request.raw_headers if pair[0].lower() != b"content-type"]
-    fields = upstream.fields(sender, from_client)
-    fields.append((b"Content-Type", body.content_type.encode()))
+    fields = upstream.fields(sender, exchange.request.raw_headers, body.content_type)
     target = upstream_target(exchange.match, exchange.route.chatflow, prefix=upstream.server.prefix)
     exchange.timings.upstream_written = monotonic()
     return UpstreamRequest("POST", target, fields, body.content)

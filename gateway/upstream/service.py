@@ -71,9 +71,15 @@ class Upstream:
         if self._session is not None:
             await self._session.close()
 
-    def fields(self, sender: Sender, from_client: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-        """The header fields of a relayed request: what may pass of the client's, and the gateway's own."""
-        return [*own_fields(self._own(sender)), *upward(from_client)]
+    def fields(
+        self, sender: Sender, from_client: Iterable[tuple[bytes, bytes]], content_type: str = ""
+    ) -> list[tuple[bytes, bytes]]:
+        """The header fields of a relayed request: what may pass of the client's, and the gateway's own.
+
+        `content_type` is that of the body as it is sent, which is not always the client's; empty: no body.
+        """
+        passed = [pair for pair in upward(from_client) if pair[0] != b"content-type"]
+        return [*own_fields({**self._own(sender), "Content-Type": content_type}), *passed]
 
     async def ask(self, method: str, target: bytes, sender: Sender) -> tuple[int, bytes]:
         """A short question of the gateway's own: status and body (up to 16 MiB).
