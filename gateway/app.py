@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from time import time
 
 from aiohttp import web
 
@@ -22,6 +23,8 @@ from gateway.handlers.passthrough import Passthrough
 from gateway.handlers.ping import ping
 from gateway.handlers.predict import Predict
 from gateway.handlers.run import RunServices
+from gateway.handlers.session_tokens import MintSessionToken
+from gateway.identity.service import Identity
 from gateway.limiting.turns import Turns
 from gateway.policies.auth import auth
 from gateway.policies.body import body
@@ -33,6 +36,7 @@ from gateway.policies.flows import routes_by_flow
 from gateway.policies.logs import logs
 from gateway.policies.metrics import metrics
 from gateway.policies.routing import routing
+from gateway.revocation import Revocation
 from gateway.tasks import Tasks
 from gateway.telemetry.logs import Logger
 from gateway.telemetry.metrics import Metrics
@@ -62,14 +66,18 @@ class Gateway:
         self._turns = Turns()
         self._calls = Calls()
         self._tasks = Tasks(self._on_task_error)
+        self._identity = Identity(config.auth, self._tasks, logger)
         self._streamability = Streamability(config.routes, self._upstreams, logger)
+        self._walk = Walk(self._rooms(), self._handler(), logger)
+        self._revocation = Revocation(self._identity.keyring, self._walk, self._calls, time)
         self._watchers: list[Callable[[float], None]] = [
             self._calls.tick,
+            self._identity.tick,
+            self._revocation.tick,
             *(upstream.pool.sweep for upstream in self._upstreams.values()),
         ]
         self._ticker: Ticker | None = None
         self._learning: asyncio.Task[None] | None = None
-        self._walk = Walk(self._rooms(), self._handler(), logger)
         self.handle = context(self._routes, config.server.trusted_proxies, self._walk)
 
     def watch(self, watcher: Callable[[float], None]) -> None:
@@ -77,7 +85,12 @@ class Gateway:
         self._watchers.append(watcher)
 
     async def start(self) -> None:
-        """Open sessions, start the timer, and begin to ask which chatflows stream."""
+        """Open sessions, read the keys, start the timer, and begin to ask which chatflows stream.
+
+        Raises:
+            ConfigError: the keys file has mistakes.
+        """
+        await self._identity.start(self._revocation.look)
         for upstream in self._upstreams.values():
             await upstream.start()
         self._ticker = Ticker(self._watchers)
@@ -95,9 +108,10 @@ class Gateway:
 
     def end_all(self) -> None:
         """Tell everything that is still open to end now."""
-        self._turns.call_all_off(Draining(ENDING))
-        self._walk.end(Draining(ENDING))
-        self._calls.end_all(ENDING)
+        error = Draining(ENDING)
+        self._turns.call_all_off(error)
+        self._calls.end_all(error)  # first: who is told here has not left
+        self._walk.end(error)
 
     async def _finish_within(self, seconds: float) -> bool:
         """Wait until nobody is on the way and nothing runs in Flowise; tells whether it came to that."""
@@ -118,6 +132,7 @@ class Gateway:
         await self._tasks.join(SETTLE_WITHIN)
         for upstream in self._upstreams.values():
             await upstream.close()
+        await self._identity.close()
 
     def _rooms(self) -> list[Room]:
         config = self._config
@@ -127,9 +142,12 @@ class Gateway:
             metrics(self.metrics),  # beside it: counts what the line tells
             cors(config.defaults_cors, config.routes),  # before any refusal, so that a browser may read it
             routing,  # refuses what is no endpoint, readable by now
-            auth,  # before the body: a stranger makes us buffer nothing
+            auth(self._identity.authenticator, self.metrics, config.routes),  # before the body: a stranger
+            # makes us buffer nothing
             body(config.server, Budget(config.server.buffered_bodies), self._routes),  # then what is asked
-            conversations(self._turns, self.metrics, homes),  # needs the body: its chatId, and the turn
+            conversations(  # needs the caller and the body: whose chatId it is, and the turn
+                self._turns, self.metrics, homes, self._identity.conversation_ids
+            ),
         ]
 
     def _handler(self) -> Handler:
@@ -140,6 +158,9 @@ class Gateway:
             "prediction": Predict(self._upstreams, self._streamability, services, send_timeout),
             "chatbot_config": ChatbotConfig(self._upstreams, passthrough),
             "ping": ping,
+            "session_tokens": MintSessionToken(
+                self._identity.tokens, self._config.auth.session_tokens, self._routes, time
+            ),
         }
 
         def handle(exchange: Exchange) -> Awaitable[web.StreamResponse]:

@@ -5,19 +5,26 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import secrets
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import uvloop
 
 from gateway import __version__
 from gateway.config import Address, Config, ConfigError, load, parse_listen, schema_json
+from gateway.config.texts import positive_duration
+from gateway.config.units import parse_duration
 from gateway.demo import demo
+from gateway.identity.keys_store import KeysFileError
+from gateway.keys_command import KeysCommand, KeysRefusedError, Source
 from gateway.serve import CannotListenError, serve
 from gateway.telemetry.logs import make_logger
 
 OK, FAILED, WRONG = 0, 1, 2
+DAY = 86400.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,9 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for mistake in error.mistakes:
             print(mistake, file=sys.stderr)  # noqa: T201 - a command's output
         return WRONG
-    except CannotListenError as error:
+    except (CannotListenError, KeysFileError, KeysRefusedError) as error:
         print(f"flowise-gateway: {error}", file=sys.stderr)  # noqa: T201 - a command's output
-        return FAILED
+        return WRONG if isinstance(error, KeysRefusedError) else FAILED
     return status
 
 
@@ -57,6 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     schema = commands.add_parser("schema", help="print the JSON Schema of the configuration")
     schema.set_defaults(run=_schema)
 
+    keys = commands.add_parser("keys", help="create, list, revoke and rotate API keys")
+    _add_keys(keys.add_subparsers(required=True, metavar="COMMAND"))
+
     showing = commands.add_parser("demo", help="the gateway on a built-in Flowise simulator")
     showing.add_argument("--listen", type=_address, default=Address("127.0.0.1", 8080), metavar="HOST:PORT")
     showing.set_defaults(run=_demo)
@@ -65,6 +75,38 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, required=True, metavar="FILE")
+
+
+def _add_keys(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    creating = commands.add_parser("create", help="make a key, which is shown once")
+    creating.add_argument("--name", required=True, metavar="N", help="whose key it is")
+    creating.add_argument("--routes", type=_names, default=[], metavar="A,B", help="all, if not given")
+    creating.add_argument(
+        "--expires", type=_seconds(positive_duration), metavar="90d", help="never, if not given"
+    )
+    creating.set_defaults(ask=lambda keys, given: keys.create(given.name, given.routes, given.expires))
+
+    listing = commands.add_parser("list", help="show all keys, without their secrets")
+    listing.set_defaults(ask=lambda keys, _: keys.list())
+
+    revoking = commands.add_parser("revoke", help="end a key at once, with its streams and session tokens")
+    revoking.add_argument("id", metavar="ID", help="the 8 letters behind the key's fgw_")
+    revoking.set_defaults(ask=lambda keys, given: keys.revoke(given.id))
+
+    rotating = commands.add_parser("rotate", help="replace a key; the old one works on for a while")
+    rotating.add_argument("id", metavar="ID", help="the 8 letters behind the key's fgw_")
+    rotating.add_argument(
+        "--grace",
+        type=_seconds(parse_duration),
+        default=DAY,
+        metavar="24h",
+        help="0s ends the old one at once",
+    )
+    rotating.set_defaults(ask=lambda keys, given: keys.rotate(given.id, given.grace))
+
+    for command in (creating, listing, revoking, rotating):
+        _add_config(command)
+        command.set_defaults(run=_keys)
 
 
 def _address(text: str) -> Address:
@@ -80,6 +122,25 @@ def _workers(text: str) -> int:
     return 1
 
 
+def _names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise argparse.ArgumentTypeError("names no route between two commas; write it like support,sales")
+    return names
+
+
+def _seconds(parse: Callable[[str], float]) -> Callable[[str], float]:
+    """For argparse, which drops the words of a ValueError."""
+
+    def read(text: str) -> float:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f'"{text}" {error}') from None
+
+    return read
+
+
 def _serve(given: argparse.Namespace) -> int:
     config = _load(given)
     _run(config)
@@ -90,6 +151,12 @@ def _check(given: argparse.Namespace) -> int:
     config = _load(given)
     count = len(config.routes)
     print(f"{given.config}: ok, {count} route{'' if count == 1 else 's'}")  # noqa: T201 - a command's output
+    return OK
+
+
+def _keys(given: argparse.Namespace) -> int:
+    source = Source(now=time.time(), choose=secrets.choice)
+    print(given.ask(KeysCommand(_load(given), given.config, source), given))  # noqa: T201 - a command's output
     return OK
 
 

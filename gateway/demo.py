@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import sys
 import tempfile
 from pathlib import Path
@@ -15,6 +16,7 @@ ROUTE = "demo"
 _CONFIG = """\
 server: {{listen: "{listen}"}}
 admin: {{listen: "127.0.0.1:0"}}
+auth: {{secret: "{secret}", keys_file: ""}}
 upstreams:
   simulator: {{servers: [{{url: "{url}"}}]}}
 routes:
@@ -37,7 +39,10 @@ Metrics are at http://{admin}/metrics. Log lines follow, one for each request. C
 async def demo(listen: Address) -> None:
     """Run until a signal comes."""
     async with Simulator() as simulator:
-        text = _CONFIG.format(listen=listen, url=simulator.url, route=ROUTE, flow=CHAIN_ID)
+        secret = secrets.token_hex()
+        text = _CONFIG.format(
+            listen=listen, url=simulator.url, route=ROUTE, flow=CHAIN_ID, secret=secret
+        )
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "demo.yaml"
             path.write_text(text)

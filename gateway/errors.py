@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import ClassVar
 
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+_CHALLENGE: Mapping[str, str] = MappingProxyType({"WWW-Authenticate": 'Bearer realm="flowise-gateway"'})
 
 
 class GatewayError(Exception):
@@ -43,9 +44,12 @@ class BadRequest(GatewayError):
 
 
 class Unauthenticated(GatewayError):
-    """No credential, or one that is not valid."""
+    """No credential, or one that is not valid. It always carries a challenge (RFC 9110 11.6.1)."""
 
     code, status, title = "unauthenticated", 401, "Not authenticated"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, headers=_CHALLENGE)
 
 
 class Forbidden(GatewayError):

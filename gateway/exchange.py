@@ -17,8 +17,10 @@ from gateway.flowise.endpoints import Match
 from gateway.flowise.outcome import Outcome
 from gateway.flowise.prediction import Changes, Prediction
 from gateway.flowise.usage import Usage
+from gateway.identity.caller import NOBODY, Caller
 
 SERVER = "flowise-gateway"  # what answers call themselves
+NO_CHANGES = Changes()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +82,16 @@ class Exchange:
     route: Route | None = None
     misrouted: GatewayError | None = None
     trace_id: str = ""
-    response_headers: dict[str, str] = field(default_factory=dict)  # context, then cors
-    caller: str = "anonymous"  # auth
-    auth: str = ""  # auth
+    path_token: str = ""  # the session token that stood in the base path
+    response_headers: dict[str, str] = field(default_factory=dict)  # context, then cors; they win over all others
+    caller: Caller = NOBODY  # auth
+    auth: str = ""  # auth: the kind of credential, also of one that is refused
+    content: bytes = b""  # body: of the gateway's own endpoints
     prediction: Prediction | None = None  # body
     document: Document | None = None  # body
     upload: Callable[[Changes], UpstreamBody] | None = None  # body
     body_sent: Callable[[], None] = lambda: None  # body: what was held of it is not needed any more
+    changes: Changes = NO_CHANGES  # body sets vars, conversations the ids
     chat_id: str | None = None  # conversations: the one that Flowise sees
     turn: Callable[[], None] | None = None  # conversations: gives the turn back
     upstream: str = ""  # handlers, as all below
@@ -102,6 +107,7 @@ class Exchange:
     abort: str = ""
     error: str = ""
     limited_by: str = ""  # limits
+    told: GatewayError | None = None  # why the gateway itself ends it, from outside of the walk
     is_run_open: bool = False  # handlers: a run outlives its client
     _at_leave: list[Callable[[], None]] = field(default_factory=list)
     _at_end: list[Callable[[Exchange], None]] = field(default_factory=list)

@@ -47,11 +47,12 @@ class Walk:
         except GatewayError as error:
             response = answer(exchange, error)
         except (asyncio.CancelledError, ConnectionError) as error:
-            if self._told is None or exchange.request.transport is None or isinstance(error, ConnectionError):
+            told = exchange.told or self._told
+            if told is None or exchange.request.transport is None or isinstance(error, ConnectionError):
                 note_client_closed(exchange)
                 raise
             task.uncancel()
-            response = answer(exchange, self._told)
+            response = answer(exchange, told)
         except Exception as bug:  # noqa: BLE001 - the one place
             response = self._confess(exchange, bug)
         finally:
@@ -71,8 +72,14 @@ class Walk:
     def end(self, error: Draining) -> None:
         """Answer this to everybody who is still on the way in; runs and streams are told by their own register."""
         self._told = error
+        self.end_those(error, lambda _: True)
+
+    def end_those(self, error: GatewayError, is_meant: Callable[[Exchange], bool]) -> None:
+        """Answer this to those who are still on the way in, and are meant."""
         for task, exchange in self._walking.items():
-            if not exchange.is_run_open and exchange.timings.client_head is None:
+            is_on_the_way_in = not exchange.is_run_open and exchange.timings.client_head is None
+            if is_on_the_way_in and exchange.told is None and is_meant(exchange):
+                exchange.told = error
                 task.cancel()
 
     def _entered(self, exchange: Exchange) -> asyncio.Task[object]:

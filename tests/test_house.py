@@ -21,7 +21,11 @@ PURE_FLOWISE = ("endpoints", "outcome", "prediction", "usage")
 FACTS = ("gateway.config", "gateway.errors", "gateway.exchange")
 LAW: dict[str, tuple[str, ...]] = {
     "gateway.__main__": ("gateway.cli",),
-    "gateway.cli": ("gateway", "gateway.config", "gateway.demo", "gateway.serve", "gateway.telemetry"),
+    "gateway.cli": (
+        *("gateway", "gateway.config", "gateway.demo", "gateway.serve", "gateway.telemetry"),
+        *("gateway.keys_command", "gateway.identity.keys_store"),
+    ),
+    "gateway.keys_command": ("gateway.config", "gateway.identity"),
     "gateway.demo": ("gateway.config", "gateway.serve", "gateway.simulator", "gateway.telemetry"),
     "gateway.serve": (
         *("gateway.app", "gateway.config", "gateway.listener", "gateway.telemetry"),
@@ -30,7 +34,7 @@ LAW: dict[str, tuple[str, ...]] = {
     "gateway.listener": (*FACTS, "gateway.policies.forwarded", "gateway.telemetry", "gateway.flowise"),
     "gateway.app": (
         *FACTS,
-        *("gateway.policies", "gateway.handlers"),
+        *("gateway.policies", "gateway.handlers", "gateway.identity", "gateway.revocation"),
         *(
             "gateway.limiting",
             "gateway.upstream",
@@ -41,10 +45,11 @@ LAW: dict[str, tuple[str, ...]] = {
         *("gateway.tasks", "gateway.ticker", "gateway.walk"),
     ),
     "gateway.walk": (*FACTS, "gateway.policies.failures", "gateway.telemetry"),
-    "gateway.policies": (*FACTS, "gateway.limiting", "gateway.flowise", "gateway.telemetry"),
+    "gateway.policies": (*FACTS, "gateway.identity", "gateway.limiting", "gateway.flowise", "gateway.telemetry"),
     "gateway.handlers": (
         *FACTS,
         *(
+            "gateway.identity",
             "gateway.limiting",
             "gateway.upstream",
             "gateway.streaming",
@@ -60,14 +65,16 @@ LAW: dict[str, tuple[str, ...]] = {
     "gateway.flowise": ("gateway.errors", "gateway.streaming.sse"),
     "gateway.upstream": ("gateway.config", "gateway.errors", "gateway.once", "gateway.streaming"),
     "gateway.streaming": ("gateway.flowise.event_names", "gateway.flowise.events"),
-    "gateway.limiting": ("gateway.errors",),
+    "gateway.identity": ("gateway.config", "gateway.errors", "gateway.tasks", "gateway.telemetry"),
+    "gateway.limiting": ("gateway.config", "gateway.errors"),
     "gateway.telemetry": ("gateway", *FACTS, "gateway.flowise.outcome", "gateway.flowise.observer"),
     "gateway.exchange": (
-        *("gateway.config", "gateway.errors"),
+        *("gateway.config", "gateway.errors", "gateway.identity.caller"),
         *(f"gateway.flowise.{name}" for name in PURE_FLOWISE),
     ),
     "gateway.config": ("gateway.flowise.event_names",),
     "gateway.simulator": (),
+    "gateway.revocation": (*FACTS, "gateway.handlers.calls", "gateway.identity", "gateway.walk"),
     "gateway.once": (),
     "gateway.tasks": (),
     "gateway.ticker": (),
@@ -108,9 +115,14 @@ TESTED_IN: dict[str, str] = {
     "gateway.flowise.refusals": "surface",
     "gateway.handlers": "relay",
     "gateway.handlers.admin": "process/test_admin.py",
+    "gateway.identity.authenticator": "surface/test_credentials.py",
+    "gateway.identity.caller": "surface/test_credentials.py",
+    "gateway.identity.service": "surface/test_credentials.py",
+    "gateway.keys_command": "process/test_keys_command.py",
     "gateway.listener": "surface",
     "gateway.once": "relay/test_lifecycle.py",
     "gateway.policies": "surface",
+    "gateway.revocation": "relay/test_revocation.py",
     "gateway.serve": "process/test_sigterm.py",
     "gateway.simulator": "simulator/test_matches_captures.py",
     "gateway.streaming": "relay",

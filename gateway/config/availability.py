@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from gateway.config.addresses import is_shared_store
 from gateway.config.mistakes import Mistakes
 from gateway.config.texts import is_above_one
-from gateway.config.tree import Node, plain_scalar, with_default
+from gateway.config.tree import Node
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,23 +43,12 @@ def _has_several(node: Node) -> bool:
     return len(node.items) > 1
 
 
-def _has_credentials(node: Node) -> bool:
-    return any(method.text in ("api_key", "session", "jwt") for method in node.items)
-
-
 _ROUTE = (
-    (("auth",), _has_credentials, "write auth: [anonymous]"),
     (("limits",), _is_written, "write limits: [], or leave it out"),
-    (("conversations", "bind"), _is("true"), "write bind: false, or leave it out"),
-    (("vars",), _is_written, "write vars: {}, or leave it out"),
 )
 NOT_YET = (
     Missing(("server", "workers"), _is_above_one, "write workers: 1, or leave it out"),
     Missing(("upstreams", "*", "servers"), _has_several, "write one server"),
-    Missing(("auth", "secret"), _is_written, "leave it out"),
-    Missing(("auth", "keys_file"), _is_written, "leave it out"),
-    Missing(("auth", "jwt"), _is_written, "leave it out"),
-    Missing(("auth", "session_tokens"), _is_written, "leave it out"),
     Missing(("limits", "store"), _is_shared, "write store: memory, or leave it out"),
     Missing(("limits", "when_store_fails"), _is("closed"), "write when_store_fails: local, or leave it out"),
     Missing(("limits", "shadow"), _is("true"), "write shadow: false, or leave it out"),
@@ -70,11 +59,6 @@ NOT_YET = (
         for path, used, other in _ROUTE
     ),
 )
-
-
-def with_available_defaults(root: Node) -> Node:
-    """While conversations cannot be bound, a route that does not say `bind` means false."""
-    return with_default(root, ("defaults", "conversations", "bind"), plain_scalar("false"))
 
 
 def check_availability(root: Node, mistakes: Mistakes) -> None:

@@ -16,6 +16,7 @@ def check(root: Node, mistakes: Mistakes) -> None:
     _listeners(root, mistakes)
     _workers(root, mistakes)
     _session_tokens(root, mistakes)
+    _issuers(root, mistakes)
     for upstream in _upstreams(root):
         _authority(upstream, mistakes)
     check_routes(root, mistakes)
@@ -78,6 +79,19 @@ def _session_tokens(root: Node, mistakes: Mistakes) -> None:
     if ttl > max_ttl:
         line, key = tokens.place_of("ttl")
         mistakes.add(line, key, "is longer than max_ttl: write at most that")
+
+
+def _issuers(root: Node, mistakes: Mistakes) -> None:
+    """The issuer that a token names says how the token is verified."""
+    written = root.at("auth", "jwt")
+    known: dict[str, int] = {}
+    for entry in [] if written is None else written.items:
+        if not (issuer := entry.text_at("issuer")):
+            continue
+        line, key = entry.place_of("issuer")
+        if issuer in known:
+            mistakes.add(line, key, f"another issuer, in line {known[issuer]}, is the same: keep one of them")
+        known.setdefault(issuer, line)
 
 
 def _duration(node: Node, key: str, default: float) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from gateway.config.availability import check_availability, with_available_defaults
+from gateway.config.availability import check_availability
 from gateway.config.check import check
 from gateway.config.effective import filled, with_defaults
 from gateway.config.mistakes import ConfigError, Mistakes
@@ -25,7 +25,7 @@ def load(path: Path, environ: Mapping[str, str]) -> Config:
     if written is None:
         mistakes.raise_if_any()
         raise ConfigError([])
-    root = with_defaults(with_available_defaults(written))
+    root = with_defaults(written)
     config = validate(filled(root), path.parent, mistakes)
     check(root, mistakes)
     check_availability(root, mistakes)

@@ -77,7 +77,7 @@ class ConversationSettings(Section):
     """Whose conversations are whose, and what happens when one is busy."""
 
     bind: Switch = True
-    """Whether conversation ids belong to their caller. Until that is available: false."""
+    """Whether conversation ids belong to their caller, so that nobody else reaches them."""
     when_busy: Annotated[Literal["wait", "refuse"], one_of("wait", "refuse")] = "wait"
     """What the next request of a busy conversation does."""
     wait: PositiveDuration = 30.0

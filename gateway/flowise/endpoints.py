@@ -27,6 +27,7 @@ class BodyKind(StrEnum):
     FEEDBACK = "feedback"
     LEADS = "leads"
     ATTACHMENTS = "attachments"
+    OWN = "own"  # of an endpoint that Flowise does not have
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,7 @@ ENDPOINTS = (
     Endpoint("attachments", ("/api/v1/attachments/{flow}/{chatId}",), _POST, body=BodyKind.ATTACHMENTS),
     Endpoint("upload_file", ("/api/v1/get-upload-file",), _GET, query=_FILE_QUERY),
     Endpoint("ping", ("/api/v1/ping",), _GET, needs_credentials=False),
+    Endpoint("session_tokens", ("/gateway/v1/session-tokens",), _POST, body=BodyKind.OWN),
 )
 
 

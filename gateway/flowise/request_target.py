@@ -12,9 +12,27 @@ from urllib.parse import quote, unquote_to_bytes
 
 from gateway.errors import BadRequest
 
+TOKEN_BASE = "/t/"
+
+_UNRESERVED = re.compile(r"[A-Za-z0-9._~-]+")
 _VISIBLE_ASCII = re.compile(r"[!-~]+")
 _MALFORMED_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _FORBIDDEN_IN_SEGMENT = re.compile(r"[/\\%\x00-\x1f\x7f-\x9f]")
+
+
+def split_base(raw_target: str) -> tuple[str, str]:
+    """Takes the base path `/t/<token>` off a target: the token, then the target that remains.
+
+    A target without such a base path is returned itself, with '' for a token. The token is not decoded: all its
+    letters are unreserved (RFC 3986 2.3), so there is one way to write it. What it is worth is decided elsewhere.
+    Raises BadRequest where none can stand.
+    """
+    if not raw_target.startswith(TOKEN_BASE):
+        return "", raw_target
+    token, _, rest = raw_target[len(TOKEN_BASE) :].partition("/")
+    if not _UNRESERVED.fullmatch(token):
+        raise BadRequest("the base path /t/ must be followed by a session token, as it was minted")
+    return token, f"/{rest}"
 
 
 def split_target(raw_target: str) -> tuple[tuple[str, ...], str]:

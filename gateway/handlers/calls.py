@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
+
+from gateway.errors import GatewayError
+from gateway.exchange import Exchange
 
 
 class OpenCall(Protocol):
     """What the register needs of a run or a transfer."""
+
+    exchange: Exchange
 
     @property
     def has_client(self) -> bool:
@@ -19,8 +25,11 @@ class OpenCall(Protocol):
     def abort(self) -> None:
         """Ask Flowise to stop."""
 
-    def end_now(self, message: str) -> None:
+    def end_now(self, error: GatewayError) -> None:
         """Tell the client, abort, close."""
+
+    def turn_away(self, error: GatewayError) -> None:
+        """Tell the client, abort, and account for what still comes; once."""
 
 
 class Calls:
@@ -62,7 +71,14 @@ class Calls:
         """Wait until nothing is open."""
         await self._empty.wait()
 
-    def end_all(self, message: str) -> None:
+    def end_all(self, error: GatewayError) -> None:
         """End whatever is open."""
         for call in list(self._open):
-            call.end_now(message)
+            call.end_now(error)
+
+    def turn_away(self, error: GatewayError, is_meant: Callable[[Exchange], bool]) -> None:
+        """Tell the clients that are meant, and abort what they asked."""
+        for call in list(self._open):
+            if call.exchange.told is None and is_meant(call.exchange):
+                call.exchange.told = error
+                call.turn_away(error)

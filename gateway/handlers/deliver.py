@@ -61,7 +61,7 @@ async def deliver(
 
 
 def _response(exchange: Exchange, head: ResponseHead, delivery: Delivery) -> web.StreamResponse:
-    headers = {**dict(downward(head.fields)), **exchange.response_headers, **delivery.headers}
+    headers = {**dict(downward(head.fields)), **delivery.headers, **exchange.response_headers}
     length = head.get(b"content-length")
     if head.framing is Framing.NONE:  # 204, 304, HEAD: by aiohttp alone, the relay would send a body
         if exchange.request.method == hdrs.METH_HEAD and length.isdigit():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from time import monotonic
 
 from aiohttp import hdrs, web
@@ -14,7 +15,6 @@ from gateway.exchange import Exchange, UpstreamBody
 from gateway.flowise.control import Streamability
 from gateway.flowise.endpoints import upstream_target
 from gateway.flowise.event_frames import HEARTBEAT
-from gateway.flowise.prediction import Changes
 from gateway.flowise.refusals import epilogue
 from gateway.handlers.deliver import Delivery, deliver
 from gateway.handlers.run import Run, RunServices
@@ -82,9 +82,8 @@ def _request(exchange: Exchange, upstream: Upstream, *, may_stream: bool) -> Ups
     prediction = exchange.prediction
     if exchange.match is None or exchange.route is None or prediction is None:
         raise AssertionError("the rooms before have read these")
-    changes = Changes(
-        chat_id=exchange.chat_id if exchange.chat_id != prediction.session_id else None,
-        streaming=may_stream if may_stream != prediction.streaming else None,
+    changes = replace(
+        exchange.changes, streaming=may_stream if may_stream != prediction.streaming else None
     )
     body = (
         UpstreamBody("application/json", prediction.encode(changes))

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from time import monotonic
 
-from gateway.errors import Draining, GatewayError, UpstreamTimeout
+from gateway.errors import GatewayError, UpstreamTimeout
 from gateway.exchange import Exchange
 from gateway.flowise.outcome import Outcome, of_error
 from gateway.flowise.usage import Evidence, Usage
@@ -98,14 +98,7 @@ class Run:
 
     def on_deadline(self, deadline: Deadline) -> None:
         """Too long: tell the client, abort, read on for a short while, then close."""
-        if self._close_at is not None:
-            return
-        self._close_at = monotonic() + GRACE
-        self._caused(Outcome.TIMEOUT)
-        self.exchange.error = self.exchange.error or f"deadline: {deadline}"
-        self.call.fail(UpstreamTimeout(TOLD[deadline]))
-        self.call.tell(TOLD[deadline])
-        self.abort()
+        self._end_soon(Outcome.TIMEOUT, UpstreamTimeout(TOLD[deadline]), f"deadline: {deadline}")
 
     def on_over(self, end: BodyEnd | GatewayError) -> None:
         """Flowise is done with it, one way or another."""
@@ -128,15 +121,27 @@ class Run:
         if self._abort is None and not self.call.is_over and self.call.is_sent:
             self._abort = self._services.tasks.start(self._send_abort(), "abort")
 
-    def end_now(self, message: str) -> None:
+    def end_now(self, error: GatewayError) -> None:
         """The drain is over: tell the client, abort, close."""
-        self._caused(Outcome.REFUSED if self._answer is None else Outcome.TRUNCATED)
-        self.exchange.error = self.exchange.error or "draining"
         self._is_closed_by_us = True
-        self.call.fail(Draining(message))
-        self.call.tell(message)
-        self.abort()
+        self._tell(Outcome.REFUSED if self._answer is None else Outcome.TRUNCATED, error, error.code)
         self.call.close()
+
+    def turn_away(self, error: GatewayError) -> None:
+        """Its caller may not go on: tell the client, abort, read on for a short while, then close."""
+        self._end_soon(Outcome.REFUSED, error, f"{error.code}: {error.message}")
+
+    def _end_soon(self, outcome: Outcome, error: GatewayError, said: str) -> None:
+        if self._close_at is None:
+            self._close_at = monotonic() + GRACE
+            self._tell(outcome, error, said)
+
+    def _tell(self, outcome: Outcome, error: GatewayError, said: str) -> None:
+        self._caused(outcome)
+        self.exchange.error = self.exchange.error or said
+        self.call.fail(error)
+        self.call.tell(error.message)
+        self.abort()
 
     def tick(self, now: float) -> None:
         """Time passes. `now`: monotonic seconds."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.errors import Draining, GatewayError, UpstreamTimeout
+from gateway.errors import GatewayError, UpstreamTimeout
 from gateway.exchange import Exchange
 from gateway.flowise.outcome import Outcome, of_error
 from gateway.handlers.calls import Calls
@@ -53,9 +53,13 @@ class Transfer:
     def abort(self) -> None:
         """Nothing in Flowise needs to be stopped."""
 
-    def end_now(self, message: str) -> None:
+    def end_now(self, error: GatewayError) -> None:
         """The drain is over."""
-        self._end(Draining(message))
+        self._end(error)
+
+    def turn_away(self, error: GatewayError) -> None:
+        """Its caller may not go on."""
+        self._end(error)
 
     def tick(self, now: float) -> None:
         """Time passes. `now`: monotonic seconds."""

@@ -1,24 +1,94 @@
-"""Who is calling. So far every route is public: a caller without credentials is `anonymous`.
+"""Who is calling: one credential at most, from a header or the base path, and whether it is for this route.
 
-A credential that is presented must be valid, on public routes too, and none can be valid yet.
+A credential that is presented must be valid, on public routes too, and where none is needed. What a credential is
+worth is known in `identity/`; nothing of it is logged or told.
 """
 
 from __future__ import annotations
 
-from aiohttp import hdrs
+import re
+from collections.abc import Awaitable, Callable, Sequence
 
-from gateway.errors import Unauthenticated
+from aiohttp import hdrs, web
+
+from gateway.config import Route
+from gateway.errors import BadRequest, Forbidden, GatewayError, Unauthenticated
 from gateway.exchange import Exchange
+from gateway.identity.authenticator import Authenticator, kind_of
+from gateway.identity.caller import ANONYMOUS, Caller
+from gateway.policies.permission import check_permission
+from gateway.telemetry.metrics import Metrics
 
-_CHALLENGE = {"WWW-Authenticate": 'Bearer realm="flowise-gateway"'}
+API_KEY_HEADER = "X-API-Key"
+_BEARER = re.compile(r"bearer +([!-~]+)", re.IGNORECASE)
+_VISIBLE = re.compile(r"[!-~]+")
 
 
-async def auth(exchange: Exchange) -> None:
+def auth(
+    authenticator: Authenticator, metrics: Metrics, routes: Sequence[Route]
+) -> Callable[[Exchange], Awaitable[None]]:
     """The room."""
-    headers = exchange.request.headers
-    if hdrs.AUTHORIZATION in headers or "X-API-Key" in headers:
-        raise Unauthenticated(
-            "This credential is not valid here: the gateway has no keys. Send the request without one.",
-            headers=_CHALLENGE,
-        )
-    exchange.auth = "anonymous"
+    has_public_route = any("anonymous" in route.auth for route in routes)
+
+    async def room(exchange: Exchange) -> None:
+        try:
+            exchange.caller = await _caller(exchange)
+            _check(exchange, exchange.caller)
+        except GatewayError as error:
+            metrics.auth.labels(exchange.auth, _result(error, exchange.auth)).inc()
+            raise
+        metrics.auth.labels(exchange.auth, "ok").inc()
+
+    async def _caller(exchange: Exchange) -> Caller:
+        exchange.auth = "unknown"
+        credential = presented(exchange.request, exchange.path_token)
+        if credential is None:
+            exchange.auth = ANONYMOUS.method
+            return ANONYMOUS
+        exchange.auth = kind_of(credential)
+        if exchange.path_token and exchange.auth != "session":
+            raise Unauthenticated(
+                "Only a session token may stand in the base path /t/; send others as `Authorization: Bearer …`."
+            )
+        return authenticator.at_once(credential) or await authenticator.asked(credential)
+
+    def _check(exchange: Exchange, caller: Caller) -> None:
+        if exchange.match is None or not exchange.match.endpoint.needs_credentials:
+            return
+        if exchange.route is not None:
+            check_permission(exchange.route, caller)
+        elif caller is ANONYMOUS and not (has_public_route and exchange.match.endpoint.name == "leads"):
+            raise Unauthenticated("This needs a credential, sent as `Authorization: Bearer …`.")
+
+    return room
+
+
+def presented(request: web.BaseRequest, path_token: str) -> str | None:
+    """The one credential of a request; None if there is none.
+
+    Raises:
+        BadRequest: there are two, and they could name two callers.
+        Unauthenticated: it is written in a way that cannot be one.
+    """
+    bearers = request.headers.getall(hdrs.AUTHORIZATION, [])
+    keys = request.headers.getall(API_KEY_HEADER, [])
+    if not (bearers or keys or path_token):
+        return None
+    if len(bearers) + len(keys) + bool(path_token) > 1:
+        raise BadRequest("The request carries two credentials; send one.")
+    if path_token:
+        return path_token
+    if keys:
+        return keys[0] if _VISIBLE.fullmatch(keys[0]) else _unreadable()
+    bearer = _BEARER.fullmatch(bearers[0])
+    return bearer[1] if bearer else _unreadable()
+
+
+def _unreadable() -> str:
+    raise Unauthenticated("The credential cannot be read; send `Authorization: Bearer …` or `X-API-Key: …`.")
+
+
+def _result(error: GatewayError, method: str) -> str:
+    if isinstance(error, Forbidden):
+        return "forbidden"
+    return "missing" if method == ANONYMOUS.method else "invalid"

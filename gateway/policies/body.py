@@ -7,6 +7,7 @@ files is read up to its first file here; the rest is read while it is sent.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 from aiohttp import hdrs, web
@@ -18,14 +19,16 @@ from gateway.flowise.body_policy import BodyPolicy
 from gateway.flowise.endpoints import BodyKind
 from gateway.flowise.forms import read_urlencoded
 from gateway.flowise.multipart_parts import PartStream, UploadLimits, form_reader
-from gateway.flowise.prediction import read_json
+from gateway.flowise.prediction import Changes, read_json
 from gateway.flowise.records import lead_flow, read_feedback, read_leads
 from gateway.flowise.uploads import HEAVY, Upload, open_attachments, open_upload
 from gateway.policies.body_reader import BodyReader, Budget
 from gateway.policies.flows import route_named
 from gateway.policies.origins import check_origin
+from gateway.policies.permission import check_permission
 
-MAX_LEAD = 64 * 1024  # a lead names its flow in the body, so no route has a say yet
+MAX_WITHOUT_ROUTE = 64 * 1024  # a lead names its flow in the body; the gateway's own endpoints have none
+_VARIABLE = re.compile(r"\{(caller|user|route)\}")
 _JSON, _URLENCODED, _MULTIPART = (
     "application/json",
     "application/x-www-form-urlencoded",
@@ -46,6 +49,7 @@ def body(
         exchange.body_sent = reader.release
         exchange.at_leave(reader.release)
         await reading.read(exchange, reader)
+        exchange.changes = Changes(vars=_variables(exchange))
         exchange.timings.waited += reader.waited
 
     return room
@@ -65,7 +69,7 @@ class _Reading:
         kind = BodyKind.NONE if exchange.match is None else exchange.match.endpoint.body
         if kind is BodyKind.NONE:
             return None
-        limit = MAX_LEAD if exchange.route is None else exchange.route.max_body
+        limit = MAX_WITHOUT_ROUTE if exchange.route is None else exchange.route.max_body
         return BodyReader(exchange.request, limit, self._idle, self._budget)
 
     async def read(self, exchange: Exchange, reader: BodyReader) -> None:
@@ -75,6 +79,9 @@ class _Reading:
             await self._read_prediction(exchange, reader)
         elif kind is BodyKind.ATTACHMENTS:
             await self._read_attachments(exchange, reader)
+        elif kind is BodyKind.OWN:
+            _media_type(exchange.request, _JSON)
+            exchange.content = await reader.read()
         else:
             await self._read_record(exchange, reader, kind)
 
@@ -118,11 +125,22 @@ class _Reading:
         if kind is BodyKind.LEADS:
             exchange.route = route_named(lead_flow(content), self._routes)
             check_origin(exchange, exchange.route.cors)
+            check_permission(exchange.route, exchange.caller)
         read = read_leads if kind is BodyKind.LEADS else read_feedback
         record = read(content, self._policies[exchange.route_name])
         exchange.document = Document(
             record.chat_id, lambda flow, chat_id: UpstreamBody(_JSON, record.encode(flow, chat_id))
         )
+
+
+def _variables(exchange: Exchange) -> dict[str, str]:
+    """What the route says into `overrideConfig.vars`, with the caller's names put in."""
+    if exchange.route is None or not exchange.route.vars:
+        return {}
+    words = {"caller": exchange.caller.name, "user": exchange.caller.user, "route": exchange.route.name}
+    return {
+        name: _VARIABLE.sub(lambda found: words[found[1]], text) for name, text in exchange.route.vars.items()
+    }
 
 
 def _media_type(request: web.BaseRequest, *taken: str) -> str:
@@ -155,5 +173,6 @@ def policy_of(route: Route) -> BodyPolicy:
         legacy_allowed=route.body.allow,
         unknown=route.body.unknown,
         uploads=route.uploads,
+        bound=route.conversations.bind,
         own_vars=frozenset(route.vars),
     )

@@ -16,12 +16,15 @@ from gateway.config import Route
 from gateway.errors import BadRequest, GatewayError
 from gateway.exchange import SERVER, Exchange, Timings
 from gateway.flowise.endpoints import Match, find
+from gateway.flowise.request_target import TOKEN_BASE, split_base
 from gateway.policies.flows import route_named
 from gateway.policies.forwarded import Network, client_address
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _VERSIONS = (HttpVersion10, HttpVersion11)
+# A page, a proxy and a cache must not learn the token in such a path.
+UNDER_TOKEN = {"Referrer-Policy": "no-referrer", "Cache-Control": "private, no-store"}
 
 
 def context(
@@ -35,7 +38,8 @@ def context(
         exchange = begin(request, trusted)
         try:
             check_version(request)
-            exchange.match = find(request.raw_path)
+            exchange.path_token, target = split_base(request.raw_path)
+            exchange.match = find(target)
             exchange.route = route_of(exchange.match, routes)
             if request.method != hdrs.METH_OPTIONS:
                 exchange.match = exchange.match.check(request.method)
@@ -65,8 +69,12 @@ def begin(request: web.BaseRequest, trusted: Sequence[Network]) -> Exchange:
         client=client,
         timings=Timings(received=monotonic()),
         trace_id=parent[1] if parent else "",
-        response_headers={"X-Request-ID": request_id, "Server": SERVER},
+        response_headers={"X-Request-ID": request_id, "Server": SERVER, **_privacy(request.raw_path)},
     )
+
+
+def _privacy(raw_target: str) -> Mapping[str, str]:
+    return UNDER_TOKEN if raw_target.startswith(TOKEN_BASE) else {}
 
 
 def check_version(request: web.BaseRequest) -> None:

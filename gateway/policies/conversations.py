@@ -1,7 +1,9 @@
-"""Whose turn it is: settles the chatId that Flowise sees, and lets one run at a time into a conversation.
+"""Whose conversation it is, and whose turn: settles the ids that Flowise sees, lets one run at a time in.
 
-A streaming prediction without a chatId gets one, so that it can be aborted; Flowise would have made one up in
-the same way. Without streaming it would change the memory's key (PROTOCOL 3), so there it stays away.
+On a route that binds, every chatId and sessionId becomes one that only its caller can reach (DESIGN.md 4). A
+prediction without a chatId gets one, so that it can be aborted and its next turn finds it. On a route that does not
+bind only a stream gets one, as Flowise itself would do it: without streaming it would change the memory's key
+(PROTOCOL 3).
 """
 
 from __future__ import annotations
@@ -9,26 +11,34 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from time import monotonic
 
 from gateway.config import ConversationSettings
 from gateway.exchange import Exchange
-from gateway.flowise.ids import unbound_id
+from gateway.flowise.ids import bound_id, unbound_id
+from gateway.flowise.prediction import Prediction
+from gateway.identity.conversation_ids import ConversationIds
 from gateway.limiting.turns import Key, Turns
 from gateway.telemetry.metrics import Metrics
 
 
 def conversations(
-    turns: Turns, metrics: Metrics, homes: Mapping[str, str]
+    turns: Turns, metrics: Metrics, homes: Mapping[str, str], ids: ConversationIds
 ) -> Callable[[Exchange], Awaitable[None]]:
     """The room. `homes`: which Flowise each upstream is."""
 
     async def room(exchange: Exchange) -> None:
         if exchange.prediction is None:
-            exchange.chat_id = _named_chat(exchange)
+            exchange.chat_id = _named_chat(exchange, ids)
             return
-        exchange.chat_id = _predicted_chat(exchange)
-        if exchange.chat_id is None or exchange.route is None:
+        if exchange.route is None:
+            return
+        if exchange.route.conversations.bind:
+            _bind(exchange, exchange.prediction, ids)
+        else:
+            _take_over(exchange, exchange.prediction)
+        if exchange.chat_id is None:
             return
         key = (homes[exchange.route.upstream], exchange.chat_id)
         turn = exchange.turn = await _take(exchange, key, exchange.route.conversations)
@@ -52,17 +62,32 @@ def conversations(
     return room
 
 
-def _predicted_chat(exchange: Exchange) -> str | None:
-    prediction = exchange.prediction
-    if prediction is None:
-        return None
-    chat_id = prediction.chat_id or prediction.session_id
-    return chat_id or (str(uuid.uuid4()) if prediction.streaming else None)
+def _bind(exchange: Exchange, prediction: Prediction, ids: ConversationIds) -> None:
+    """Map what the client named; what it did not name is a new conversation of its own."""
+    caller = exchange.caller.name
+    session = None if prediction.session_id is None else ids.mapped(caller, prediction.session_id)
+    if prediction.chat_id is not None:
+        exchange.chat_id = ids.mapped(caller, prediction.chat_id)
+    else:
+        exchange.chat_id = session or ids.mapped(caller, str(uuid.uuid4()))
+    exchange.changes = replace(exchange.changes, chat_id=exchange.chat_id, session_id=session)
 
 
-def _named_chat(exchange: Exchange) -> str | None:
-    """The conversation that a request names in its path, query or body."""
+def _take_over(exchange: Exchange, prediction: Prediction) -> None:
+    """The client's own ids. A sessionId alone is the chatId to Flowise as well, and needs no second saying."""
+    exchange.chat_id = prediction.chat_id or prediction.session_id
+    if exchange.chat_id is None and prediction.streaming:
+        exchange.chat_id = str(uuid.uuid4())
+        exchange.changes = replace(exchange.changes, chat_id=exchange.chat_id)
+
+
+def _named_chat(exchange: Exchange, ids: ConversationIds) -> str | None:
+    """The conversation that a request names in its path, query or body, as Flowise knows it."""
     chat_id = exchange.document.chat_id if exchange.document is not None else None
     if chat_id is None and exchange.match is not None:
         chat_id = exchange.match.chat_id
-    return None if chat_id is None else unbound_id(chat_id, "chatId")
+    if chat_id is None or exchange.route is None:
+        return None
+    if not exchange.route.conversations.bind:
+        return unbound_id(chat_id, "chatId")
+    return ids.mapped(exchange.caller.name, bound_id(chat_id, "chatId"))

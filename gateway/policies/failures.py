@@ -28,7 +28,7 @@ def answer(exchange: Exchange, error: GatewayError) -> web.Response:
     said = refusal(error, exchange.request_id, accept, is_prediction=is_prediction)
     exchange.bytes_out = len(said.body)
     return web.Response(
-        status=said.status, headers={**exchange.response_headers, **said.headers}, body=said.body
+        status=said.status, headers={**said.headers, **exchange.response_headers}, body=said.body
     )
 
 

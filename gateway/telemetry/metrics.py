@@ -61,6 +61,7 @@ class Metrics:
             OVERHEAD_BUCKETS,
         )
         self.tokens = self._counter("tokens", "Tokens of predictions.", "route", "type", "source")
+        self.auth = self._counter("auth", "Credentials that were looked at.", "method", "result")
         self.aborts = self._counter("aborts", "Runs that were aborted.", "route", "result")
         self.conversation_waits = self._counter(
             "conversation_waits", "Requests that found their conversation busy.", "route", "result"

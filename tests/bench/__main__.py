@@ -15,7 +15,7 @@ import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from tests.bench import measure, micro, options, report, slow_reader, targets
+from tests.bench import calls, measure, micro, options, report, slow_reader, targets
 from tests.bench.measure import Bench, Results, note
 from tests.bench.options import Options
 from tests.bench.processes import BenchError, Cores, running_upstream
@@ -31,6 +31,7 @@ class Outcome:
     versions: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     micro: dict[str, dict[str, float]] = field(default_factory=dict)
+    calls: list[calls.Cost] = field(default_factory=list)
     slow: slow_reader.SlowReader | None = None
 
 
@@ -74,6 +75,9 @@ def _run(chosen: Options, folder: Path, outcome: Outcome) -> None:
     if "micro" in chosen.parts:
         note("micro")
         outcome.micro = micro.measure()
+    if "calls" in chosen.parts:
+        note("calls")
+        outcome.calls = calls.measure()
     with running_upstream(folder, cores.rest) as upstream_port:
         site = targets.Site(folder, upstream_port, cores.proxy, chosen.gateway)
         bench = Bench(site, present, outcome.results, cores.rest)
@@ -103,11 +107,12 @@ def _run_parts(chosen: Options, bench: Bench, outcome: Outcome) -> None:
 
 def _verdicts(chosen: Options, outcome: Outcome) -> list[report.Verdict]:
     found = report.verdicts(outcome.results, chosen.parts)
-    return found + (slow_reader.verdicts(outcome.slow) if "slow" in chosen.parts else [])
+    found += slow_reader.verdicts(outcome.slow) if "slow" in chosen.parts else []
+    return found + calls.verdicts(outcome.calls)
 
 
 def _print(chosen: Options, outcome: Outcome, verdicts: list[report.Verdict]) -> None:
-    if chosen.parts != ["micro"]:
+    if not set(chosen.parts) <= {"micro", "calls"}:
         print(_setting(chosen))
     if outcome.results.values:
         print(f"\n{report.table(outcome.results, outcome.versions)}")
@@ -120,6 +125,8 @@ def _print(chosen: Options, outcome: Outcome, verdicts: list[report.Verdict]) ->
         )
     if outcome.micro:
         print(f"\n{micro.tell(outcome.micro)}")
+    if outcome.calls:
+        print(f"\n{calls.tell(outcome.calls)}")
     print()
     for name, why in outcome.skipped.items():
         print(f"skipped {name}: {why}")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.bench import targets
 
-PARTS = ("streams", "requests", "memory", "slow", "micro")
+PARTS = ("streams", "requests", "memory", "slow", "micro", "calls")
 
 
 @dataclass(frozen=True)

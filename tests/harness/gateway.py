@@ -77,6 +77,7 @@ def configuration(upstream: str, **sections: Any) -> dict[str, Any]:
         "server": {"listen": "127.0.0.1:0", "drain": "2s"},
         "admin": {"listen": "127.0.0.1:0"},
         "upstreams": {"main": {"servers": [{"url": upstream}]}},
+        "defaults": {"conversations": {"bind": False}},  # the bytes of an untouched body; who binds says so
         "routes": [{"name": "chat", "chatflow": FLOW, "upstream": "main", "auth": ["anonymous"]}],
     }
     route = sections.pop("route", {})

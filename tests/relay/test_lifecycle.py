@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+from harness.clock import until
 from harness.gateway import FLOW
 from harness.raw_upstream import STREAM_HEAD, RawUpstream
+from harness.wire import request
 
 PATH = f"/api/v1/prediction/{FLOW}"
 ASK = {"question": "hi", "streaming": True, "chatId": "chat-1"}
@@ -121,3 +123,17 @@ async def test_second_request_on_the_same_connection(start, connect):
             assert f'"{question}"'.encode() in reply.body
         await gateway.lines.until("request", 3)
     assert upstream.connections == 1
+
+
+async def test_a_small_request_that_the_drain_ends_has_not_left(start, connect):
+    async def script(peer, _):
+        await peer.closed_by_gateway()
+
+    async with RawUpstream(script) as upstream, start(upstream.url) as gateway, connect(gateway) as wire:
+        wire.send(request("GET", f"/api/v1/chatflows-uploads/{FLOW}"))
+        await until(lambda: upstream.seen)
+        gateway.process.hurry()
+        reply = await wire.reply()
+        line = await gateway.lines.request()
+    assert (reply.status, reply.json()["code"]) == (503, "draining")
+    assert (line["status"], line["outcome"]) == (503, "refused")

@@ -1,0 +1,67 @@
+"""Every source of credentials of one process: opened at the start, kept fresh by the timer, closed at the end."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from time import monotonic, time
+
+from gateway.config import AuthSettings
+from gateway.identity.authenticator import Authenticator
+from gateway.identity.conversation_ids import ConversationIds
+from gateway.identity.jwks import IssuerKeys
+from gateway.identity.jwks_fetch import JwksFetch
+from gateway.identity.jwt import JsonWebTokens
+from gateway.identity.keyring import Keyring
+from gateway.identity.keys_watch import KeysWatch
+from gateway.identity.session_tokens import SessionTokens
+from gateway.tasks import Tasks
+from gateway.telemetry.logs import Logger
+
+RANDOM_SECRET = 32  # bytes
+
+
+class Identity:
+    """Open from `start` to `close`."""
+
+    def __init__(self, settings: AuthSettings, tasks: Tasks, logger: Logger) -> None:
+        given = [secret.get_secret_value().encode() for secret in settings.secret]
+        signing = given or [secrets.token_bytes(RANDOM_SECRET)]
+        self.tokens = SessionTokens(signing)
+        self.conversation_ids = ConversationIds(signing[-1])
+        self.keyring = Keyring()
+        self._fetch = JwksFetch()
+        issuers = [IssuerKeys(issuer, self._fetch, tasks.start, logger) for issuer in settings.jwt]
+        self._jwts = JsonWebTokens(issuers, monotonic)
+        self.authenticator = Authenticator(self.keyring, self.tokens, self._jwts, time)
+        file = settings.keys_file
+        self._keys_watch = None if file is None else KeysWatch(file, self.keyring, tasks, logger)
+        self._has_secret = bool(given)
+        self._logger = logger
+
+    async def start(self, on_change: Callable[[], None]) -> None:
+        """Read the keys. `on_change` is called whenever they have become others.
+
+        Raises:
+            ConfigError: the keys file has mistakes.
+        """
+        if not self._has_secret:
+            self._logger.warning(
+                "no_secret",
+                message="auth.secret is not set: conversations and session tokens do not survive a restart;"
+                " set it to the output of `openssl rand -hex 32`",
+            )
+        await self._fetch.start()
+        if self._keys_watch is not None:
+            self._keys_watch.on_change.append(on_change)
+            await self._keys_watch.start()
+
+    def tick(self, now: float) -> None:
+        """Look for changes. `now`: monotonic seconds."""
+        self._jwts.tick(now)
+        if self._keys_watch is not None:
+            self._keys_watch.tick(now)
+
+    async def close(self) -> None:
+        """Close what `start` opened."""
+        await self._fetch.close()

@@ -1,0 +1,43 @@
+"""Ends what an API key has begun, and its session tokens with it, once the key is revoked or has expired."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gateway.errors import Unauthenticated
+from gateway.exchange import Exchange
+from gateway.handlers.calls import Calls
+from gateway.identity.keyring import Keyring
+from gateway.walk import Walk
+
+EVERY = 1.0  # seconds between two looks at the clock; a change of the keys is looked at when it is known
+_ENDED = "The key of this request has been revoked or has expired."
+
+
+class Revocation:
+    """Looks after everybody who is on the way or has a call open. `now`: seconds since the epoch."""
+
+    def __init__(self, keyring: Keyring, walk: Walk, calls: Calls, now: Callable[[], float]) -> None:
+        self._keyring = keyring
+        self._walk = walk
+        self._calls = calls
+        self._now = now
+        self._next_look = 0.0
+
+    def tick(self, now: float) -> None:
+        """Time passes. `now`: monotonic seconds."""
+        if now >= self._next_look:
+            self._next_look = now + EVERY
+            self.look()
+
+    def look(self) -> None:
+        """End what belongs to a key that is not valid any more."""
+        epoch = self._now()
+
+        def has_ended(exchange: Exchange) -> bool:
+            key_id = exchange.caller.key_id
+            return bool(key_id) and self._keyring.get(key_id, epoch) is None
+
+        error = Unauthenticated(_ENDED)
+        self._calls.turn_away(error, has_ended)  # first: who is told here has not left
+        self._walk.end_those(error, has_ended)

@@ -1,0 +1,176 @@
+"""What a request's rooms cost by themselves: microseconds of CPU per call, beside what the project allows."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import jwt
+import structlog
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
+
+from gateway.config import JwtSettings
+from gateway.identity.authenticator import Authenticator
+from gateway.identity.conversation_ids import ConversationIds
+from gateway.identity.jwks import IssuerKeys
+from gateway.identity.jwks_keys import KeySet
+from gateway.identity.jwt import JsonWebTokens
+from gateway.identity.key_format import digest_of, make_key, parse_key
+from gateway.identity.keyring import ApiKey, Keyring
+from gateway.identity.session_tokens import SessionGrant, SessionTokens
+from tests.bench.report import Verdict
+
+ROUNDS = 7
+MANY = 400
+_NEVER = 4_000_000_000
+_ALGORITHMS = ("RS256", "ES256", "EdDSA")
+_FIRST, _AGAIN = 150.0, 20.0
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One kind of call: µs of CPU, and how many are allowed (None: nothing was asked)."""
+
+    name: str
+    us: float
+    allowed: float | None
+
+
+def measure() -> list[Cost]:
+    """Measure every kind."""
+    return [Cost(name, _us(work), allowed) for name, allowed, work in _identity()]
+
+
+def verdicts(costs: list[Cost]) -> list[Verdict]:
+    """What was asked, and what came out."""
+    return [
+        Verdict(f"{cost.name} <= {cost.allowed:g} µs", f"{cost.us:.1f}", cost.us <= cost.allowed)
+        for cost in costs
+        if cost.allowed is not None
+    ]
+
+
+def tell(costs: list[Cost]) -> str:
+    """Lay out the figures."""
+    return "\n".join(["CPU per call", *(f"  {cost.name:<44}{cost.us:>8.1f} µs" for cost in costs)])
+
+
+def _us(work: Callable[[], Iterator[Callable[[], object]]]) -> float:
+    """The median of some rounds; each makes its calls beforehand and then does them."""
+    rounds = []
+    for _ in range(ROUNDS):
+        calls = list(work())
+        began = time.process_time_ns()
+        for call in calls:
+            call()
+        rounds.append((time.process_time_ns() - began) / len(calls) / 1000)
+    return statistics.median(rounds)
+
+
+def _identity() -> Iterator[tuple[str, float | None, Callable[[], Iterator[Callable[[], object]]]]]:
+    people = _People()
+    yield "API key", _AGAIN, lambda: _again(people.known, people.key)
+    yield "session token, first time", _FIRST, lambda: _each(people.known, people.sessions())
+    yield "session token, again", _AGAIN, lambda: _again(people.known, people.session)
+    for algorithm in _ALGORITHMS:
+        yield (
+            f"JWT {algorithm}, first time",
+            _FIRST,
+            lambda name=algorithm: _each(people.asked, people.jwts(name)),
+        )
+    yield "JWT, again", _AGAIN, lambda: _again(people.known, people.jwt)
+    ids = ConversationIds(b"s" * 32)
+    yield (
+        "conversation id, mapped",
+        None,
+        lambda: _each(lambda raw: ids.mapped("key:ann", raw), map(str, range(MANY))),
+    )
+    own = ids.mapped("key:ann", "a")
+    yield (
+        "conversation id, the caller's own",
+        None,
+        lambda: _again(lambda raw: ids.mapped("key:ann", raw), own),
+    )
+
+
+def _again(call: Callable[[str], object], text: str) -> Iterator[Callable[[], object]]:
+    return _each(call, [text] * MANY)
+
+
+def _each(call: Callable[[str], object], texts: Iterator[str] | list[str]) -> Iterator[Callable[[], object]]:
+    return (lambda text=text: call(text) for text in texts)
+
+
+class _People:
+    """An authenticator and credentials for it."""
+
+    def __init__(self) -> None:
+        self.key = make_key(secrets.choice)
+        self._keys = {
+            "RS256": rsa.generate_private_key(public_exponent=65537, key_size=2048),
+            "ES256": ec.generate_private_key(ec.SECP256R1()),
+            "EdDSA": ed25519.Ed25519PrivateKey.generate(),
+        }
+        self._tokens = SessionTokens([b"s" * 32])
+        ring = Keyring([ApiKey(parse_key(self.key), "bench", hash=digest_of(self.key))])
+        self._authenticator = Authenticator(
+            ring, self._tokens, JsonWebTokens([self._issuer()], time.monotonic), time.time
+        )
+        self.known = self._authenticator.at_once
+        self.session, self.jwt = next(self.sessions()), next(self.jwts("RS256"))
+        self.asked(self.jwt)
+
+    def asked(self, token: str) -> None:
+        """What the loop does for a token that is new, without the loop: nobody has to be waited for."""
+        if self.known(token) is None:
+            try:
+                self._authenticator.asked(token).send(None)
+            except StopIteration:
+                return
+
+    def sessions(self) -> Iterator[str]:
+        """New ones, each for another user."""
+        key_id = parse_key(self.key)
+        for number in range(MANY):
+            user = f"user-{number}-{secrets.token_hex(4)}"
+            yield self._tokens.issue(SessionGrant(key_id, user, frozenset({"support"}), _NEVER, 1))
+
+    def jwts(self, algorithm: str) -> Iterator[str]:
+        """New ones, each for another user."""
+        for _ in range(MANY):
+            claims = {
+                "iss": "https://id",
+                "aud": "chat",
+                "sub": secrets.token_hex(8),
+                "iat": 1,
+                "exp": _NEVER,
+            }
+            yield jwt.encode(claims, self._keys[algorithm], algorithm=algorithm, headers={"kid": algorithm})
+
+    def _issuer(self) -> IssuerKeys:
+        settings = JwtSettings.model_construct(
+            issuer="https://id", audience="chat", jwks_url="", algorithms=_ALGORITHMS,
+            caller_claim="sub", routes_claim="", leeway=30.0,
+        )  # fmt: skip
+        issuer = IssuerKeys(settings, _unused, _never_started, structlog.get_logger())
+        writers = {"RS256": RSAAlgorithm, "ES256": ECAlgorithm, "EdDSA": OKPAlgorithm}
+        keys = [
+            {**writers[name].to_jwk(key.public_key(), as_dict=True), "kid": name}
+            for name, key in self._keys.items()
+        ]
+        issuer.current = KeySet.read(json.dumps({"keys": keys}).encode(), _ALGORITHMS)
+        return issuer
+
+
+async def _unused(_: str) -> bytes:
+    raise AssertionError("the keys are there already")
+
+
+def _never_started(*_: object) -> asyncio.Task[None]:
+    raise AssertionError("the keys are there already")

@@ -1,0 +1,52 @@
+"""API keys for tests: made and written as the `keys` commands do it, off the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from pathlib import Path
+from typing import Any
+
+from gateway.identity.key_format import hash_of, make_key, parse_key
+from gateway.identity.keys_schema import KeyEntry
+from gateway.identity.keys_store import KeysStore
+
+FILE = "keys.yaml"
+
+
+def add_key(folder: Path, name: str, **more: Any) -> str:
+    """Write a new key into the keys file of a configuration in this folder; returns its text."""
+    key = make_key(secrets.choice)
+    entry = KeyEntry.model_construct(
+        **{**_DEFAULTS, "id": parse_key(key), "name": name, "hash": hash_of(key), "created": float(int(time.time())), **more}
+    )
+    with KeysStore(folder / FILE).editing() as draft:
+        draft.add(entry)
+    return key
+
+
+async def key_of(folder: Path, name: str, **more: Any) -> str:
+    """`add_key` off the loop."""
+    return await asyncio.to_thread(add_key, folder, name, **more)
+
+
+async def two_keys(folder: Path) -> tuple[str, str]:
+    """The keys of ann and bob."""
+    return await key_of(folder, "ann"), await key_of(folder, "bob")
+
+
+async def change_key(folder: Path, key: str, **values: Any) -> None:
+    """Write values of a key's entry: `revoked=`, `expires=` (seconds since the epoch)."""
+
+    def change() -> None:
+        with KeysStore(folder / FILE).editing() as draft:
+            whole = {
+                name: float(int(value)) if isinstance(value, float) else value for name, value in values.items()
+            }
+            draft.put(parse_key(key), **whole)  # the file has whole seconds
+
+    await asyncio.to_thread(change)
+
+
+_DEFAULTS = {name: field.get_default() for name, field in KeyEntry.model_fields.items() if not field.is_required()}

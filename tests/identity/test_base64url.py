@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.identity.base64url import decode, encode
+
+ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+
+
+@given(st.binary(max_size=100))
+def test_what_is_encoded_is_decoded_and_needs_no_padding(content):
+    assert set(encode(content)) <= set(ALPHABET)
+    assert decode(encode(content)) == content
+
+
+@given(st.text(ALPHABET, max_size=12))
+def test_no_two_texts_have_one_content(text):
+    try:
+        content = decode(text)
+    except ValueError:
+        return
+    assert encode(content) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("QQ==", "QQ=", "QUI=", "=", "QUJD="),  # padding
+        *("QR", "QQ9", "QUJDRR", "QUJ"),  # bits that belong to no byte
+        *("Q", "QUJDQ"),  # a length that cannot be
+        *("+/+/", "QQ\n", " QQ", "QQ ", "Q Q", "QU\x00JD", "QUJD.", "ＱＱ", "é", "\ud800"),
+    ],
+)
+def test_another_spelling_is_refused(text):
+    with pytest.raises(ValueError):
+        decode(text)
+
+
+def test_the_letters_are_those_of_urls():
+    assert (encode(b"\xfb\xff\xbf"), decode("-_-_")) == ("-_-_", b"\xfb\xff\xbf")

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import hashlib
+import random
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.identity.key_format import (
+    ALPHABET,
+    KeyFormError,
+    MalformedKeyError,
+    MistypedKeyError,
+    digest_of,
+    hash_of,
+    make_key,
+    parse_key,
+    without_keys,
+)
+
+KNOWN = "fgw_a8Xk2LmQ_0123456789ABCDEFGHIJKLMNOPQRSTUV44AK52"  # its checksum was computed by other means
+keys = st.randoms(use_true_random=False).map(lambda source: make_key(source.choice))
+
+
+def test_a_known_key_is_one():
+    assert parse_key(KNOWN) == "a8Xk2LmQ"
+
+
+def test_a_key_is_51_letters_of_its_form():
+    key = make_key(random.Random(1).choice)
+    begin, key_id, rest = key.split("_")
+    assert (begin, len(key_id), len(rest), len(key)) == ("fgw", 8, 38, 51)
+    assert set(key_id + rest) <= set(string.ascii_letters + string.digits)
+
+
+def test_every_letter_of_id_and_secret_is_asked_for_with_the_whole_alphabet():
+    asked = []
+
+    def choose(letters):
+        asked.append(letters)
+        return letters[len(asked)]
+
+    key = make_key(choose)
+    assert asked == [ALPHABET] * 40
+    assert key[4:12] + key[13:45] == ALPHABET[1:41]
+    assert len(set(ALPHABET)) == 62
+
+
+@given(keys)
+def test_a_key_gives_its_id(key):
+    assert parse_key(key) == key[4:12]
+
+
+@given(keys, st.data())
+def test_any_letter_changed_is_refused(key, data):
+    at = data.draw(st.integers(0, len(key) - 1))
+    other = data.draw(
+        st.one_of(st.sampled_from(ALPHABET + "_- \n"), st.characters()).filter(lambda c: c != key[at])
+    )
+    is_letter = other in ALPHABET and key[at] in ALPHABET and at > 3
+    with pytest.raises(MistypedKeyError if is_letter else MalformedKeyError):
+        parse_key(key[:at] + other + key[at + 1 :])
+
+
+@given(keys, st.data())
+def test_two_neighbours_swapped_are_refused(key, data):
+    at = data.draw(st.integers(13, len(key) - 2).filter(lambda at: key[at] != key[at + 1]))
+    with pytest.raises(MistypedKeyError):
+        parse_key(key[:at] + key[at + 1] + key[at] + key[at + 2 :])
+
+
+@given(keys, st.data())
+def test_a_key_that_was_not_copied_whole_is_refused(key, data):
+    begin, end = sorted((data.draw(st.integers(0, 51)), data.draw(st.integers(0, 51))))
+    if (begin, end) != (0, 51):
+        with pytest.raises(MalformedKeyError):
+            parse_key(key[begin:end])
+
+
+@pytest.mark.parametrize(
+    "text", ["", "fgw_", KNOWN + "\n", " " + KNOWN, KNOWN + "0", KNOWN.upper(), "fgs_" + KNOWN[4:]]
+)
+def test_what_has_another_form_is_no_key(text):
+    with pytest.raises(MalformedKeyError, match="begins with fgw_ and has 51 characters"):
+        parse_key(text)
+
+
+def test_digits_of_other_scripts_are_no_digits():
+    with pytest.raises(MalformedKeyError):
+        parse_key(KNOWN.replace("0", "\u0660"))
+
+
+@given(st.text())
+def test_no_refusal_repeats_what_was_written(text):
+    with pytest.raises(KeyFormError) as refused:
+        parse_key(text)
+    assert len(text) < 4 or text not in str(refused.value)
+
+
+@given(keys)
+def test_a_typo_is_told_without_the_key(key):
+    with pytest.raises(MistypedKeyError) as refused:
+        parse_key(key[:-1] + ("0" if key[-1] != "0" else "1"))
+    assert (
+        str(refused.value) == "This API key has a typo: its checksum does not fit. Copy it whole once more."
+    )
+
+
+def test_what_is_stored_is_the_hash_of_the_whole_key():
+    assert digest_of(KNOWN) == hashlib.sha256(KNOWN.encode()).digest()
+    assert hash_of(KNOWN) == "sha256:" + hashlib.sha256(KNOWN.encode()).hexdigest()
+
+
+@given(keys, st.integers(20, 51))
+def test_a_text_without_keys_has_no_part_of_one_and_no_hash(key, length):
+    secret, digits = key[13:45], hash_of(key).removeprefix("sha256:")
+    text = without_keys(f'a "{key[:length]}…" b {hash_of(key)} c {digits} d {hash_of(key)[:length]}')
+    assert not [part for part in (secret[:7], digits[:13]) if part in text]
+    assert text == 'a "fgw_……" b sha256:… c … d sha256:…'
+
+
+def test_a_text_that_holds_none_stays_as_it_is():
+    text = "write sha256: and 64 of 0-9 a-f; key a8Xk2LmQ, those behind the key's fgw_; fgw_a8Xk2LmQ"
+    assert without_keys(text) == text
