@@ -19,13 +19,15 @@ from gateway.flowise import control
 from gateway.flowise.control import Streamability
 from gateway.handlers.calls import Calls
 from gateway.handlers.chatbot_config import ChatbotConfig
+from gateway.handlers.limits import TellLimits
 from gateway.handlers.passthrough import Passthrough
 from gateway.handlers.ping import ping
 from gateway.handlers.predict import Predict
 from gateway.handlers.run import RunServices
 from gateway.handlers.session_tokens import MintSessionToken
 from gateway.identity.service import Identity
-from gateway.limiting.turns import Turns
+from gateway.limiting.opening import limits
+from gateway.limiting.steps import Reports
 from gateway.policies.auth import auth
 from gateway.policies.body import body
 from gateway.policies.body_reader import Budget
@@ -33,6 +35,7 @@ from gateway.policies.context import context
 from gateway.policies.conversations import conversations
 from gateway.policies.cors import cors
 from gateway.policies.flows import routes_by_flow
+from gateway.policies.limits import Limits
 from gateway.policies.logs import logs
 from gateway.policies.metrics import metrics
 from gateway.policies.routing import routing
@@ -63,15 +66,20 @@ class Gateway:
         self.is_ready = False
         self._upstreams = {name: Upstream(name, settings) for name, settings in config.upstreams.items()}
         self._routes = routes_by_flow(config.routes)
-        self._turns = Turns()
         self._calls = Calls()
         self._tasks = Tasks(self._on_task_error)
+        self._counting = limits(config.limits, self._tasks.start, self._reports())
+        self._turns = self._counting.turns
+        self._limits = Limits(
+            self._counting.limiter, config.routes, config.auth.session_tokens.per_minute, self.metrics
+        )
         self._identity = Identity(config.auth, self._tasks, logger)
         self._streamability = Streamability(config.routes, self._upstreams, logger)
         self._walk = Walk(self._rooms(), self._handler(), logger)
         self._revocation = Revocation(self._identity.keyring, self._walk, self._calls, time)
         self._watchers: list[Callable[[float], None]] = [
             self._calls.tick,
+            self._counting.limiter.tick,
             self._identity.tick,
             self._revocation.tick,
             *(upstream.pool.sweep for upstream in self._upstreams.values()),
@@ -91,6 +99,7 @@ class Gateway:
             ConfigError: the keys file has mistakes.
         """
         await self._identity.start(self._revocation.look)
+        await self._counting.limiter.start()
         for upstream in self._upstreams.values():
             await upstream.start()
         self._ticker = Ticker(self._watchers)
@@ -133,21 +142,25 @@ class Gateway:
         for upstream in self._upstreams.values():
             await upstream.close()
         await self._identity.close()
+        await self._counting.limiter.close()
 
     def _rooms(self) -> list[Room]:
         config = self._config
         homes = {name: upstream.home for name, upstream in self._upstreams.items()}
+        limits_by_address, limits_by_caller = self._limits.rooms(is_shadow=config.limits.shadow)
         return [
             logs(self._logger, with_prompts=config.logs.prompts),  # first: nothing ends without its line
             metrics(self.metrics),  # beside it: counts what the line tells
             cors(config.defaults_cors, config.routes),  # before any refusal, so that a browser may read it
             routing,  # refuses what is no endpoint, readable by now
+            limits_by_address,  # before a stranger costs more than this
             auth(self._identity.authenticator, self.metrics, config.routes),  # before the body: a stranger
             # makes us buffer nothing
             body(config.server, Budget(config.server.buffered_bodies), self._routes),  # then what is asked
             conversations(  # needs the caller and the body: whose chatId it is, and the turn
                 self._turns, self.metrics, homes, self._identity.conversation_ids
             ),
+            limits_by_caller,  # last, when it is known who asks what, and that his turn has come
         ]
 
     def _handler(self) -> Handler:
@@ -158,6 +171,7 @@ class Gateway:
             "prediction": Predict(self._upstreams, self._streamability, services, send_timeout),
             "chatbot_config": ChatbotConfig(self._upstreams, passthrough),
             "ping": ping,
+            "limits": TellLimits(self._counting.limiter, self._limits.assignment, self._config.routes),
             "session_tokens": MintSessionToken(
                 self._identity.tokens, self._config.auth.session_tokens, self._routes, time
             ),
@@ -167,6 +181,18 @@ class Gateway:
             return handlers.get(exchange.endpoint, passthrough)(exchange)
 
         return handle
+
+    def _reports(self) -> Reports:
+        """Who is told how the limit store does."""
+
+        def changed(is_up: bool, why: str) -> None:  # noqa: FBT001 - as `Reports` has it
+            if is_up:
+                self._logger.info("limit_store_up")
+            else:
+                self._logger.error("limit_store_down", reason=why)
+
+        errors, seconds = self.metrics.limit_store_errors, self.metrics.limit_store_seconds
+        return Reports(lambda kind: errors.labels(kind).inc(), changed, seconds.observe)
 
     async def _abort(self, exchange: Exchange) -> bool:
         return await control.abort(self._upstreams[exchange.upstream], exchange)

@@ -40,9 +40,7 @@ async def demo(listen: Address) -> None:
     """Run until a signal comes."""
     async with Simulator() as simulator:
         secret = secrets.token_hex()
-        text = _CONFIG.format(
-            listen=listen, url=simulator.url, route=ROUTE, flow=CHAIN_ID, secret=secret
-        )
+        text = _CONFIG.format(listen=listen, url=simulator.url, route=ROUTE, flow=CHAIN_ID, secret=secret)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "demo.yaml"
             path.write_text(text)

@@ -18,6 +18,11 @@ from gateway.flowise.outcome import Outcome
 from gateway.flowise.prediction import Changes, Prediction
 from gateway.flowise.usage import Usage
 from gateway.identity.caller import NOBODY, Caller
+from gateway.limiting.admission import Admission
+from gateway.limiting.assigned import Party
+from gateway.limiting.gcra import Standing
+from gateway.limiting.quotas import Quota
+from gateway.limiting.steps import Patience
 
 SERVER = "flowise-gateway"  # what answers call themselves
 NO_CHANGES = Changes()
@@ -83,7 +88,9 @@ class Exchange:
     misrouted: GatewayError | None = None
     trace_id: str = ""
     path_token: str = ""  # the session token that stood in the base path
-    response_headers: dict[str, str] = field(default_factory=dict)  # context, then cors; they win over all others
+    response_headers: dict[str, str] = field(
+        default_factory=dict
+    )  # context, then cors; they win over all others
     caller: Caller = NOBODY  # auth
     auth: str = ""  # auth: the kind of credential, also of one that is refused
     content: bytes = b""  # body: of the gateway's own endpoints
@@ -106,6 +113,9 @@ class Exchange:
     bytes_out: int = 0
     abort: str = ""
     error: str = ""
+    patience: Patience | None = None  # limits and conversations: how long it may still wait for the store
+    admissions: tuple[Admission, ...] = ()  # limits
+    standings: tuple[tuple[Quota, Standing], ...] = ()  # limits: what is left of each
     limited_by: str = ""  # limits
     told: GatewayError | None = None  # why the gateway itself ends it, from outside of the walk
     is_run_open: bool = False  # handlers: a run outlives its client
@@ -121,6 +131,24 @@ class Exchange:
     def endpoint(self) -> str:
         """The endpoint's name; `none` where the path is no endpoint."""
         return "none" if self.match is None else self.match.endpoint.name
+
+    @property
+    def party(self) -> Party:
+        """Whom the limits of this request count."""
+        caller = self.caller
+        name = "" if caller.method == "anonymous" else caller.name
+        return Party(name, self.client, caller.key_name, caller.limits)
+
+    def free_slots(self) -> None:
+        """Nothing of it is running any more."""
+        for admission in self.admissions:
+            admission.release()
+
+    def give_back(self, tokens: int) -> None:
+        """It is over and has used so many tokens: settle what its limits were charged, once."""
+        for admission in self.admissions:
+            admission.settle(tokens)
+        self.free_slots()
 
     def at_leave(self, undo: Callable[[], None]) -> None:
         """Call this when the request leaves the walk, the last one first."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from gateway.config.addresses import is_shared_store
 from gateway.config.mistakes import Mistakes
 from gateway.config.texts import is_above_one
 from gateway.config.tree import Node
@@ -31,33 +30,14 @@ def _is_above_one(node: Node) -> bool:
     return is_above_one(node.text)
 
 
-def _is_shared(node: Node) -> bool:
-    return is_shared_store(node.text)
-
-
-def _is_written(node: Node) -> bool:
-    return bool(node.text or node.entries or node.items)
-
-
 def _has_several(node: Node) -> bool:
     return len(node.items) > 1
 
 
-_ROUTE = (
-    (("limits",), _is_written, "write limits: [], or leave it out"),
-)
 NOT_YET = (
     Missing(("server", "workers"), _is_above_one, "write workers: 1, or leave it out"),
     Missing(("upstreams", "*", "servers"), _has_several, "write one server"),
-    Missing(("limits", "store"), _is_shared, "write store: memory, or leave it out"),
-    Missing(("limits", "when_store_fails"), _is("closed"), "write when_store_fails: local, or leave it out"),
-    Missing(("limits", "shadow"), _is("true"), "write shadow: false, or leave it out"),
     Missing(("metrics", "per_caller"), _is("true"), "write per_caller: false, or leave it out"),
-    *(
-        Missing((*place, *path), used, other)
-        for place in (("defaults",), ("routes", "*"))
-        for path, used, other in _ROUTE
-    ),
 )
 
 

@@ -129,6 +129,8 @@ class SessionTokenSettings(Section):
     """How long one lives if the request does not say."""
     max_ttl: PositiveDuration = 24 * HOUR
     """The longest life that a request may ask for."""
+    per_minute: Whole = 600
+    """So many tokens may each API key mint in a minute, and so many at once."""
 
 
 class JwtSettings(Section):

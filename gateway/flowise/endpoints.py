@@ -85,6 +85,7 @@ ENDPOINTS = (
     Endpoint("upload_file", ("/api/v1/get-upload-file",), _GET, query=_FILE_QUERY),
     Endpoint("ping", ("/api/v1/ping",), _GET, needs_credentials=False),
     Endpoint("session_tokens", ("/gateway/v1/session-tokens",), _POST, body=BodyKind.OWN),
+    Endpoint("limits", ("/gateway/v1/limits",), _GET),
 )
 
 

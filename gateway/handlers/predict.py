@@ -82,9 +82,7 @@ def _request(exchange: Exchange, upstream: Upstream, *, may_stream: bool) -> Ups
     prediction = exchange.prediction
     if exchange.match is None or exchange.route is None or prediction is None:
         raise AssertionError("the rooms before have read these")
-    changes = replace(
-        exchange.changes, streaming=may_stream if may_stream != prediction.streaming else None
-    )
+    changes = replace(exchange.changes, streaming=may_stream if may_stream != prediction.streaming else None)
     body = (
         UpstreamBody("application/json", prediction.encode(changes))
         if exchange.upload is None

@@ -105,6 +105,7 @@ class Run:
         self._services.calls.discard(self)
         self._gauge.dec()
         self._caused(self._outcome(end))
+        self.exchange.free_slots()
         if self._abort is None:
             self._give_turn_back()
         is_answer = self._answer is not None and self.exchange.outcome is not Outcome.UPSTREAM_ERROR
@@ -176,6 +177,7 @@ class Run:
             exchange.events, exchange.gaps = answer.events, answer.gaps
             exchange.timings.first_token = answer.first_token_at
         exchange.usage, exchange.bytes_in = usage, self.call.bytes_in
+        exchange.give_back(0 if usage is None else usage.input + usage.output)
         if self._abort is not None:
             exchange.abort = self._abort_result()
         exchange.settled()

@@ -66,7 +66,9 @@ class MintSessionToken:
         for flow in asked:
             route = self._routes.get(flow)
             if route is None:
-                raise BadRequest(f'routes: there is no route "{shown(flow)}" here; name routes of this gateway')
+                raise BadRequest(
+                    f'routes: there is no route "{shown(flow)}" here; name routes of this gateway'
+                )
             if allowed is not None and route.name not in allowed:
                 raise Forbidden(f'routes: the key itself may not use the route "{shown(flow)}".')
             names.add(route.name)
@@ -111,5 +113,7 @@ def _route_names(asked: JsonObject) -> list[str] | None:
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise BadRequest("routes must be a list of names of routes") from None
     if not names:
-        raise BadRequest("routes is empty; name at least one route, or leave it out for all that the key may use")
+        raise BadRequest(
+            "routes is empty; name at least one route, or leave it out for all that the key may use"
+        )
     return names

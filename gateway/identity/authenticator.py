@@ -111,7 +111,7 @@ class Authenticator:
 
 
 def _of_key(key: ApiKey) -> Caller:
-    return Caller(f"key:{key.name}", "api_key", key.name, key.routes, key.id, key.name)
+    return Caller(f"key:{key.name}", "api_key", key.name, key.routes, key.id, key.name, key.limits)
 
 
 def _of_grant(grant: SessionGrant, key: ApiKey) -> Caller:
@@ -119,4 +119,5 @@ def _of_grant(grant: SessionGrant, key: ApiKey) -> Caller:
     routes = grant.routes
     if key.routes is not None:
         routes = key.routes if routes is None else routes & key.routes
-    return Caller(session_name(key.name, grant.user), "session", grant.user, routes, key.id, key.name)
+    name = session_name(key.name, grant.user)
+    return Caller(name, "session", grant.user, routes, key.id, key.name, key.limits)

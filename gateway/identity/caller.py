@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from gateway.config import Limit
+
 LONGEST_NAME = 256  # characters of the full name
 
 Method = Literal["anonymous", "api_key", "session", "jwt"]
@@ -26,6 +28,7 @@ class Caller:
         key_id: the API key that answers for it, also for a session; empty: none. If that key ends, so do its
             streams.
         key_name: that key's name.
+        limits: that key's own limits, which count it with all its sessions.
     """
 
     name: str
@@ -34,6 +37,7 @@ class Caller:
     routes: frozenset[str] | None = None
     key_id: str = ""
     key_name: str = ""
+    limits: tuple[Limit, ...] = ()
 
 
 ANONYMOUS = Caller("anonymous", "anonymous", "anonymous")

@@ -22,10 +22,10 @@ from gateway.flowise.multipart_parts import PartStream, UploadLimits, form_reade
 from gateway.flowise.prediction import Changes, read_json
 from gateway.flowise.records import lead_flow, read_feedback, read_leads
 from gateway.flowise.uploads import HEAVY, Upload, open_attachments, open_upload
+from gateway.identity.permission import check_permission
 from gateway.policies.body_reader import BodyReader, Budget
 from gateway.policies.flows import route_named
 from gateway.policies.origins import check_origin
-from gateway.policies.permission import check_permission
 
 MAX_WITHOUT_ROUTE = 64 * 1024  # a lead names its flow in the body; the gateway's own endpoints have none
 _VARIABLE = re.compile(r"\{(caller|user|route)\}")

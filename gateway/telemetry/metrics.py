@@ -22,6 +22,7 @@ FIRST_TOKEN_BUCKETS = (
 )
 DURATION_BUCKETS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 OVERHEAD_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
+STORE_BUCKETS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
 NO_ROUTE = "none"
 _PREFIX = "flowise_gateway_"
 
@@ -62,6 +63,13 @@ class Metrics:
         )
         self.tokens = self._counter("tokens", "Tokens of predictions.", "route", "type", "source")
         self.auth = self._counter("auth", "Credentials that were looked at.", "method", "result")
+        self.limited = self._counter("limited", "Requests that a limit refused.", "route", "limit")
+        self.limit_store_errors = self._counter(
+            "limit_store_errors", "Calls to the limit store that failed.", "kind"
+        )
+        self.limit_store_seconds = self._histogram(
+            "limit_store_seconds", "From a call to the limit store to its answer.", (), STORE_BUCKETS
+        )
         self.aborts = self._counter("aborts", "Runs that were aborted.", "route", "result")
         self.conversation_waits = self._counter(
             "conversation_waits", "Requests that found their conversation busy.", "route", "result"

@@ -1,0 +1,60 @@
+"""Tells a caller what is left of each limit, on every route that it may use; asking spends nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import msgspec
+from aiohttp import web
+
+from gateway.config import Route
+from gateway.exchange import Exchange
+from gateway.flowise.outcome import Outcome
+from gateway.identity.permission import refusal
+from gateway.limiting.assigned import Assigned, Assignment
+from gateway.limiting.gcra import Standing
+from gateway.limiting.limiter import Limiter
+
+
+class TellLimits:
+    """The handler."""
+
+    def __init__(self, limiter: Limiter, assignment: Assignment, routes: Sequence[Route]) -> None:
+        self._limiter = limiter
+        self._assignment = assignment
+        self._routes = routes
+
+    async def __call__(self, exchange: Exchange) -> web.StreamResponse:
+        """Answer one request.
+
+        Raises:
+            StoreUnavailable: the store does not answer, and then nobody passes.
+        """
+        caller = exchange.caller
+        party = exchange.party
+        listed: list[tuple[str | None, Assigned]] = []
+        for route in self._routes:
+            if refusal(route, caller) is None:
+                listed += [(route.name, one) for one in self._assignment.of_route(route.name, party)]
+        listed += [(None, one) for one in self._assignment.of_key(party)]
+        left = await self._limiter.peek([one.quota.ask(one.subject) for _, one in listed])
+        told = [_told(route, one, standing) for (route, one), standing in zip(listed, left, strict=True)]
+        body = msgspec.json.encode({"caller": caller.name, "limits": told})
+        exchange.status, exchange.outcome, exchange.bytes_out = 200, Outcome.OK, len(body)
+        headers = {"Content-Type": "application/json; charset=utf-8", "Cache-Control": "no-store"}
+        return web.Response(body=body, headers={**headers, **exchange.response_headers})
+
+
+def _told(route: str | None, one: Assigned, standing: Standing) -> dict[str, object]:
+    quota = one.quota
+    return {
+        "route": route,
+        "name": quota.name,
+        "by": "key" if route is None else quota.by,
+        "kind": quota.rule.kind,
+        "limit": quota.amount,
+        "remaining": standing.remaining,
+        "reset_s": None if standing.reset is None else math.ceil(standing.reset),
+        "retry_after_s": math.ceil(standing.retry_after),
+    }

@@ -1,0 +1,95 @@
+"""Which limits a request has to pass, and in whose name: those of its route, then those of its API key (pure).
+
+Nothing is counted here. A key's limits count the key with all its sessions, on all routes together.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from gateway.config import Limit, Route
+from gateway.limiting.quotas import Quota
+
+KEY_LIMIT = "key:"  # before the name of a key's own limit, so that it is none of a route's
+OF_A_HOME = 64  # bits of an IPv6 address that are one home's; it may choose the others
+
+
+class Party(NamedTuple):
+    """Who asks.
+
+    Attributes:
+        caller: the full name; empty: nobody in particular, who counts by address.
+        address: an IP address, or empty.
+        key: the name of the API key that answers for the caller; empty: none.
+        key_limits: that key's own.
+    """
+
+    caller: str
+    address: str
+    key: str = ""
+    key_limits: tuple[Limit, ...] = ()
+
+
+class Assigned(NamedTuple):
+    """One limit that has to be passed, and whose bucket it is."""
+
+    quota: Quota
+    subject: str
+
+
+class Assignment:
+    """The limits of all routes, and of the keys that have asked."""
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self._by_route = {route.name: _quotas(f"route:{route.name}", route.limits) for route in routes}
+        self._by_key: dict[str, tuple[tuple[Limit, ...], tuple[Quota, ...]]] = {}
+
+    def of_route(self, route: str, party: Party) -> list[Assigned]:
+        """Those of a route."""
+        return [Assigned(quota, _subject(quota, party)) for quota in self._by_route[route]]
+
+    def by_address(self, route: str, party: Party) -> list[Assigned]:
+        """Those of a route that need nothing but an address."""
+        return [one for one in self.of_route(route, party) if one.quota.by == "address"]
+
+    def by_caller(self, route: str, party: Party) -> list[Assigned]:
+        """All others: of the route, and of the key."""
+        of_route = [one for one in self.of_route(route, party) if one.quota.by != "address"]
+        return of_route + self.of_key(party)
+
+    def of_key(self, party: Party) -> list[Assigned]:
+        """Those of the key alone."""
+        if not party.key_limits:
+            return []
+        known = self._by_key.get(party.key)
+        if known is None or known[0] != party.key_limits:
+            known = (party.key_limits, _quotas(f"key:{party.key}", party.key_limits, KEY_LIMIT))
+            self._by_key[party.key] = known
+        return [Assigned(quota, "") for quota in known[1]]
+
+
+def network(address: str) -> str:
+    """The address, or of IPv6 the network that it shares with its home."""
+    if ":" not in address:
+        return address
+    try:
+        return str(ipaddress.ip_network((address.partition("%")[0], OF_A_HOME), strict=False))
+    except ValueError:
+        return address
+
+
+def _subject(quota: Quota, party: Party) -> str:
+    if quota.by == "route":
+        return ""
+    if quota.by == "caller" and party.caller:
+        return f"caller:{party.caller}"
+    return f"address:{network(party.address)}"
+
+
+def _quotas(scope: str, limits: Sequence[Limit], prefix: str = "") -> tuple[Quota, ...]:
+    return tuple(
+        Quota(scope, limit.model_copy(update={"name": prefix + limit.name}) if prefix else limit)
+        for limit in limits
+    )

@@ -1,0 +1,110 @@
+"""The limits of one process: a question before a request goes on, what it was given, and the runs that hold slots.
+
+Here they are counted in this process alone; `shared_limiter` is the same with a store that all processes share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gateway.limiting.admission import Admission
+from gateway.limiting.gcra import Standing
+from gateway.limiting.memory import MemoryStore
+from gateway.limiting.quotas import Ask
+from gateway.limiting.steps import Patience
+
+LEASE = 30.0  # seconds that a slot, or a turn, lasts after the process that holds it was last heard of
+RENEWALS = 3  # in the time of one lease
+
+
+class Limiter:
+    """One for each process. Only `start`, `close`, `admit` and `peek` may wait, and here not even those."""
+
+    def __init__(self, local: MemoryStore, name: str, lease: float = LEASE) -> None:
+        """`name`: unique among all processes, ever. `lease`: seconds, the same as the store's."""
+        self._local = local
+        self._name = name
+        self._every = lease / RENEWALS
+        self._renew_at = 0.0
+        self._count = 0
+        self._holding: dict[str, Admission] = {}
+
+    def __len__(self) -> int:
+        """How many admitted runs hold slots."""
+        return len(self._holding)
+
+    async def start(self) -> None:
+        """Begin; a store that does not answer is no error."""
+
+    async def close(self) -> None:
+        """End. Admissions may still be settled and released."""
+
+    async def admit(self, asks: Sequence[Ask], patience: Patience | None = None) -> Admission:  # noqa: ARG002 - shared
+        """Ask all these limits in one step: all are spent, charged and taken, or nothing is.
+
+        Args:
+            asks: none of one bucket twice.
+            patience: of the request; the same for all its steps.
+
+        Raises:
+            StoreUnavailable: the store does not answer, and then nobody passes.
+        """
+        return self._admit_here(asks, self._next_lease())
+
+    async def peek(self, asks: Sequence[Ask], patience: Patience | None = None) -> list[Standing]:  # noqa: ARG002 - shared
+        """What is left of each; spends nothing.
+
+        Raises:
+            StoreUnavailable: as above.
+        """
+        return self._peek_here(asks)
+
+    def settle(self, admission: Admission, tokens: int) -> None:
+        """Correct the charge of a run; called by `Admission.settle`."""
+        self._local.settle(differences(admission.asks, tokens))
+
+    def release(self, admission: Admission) -> None:
+        """Free the slots of a run; called by `Admission.release`."""
+        if admission.slots:
+            self._holding.pop(admission.lease, None)
+            self._local.release(admission.slots, admission.lease)
+
+    def tick(self, now: float) -> None:
+        """Renew leases in time and forget what is idle. `now`: monotonic seconds."""
+        self._local.sweep()
+        if now >= self._renew_at:
+            self._renew_at = now + self._every
+            self._renew()
+
+    def _renew(self) -> None:
+        self._local.renew(self._leases())
+
+    def _leases(self) -> list[tuple[str, str]]:
+        return [(key, lease) for lease, admission in self._holding.items() for key in admission.slots]
+
+    def _admit_here(self, asks: Sequence[Ask], lease: str) -> Admission:
+        step = self._local.step(asks, lease)
+        return self._admitted(Admission(self, asks, lease, step))
+
+    def _admitted(self, admission: Admission) -> Admission:
+        if admission.is_allowed and admission.slots:
+            self._holding[admission.lease] = admission
+        return admission
+
+    def _peek_here(self, asks: Sequence[Ask]) -> list[Standing]:
+        return standings(asks, self._local.peek(asks))
+
+    def _next_lease(self) -> str:
+        self._count += 1
+        return f"{self._name}:{self._count}"
+
+
+def differences(asks: Sequence[Ask], tokens: int) -> dict[str, int]:
+    """What is still to be charged to each bucket of tokens, if a run has used so many in truth."""
+    found = {ask.key: ask.rule.cost(tokens) - ask.cost for ask in asks if ask.rule.kind == "tokens"}
+    return {key: difference for key, difference in found.items() if difference}
+
+
+def standings(asks: Sequence[Ask], used: Sequence[int]) -> list[Standing]:
+    """What is left of each, if so much is used."""
+    return [ask.rule.standing(level) for ask, level in zip(asks, used, strict=True)]

@@ -1,0 +1,54 @@
+"""Limits as the configuration wants them: the one place that chooses between memory and a shared store."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from random import SystemRandom
+
+from gateway.config import LimitSettings
+from gateway.limiting.gcra import SECOND
+from gateway.limiting.limiter import LEASE, Limiter
+from gateway.limiting.link import Spawn
+from gateway.limiting.memory import MemoryStore
+from gateway.limiting.steps import Reports
+from gateway.limiting.turns import Turns
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What counts and what queues; `limiter.start`, `limiter.tick` and `limiter.close` see to both."""
+
+    limiter: Limiter
+    turns: Turns
+
+
+def limits(settings: LimitSettings, spawn: Spawn, reports: Reports, ca: str | None = None) -> Limits:
+    """The limits of this process; nothing is opened yet.
+
+    Args:
+        settings: of the configuration.
+        spawn: begins a background task, as `Tasks.start` does.
+        reports: who is told of the store's state.
+        ca: a file with the certificates of a private authority, for `rediss`.
+
+    Raises:
+        ValueError: the store's URL cannot be read; says what would be right.
+    """
+    name = secrets.token_hex(8)
+    if not settings.store.is_shared:
+        return Limits(Limiter(MemoryStore(int(LEASE * SECOND)), name), Turns())
+    return _shared(settings, spawn, reports, name, ca)
+
+
+def _shared(settings: LimitSettings, spawn: Spawn, reports: Reports, name: str, ca: str | None) -> Limits:
+    from gateway.limiting.redis_connection import RedisConnection  # noqa: PLC0415 - an optional package, and large
+    from gateway.limiting.shared_limiter import SharedLimiter, Sharing  # noqa: PLC0415 - needs it
+    from gateway.limiting.shared_turns import SharedTurns  # noqa: PLC0415 - needs it
+
+    chance = SystemRandom().random
+    sharing = Sharing(name, is_closed=settings.when_store_fails == "closed")
+    limiter = SharedLimiter(RedisConnection(settings.store.url, ca), sharing, spawn, reports, chance)
+    turns = SharedTurns(limiter.link, limiter.backlog, name, chance)
+    limiter.also(turns)
+    return Limits(limiter, turns)

@@ -1,0 +1,142 @@
+"""Commands on their way to the shared store and their answers, in order; nobody waits longer than allowed.
+
+No socket is here: the link takes what is to be sent, and brings the answers. A late answer is known for what it is.
+A deadline that passed while this process was busy is believed only after the loop has read what is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+from gateway.limiting.breaker import Breaker
+from gateway.limiting.commands import Command, Word
+from gateway.limiting.steps import Failure, Refusal, StoreError, Unknown
+
+MOST_CALLS = 10_000  # on their way at once
+PASSES = 5  # of the loop
+
+Late = Callable[[Any], None]
+
+
+class _Call:
+    """A command on its way; `late` takes an answer for which nobody waits any more."""
+
+    __slots__ = ("answer", "command", "late", "timer", "within")
+
+    def __init__(self, command: Command, within: float, late: Late | None) -> None:
+        self.command = command
+        self.within = within
+        self.late = late
+        self.answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.timer: asyncio.TimerHandle | None = None
+
+    def fail(self, kind: Failure) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+        if not self.answer.done():
+            self.answer.set_exception(StoreError(kind))
+
+
+class Traffic:
+    """All calls of one link. `failed` is told of each that fails, `give_up` when the breaker says so."""
+
+    def __init__(
+        self, breaker: Breaker, failed: Callable[[Failure], None], give_up: Callable[[Failure], None]
+    ) -> None:
+        self._breaker = breaker
+        self._failed = failed
+        self._give_up = give_up
+        self._queued: list[_Call] = []
+        self._sent: deque[_Call] = deque()
+        self.something = asyncio.Event()
+        self.answered_at = 0.0
+
+    def __len__(self) -> int:
+        return len(self._queued) + len(self._sent)
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether anybody waits for an answer."""
+        return any(not call.answer.done() for call in (*self._queued, *self._sent))
+
+    def add(self, command: Command, within: float, late: Late | None) -> asyncio.Future[Any]:
+        """Queue a command; the future has its answer, or a `StoreError`, `within` seconds after it was sent.
+
+        Raises:
+            StoreError: too much is on its way, or there is no time.
+        """
+        if within <= 0:
+            raise StoreError("timeout")
+        if len(self) >= MOST_CALLS:
+            raise StoreError("overflow")
+        call = _Call(command, within, late)
+        self._queued.append(call)
+        self.something.set()
+        return call.answer
+
+    def sending(self) -> list[tuple[Word, ...]]:
+        """What is to be sent now; its time runs from here. What nobody waits for any more is left out."""
+        self.something.clear()
+        queued, self._queued = [call for call in self._queued if not call.answer.cancelled()], []
+        loop = asyncio.get_running_loop()
+        for call in queued:
+            if call.timer is None:
+                call.timer = loop.call_later(call.within, self._is_due, call, PASSES)
+        self._sent.extend(queued)
+        return [call.command.words for call in queued]
+
+    def take(self, answer: Any) -> None:
+        """The next answer has come.
+
+        Raises:
+            StoreError: nothing was asked.
+        """
+        if not self._sent:
+            raise StoreError("reply")
+        call = self._sent.popleft()
+        if isinstance(answer, Unknown) and call.command.script:
+            call.command = Command(call.command.in_full)
+            self._queued.append(call)
+            self.something.set()
+            return
+        self.answered_at = monotonic()
+        is_refused = isinstance(answer, Refusal | Unknown)
+        if call.answer.done():
+            if call.late is not None and not is_refused:
+                call.late(answer)
+        elif is_refused:
+            self._fail(call, "reply")
+        else:
+            self._breaker.succeeded()
+            call.answer.set_result(answer)
+        if call.timer is not None:
+            call.timer.cancel()
+
+    def drop(self, kind: Failure) -> None:
+        """There will be no more answers: tell everybody who waits."""
+        waiting = [*self._sent, *self._queued]
+        self._sent.clear()
+        self._queued.clear()
+        for call in waiting:
+            if not call.answer.done():
+                self._failed(kind)
+            call.fail(kind)
+        self.something.set()
+
+    def _is_due(self, call: _Call, passes: int) -> None:
+        if call.answer.done():
+            return
+        if passes:
+            asyncio.get_running_loop().call_soon(self._is_due, call, passes - 1)
+        else:
+            self._fail(call, "timeout")
+
+    def _fail(self, call: _Call, kind: Failure) -> None:
+        self._failed(kind)
+        call.fail(kind)
+        if self._breaker.failed():
+            self._give_up(kind)

@@ -1,0 +1,88 @@
+-- The turn of one conversation over all processes: who holds it (KEYS[1]), and the one who waits for it (KEYS[2]).
+-- Both hold a token that nobody else has. A turn that is given back goes to the one who waits.
+--
+-- ARGV[1]  what to do: take, wait, renew, keep_waiting, give_back, leave, call_off
+-- ARGV[2]  the token of who asks
+-- ARGV[3]  how long a turn lasts that is not renewed, ARGV[4] how long a place in the queue; in milliseconds
+-- ARGV[5]  for take: 1 if it may wait
+--
+-- take answers taken, waiting, busy or called_off; wait answers waiting or busy; renew answers taken or lost.
+
+local CALLED_OFF = "called off: "
+
+local token = ARGV[2]
+local holder, waiting = redis.call("GET", KEYS[1]), redis.call("GET", KEYS[2])
+local called_off = false
+if waiting and string.sub(waiting, 1, #CALLED_OFF) == CALLED_OFF then
+  called_off, waiting = string.sub(waiting, #CALLED_OFF + 1), false
+end
+local is_next = not waiting or waiting == token
+
+local act = {}
+
+function act.take()
+  if called_off == token then
+    redis.call("DEL", KEYS[2])
+    return "called_off"
+  end
+  if holder == token or (not holder and is_next) then
+    redis.call("SET", KEYS[1], token, "PX", ARGV[3])
+    if waiting == token then
+      redis.call("DEL", KEYS[2])
+    end
+    return "taken"
+  end
+  return ARGV[5] == "1" and act.wait() or "busy"
+end
+
+function act.wait()
+  if not is_next then
+    return "busy"
+  end
+  redis.call("SET", KEYS[2], token, "PX", ARGV[4])
+  return "waiting"
+end
+
+function act.renew()
+  if holder and holder ~= token then
+    return "lost"
+  end
+  redis.call("SET", KEYS[1], token, "PX", ARGV[3])
+  return "taken"
+end
+
+function act.keep_waiting()
+  if called_off == token then
+    return "called_off"
+  end
+  return act.wait()
+end
+
+function act.give_back()
+  if holder == token then
+    if waiting then
+      redis.call("SET", KEYS[1], waiting, "PX", ARGV[4])
+      redis.call("DEL", KEYS[2])
+    else
+      redis.call("DEL", KEYS[1])
+    end
+  end
+  return "free"
+end
+
+function act.leave()
+  if waiting == token or called_off == token then
+    redis.call("DEL", KEYS[2])
+    waiting = false
+  end
+  return act.give_back()
+end
+
+function act.call_off()
+  if waiting then
+    redis.call("SET", KEYS[2], CALLED_OFF .. waiting, "PX", ARGV[4])
+  end
+  return "called_off"
+end
+
+return act[ARGV[1]]()

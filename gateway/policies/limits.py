@@ -1,0 +1,131 @@
+"""How much: asks the limits of a request before it goes on, and tells the client what is left of each.
+
+By address before authentication, in a step of its own; by caller, route and key when it is known what is asked, in
+one step: all are spent, or none is. What was taken belongs to the run, which settles it and gives it back; where no
+run begins, it is given back when the request leaves.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+from gateway.config import Limit, Route
+from gateway.errors import RateLimited
+from gateway.exchange import Exchange
+from gateway.limiting.assigned import Assigned, Assignment
+from gateway.limiting.gcra import SECOND, Standing
+from gateway.limiting.limiter import Limiter
+from gateway.limiting.quotas import Quota
+from gateway.limiting.steps import Patience
+from gateway.telemetry.metrics import NO_ROUTE, Metrics
+
+MINTING = "session-tokens"  # the limit of minting, for each key
+_MINUTE = 60.0
+# What makes Flowise work or keep something. Settings, files and the stop button are never refused.
+_COUNTED = frozenset({"prediction", "attachments", "feedback", "leads"})
+_UNITS = {"tokens": ';qu="tokens"', "concurrent": ';qu="concurrent-requests"', "requests": ""}
+
+
+class Limits:
+    """The two rooms, `by_address` and `by_caller`, and what they ask."""
+
+    def __init__(self, limiter: Limiter, routes: Sequence[Route], minted: int, metrics: Metrics) -> None:
+        self.assignment = Assignment(routes)
+        self._limiter = limiter
+        self._metrics = metrics
+        minting = Limit.model_construct(name=MINTING, requests=minted, per=_MINUTE, by="caller")
+        self._minting = Quota("minting", minting)
+
+    def rooms(self, *, is_shadow: bool) -> tuple[Callable[[Exchange], Awaitable[None]], ...]:
+        """Both, in their order. `is_shadow`: decide and record, refuse nobody."""
+
+        async def by_address(exchange: Exchange) -> None:
+            if exchange.route is not None and exchange.endpoint in _COUNTED:
+                assigned = self.assignment.by_address(exchange.route.name, exchange.party)
+                await self._ask(exchange, assigned, is_shadow=is_shadow)
+
+        async def by_caller(exchange: Exchange) -> None:
+            await self._ask(exchange, self._assigned(exchange), is_shadow=is_shadow)
+
+        return by_address, by_caller
+
+    def _assigned(self, exchange: Exchange) -> list[Assigned]:
+        party = exchange.party
+        if exchange.endpoint == "session_tokens":
+            return [Assigned(self._minting, party.key)]
+        if exchange.route is None or exchange.endpoint not in _COUNTED:
+            return []
+        route = exchange.route.name
+        late = self.assignment.by_address(route, party) if exchange.endpoint == "leads" else []
+        return late + self.assignment.by_caller(route, party)  # a lead's route was not known before
+
+    async def _ask(self, exchange: Exchange, assigned: list[Assigned], *, is_shadow: bool) -> None:
+        is_run = exchange.prediction is not None or exchange.endpoint == "prediction"
+        assigned = [one for one in assigned if is_run or one.quota.rule.kind == "requests"]
+        if not assigned:
+            return
+        size = 0 if exchange.prediction is None else len(exchange.prediction.question.encode())
+        exchange.patience = exchange.patience or Patience()
+        asks = [one.quota.ask(one.subject, size) for one in assigned]
+        admission = await self._limiter.admit(asks, exchange.patience)
+        exchange.admissions += (admission,)
+        exchange.at_leave(lambda: None if exchange.is_run_open else exchange.give_back(0))
+        exchange.standings += tuple(
+            (one.quota, left) for one, left in zip(assigned, admission.standings, strict=True)
+        )
+        if admission.is_allowed:
+            _tell(exchange)
+            return
+        exchange.limited_by = ",".join(admission.refused)
+        for name in admission.refused:
+            self._metrics.limited.labels(_route_name(exchange), name).inc()
+        if not is_shadow:
+            _tell(exchange)
+            raise _refusal(exchange, admission.refused, admission.retry_after)
+
+
+def _route_name(exchange: Exchange) -> str:
+    return NO_ROUTE if exchange.route is None else exchange.route.name
+
+
+def _tell(exchange: Exchange) -> None:
+    """`RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-11), for all steps so far."""
+    exchange.response_headers["RateLimit-Policy"] = ", ".join(
+        _policy(quota) for quota, _ in exchange.standings
+    )
+    exchange.response_headers["RateLimit"] = ", ".join(_left(*one) for one in exchange.standings)
+
+
+def _policy(quota: Quota) -> str:
+    rule = quota.rule
+    window = "" if rule.kind == "concurrent" else f";w={math.ceil(rule.depth / SECOND)}"
+    return f'"{quota.name}";q={quota.amount}{window}{_UNITS[rule.kind]}'
+
+
+def _left(quota: Quota, standing: Standing) -> str:
+    reset = "" if standing.reset is None else f";t={math.ceil(standing.reset)}"
+    return f'"{quota.name}";r={standing.remaining}{reset}'
+
+
+def _refusal(exchange: Exchange, refused: Iterable[str], retry_after: float) -> RateLimited:
+    names = tuple(refused)
+    kinds = {quota.rule.kind for quota, _ in exchange.standings if quota.name in names}
+    seconds = math.ceil(retry_after)
+    if kinds == {"concurrent"}:
+        sentence = "Too many answers are running at once; wait until one of them has ended."
+    elif "tokens" in kinds:
+        sentence = f"The tokens that are allowed here are used up; try again in {_words(seconds)}."
+    else:
+        sentence = f"Too many requests; try again in {_words(seconds)}."
+    return RateLimited(sentence, headers={"Retry-After": str(seconds)}, policies=names)
+
+
+def _words(seconds: int) -> str:
+    """A time as people say it, never too short."""
+    for size, unit, plural in ((3600, "hour", "hours"), (60, "minute", "minutes")):
+        if seconds > 2 * size:
+            return f"{math.ceil(seconds / size)} {plural}"
+        if seconds == size:
+            return f"1 {unit}"
+    return f"{seconds} second{'' if seconds == 1 else 's'}"
