@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from gateway.config.addresses import is_shared_store
 from gateway.config.mistakes import Mistakes
-from gateway.config.texts import is_above_one
 from gateway.config.tree import Node, plain_scalar, with_default
 
 
@@ -25,14 +23,6 @@ class Missing:
 
 def _is(text: str) -> Callable[[Node], bool]:
     return lambda node: (node.text or "").lower() == text
-
-
-def _is_above_one(node: Node) -> bool:
-    return is_above_one(node.text)
-
-
-def _is_shared(node: Node) -> bool:
-    return is_shared_store(node.text)
 
 
 def _is_written(node: Node) -> bool:
@@ -54,13 +44,10 @@ _ROUTE = (
     (("vars",), _is_written, "write vars: {}, or leave it out"),
 )
 NOT_YET = (
-    Missing(("server", "workers"), _is_above_one, "write workers: 1, or leave it out"),
     Missing(("upstreams", "*", "servers"), _has_several, "write one server"),
-    Missing(("auth", "secret"), _is_written, "leave it out"),
     Missing(("auth", "keys_file"), _is_written, "leave it out"),
     Missing(("auth", "jwt"), _is_written, "leave it out"),
     Missing(("auth", "session_tokens"), _is_written, "leave it out"),
-    Missing(("limits", "store"), _is_shared, "write store: memory, or leave it out"),
     Missing(("limits", "when_store_fails"), _is("closed"), "write when_store_fails: local, or leave it out"),
     Missing(("limits", "shadow"), _is("true"), "write shadow: false, or leave it out"),
     Missing(("metrics", "per_caller"), _is("true"), "write per_caller: false, or leave it out"),

@@ -2,21 +2,15 @@ from __future__ import annotations
 
 import pytest
 
-SECRET = "x" * 32
 CHATFLOW = "2c5e8d0a-1111-4222-8333-444455556666"
 
 
 @pytest.mark.parametrize(
     ("top", "key", "instead"),
     [
-        ("server: {workers: 2}", "server.workers", "write workers: 1, or leave it out"),
-        (f"auth: {{secret: {SECRET}}}", "auth.secret", "leave it out"),
-        (f"auth: {{secret: [{SECRET}]}}", "auth.secret", "leave it out"),
         ("auth: {keys_file: keys.yaml}", "auth.keys_file", "leave it out"),
         ("auth: {session_tokens: {ttl: 5m}}", "auth.session_tokens", "leave it out"),
         ("auth: {jwt: [{audience: a}]}", "auth.jwt", "leave it out"),
-        ("limits: {store: 'redis://h:6379/0'}", "limits.store", "write store: memory, or leave it out"),
-        ("limits: {store: 'unix:///run/x.sock'}", "limits.store", "write store: memory, or leave it out"),
         ("limits: {when_store_fails: closed}", "limits.when_store_fails", "write when_store_fails: local"),
         ("limits: {shadow: true}", "limits.shadow", "write shadow: false, or leave it out"),
         ("limits: {shadow: '${YES}'}", "limits.shadow", "write shadow: false, or leave it out"),

@@ -79,7 +79,6 @@ def test_a_key_that_is_commented_out_is_one_that_is_not_available_yet(tmp_path):
     messages = {mistake.key: mistake.message for mistake in caught.value.mistakes}
     assert all(message.startswith("is not available yet") for message in messages.values())
     assert set(messages) == {
-        "auth.secret",
         "auth.keys_file",
         "auth.session_tokens",
         "auth.jwt",
