@@ -2,11 +2,15 @@
 
 Nothing here is touched per event: streams count by themselves and are recorded once, when they end. Buckets
 are those of the OpenTelemetry GenAI conventions 1.41, with Envoy AI Gateway's tail for the first token.
+
+In a worker, which is started with the library's multiprocess mode on, the same values stand in files that its
+parent adds up: see `shared`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
@@ -24,6 +28,7 @@ DURATION_BUCKETS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 
 OVERHEAD_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 NO_ROUTE = "none"
 _PREFIX = "flowise_gateway_"
+_Together = Literal["livesum", "livemax"]  # what the gauges of several workers are, while they live
 
 
 class Metrics:
@@ -66,7 +71,7 @@ class Metrics:
             "conversation_waits", "Requests that found their conversation busy.", "route", "result"
         )
         self.bytes = self._counter("bytes", "Bytes of bodies.", "route", "direction")
-        self._gauge("build_info", "Constant 1.", "version").labels(__version__).set(1)
+        self._gauge("build_info", "Constant 1.", "version", together="livemax").labels(__version__).set(1)
 
     def record(self, exchange: Exchange) -> None:
         """Count an exchange that has ended and is accounted for."""
@@ -101,8 +106,8 @@ class Metrics:
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(_PREFIX + name, text, labels, registry=self.registry)
 
-    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
-        return Gauge(_PREFIX + name, text, labels, registry=self.registry)
+    def _gauge(self, name: str, text: str, *labels: str, together: _Together = "livesum") -> Gauge:
+        return Gauge(_PREFIX + name, text, labels, registry=self.registry, multiprocess_mode=together)
 
     def _histogram(
         self, name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]
