@@ -6,16 +6,18 @@ import argparse
 import asyncio
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
+from typing import Any
 
 import uvloop
 
 from gateway import __version__
 from gateway.config import Address, Config, ConfigError, load, parse_listen, schema_json
-from gateway.demo import demo
-from gateway.serve import CannotListenError, serve
+from gateway.config.texts import whole
+from gateway.errors import CannotRunError
 from gateway.telemetry.logs import make_logger
+from gateway.workers.supervisor import supervise
 
 OK, FAILED, WRONG = 0, 1, 2
 
@@ -29,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for mistake in error.mistakes:
             print(mistake, file=sys.stderr)  # noqa: T201 - a command's output
         return WRONG
-    except CannotListenError as error:
+    except CannotRunError as error:
         print(f"flowise-gateway: {error}", file=sys.stderr)  # noqa: T201 - a command's output
         return FAILED
     return status
@@ -45,7 +47,10 @@ def _parser() -> argparse.ArgumentParser:
     serving = commands.add_parser("serve", help="run the gateway")
     _add_config(serving)
     serving.add_argument(
-        "--workers", type=_workers, metavar="N", help="processes that share the port: 1 so far"
+        "--workers",
+        type=_workers,
+        metavar="N",
+        help="processes that share the port, instead of server.workers",
     )
     serving.add_argument("--listen", type=_address, metavar="HOST:PORT", help="instead of server.listen")
     serving.set_defaults(run=_serve)
@@ -75,14 +80,20 @@ def _address(text: str) -> Address:
 
 
 def _workers(text: str) -> int:
-    if text != "1":
-        raise argparse.ArgumentTypeError("several workers are not available yet; leave it out, or write 1")
-    return 1
+    try:
+        return whole(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f'"{text}" {error}') from None
 
 
 def _serve(given: argparse.Namespace) -> int:
     config = _load(given)
-    _run(config)
+    if config.server.workers > 1:
+        _run(supervise(config, os.environ))
+    else:
+        from gateway.serve import serve  # noqa: PLC0415 - the parent of workers is spared what only they need
+
+        _run(serve(config, make_logger(config.logs)))
     return OK
 
 
@@ -99,21 +110,21 @@ def _schema(_: argparse.Namespace) -> int:
 
 
 def _demo(given: argparse.Namespace) -> int:
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(demo(given.listen))
+    from gateway.demo import demo  # noqa: PLC0415 - as above
+
+    _run(demo(given.listen))
     return OK
 
 
 def _load(given: argparse.Namespace) -> Config:
-    config = load(given.config, os.environ)
+    config = load(given.config, os.environ, workers=getattr(given, "workers", None))
     if (listen := getattr(given, "listen", None)) is None:
         return config
     if listen.meets(config.admin.listen):
-        raise CannotListenError(f"--listen {listen} is where the admin listener is; choose another port")
-    return config.model_copy(update={"server": config.server.model_copy(update={"listen": listen})})
+        raise CannotRunError(f"--listen {listen} is where the admin listener is; choose another port")
+    return config.with_listen(listen)
 
 
-def _run(config: Config) -> None:
-    logger = make_logger(config.logs)
+def _run(life: Coroutine[Any, Any, None]) -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(config, logger))
+        runner.run(life)

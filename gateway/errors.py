@@ -13,6 +13,10 @@ from typing import ClassVar
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
+class CannotRunError(Exception):
+    """The process cannot begin or go on, which ends it with status 1; the message is a sentence for the operator."""
+
+
 class GatewayError(Exception):
     """A request that the gateway answers by itself.
 

@@ -21,12 +21,28 @@ PURE_FLOWISE = ("endpoints", "outcome", "prediction", "usage")
 FACTS = ("gateway.config", "gateway.errors", "gateway.exchange")
 LAW: dict[str, tuple[str, ...]] = {
     "gateway.__main__": ("gateway.cli",),
-    "gateway.cli": ("gateway", "gateway.config", "gateway.demo", "gateway.serve", "gateway.telemetry"),
-    "gateway.demo": ("gateway.config", "gateway.serve", "gateway.simulator", "gateway.telemetry"),
-    "gateway.serve": (
-        *("gateway.app", "gateway.config", "gateway.listener", "gateway.telemetry"),
-        "gateway.handlers.admin",
+    "gateway.cli": (
+        *("gateway", "gateway.config", "gateway.demo", "gateway.errors", "gateway.serve"),
+        *("gateway.telemetry", "gateway.workers.supervisor"),
     ),
+    "gateway.demo": ("gateway.config", "gateway.serve", "gateway.simulator", "gateway.telemetry"),
+    "gateway.workers.worker": (
+        *("gateway.config", "gateway.errors", "gateway.serve", "gateway.tasks", "gateway.telemetry"),
+        "gateway.workers.briefing",
+    ),
+    "gateway.workers": (
+        *("gateway.admin_listener", "gateway.config", "gateway.errors", "gateway.ports", "gateway.tasks"),
+        "gateway.telemetry",
+    ),
+    "gateway.serve": (
+        *("gateway.admin_listener", "gateway.app", "gateway.config", "gateway.listener", "gateway.ports"),
+        "gateway.telemetry",
+    ),
+    "gateway.admin_listener": (
+        *("gateway.config", "gateway.handlers.admin", "gateway.listener", "gateway.ports"),
+        "gateway.telemetry",
+    ),
+    "gateway.ports": ("gateway.config", "gateway.errors"),
     "gateway.listener": (*FACTS, "gateway.policies.forwarded", "gateway.telemetry", "gateway.flowise"),
     "gateway.app": (
         *FACTS,
@@ -86,6 +102,7 @@ MUST_BE_PURE = {
     *("gateway.streaming.sse", "gateway.streaming.withhold"),
     *(f"gateway.flowise.{name}" for name in ("events", "event_names", "outcome", "usage", "refusals")),
     *("gateway.policies.forwarded", "gateway.upstream.headers", "gateway.upstream.deadlines"),
+    "gateway.workers.restarts",
 }
 IMPURE_LIBRARIES = {
     *("aiohttp", "asyncio", "datetime", "logging", "os", "random", "secrets", "socket", "structlog", "time"),
@@ -95,6 +112,7 @@ IMPURE_LIBRARIES = {
 # Files without a test file of their own name: what is seen of them from outside is tested there. The longest
 # name counts.
 TESTED_IN: dict[str, str] = {
+    "gateway.admin_listener": "process/test_admin.py",
     "gateway.app": "relay/test_lifecycle.py",
     "gateway.cli": "process/test_commands.py",
     "gateway.config": "config/test_shipped_files.py",
@@ -117,6 +135,7 @@ TESTED_IN: dict[str, str] = {
     "gateway.telemetry.metrics": "process/test_admin.py",
     "gateway.ticker": "relay/test_lifecycle.py",
     "gateway.upstream": "upstream",
+    "gateway.workers": "process/test_workers.py",
     "gateway.walk": "relay/test_lifecycle.py",
 }
 
