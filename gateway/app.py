@@ -62,7 +62,7 @@ class Gateway:
     def __init__(self, config: Config, logger: Logger) -> None:
         self._config = config
         self._logger = logger
-        self.metrics = Metrics()
+        self.metrics = Metrics(per_caller=config.metrics.per_caller)
         self.is_ready = False
         self._upstreams = {name: Upstream(name, settings) for name, settings in config.upstreams.items()}
         self._routes = routes_by_flow(config.routes)

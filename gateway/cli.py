@@ -8,20 +8,21 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
+from typing import Any
 
 import uvloop
 
 from gateway import __version__
 from gateway.config import Address, Config, ConfigError, load, parse_listen, schema_json
-from gateway.config.texts import positive_duration
+from gateway.config.texts import positive_duration, whole
 from gateway.config.units import parse_duration
-from gateway.demo import demo
+from gateway.errors import CannotRunError
 from gateway.identity.keys_store import KeysFileError
 from gateway.keys_command import KeysCommand, KeysRefusedError, Source
-from gateway.serve import CannotListenError, serve
 from gateway.telemetry.logs import make_logger
+from gateway.workers.supervisor import supervise
 
 OK, FAILED, WRONG = 0, 1, 2
 DAY = 86400.0
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for mistake in error.mistakes:
             print(mistake, file=sys.stderr)  # noqa: T201 - a command's output
         return WRONG
-    except (CannotListenError, KeysFileError, KeysRefusedError) as error:
+    except (CannotRunError, KeysFileError, KeysRefusedError) as error:
         print(f"flowise-gateway: {error}", file=sys.stderr)  # noqa: T201 - a command's output
         return WRONG if isinstance(error, KeysRefusedError) else FAILED
     return status
@@ -52,7 +53,10 @@ def _parser() -> argparse.ArgumentParser:
     serving = commands.add_parser("serve", help="run the gateway")
     _add_config(serving)
     serving.add_argument(
-        "--workers", type=_workers, metavar="N", help="processes that share the port: 1 so far"
+        "--workers",
+        type=_workers,
+        metavar="N",
+        help="processes that share the port, instead of server.workers",
     )
     serving.add_argument("--listen", type=_address, metavar="HOST:PORT", help="instead of server.listen")
     serving.set_defaults(run=_serve)
@@ -117,9 +121,10 @@ def _address(text: str) -> Address:
 
 
 def _workers(text: str) -> int:
-    if text != "1":
-        raise argparse.ArgumentTypeError("several workers are not available yet; leave it out, or write 1")
-    return 1
+    try:
+        return whole(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f'"{text}" {error}') from None
 
 
 def _names(text: str) -> list[str]:
@@ -143,7 +148,12 @@ def _seconds(parse: Callable[[str], float]) -> Callable[[str], float]:
 
 def _serve(given: argparse.Namespace) -> int:
     config = _load(given)
-    _run(config)
+    if config.server.workers > 1:
+        _run(supervise(config, os.environ))
+    else:
+        from gateway.serve import serve  # noqa: PLC0415 - the parent of workers is spared what only they need
+
+        _run(serve(config, make_logger(config.logs)))
     return OK
 
 
@@ -166,21 +176,21 @@ def _schema(_: argparse.Namespace) -> int:
 
 
 def _demo(given: argparse.Namespace) -> int:
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(demo(given.listen))
+    from gateway.demo import demo  # noqa: PLC0415 - as above
+
+    _run(demo(given.listen))
     return OK
 
 
 def _load(given: argparse.Namespace) -> Config:
-    config = load(given.config, os.environ)
+    config = load(given.config, os.environ, workers=getattr(given, "workers", None))
     if (listen := getattr(given, "listen", None)) is None:
         return config
     if listen.meets(config.admin.listen):
-        raise CannotListenError(f"--listen {listen} is where the admin listener is; choose another port")
-    return config.model_copy(update={"server": config.server.model_copy(update={"listen": listen})})
+        raise CannotRunError(f"--listen {listen} is where the admin listener is; choose another port")
+    return config.with_listen(listen)
 
 
-def _run(config: Config) -> None:
-    logger = make_logger(config.logs)
+def _run(life: Coroutine[Any, Any, None]) -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(config, logger))
+        runner.run(life)

@@ -14,6 +14,10 @@ _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _CHALLENGE: Mapping[str, str] = MappingProxyType({"WWW-Authenticate": 'Bearer realm="flowise-gateway"'})
 
 
+class CannotRunError(Exception):
+    """The process cannot begin or go on, which ends it with status 1; the message is a sentence for the operator."""
+
+
 class GatewayError(Exception):
     """A request that the gateway answers by itself.
 

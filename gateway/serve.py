@@ -8,56 +8,73 @@ and an `end` of Flowise's shape. A second signal ends the wait.
 from __future__ import annotations
 
 import asyncio
-import os
 import resource
 import signal
 from collections.abc import Callable
 
 from aiohttp import web
 
+from gateway.admin_listener import AdminListener
 from gateway.app import Gateway
 from gateway.config import Address, Config
-from gateway.handlers.admin import admin_app
-from gateway.listener import Guard, Listener, ListenerPlan, library_logger
+from gateway.listener import Guard, Listener, ListenerPlan
+from gateway.ports import open_site
 from gateway.telemetry.logs import Logger
 
-BACKLOG = 4096
 OWN_DESCRIPTORS = 64
 FORCED = 1.0  # seconds that aiohttp waits, twice, for handlers that are left after the drain
 
 
-class CannotListenError(Exception):
-    """An address is taken or not ours; the message says which."""
-
-
 class Process:
-    """One gateway with its two listeners, from `start` to `stop`."""
+    """One gateway with its two listeners, from `start` to `stop`; `run` is its whole life.
 
-    def __init__(self, config: Config, logger: Logger) -> None:
+    A worker shares the public port with others, and has no admin listener: that is its parent's.
+    """
+
+    def __init__(self, config: Config, logger: Logger, *, is_worker: bool = False) -> None:
         self._config = config
         self._logger = logger
         self._guard = Guard(config.server, logger)
         self.gateway = Gateway(config, logger)
         self._listener = Listener(self.gateway.handle, ListenerPlan(config.server, self._guard, logger))
         self._public = web.ServerRunner(self._listener, shutdown_timeout=FORCED)
-        self._admin = web.AppRunner(
-            admin_app(
-                self.gateway.metrics,
-                lambda: self.gateway.is_ready,
-                config.admin.token.get_secret_value(),
-            ),
-            access_log=None,
-            logger=library_logger(logger),
-            shutdown_timeout=FORCED,
-        )
+        self._admin = None if is_worker else self._admin_listener()
         self._site: web.TCPSite | None = None
-        self._is_hurried = asyncio.Event()
+        self._is_ending = asyncio.Event()
+        self._is_delay_over = asyncio.Event()
+
+    def _admin_listener(self) -> AdminListener:
+        return AdminListener(
+            self._config.admin,
+            self.gateway.metrics.exposition,
+            lambda: "" if self.gateway.is_ready else "draining",
+            self._logger,
+        )
 
     @property
-    def addresses(self) -> tuple[Address, Address]:
-        """Where the public and the admin listener really listen (port 0 in the configuration: any)."""
-        public, admin = self._public.addresses[0], self._admin.addresses[0]
-        return Address(public[0], public[1]), Address(admin[0], admin[1])
+    def addresses(self) -> tuple[Address, ...]:
+        """Where the public and the admin listener, if it has one, really listen (port 0 in the configuration: any)."""
+        public = self._public.addresses[0]
+        return Address(public[0], public[1]), *([self._admin.address] if self._admin else [])
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether it was told to end."""
+        return self._is_ending.is_set()
+
+    async def run(self, announce: Callable[[Process], None]) -> None:
+        """Serve until `end`, then drain. `announce` is called once it listens.
+
+        Raises:
+            CannotListenError: one of the ports cannot be opened.
+        """
+        try:
+            await self.start()
+            announce(self)
+            await self._is_ending.wait()
+            await self.drain()
+        finally:
+            await self.stop()
 
     async def start(self) -> None:
         """Open both ports.
@@ -68,13 +85,18 @@ class Process:
         self.gateway.watch(self._guard.tick)
         await self.gateway.start()
         self._check_descriptors()
-        await self._admin.setup()
-        await self._open(self._admin, self._config.admin.listen)
+        if self._admin is not None:
+            await self._admin.open()
         await self._public.setup()
-        self._site = await self._open(self._public, self._config.server.listen)
+        is_shared = self._admin is None
+        self._site = await open_site(self._public, self._config.server.listen, is_shared=is_shared)
         self.gateway.is_ready = True
-        public, admin = self.addresses
-        self._logger.info("listening", public=str(public), admin=str(admin))
+
+    def end(self, *, at_once: bool = False) -> None:
+        """Begin the drain. `at_once`: the port closes now, whatever `drain_delay` says."""
+        if at_once:
+            self._is_delay_over.set()
+        self._is_ending.set()
 
     async def drain(self) -> None:
         """Let what is open finish, tell the rest."""
@@ -88,30 +110,21 @@ class Process:
 
     def hurry(self) -> None:
         """Wait no longer: end what is open now."""
-        self._is_hurried.set()
+        self._is_delay_over.set()
         self.gateway.end_all()
 
     async def stop(self) -> None:
         """Close everything."""
         await self._public.cleanup()
         await self.gateway.close()
-        await self._admin.cleanup()
+        if self._admin is not None:
+            await self._admin.close()
         self._logger.info("stopped")
-
-    async def _open(self, runner: web.BaseRunner, address: Address) -> web.TCPSite:
-        site = web.TCPSite(runner, address.host, address.port, backlog=BACKLOG)
-        try:
-            await site.start()
-        except OSError as error:
-            number = error.errno or 0  # uvloop wraps the words of these; a resolver's numbers are below 0
-            reason = os.strerror(number) if number > 0 else error.strerror
-            raise CannotListenError(f"cannot listen on {address}: {reason}") from error
-        return site
 
     async def _wait(self, seconds: float) -> None:
         try:
             async with asyncio.timeout(seconds):
-                await self._is_hurried.wait()
+                await self._is_delay_over.wait()
         except TimeoutError:
             return
 
@@ -136,20 +149,18 @@ class Process:
 async def serve(config: Config, logger: Logger, announce: Callable[[Process], None] = lambda _: None) -> None:
     """Run the gateway until it is told to stop. `announce` is called once it listens."""
     process = Process(config, logger)
-    stopping = asyncio.Event()
 
     def on_signal() -> None:
-        if stopping.is_set():
+        if process.is_ending:
             process.hurry()
-        stopping.set()
+        process.end()
+
+    def on_listening(process: Process) -> None:
+        public, admin = process.addresses
+        logger.info("listening", public=str(public), admin=str(admin))
+        announce(process)
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
-    try:
-        await process.start()
-        announce(process)
-        await stopping.wait()
-        await process.drain()
-    finally:
-        await process.stop()
+    await process.run(on_listening)

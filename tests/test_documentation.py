@@ -88,7 +88,7 @@ def test_every_log_field_is_documented_and_no_other():
     exchange.prediction = Prediction.__new__(Prediction)
     for name, value in {"question": "q", "dropped": ("analytics",)}.items():
         object.__setattr__(exchange.prediction, name, value)
-    real = {"time", "level", "event", *request_line(exchange, with_prompt=True)}
+    real = {"time", "level", "event", "worker", *request_line(exchange, with_prompt=True)}
     documented = [word for row in rows("The log") for word in words(row[0])]
     assert len(documented) == len(set(documented))
     assert set(documented) == real

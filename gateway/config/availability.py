@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from gateway.config.mistakes import Mistakes
-from gateway.config.texts import is_above_one
 from gateway.config.tree import Node
 
 
@@ -22,23 +21,11 @@ class Missing:
     instead: str
 
 
-def _is(text: str) -> Callable[[Node], bool]:
-    return lambda node: (node.text or "").lower() == text
-
-
-def _is_above_one(node: Node) -> bool:
-    return is_above_one(node.text)
-
-
 def _has_several(node: Node) -> bool:
     return len(node.items) > 1
 
 
-NOT_YET = (
-    Missing(("server", "workers"), _is_above_one, "write workers: 1, or leave it out"),
-    Missing(("upstreams", "*", "servers"), _has_several, "write one server"),
-    Missing(("metrics", "per_caller"), _is("true"), "write per_caller: false, or leave it out"),
-)
+NOT_YET = (Missing(("upstreams", "*", "servers"), _has_several, "write one server"),)
 
 
 def check_availability(root: Node, mistakes: Mistakes) -> None:

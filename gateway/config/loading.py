@@ -11,11 +11,17 @@ from gateway.config.effective import filled, with_defaults
 from gateway.config.mistakes import ConfigError, Mistakes
 from gateway.config.model import Config
 from gateway.config.source import read_tree
+from gateway.config.tree import plain_scalar, with_default
 from gateway.config.validation import validate
 
 
-def load(path: Path, environ: Mapping[str, str]) -> Config:
-    """The configuration of a YAML file, with placeholders read from `environ`.
+def load(path: Path, environ: Mapping[str, str], *, workers: int | None = None) -> Config:
+    """The configuration of a YAML file.
+
+    Args:
+        path: the file.
+        environ: where placeholders are looked up.
+        workers: instead of `server.workers`; what contradicts it is a mistake as if it stood in the file.
 
     Raises:
         ConfigError: with every mistake of the file at once.
@@ -25,6 +31,8 @@ def load(path: Path, environ: Mapping[str, str]) -> Config:
     if written is None:
         mistakes.raise_if_any()
         raise ConfigError([])
+    if workers is not None:
+        written = with_default(written, ("server", "workers"), plain_scalar(str(workers)), wins=True)
     root = with_defaults(written)
     config = validate(filled(root), path.parent, mistakes)
     check(root, mistakes)

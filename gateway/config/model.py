@@ -226,6 +226,10 @@ class Config(Section):
     )
     """Each chatflow that may be called."""
 
+    def with_listen(self, address: Address) -> Config:
+        """The same with another address for `server.listen`."""
+        return self.model_copy(update={"server": self.server.model_copy(update={"listen": address})})
+
     @property
     def defaults_cors(self) -> CorsSettings | None:
         """Which web pages may call where no route is known."""

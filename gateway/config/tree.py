@@ -158,15 +158,24 @@ class Node:
         return self.value
 
 
-def with_default(node: Node, keys: Sequence[str], value: Scalar | dict[str, Node]) -> Node:
-    """The node with a value below mappings where none was written; what is no mapping stays as it is."""
+def with_default(
+    node: Node, keys: Sequence[str], value: Scalar | dict[str, Node], *, wins: bool = False
+) -> Node:
+    """The node with a value below mappings where none was written; what is no mapping stays as it is.
+
+    Args:
+        node: where the keys begin.
+        keys: the way down.
+        value: what stands at its end.
+        wins: whether it stands there also when another one was written.
+    """
     if not isinstance(node.value, dict):
         return node
     key, *rest = keys
     line, path = node.place_of(key)
     below = node.value.get(key)
     if rest:
-        below = with_default(below or Node(path, line, {}), rest, value)
-    elif below is None:
+        below = with_default(below or Node(path, line, {}), rest, value, wins=wins)
+    elif below is None or wins:
         below = Node(path, line, value)
     return replace(node, value={**node.value, key: below})

@@ -8,10 +8,13 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import hdrs, web
 
-from gateway.telemetry.metrics import Metrics
+Exposition = Callable[
+    [str], tuple[bytes, str]
+]  # of what the scraper accepts: the answer and its content type
+Readiness = Callable[[], str]  # empty when ready, else one word why not
 
 
-def admin_app(metrics: Metrics, is_ready: Callable[[], bool], token: str) -> web.Application:
+def admin_app(exposition: Exposition, readiness: Readiness, token: str) -> web.Application:
     """The application of the admin listener. `token`: empty, or what `Authorization: Bearer` must carry."""
     expected = _bytes(f"Bearer {token}")
 
@@ -19,12 +22,13 @@ def admin_app(metrics: Metrics, is_ready: Callable[[], bool], token: str) -> web
         return web.Response(text="ok\n")
 
     async def readyz(_: web.Request) -> web.Response:
-        return web.Response(text="ok\n") if is_ready() else web.Response(status=503, text="draining\n")
+        hindrance = readiness()
+        return web.Response(status=503 if hindrance else 200, text=f"{hindrance or 'ok'}\n")
 
     async def scrape(request: web.Request) -> web.Response:
         accept = request.headers.get(hdrs.ACCEPT, "")
         # takes a millisecond per route; every value and every list of labels has a lock of its own
-        body, content_type = await asyncio.to_thread(metrics.exposition, accept)
+        body, content_type = await asyncio.to_thread(exposition, accept)
         return web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type})
 
     @web.middleware

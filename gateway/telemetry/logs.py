@@ -21,8 +21,8 @@ Logger = structlog.typing.FilteringBoundLogger
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
-def make_logger(settings: LogSettings, stream: TextIO | None = None) -> Logger:
-    """A logger that writes lines to a stream (standard output if none is given)."""
+def make_logger(settings: LogSettings, stream: TextIO | None = None, **fields: Any) -> Logger:
+    """A logger that writes lines to a stream (standard output if none is given), each with these fields."""
     out = sys.stdout if stream is None else stream
     shared: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
@@ -42,7 +42,7 @@ def make_logger(settings: LogSettings, stream: TextIO | None = None) -> Logger:
         processors=[*shared, *rendering],
         wrapper_class=wrapper,
     )
-    return logger
+    return logger.bind(**fields) if fields else logger
 
 
 class Sink:

@@ -2,11 +2,15 @@
 
 Nothing here is touched per event: streams count by themselves and are recorded once, when they end. Buckets
 are those of the OpenTelemetry GenAI conventions 1.41, with Envoy AI Gateway's tail for the first token.
+
+In a worker, which is started with the library's multiprocess mode on, the same values stand in files that its
+parent adds up: see `shared`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
@@ -23,14 +27,17 @@ FIRST_TOKEN_BUCKETS = (
 DURATION_BUCKETS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 OVERHEAD_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 STORE_BUCKETS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
-NO_ROUTE = "none"
+NO_ROUTE = NO_CALLER = "none"
 _PREFIX = "flowise_gateway_"
+_Together = Literal["livesum", "livemax"]  # what the gauges of several workers are, while they live
 
 
 class Metrics:
     """One registry; times in seconds, sizes in bytes."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, per_caller: bool = False) -> None:
+        """`per_caller`: tell API keys apart, by their names; whoever has none is `none`."""
+        self._is_per_caller = per_caller
         self.registry = CollectorRegistry()
         self.requests = self._counter(
             "requests", "Requests that have ended.", "route", "endpoint", "status", "outcome"
@@ -63,6 +70,12 @@ class Metrics:
         )
         self.tokens = self._counter("tokens", "Tokens of predictions.", "route", "type", "source")
         self.auth = self._counter("auth", "Credentials that were looked at.", "method", "result")
+        self.caller_requests = self._counter(
+            "caller_requests", "Requests that have ended, by API key; only with `per_caller`.", "caller"
+        )
+        self.caller_tokens = self._counter(
+            "caller_tokens", "Tokens of predictions, by API key; only with `per_caller`.", "caller"
+        )
         self.limited = self._counter("limited", "Requests that a limit refused.", "route", "limit")
         self.limit_store_errors = self._counter(
             "limit_store_errors", "Calls to the limit store that failed.", "kind"
@@ -75,7 +88,7 @@ class Metrics:
             "conversation_waits", "Requests that found their conversation busy.", "route", "result"
         )
         self.bytes = self._counter("bytes", "Bytes of bodies.", "route", "direction")
-        self._gauge("build_info", "Constant 1.", "version").labels(__version__).set(1)
+        self._gauge("build_info", "Constant 1.", "version", together="livemax").labels(__version__).set(1)
 
     def record(self, exchange: Exchange) -> None:
         """Count an exchange that has ended and is accounted for."""
@@ -97,10 +110,18 @@ class Metrics:
             source = exchange.usage.source
             self.tokens.labels(route, "input", source).inc(exchange.usage.input)
             self.tokens.labels(route, "output", source).inc(exchange.usage.output)
+        if self._is_per_caller:
+            self._record_caller(exchange)
         if exchange.abort:
             self.aborts.labels(route, exchange.abort).inc()
         self.bytes.labels(route, "in").inc(exchange.bytes_in)
         self.bytes.labels(route, "out").inc(exchange.bytes_out)
+
+    def _record_caller(self, exchange: Exchange) -> None:
+        caller = exchange.caller.key_name or NO_CALLER
+        self.caller_requests.labels(caller).inc()
+        if exchange.usage is not None:
+            self.caller_tokens.labels(caller).inc(exchange.usage.input + exchange.usage.output)
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """The scrape's answer and its content type: OpenMetrics if the scraper asks for it."""
@@ -110,8 +131,8 @@ class Metrics:
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(_PREFIX + name, text, labels, registry=self.registry)
 
-    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
-        return Gauge(_PREFIX + name, text, labels, registry=self.registry)
+    def _gauge(self, name: str, text: str, *labels: str, together: _Together = "livesum") -> Gauge:
+        return Gauge(_PREFIX + name, text, labels, registry=self.registry, multiprocess_mode=together)
 
     def _histogram(
         self, name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]

@@ -60,7 +60,8 @@ class Issuer:
         self.asked += 1
         body = json.dumps({"keys": [self.jwk]}).encode()
         writer.write(
-            b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
+            % (len(body), body)
         )
         await writer.drain()
         writer.close()

@@ -19,7 +19,14 @@ def add_key(folder: Path, name: str, **more: Any) -> str:
     """Write a new key into the keys file of a configuration in this folder; returns its text."""
     key = make_key(secrets.choice)
     entry = KeyEntry.model_construct(
-        **{**_DEFAULTS, "id": parse_key(key), "name": name, "hash": hash_of(key), "created": float(int(time.time())), **more}
+        **{
+            **_DEFAULTS,
+            "id": parse_key(key),
+            "name": name,
+            "hash": hash_of(key),
+            "created": float(int(time.time())),
+            **more,
+        }
     )
     with KeysStore(folder / FILE).editing() as draft:
         draft.add(entry)
@@ -42,11 +49,14 @@ async def change_key(folder: Path, key: str, **values: Any) -> None:
     def change() -> None:
         with KeysStore(folder / FILE).editing() as draft:
             whole = {
-                name: float(int(value)) if isinstance(value, float) else value for name, value in values.items()
+                name: float(int(value)) if isinstance(value, float) else value
+                for name, value in values.items()
             }
             draft.put(parse_key(key), **whole)  # the file has whole seconds
 
     await asyncio.to_thread(change)
 
 
-_DEFAULTS = {name: field.get_default() for name, field in KeyEntry.model_fields.items() if not field.is_required()}
+_DEFAULTS = {
+    name: field.get_default() for name, field in KeyEntry.model_fields.items() if not field.is_required()
+}

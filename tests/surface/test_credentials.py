@@ -123,7 +123,9 @@ def signed_with_the_public_key(world):
 
 
 def of_another_key(world, **headers):
-    return jwt.encode(claims_of(world), private_key("another"), algorithm="RS256", headers={"kid": "k1", **headers})
+    return jwt.encode(
+        claims_of(world), private_key("another"), algorithm="RS256", headers={"kid": "k1", **headers}
+    )
 
 
 def changed(text, at=-1, to="A", other="B"):
@@ -371,7 +373,10 @@ PUBLIC = ["chatflows-streaming", "chatflows-uploads", "public-chatbotConfig"]
 
 @pytest.mark.parametrize("path", [f"/api/v1/{name}/{FLOW}" for name in PUBLIC] + ["/api/v1/ping"])
 async def test_what_the_clients_ask_without_a_key(path, world, start, connect):
-    async with answering(b"{}") as upstream, start(upstream.url, route={"auth": ALL}, auth=world.auth) as gateway:
+    async with (
+        answering(b"{}") as upstream,
+        start(upstream.url, route={"auth": ALL}, auth=world.auth) as gateway,
+    ):
         assert (await ask(connect, gateway, "GET", path)).status == 200
         assert (await ask(connect, gateway, "GET", path, **bearer(world.key))).status == 200
         assert (await ask(connect, gateway, "GET", path, **bearer(world.revoked))).status == 401
@@ -403,7 +408,10 @@ async def test_a_lead_names_its_route_in_its_body(world, start, connect):
     """So who may leave one is known only then; with a public route beside it, a stranger's body is read first."""
     public = {"name": "open", "chatflow": "12345678-1111-4222-8333-444455556666", "upstream": "main"}
     lead = b'{"chatflowid":"%b","name":"n"}'
-    async with answering() as upstream, start(upstream.url, auth=world.auth, routes=_routes(public)) as gateway:
+    async with (
+        answering() as upstream,
+        start(upstream.url, auth=world.auth, routes=_routes(public)) as gateway,
+    ):
         for flow, headers, status in (
             (b"chat", {}, 401), (b"open", {}, 200), (b"chat", bearer(world.narrow), 403),
             (b"chat", bearer(world.key), 200), (b"open", bearer(world.revoked), 401),
@@ -447,7 +455,10 @@ async def test_an_issuer_that_is_down_is_told_and_asked_again_later(world, start
 
 
 async def test_an_issuer_is_asked_once_for_many(world, start, connect):
-    async with answering() as upstream, start(upstream.url, route={"auth": ["jwt"]}, auth=world.auth) as gateway:
+    async with (
+        answering() as upstream,
+        start(upstream.url, route={"auth": ["jwt"]}, auth=world.auth) as gateway,
+    ):
         for subject in "abcde":
             assert (await ask(connect, gateway, **bearer(world.issuer.token(subject)))).status == 200
         for _ in range(3):

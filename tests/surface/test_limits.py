@@ -62,7 +62,10 @@ async def test_what_is_left_is_told_and_then_it_is_refused(start, connect):
 
 
 async def test_a_refusal_as_a_problem_and_as_the_widget_reads_it(start, connect):
-    async with answering() as upstream, start(upstream.url, route=route(limit(requests=1, per="1m"))) as gateway:
+    async with (
+        answering() as upstream,
+        start(upstream.url, route=route(limit(requests=1, per="1m"))) as gateway,
+    ):
         await ask(connect, gateway)
         problem = await ask(connect, gateway, Accept="application/problem+json")
         plain = await ask(connect, gateway, Accept="text/event-stream")
@@ -83,7 +86,8 @@ async def test_requests_that_are_refused_by_one_limit_spend_nothing_of_another(s
 
 
 @pytest.mark.parametrize(
-    ("by", "passed"), [("caller", [200, 200, 200, 429]), ("address", [200, 429, 429, 429]), ("route", [200, 429, 429, 429])]
+    ("by", "passed"),
+    [("caller", [200, 200, 200, 429]), ("address", [200, 429, 429, 429]), ("route", [200, 429, 429, 429])],
 )
 async def test_who_shares_a_limit(by, passed, start, connect, tmp_path):
     """ann, bob, nobody and ann again, from one address."""
@@ -106,7 +110,14 @@ async def test_nobody_in_particular_counts_by_address(start, connect):
     ):
         found = [
             (await ask(connect, gateway, X_Forwarded_For=address)).status
-            for address in ("10.0.0.1", "10.0.0.2", "10.0.0.1", "2001:db8::1", "2001:db8::ffff:2", "2001:db8:0:1::1")
+            for address in (
+                "10.0.0.1",
+                "10.0.0.2",
+                "10.0.0.1",
+                "2001:db8::1",
+                "2001:db8::ffff:2",
+                "2001:db8:0:1::1",
+            )
         ]
     assert found == [200, 200, 429, 200, 429, 200]
 
@@ -145,7 +156,10 @@ async def test_limits_by_address_are_asked_before_a_credential_is_looked_at(star
 
 
 def reported(tokens_in, tokens_out):
-    node = {"nodeId": "n", "data": {"output": {"usageMetadata": {"input_tokens": tokens_in, "output_tokens": tokens_out}}}}
+    node = {
+        "nodeId": "n",
+        "data": {"output": {"usageMetadata": {"input_tokens": tokens_in, "output_tokens": tokens_out}}},
+    }
     return json.dumps({"text": "hello", "agentFlowExecutedData": [node]}).encode()
 
 
@@ -170,7 +184,9 @@ async def test_who_is_in_debt_waits_it_out(start, connect):
     assert refused.fields["ratelimit"].startswith('"few";r=0;')
     debt = int(refused.fields["retry-after"])
     assert 5400 <= debt <= 5410  # 1500 tokens too many, at 1000 an hour
-    assert refused.json()["message"] == "The tokens that are allowed here are used up; try again in 91 minutes."
+    assert (
+        refused.json()["message"] == "The tokens that are allowed here are used up; try again in 91 minutes."
+    )
     assert int(refused.fields["ratelimit"].rpartition("t=")[2]) <= debt
     assert len(upstream.seen) == 1
 
@@ -264,7 +280,11 @@ async def test_runs_at_once_are_counted_while_they_run(start, connect):
 
 
 async def test_a_small_request_takes_no_slot_and_no_tokens(start, connect):
-    rules = [limit("open", concurrent=1), limit("tokens", tokens=1, per="1h"), limit("few", requests=3, per="1h")]
+    rules = [
+        limit("open", concurrent=1),
+        limit("tokens", tokens=1, per="1h"),
+        limit("few", requests=3, per="1h"),
+    ]
     body = json.dumps({"chatId": "c", "messageId": "m"}).encode()
     async with answering() as upstream, start(upstream.url, route=route(*rules)) as gateway:
         replies = [await ask(connect, gateway, "POST", "/api/v1/feedback/chat", body) for _ in range(4)]
@@ -306,7 +326,10 @@ async def test_a_keys_own_limits_count_the_key_with_all_its_sessions(start, conn
     limits = ({"name": "all", "requests": 3, "per": 3600.0},)
     key = await limited_key(tmp_path, "team", limits)
     other = await key_of(tmp_path, "other")
-    async with answering() as upstream, start(upstream.url, route=route(TWO), auth={"secret": "s" * 32}) as gateway:
+    async with (
+        answering() as upstream,
+        start(upstream.url, route=route(TWO), auth={"secret": "s" * 32}) as gateway,
+    ):
         ann, bob = [(await mint(connect, gateway, key, user)).json()["token"] for user in ("ann", "bob")]
         first = await ask(connect, gateway, X_API_Key=key)
         assert first.fields["ratelimit-policy"] == '"few";q=2;w=3600, "key:all";q=3;w=3600'
@@ -322,7 +345,9 @@ async def test_a_keys_own_limits_count_the_key_with_all_its_sessions(start, conn
 async def limited_key(folder, name, limits):
     from gateway.config import Limit
 
-    return await key_of(folder, name, limits=tuple(Limit.model_construct(**each, _fields_set=set(each)) for each in limits))
+    return await key_of(
+        folder, name, limits=tuple(Limit.model_construct(**each, _fields_set=set(each)) for each in limits)
+    )
 
 
 async def test_minting_is_limited_for_each_key(start, connect, tmp_path):
@@ -373,7 +398,16 @@ async def test_what_is_left_may_be_asked_for_and_costs_nothing(start, connect, t
         ("chat", "home", "address", "requests", 9, 8),
         (None, "key:all", "key", "tokens", 100, told["limits"][3]["remaining"]),
     ]  # fmt: skip
-    assert set(told["limits"][0]) == {"route", "name", "by", "kind", "limit", "remaining", "reset_s", "retry_after_s"}
+    assert set(told["limits"][0]) == {
+        "route",
+        "name",
+        "by",
+        "kind",
+        "limit",
+        "remaining",
+        "reset_s",
+        "retry_after_s",
+    }
     assert (told["limits"][1]["reset_s"], told["limits"][0]["retry_after_s"]) == (None, 0)
     assert nobody.json()["caller"] == "anonymous"
     assert [one["name"] for one in nobody.json()["limits"]] == ["few", "open", "home"]

@@ -49,7 +49,11 @@ async def test_a_token_opens_what_it_was_minted_for(body, allowed, seconds, star
         before = int(time.time())
         reply = await mint(connect, gateway, key, body)
         told = reply.json()
-        assert (reply.status, reply.fields["cache-control"], set(told)) == (200, "no-store", {"token", "expires_at"})
+        assert (reply.status, reply.fields["cache-control"], set(told)) == (
+            200,
+            "no-store",
+            {"token", "expires_at"},
+        )
         expires = datetime.fromisoformat(told["expires_at"]).timestamp()
         assert before + seconds <= expires <= time.time() + seconds
         opened = set()
@@ -71,7 +75,9 @@ async def test_a_token_of_a_narrow_key_is_as_narrow(start, connect, tmp_path):
         token = (await mint(connect, gateway, key, {"caller": "u"})).json()["token"]
         beyond = await mint(connect, gateway, key, {"caller": "u", "routes": ["other", "chat"]})
         refused = await ask(connect, gateway, Authorization=f"Bearer {token}")
-        answered = await ask(connect, gateway, path="/api/v1/prediction/other", Authorization=f"Bearer {token}")
+        answered = await ask(
+            connect, gateway, path="/api/v1/prediction/other", Authorization=f"Bearer {token}"
+        )
     assert (beyond.status, beyond.json()["code"]) == (403, "forbidden")
     assert 'may not use the route "chat"' in beyond.json()["message"]
     assert (refused.status, answered.status) == (403, 200)
@@ -147,7 +153,9 @@ async def test_pages_that_mint_are_those_of_the_defaults(start, connect, tmp_pat
     async with answering() as upstream, start(upstream.url, **sections) as gateway:
         reply = await mint(connect, gateway, key, {"caller": "u"}, Origin=APP)
         assert (reply.status, reply.fields["access-control-allow-origin"]) == (200, APP)
-        assert (await mint(connect, gateway, key, {"caller": "u"}, Origin="https://evil.example")).status == 403
+        assert (
+            await mint(connect, gateway, key, {"caller": "u"}, Origin="https://evil.example")
+        ).status == 403
 
 
 # -- in the base path ------------------------------------------------------------------------------

@@ -1,0 +1,72 @@
+"""Metrics of several workers: each keeps its values in files of its own, one scrape is their sum.
+
+The library's multiprocess mode, and two things it leaves to us: a family that nothing was counted in yet is shown all
+the same, in the order in which `metrics` names them; and the files of the dead become one pair, however many die.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from threading import Lock
+from types import MappingProxyType
+
+from prometheus_client import CollectorRegistry, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.mmap_dict import MmapedDict
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
+
+from gateway.telemetry.metrics import Metrics
+
+_LASTING = ("counter", "histogram")
+
+
+class SharedMetrics(Collector):
+    """The files of all workers in one folder, which must be empty at first and nobody else's."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._families = Metrics().registry
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        self._lock = Lock()  # a scrape is another thread's
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What a worker must find in its environment before it imports the library."""
+        return MappingProxyType({"PROMETHEUS_MULTIPROC_DIR": str(self._folder)})
+
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        """The scrape's answer and its content type: OpenMetrics if the scraper asks for it."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self._registry), content_type
+
+    def collect(self) -> Iterator[Metric]:
+        """Prometheus: every family, as all workers together have counted it."""
+        counted = self._counted()
+        for family in self._families.collect():
+            yield counted.get(family.name, family)
+
+    def forget(self, pid: int) -> None:
+        """A worker is dead: what it counted stays, its gauges go."""
+        with self._lock:
+            mark_process_dead(pid, str(self._folder))
+            for kind in _LASTING:
+                self._bequeath(self._folder / f"{kind}_{pid}.db", self._folder / f"{kind}_dead.db")
+
+    def _counted(self) -> Mapping[str, Metric]:
+        with self._lock:
+            # a file is empty for a moment when its worker begins
+            files = [str(path) for path in self._folder.glob("*.db") if path.stat().st_size]
+            return {metric.name: metric for metric in MultiProcessCollector.merge(files)}
+
+    def _bequeath(self, left: Path, heir: Path) -> None:
+        if not left.exists():
+            return
+        if left.stat().st_size:
+            sums = MmapedDict(str(heir))
+            for key, value, _, _ in MmapedDict.read_all_values_from_file(str(left)):
+                sums.write_value(key, sums.read_value(key)[0] + value, 0.0)
+            sums.close()
+        left.unlink()

@@ -1,0 +1,1 @@
+"""Several processes on one port: the parent, and what it and the workers know of each other."""

@@ -1,0 +1,141 @@
+"""The parent of several workers: it holds the port and the admin listener, starts workers, and replaces what dies.
+
+It serves no request itself. Its signals become words to the workers: the first begins the drain, the second ends it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TextIO, cast
+
+from gateway.admin_listener import AdminListener
+from gateway.config import Config
+from gateway.errors import CannotRunError
+from gateway.ports import Reservation
+from gateway.tasks import Tasks
+from gateway.telemetry.logs import Logger, make_logger
+from gateway.telemetry.shared import SharedMetrics
+from gateway.telemetry.shared_lines import SharedLines
+from gateway.workers.briefing import DRAIN, HURRY, Briefing
+from gateway.workers.slot import Slot, Surroundings
+
+MARGIN = 10.0  # seconds after the drain in which a worker must have settled and closed everything; then it is killed
+
+
+async def supervise(config: Config, environ: Mapping[str, str]) -> None:
+    """Run workers until told to stop.
+
+    Raises:
+        CannotRunError: a port is taken, there is no room for what workers share, one of them dies again and again.
+    """
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="flowise-gateway-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise CannotRunError(f"cannot make a folder for what workers share: {error.strerror}") from error
+    with folder as name, SharedLines(Path(name)) as lines:
+        logger = make_logger(config.logs, cast(TextIO, lines))
+        await Supervisor(config, logger, environ, Path(name)).run()
+
+
+class Supervisor:
+    """The workers of one port."""
+
+    def __init__(self, config: Config, logger: Logger, environ: Mapping[str, str], folder: Path) -> None:
+        self._config = config
+        self._logger = logger
+        self._folder = folder
+        self._is_ending = asyncio.Event()
+        metrics = SharedMetrics(folder)
+        self._surroundings = Surroundings(
+            {**environ, **metrics.environment}, metrics, logger, self._is_ending, self._on_ready
+        )
+        self._admin = AdminListener(config.admin, metrics.exposition, self._hindrance, logger)
+        self._port = Reservation(config.server.listen)
+        self._slots: list[Slot] = []
+        self._tasks = Tasks(self._on_failure)
+        self._has_listened = False
+        self._killing: asyncio.TimerHandle | None = None
+        self._failure: CannotRunError | None = None
+
+    async def run(self) -> None:
+        """Start the workers, watch them, end them.
+
+        Raises:
+            CannotRunError: as for `supervise`.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._on_signal)
+        try:
+            await self._admin.open()
+            await self._port.open()
+            self._start()
+            await self._is_ending.wait()
+            await self._drain()
+        finally:
+            self._port.close()
+            await self._admin.close()
+            self._logger.info("stopped")
+        if self._failure is not None:
+            raise self._failure
+
+    def _start(self) -> None:
+        config = self._config.with_listen(self._port.address)
+        for worker in range(1, config.server.workers + 1):
+            slot = Slot(Briefing(worker, config, self._folder), self._surroundings)
+            self._slots.append(slot)
+            self._tasks.start(slot.keep(), f"worker {worker}")
+
+    def _on_ready(self) -> None:
+        if not self._has_listened and self._are_ready():
+            self._has_listened = True
+            self._logger.info("listening", public=str(self._port.address), admin=str(self._admin.address))
+
+    def _hindrance(self) -> str:
+        if self._is_ending.is_set():
+            return "draining"
+        return "" if self._are_ready() else "starting"
+
+    def _are_ready(self) -> bool:
+        return bool(self._slots) and all(slot.is_ready for slot in self._slots)
+
+    def _on_signal(self) -> None:
+        if self._is_ending.is_set():
+            self._tell(HURRY)
+            self._kill_after(MARGIN)
+        self._is_ending.set()
+
+    def _on_failure(self, error: BaseException) -> None:
+        """A slot is kept no more, so all end; what is open may still finish."""
+        if isinstance(error, CannotRunError):
+            self._failure = error
+            self._logger.error("crash_loop", message=str(error))
+        else:
+            self._failure = CannotRunError("there is a mistake in the gateway; its log has the details")
+            self._logger.error("bug", error=repr(error), exc_info=error)
+        self._is_ending.set()
+
+    async def _drain(self) -> None:
+        """Let the workers end; whoever does not is killed."""
+        server = self._config.server
+        self._logger.info("draining", delay_s=server.drain_delay, drain_s=server.drain)
+        longest = server.drain_delay + server.drain + MARGIN
+        self._tell(DRAIN)
+        self._kill_after(longest)
+        await self._tasks.join(longest + MARGIN)
+
+    def _tell(self, word: bytes) -> None:
+        for slot in self._slots:
+            slot.tell(word)
+
+    def _kill_after(self, seconds: float) -> None:
+        if self._killing is not None:
+            self._killing.cancel()
+        self._killing = asyncio.get_running_loop().call_later(seconds, self._kill)
+
+    def _kill(self) -> None:
+        for slot in self._slots:
+            slot.kill()
