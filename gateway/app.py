@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from time import time
 
 from aiohttp import web
@@ -64,7 +65,10 @@ class Gateway:
         self._logger = logger
         self.metrics = Metrics(per_caller=config.metrics.per_caller)
         self.is_ready = False
-        self._upstreams = {name: Upstream(name, settings) for name, settings in config.upstreams.items()}
+        self._upstreams = {
+            name: Upstream(name, settings, partial(self.metrics.connected, name))
+            for name, settings in config.upstreams.items()
+        }
         self._routes = routes_by_flow(config.routes)
         self._calls = Calls()
         self._tasks = Tasks(self._on_task_error)

@@ -103,6 +103,7 @@ class Exchange:
     turn: Callable[[], None] | None = None  # conversations: gives the turn back
     upstream: str = ""  # handlers, as all below
     server: str = ""
+    upstream_result: str = ""  # what Flowise did with it; empty: it never got there
     status: int = 0
     outcome: Outcome | None = None
     is_streaming: bool = False

@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 from gateway.errors import BadRequest
 
-TOKEN_BASE = "/t/"
+BASE = "/t/"
 
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]+")
 _VISIBLE_ASCII = re.compile(r"[!-~]+")
@@ -27,9 +27,9 @@ def split_base(raw_target: str) -> tuple[str, str]:
     letters are unreserved (RFC 3986 2.3), so there is one way to write it. What it is worth is decided elsewhere.
     Raises BadRequest where none can stand.
     """
-    if not raw_target.startswith(TOKEN_BASE):
+    if not raw_target.startswith(BASE):
         return "", raw_target
-    token, _, rest = raw_target[len(TOKEN_BASE) :].partition("/")
+    token, _, rest = raw_target[len(BASE) :].partition("/")
     if not _UNRESERVED.fullmatch(token):
         raise BadRequest("the base path /t/ must be followed by a session token, as it was minted")
     return token, f"/{rest}"

@@ -19,6 +19,7 @@ class Answer(Protocol):
     """What a run knows of its answer."""
 
     is_stream: bool
+    status: int
 
     @property
     def has_end(self) -> bool:
@@ -71,6 +72,7 @@ class StreamAnswer:
     """A 200 event stream."""
 
     is_stream = True
+    status = 200
 
     def __init__(self) -> None:
         self._observer = StreamObserver()
@@ -126,7 +128,7 @@ class WholeAnswer:
     events = _NO_EVENTS
 
     def __init__(self, status: int) -> None:
-        self._status = status
+        self.status = status
         self._parts: list[bytes] | None = []
         self._size = 0
         self._is_whole = False
@@ -142,16 +144,16 @@ class WholeAnswer:
     @property
     def is_finished(self) -> bool:
         """Whether Flowise said that the run succeeded."""
-        return self._is_whole and self._status < 300
+        return self._is_whole and self.status < 300
 
     def outcome(self, end: BodyEnd) -> Outcome:
         """How it went."""
         self._is_whole = end is not BodyEnd.CUT
-        return of_answer(self._status, is_whole=self._is_whole)
+        return of_answer(self.status, is_whole=self._is_whole)
 
     def evidence(self, question: str) -> Evidence | None:
         """The answer, if it is one and was not too large to keep."""
-        if self._status >= 300:
+        if self.status >= 300:
             return None
         kept = None if self._parts is None else b"".join(self._parts)
         size = self._size if kept is None else 0

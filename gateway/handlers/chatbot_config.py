@@ -7,12 +7,14 @@ from collections.abc import Mapping
 
 from aiohttp import hdrs, web
 
-from gateway.errors import UnknownRoute, UpstreamBadReply
+from gateway.errors import GatewayError, UnknownRoute, UpstreamBadReply
 from gateway.exchange import Exchange
 from gateway.flowise.chatbot_config import trim
 from gateway.flowise.endpoints import upstream_target
 from gateway.flowise.outcome import Outcome, of_answer
 from gateway.handlers.passthrough import Passthrough
+from gateway.handlers.results import upstream_result
+from gateway.streaming.ends import BodyEnd
 from gateway.upstream.service import Sender, Upstream
 
 HEAVY = 256 * 1024  # an answer above it is trimmed off the loop
@@ -39,10 +41,15 @@ class ChatbotConfig:
         upstream = self._upstreams[route.upstream]
         exchange.upstream, exchange.server = upstream.name, str(upstream.server)
         target = upstream_target(found, route.chatflow, prefix=upstream.server.prefix)
-        status, body = await upstream.ask("GET", target, Sender(exchange.request_id, exchange.client))
+        try:
+            status, body = await upstream.ask("GET", target, Sender(exchange.request_id, exchange.client))
+        except GatewayError as error:
+            exchange.upstream_result = upstream_result(error, 0, None)
+            raise
         if 300 <= status < 400:
             raise UpstreamBadReply(f"Flowise answered with a redirect ({status}).")
         exchange.status, exchange.outcome = status, of_answer(status, is_whole=True)
+        exchange.upstream_result = upstream_result(BodyEnd.WHOLE, status, None)
         told = await _trimmed(body) if exchange.outcome is Outcome.OK else body
         exchange.bytes_out = len(told)
         content_type = _JSON if told[:1] in (b"{", b'"') else _TEXT

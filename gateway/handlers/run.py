@@ -18,6 +18,7 @@ from gateway.flowise.outcome import Outcome, of_error
 from gateway.flowise.usage import Evidence, Usage
 from gateway.handlers.answer import Answer, answer_for, counted
 from gateway.handlers.calls import Calls
+from gateway.handlers.results import upstream_result
 from gateway.streaming.ends import BodyEnd
 from gateway.tasks import Tasks
 from gateway.telemetry.metrics import Metrics
@@ -104,6 +105,8 @@ class Run:
         """Flowise is done with it, one way or another."""
         self._services.calls.discard(self)
         self._gauge.dec()
+        status = 0 if self._answer is None else self._answer.status
+        self.exchange.upstream_result = upstream_result(end, status, self.exchange.outcome)
         self._caused(self._outcome(end))
         self.exchange.free_slots()
         if self._abort is None:

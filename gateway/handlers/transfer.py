@@ -6,6 +6,7 @@ from gateway.errors import GatewayError, UpstreamTimeout
 from gateway.exchange import Exchange
 from gateway.flowise.outcome import Outcome, of_error
 from gateway.handlers.calls import Calls
+from gateway.handlers.results import upstream_result
 from gateway.handlers.run import TOLD
 from gateway.streaming.ends import BodyEnd
 from gateway.upstream.call import Call
@@ -47,6 +48,7 @@ class Transfer:
     def on_over(self, end: BodyEnd | GatewayError) -> None:
         """The reply is over."""
         self._calls.discard(self)
+        self.exchange.upstream_result = upstream_result(end, self._status, self.exchange.outcome)
         if self.exchange.outcome is None:
             self.exchange.outcome = self._outcome(end)
 

@@ -16,7 +16,7 @@ from gateway.config import Route
 from gateway.errors import BadRequest, GatewayError
 from gateway.exchange import SERVER, Exchange, Timings
 from gateway.flowise.endpoints import Match, find
-from gateway.flowise.request_target import TOKEN_BASE, split_base
+from gateway.flowise.request_target import BASE, split_base
 from gateway.policies.flows import route_named
 from gateway.policies.forwarded import Network, client_address
 
@@ -74,7 +74,7 @@ def begin(request: web.BaseRequest, trusted: Sequence[Network]) -> Exchange:
 
 
 def _privacy(raw_target: str) -> Mapping[str, str]:
-    return UNDER_TOKEN if raw_target.startswith(TOKEN_BASE) else {}
+    return UNDER_TOKEN if raw_target.startswith(BASE) else {}
 
 
 def check_version(request: web.BaseRequest) -> None:

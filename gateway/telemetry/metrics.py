@@ -26,6 +26,7 @@ FIRST_TOKEN_BUCKETS = (
 )
 DURATION_BUCKETS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 OVERHEAD_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
+CONNECT_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 STORE_BUCKETS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
 NO_ROUTE = NO_CALLER = "none"
 _PREFIX = "flowise_gateway_"
@@ -84,6 +85,15 @@ class Metrics:
             "limit_store_seconds", "From a call to the limit store to its answer.", (), STORE_BUCKETS
         )
         self.aborts = self._counter("aborts", "Runs that were aborted.", "route", "result")
+        self.upstream_requests = self._counter(
+            "upstream_requests", "Requests to Flowise that have ended.", "upstream", "server", "result"
+        )
+        self.upstream_connect = self._histogram(
+            "upstream_connect_seconds",
+            "From the begin of a connection to Flowise until it stands.",
+            ("upstream", "server"),
+            CONNECT_BUCKETS,
+        )
         self.conversation_waits = self._counter(
             "conversation_waits", "Requests that found their conversation busy.", "route", "result"
         )
@@ -110,12 +120,18 @@ class Metrics:
             source = exchange.usage.source
             self.tokens.labels(route, "input", source).inc(exchange.usage.input)
             self.tokens.labels(route, "output", source).inc(exchange.usage.output)
+        if exchange.upstream_result:
+            self.upstream_requests.labels(exchange.upstream, exchange.server, exchange.upstream_result).inc()
         if self._is_per_caller:
             self._record_caller(exchange)
         if exchange.abort:
             self.aborts.labels(route, exchange.abort).inc()
         self.bytes.labels(route, "in").inc(exchange.bytes_in)
         self.bytes.labels(route, "out").inc(exchange.bytes_out)
+
+    def connected(self, upstream: str, server: object, seconds: float) -> None:
+        """A connection to Flowise stands."""
+        self.upstream_connect.labels(upstream, str(server)).observe(seconds)
 
     def _record_caller(self, exchange: Exchange) -> None:
         caller = exchange.caller.key_name or NO_CALLER

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -39,10 +40,19 @@ def tls_context(ca: Path | None) -> ssl.SSLContext:
 class Pool:
     """At most `max_connections`, open or opening; who finds all busy waits up to `connect_timeout`."""
 
-    def __init__(self, server: Server, *, max_connections: int, connect_timeout: float) -> None:
+    def __init__(
+        self,
+        server: Server,
+        *,
+        max_connections: int,
+        connect_timeout: float,
+        on_connect: Callable[[float], None] = lambda _: None,
+    ) -> None:
+        """`on_connect` is told of each connection how many seconds it took."""
         self.server = server
         self._max_connections = max_connections
         self._connect_timeout = connect_timeout
+        self._on_connect = on_connect
         self._idle: list[Connection] = []
         self._open: set[Connection] = set()
         self._opening = 0
@@ -118,6 +128,7 @@ class Pool:
     async def _connect(self, deadline: float) -> Connection:
         server, loop = self.server, asyncio.get_running_loop()
         self._opening += 1
+        began = monotonic()
         try:
             async with asyncio.timeout_at(deadline):
                 _, connection = await loop.create_connection(
@@ -131,6 +142,7 @@ class Pool:
             if connection.is_closed:  # lost again before we woke: nobody would be told
                 raise ConnectionResetError("closed at once")
             self._open.add(connection)
+            self._on_connect(monotonic() - began)
         except TimeoutError:
             raise UpstreamTimeout(
                 f"Flowise did not accept a connection within {self._connect_timeout:g} s."

@@ -6,8 +6,9 @@ client's own credentials, cookies and forwarding headers never pass.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import aiohttp
 from yarl import URL
@@ -32,7 +33,13 @@ class Sender:
 class Upstream:
     """Open from `start` to `close`."""
 
-    def __init__(self, name: str, settings: UpstreamSettings) -> None:
+    def __init__(
+        self,
+        name: str,
+        settings: UpstreamSettings,
+        on_connect: Callable[[Server, float], None] = lambda *_: None,
+    ) -> None:
+        """`on_connect` is told of each new connection for relayed calls how many seconds it took."""
         self.name = name
         self.settings = settings
         url = settings.servers[0].url
@@ -44,6 +51,7 @@ class Upstream:
             self.server,
             max_connections=settings.max_connections,
             connect_timeout=settings.timeouts.connect,
+            on_connect=partial(on_connect, self.server),
         )
         self._session: aiohttp.ClientSession | None = None
         self._identity = _identity(settings)

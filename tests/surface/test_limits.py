@@ -14,6 +14,8 @@ from harness.streams import END, METADATA, PATH, START, settled, stream, token
 from harness.wire import request
 from surface.asking import PREDICT, answering, ask
 
+from gateway.config import Limit
+
 APP = "https://app.example.com"
 MINT, LIMITS = "/gateway/v1/session-tokens", "/gateway/v1/limits"
 ALL = ["anonymous", "api_key", "session"]
@@ -343,8 +345,6 @@ async def test_a_keys_own_limits_count_the_key_with_all_its_sessions(start, conn
 
 
 async def limited_key(folder, name, limits):
-    from gateway.config import Limit
-
     return await key_of(
         folder, name, limits=tuple(Limit.model_construct(**each, _fields_set=set(each)) for each in limits)
     )
