@@ -77,7 +77,7 @@ class Gateway:
         self._limits = Limits(
             self._counting.limiter, config.routes, config.auth.session_tokens.per_minute, self.metrics
         )
-        self._identity = Identity(config.auth, self._tasks, logger)
+        self._identity = Identity(config.auth, self._tasks, logger, self.metrics.reloaded)
         self._streamability = Streamability(config.routes, self._upstreams, logger)
         self._walk = Walk(self._rooms(), self._handler(), logger)
         self._revocation = Revocation(self._identity.keyring, self._walk, self._calls, time)
@@ -102,6 +102,7 @@ class Gateway:
         Raises:
             ConfigError: the keys file has mistakes.
         """
+        self.metrics.reloaded(True)  # the configuration itself; its mistakes let nothing come so far
         await self._identity.start(self._revocation.look)
         await self._counting.limiter.start()
         for upstream in self._upstreams.values():

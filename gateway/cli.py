@@ -19,6 +19,7 @@ from gateway.config import Address, Config, ConfigError, load, parse_listen, sch
 from gateway.config.texts import positive_duration, whole
 from gateway.config.units import parse_duration
 from gateway.errors import CannotRunError
+from gateway.identity.keys_file import read_keys
 from gateway.identity.keys_store import KeysFileError
 from gateway.keys_command import KeysCommand, KeysRefusedError, Source
 from gateway.telemetry.logs import make_logger
@@ -159,6 +160,8 @@ def _serve(given: argparse.Namespace) -> int:
 
 def _check(given: argparse.Namespace) -> int:
     config = _load(given)
+    if config.auth.keys_file is not None:
+        read_keys(config.auth.keys_file)  # or its mistakes, raised
     count = len(config.routes)
     print(f"{given.config}: ok, {count} route{'' if count == 1 else 's'}")  # noqa: T201 - a command's output
     return OK

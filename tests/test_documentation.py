@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import tomllib
 from pathlib import Path
@@ -114,12 +115,22 @@ def usage(capsys):
 def test_every_command_is_documented_with_its_options_and_no_other(usage):
     documented = {}
     for row in rows("Commands"):
-        _, command, *options = words(row[0])[0].replace("[", "").replace("]", "").split()
-        documented[command] = {option for option in options if option.startswith("--")}
-    real = set(re.findall(r"^    (\w+) ", usage(), re.MULTILINE))
+        _, *said = words(row[0])[0].replace("[", "").replace("]", "").split()
+        command = tuple(itertools.takewhile(lambda word: re.fullmatch("[a-z]+", word), said))
+        documented[command] = {word for word in said if word.startswith("--")}
+    real = set(commands(usage))
     assert set(documented) == real
     for command, options in documented.items():
-        assert options == set(re.findall(r"--[a-z]+", usage(command))) - {"--help"}
+        assert options == set(re.findall(r"--[a-z]+", usage(*command))) - {"--help"}
+
+
+def commands(usage, *above):
+    """Every command that has none below it."""
+    below = re.findall(r"^    (\w+) ", usage(*above), re.MULTILINE)
+    for name in below:
+        yield from commands(usage, *above, name)
+    if not below:
+        yield above
 
 
 def test_every_make_verb_is_documented_and_no_other():

@@ -24,7 +24,7 @@ LAW: dict[str, tuple[str, ...]] = {
     "gateway.cli": (
         *("gateway", "gateway.config", "gateway.demo", "gateway.errors", "gateway.serve"),
         *("gateway.telemetry", "gateway.workers.supervisor"),
-        *("gateway.keys_command", "gateway.identity.keys_store"),
+        *("gateway.keys_command", "gateway.identity.keys_file", "gateway.identity.keys_store"),
     ),
     "gateway.keys_command": ("gateway.config", "gateway.identity"),
     "gateway.demo": ("gateway.config", "gateway.serve", "gateway.simulator", "gateway.telemetry"),
@@ -89,7 +89,7 @@ LAW: dict[str, tuple[str, ...]] = {
     "gateway.limiting": ("gateway.config", "gateway.errors"),
     "gateway.telemetry": ("gateway", *FACTS, "gateway.flowise.outcome", "gateway.flowise.observer"),
     "gateway.exchange": (
-        *("gateway.config", "gateway.errors", "gateway.identity.caller"),
+        *("gateway.config", "gateway.errors", "gateway.identity.caller", "gateway.limiting"),
         *(f"gateway.flowise.{name}" for name in PURE_FLOWISE),
     ),
     "gateway.config": ("gateway.flowise.event_names",),
@@ -110,7 +110,11 @@ ROOMS = {
 
 # Files whose first sentence says (pure): their law is the strictest.
 MUST_BE_PURE = {
-    *("gateway.streaming.sse", "gateway.streaming.withhold"),
+    *("gateway.streaming.sse", "gateway.streaming.withhold", "gateway.limiting.gcra"),
+    *(
+        f"gateway.identity.{name}"
+        for name in ("conversation_ids", "derivation", "key_format", "session_tokens")
+    ),
     *(f"gateway.flowise.{name}" for name in ("events", "event_names", "outcome", "usage", "refusals")),
     *("gateway.policies.forwarded", "gateway.upstream.headers", "gateway.upstream.deadlines"),
     "gateway.workers.restarts",
@@ -139,7 +143,9 @@ TESTED_IN: dict[str, str] = {
     "gateway.handlers.admin": "process/test_admin.py",
     "gateway.identity.authenticator": "surface/test_credentials.py",
     "gateway.identity.caller": "surface/test_credentials.py",
+    "gateway.identity.permission": "surface/test_credentials.py",
     "gateway.identity.service": "surface/test_credentials.py",
+    "gateway.limiting.assigned": "surface/test_limits.py",
     "gateway.keys_command": "process/test_keys_command.py",
     "gateway.listener": "surface",
     "gateway.once": "relay/test_lifecycle.py",

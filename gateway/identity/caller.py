@@ -1,4 +1,4 @@
-"""The one thing that every credential gives: a caller, named in full wherever it is used (pure).
+"""The one thing that every credential gives: a caller, named in full wherever it is used.
 
 `key:<name>`, `session:<key name>/<user>`, `jwt:<issuer>:<subject>`, `anonymous`: nobody becomes somebody else by
 choosing a name.

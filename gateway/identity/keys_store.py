@@ -6,6 +6,7 @@ either. A symbolic link stays one: what it leads to is replaced.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import tempfile
@@ -20,6 +21,15 @@ from gateway.identity.keys_file import Mark, mark_of, read_keys
 from gateway.identity.keys_schema import KeyEntry
 
 PATIENCE = 10.0  # seconds that one command waits for another
+_ADVICE = {
+    errno.EACCES: "run this as the owner of its folder",
+    errno.EBUSY: "a file that is mounted by itself cannot be replaced: mount its folder",
+    errno.ENOENT: "make its folder first",
+    errno.ENOSPC: "make room on its disk",
+    errno.EPERM: "run this as the owner of its folder",
+    errno.EROFS: "change it where this file system comes from",
+}
+_ELSE = "mend that and run this again"
 
 
 class KeysFileError(Exception):
@@ -60,7 +70,7 @@ class KeysStore:
                 if draft.text != before:
                     self._replace(draft, mark)
         except OSError as error:
-            raise self._refusal(error.strerror or str(error)) from error
+            raise self._refusal(f"{error.strerror}; {_ADVICE.get(error.errno or 0, _ELSE)}") from error
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

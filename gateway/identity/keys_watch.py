@@ -42,11 +42,20 @@ class KeysWatch:
         on_change: each is called, on the loop, after the keyring was filled anew.
     """
 
-    def __init__(self, path: Path, keyring: Keyring, tasks: Tasks, logger: Logger) -> None:
+    def __init__(
+        self,
+        path: Path,
+        keyring: Keyring,
+        tasks: Tasks,
+        logger: Logger,
+        on_read: Callable[[bool], None] = lambda _: None,
+    ) -> None:
+        """`on_read` is told each time whether the file was right."""
         self._path = path
         self._keyring = keyring
         self._tasks = tasks
         self._logger = logger
+        self._on_read = on_read
         self.on_change: list[Callable[[], None]] = []
         self._settled: Mark = MISSING  # what was read, or told to be broken
         self._seen: Mark | None = None  # something else, seen once
@@ -105,6 +114,7 @@ class KeysWatch:
         self._settled, self._seen = mark, None
 
     def _take(self, reading: _Reading) -> None:
+        self._on_read(True)
         self._keyring.replace(map(api_key, reading.entries))
         self._logger.info("keys_loaded", count=len(self._keyring))
         if reading.is_exposed and not self._has_warned:
@@ -113,6 +123,7 @@ class KeysWatch:
             self._logger.warning("keys_file_exposed", file=str(self._path), message=message)
 
     def _tell_broken(self, mistakes: list[str]) -> None:
+        self._on_read(False)
         self._logger.error(
             "keys_file_broken",
             message="the keys stay as they were",

@@ -1,4 +1,4 @@
-"""Whether a caller may use a route: the one rule, asked where the route is known (pure)."""
+"""Whether a caller may use a route: the one rule, asked where the route is known."""
 
 from __future__ import annotations
 

@@ -24,7 +24,10 @@ RANDOM_SECRET = 32  # bytes
 class Identity:
     """Open from `start` to `close`."""
 
-    def __init__(self, settings: AuthSettings, tasks: Tasks, logger: Logger) -> None:
+    def __init__(
+        self, settings: AuthSettings, tasks: Tasks, logger: Logger, on_read: Callable[[bool], None]
+    ) -> None:
+        """`on_read` is told each time that the keys file was read whether it was right."""
         given = [secret.get_secret_value().encode() for secret in settings.secret]
         signing = given or [secrets.token_bytes(RANDOM_SECRET)]
         self.tokens = SessionTokens(signing)
@@ -35,7 +38,7 @@ class Identity:
         self._jwts = JsonWebTokens(issuers, monotonic)
         self.authenticator = Authenticator(self.keyring, self.tokens, self._jwts, time)
         file = settings.keys_file
-        self._keys_watch = None if file is None else KeysWatch(file, self.keyring, tasks, logger)
+        self._keys_watch = None if file is None else KeysWatch(file, self.keyring, tasks, logger, on_read)
         self._has_secret = bool(given)
         self._logger = logger
 

@@ -1,4 +1,4 @@
-"""Which limits a request has to pass, and in whose name: those of its route, then those of its API key (pure).
+"""Which limits a request has to pass, and in whose name: those of its route, then those of its API key.
 
 Nothing is counted here. A key's limits count the key with all its sessions, on all routes together.
 """

@@ -1,4 +1,4 @@
-"""How a body ended: the one word that connection, call and outlet share."""
+"""How a body ended: the one word that connection, call and outlet share (pure)."""
 
 from __future__ import annotations
 

@@ -40,6 +40,20 @@ class Metrics:
         """`per_caller`: tell API keys apart, by their names; whoever has none is `none`."""
         self._is_per_caller = per_caller
         self.registry = CollectorRegistry()
+        self._declare_requests()
+        self._declare_callers()
+        self._declare_flowise()
+        self.bytes = self._counter("bytes", "Bytes of bodies.", "route", "direction")
+        self.config_reloads = self._counter(
+            "config_reloads", "Times that the configuration or the keys file was read.", "result"
+        )
+        self.config_reload_timestamp = self._gauge(
+            "config_reload_timestamp_seconds", "When one of them was last read and right.", together="livemax"
+        )
+        self._gauge("build_info", "Constant 1.", "version", together="livemax").labels(__version__).set(1)
+
+    def _declare_requests(self) -> None:
+        """Requests and streams, as the client sees them."""
         self.requests = self._counter(
             "requests", "Requests that have ended.", "route", "endpoint", "status", "outcome"
         )
@@ -70,6 +84,9 @@ class Metrics:
             OVERHEAD_BUCKETS,
         )
         self.tokens = self._counter("tokens", "Tokens of predictions.", "route", "type", "source")
+
+    def _declare_callers(self) -> None:
+        """Who calls, and how much."""
         self.auth = self._counter("auth", "Credentials that were looked at.", "method", "result")
         self.caller_requests = self._counter(
             "caller_requests", "Requests that have ended, by API key; only with `per_caller`.", "caller"
@@ -84,6 +101,9 @@ class Metrics:
         self.limit_store_seconds = self._histogram(
             "limit_store_seconds", "From a call to the limit store to its answer.", (), STORE_BUCKETS
         )
+
+    def _declare_flowise(self) -> None:
+        """What happens in Flowise, and on the way there."""
         self.aborts = self._counter("aborts", "Runs that were aborted.", "route", "result")
         self.upstream_requests = self._counter(
             "upstream_requests", "Requests to Flowise that have ended.", "upstream", "server", "result"
@@ -97,8 +117,6 @@ class Metrics:
         self.conversation_waits = self._counter(
             "conversation_waits", "Requests that found their conversation busy.", "route", "result"
         )
-        self.bytes = self._counter("bytes", "Bytes of bodies.", "route", "direction")
-        self._gauge("build_info", "Constant 1.", "version", together="livemax").labels(__version__).set(1)
 
     def record(self, exchange: Exchange) -> None:
         """Count an exchange that has ended and is accounted for."""
@@ -128,6 +146,12 @@ class Metrics:
             self.aborts.labels(route, exchange.abort).inc()
         self.bytes.labels(route, "in").inc(exchange.bytes_in)
         self.bytes.labels(route, "out").inc(exchange.bytes_out)
+
+    def reloaded(self, is_right: bool) -> None:  # noqa: FBT001 - the one thing that there is to tell
+        """The configuration, or the keys file, was read."""
+        self.config_reloads.labels("ok" if is_right else "error").inc()
+        if is_right:
+            self.config_reload_timestamp.set_to_current_time()
 
     def connected(self, upstream: str, server: object, seconds: float) -> None:
         """A connection to Flowise stands."""

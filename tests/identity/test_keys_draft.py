@@ -6,7 +6,7 @@ import difflib
 
 import pytest
 from harness.key_files import NOW, entry, key, key_id, keys_text
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.identity.key_format import hash_of
@@ -167,6 +167,7 @@ def layouts(draw):
     return text + draw(COMMENTS), count
 
 
+@settings(max_examples=50, deadline=None)  # reads and writes files
 @given(layouts(), st.data())
 def test_no_comment_is_lost_and_nothing_said_that_was_not_meant(tmp_path_factory, layout, data):
     text, count = layout

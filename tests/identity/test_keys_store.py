@@ -83,6 +83,13 @@ def test_a_reader_sees_the_old_file_or_the_new_one(path):
         assert old.read() == keys_text(entry(1))
 
 
+def test_line_ends_of_another_system_stay(path):
+    before = keys_text(entry(1)).replace("\n", "\r\n").encode()
+    path.write_bytes(before)
+    add(path, 2)
+    assert path.read_bytes().startswith(before)
+
+
 def test_a_file_with_mistakes_is_not_touched(path):
     path.write_text("keys:\n  - \xff")
     with pytest.raises(ConfigError, match="is no mapping"):
@@ -105,7 +112,7 @@ def test_a_failure_at_any_step_leaves_the_file_as_it_was(path, monkeypatch, step
     monkeypatch.setattr(os, step, fail)
     with pytest.raises(KeysFileError) as refused:
         add(path, 2)
-    said = f"{path} is as it was and cannot be changed: No space left on device"
+    said = f"{path} is as it was and cannot be changed: No space left on device; make room on its disk"
     assert (str(refused.value), path.stat(), others_beside(path)) == (said, before, set())
     monkeypatch.setattr(os, step, real)
     add(path, 2)
@@ -143,7 +150,8 @@ def test_file_and_folder_are_synced_before_and_after_the_new_file_takes_its_plac
 
 def test_a_missing_folder_is_told(tmp_path):
     with pytest.raises(
-        KeysFileError, match=r"keys\.yaml is as it was and cannot be changed: No such file or dir"
+        KeysFileError,
+        match=r"keys\.yaml is as it was and cannot be changed: No such file or directory; make its folder",
     ):
         add(tmp_path / "nowhere" / "keys.yaml", 1)
 
@@ -151,7 +159,7 @@ def test_a_missing_folder_is_told(tmp_path):
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_that_is_not_ours_is_told(path):
     path.parent.chmod(0o500)
-    with pytest.raises(KeysFileError, match="Permission denied"):
+    with pytest.raises(KeysFileError, match="Permission denied; run this as the owner of its folder"):
         add(path, 2)
     path.parent.chmod(0o700)
 

@@ -216,18 +216,37 @@ async def test_a_file_that_cannot_be_read_keeps_the_last_good_keys(watched):
     assert "the file cannot be read (Too many levels of symbolic links)" in line["mistakes"][0]
 
 
-async def test_a_swap_of_the_link_that_leads_to_the_file_is_a_change(watched, tmp_path):
-    """The way in which Kubernetes changes a mounted secret."""
+@pytest.fixture
+def mounted(watched, tmp_path):
+    """The way in which Kubernetes mounts a secret: versions in folders, and a link that is swapped."""
     for name, number in (("v1", 1), ("v2", 2)):
         (tmp_path / name).mkdir()
         write_keys(tmp_path / name / "keys.yaml", entry(number))
-    (tmp_path / "data").symlink_to("v1")
     watched.path.symlink_to("data/keys.yaml")
+
+    def swap(name):
+        (tmp_path / "next").symlink_to(name)
+        (tmp_path / "next").replace(tmp_path / "data")
+
+    swap("v1")
+    return swap
+
+
+async def test_a_swap_of_the_link_that_leads_to_the_file_is_a_change(watched, mounted):
     await watched.watch.start()
     assert watched.valid == [1]
-    (tmp_path / "next").symlink_to("v2")
-    (tmp_path / "next").replace(tmp_path / "data")
+    mounted("v2")
     await watched.looks(2)
+    assert watched.valid == [2]
+
+
+async def test_a_change_that_was_taken_back_counts_for_nothing(watched, mounted):
+    await watched.watch.start()
+    for name in ("v2", "v1", "v2"):
+        mounted(name)
+        await watched.looks(1)
+        assert watched.valid == [1]
+    await watched.looks(1)
     assert watched.valid == [2]
 
 
@@ -243,10 +262,11 @@ async def test_an_edit_within_the_same_second_that_keeps_the_size_is_a_change(wa
     assert watched.valid == [2]
 
 
-async def test_a_file_that_others_can_read_is_told_once(watched):
-    write_keys(watched.path, entry(1)).chmod(0o640)
+@pytest.mark.parametrize("mode", [0o640, 0o604])
+async def test_a_file_that_others_can_read_is_told_once(watched, mode):
+    write_keys(watched.path, entry(1)).chmod(mode)
     await watched.watch.start()
-    write_keys(watched.path, entry(1), entry(2)).chmod(0o604)
+    write_keys(watched.path, entry(1), entry(2)).chmod(mode)
     await watched.looks(2)
     assert watched.valid == [1, 2]
     (line,) = watched.lines.of("keys_file_exposed")

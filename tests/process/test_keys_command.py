@@ -172,6 +172,11 @@ def test_create_with_a_name_that_is_taken_is_refused(made, refused, clock):
     assert refused("create", "--name", "backend") == said
 
 
+def test_a_name_that_was_rotated_is_told_with_its_newest_key(refused, path):
+    write_keys(path, entry(1, "ann", replaced_by=key_id(2)), entry(2, "ann"))
+    assert f"is taken by key {key_id(2)}: write another one" in refused("create", "--name", "ann")
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -276,6 +281,7 @@ def test_revoking_twice_changes_nothing(made, keys, path, clock):
 
 
 def test_revoking_one_key_of_a_rotation_names_the_other(made, keys):
+    made("create", "--name", "other")
     old = parse_key(made("create", "--name", "backend"))
     new = parse_key(made("rotate", old))
     assert keys("revoke", new)[1].splitlines()[1:] == [f"Key {old} of the same name is still valid."]
@@ -400,7 +406,7 @@ def test_a_file_that_cannot_be_changed_ends_with_1_and_shows_no_key(refused, pat
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(os, "replace", replace)
-    said = f"flowise-gateway: {path} is as it was and cannot be changed: Permission denied"
+    said = f"flowise-gateway: {path} is as it was and cannot be changed: Permission denied; run this as the owner of its folder"
     for command in (("create", "--name", "b"), ("rotate", key_id(1)), ("revoke", key_id(1))):
         assert refused(*command, status=1) == said
 
