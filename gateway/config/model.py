@@ -182,6 +182,8 @@ class LimitSettings(Section):
     """Count in this process alone, or refuse."""
     shadow: Switch = False
     """Decide and record, refuse nobody."""
+    tls: TlsSettings = TlsSettings()
+    """For a rediss:// store with a private authority."""
 
 
 class LogSettings(Section):

@@ -52,7 +52,7 @@ class IssuerKeys:
         if not self._is_fetching and now >= self._may_ask_at:
             self._may_ask_at = now + ASK_AGAIN_AFTER
             self._ask()
-        if self._fetching is not None and self._is_fetching:
+        if self._fetching is not None:
             await asyncio.wait((self._fetching,))  # who leaves takes the answer from nobody else
         return self.current
 

@@ -156,9 +156,8 @@ def _is_for_signatures(jwk: Mapping[str, Any]) -> bool:
 
 
 def _fits(jwk: Mapping[str, Any], algorithm: str) -> bool:
-    kind, curve = KIND_OF.get(algorithm, (None, None))
-    is_kind = kind is not None and jwk.get("kty") == kind and (curve is None or jwk.get("crv") == curve)
-    return is_kind and jwk.get("alg", algorithm) == algorithm
+    kind = (jwk.get("kty"), jwk.get("crv"))
+    return KIND_OF.get(algorithm) == kind and jwk.get("alg", algorithm) == algorithm
 
 
 def _public_key(jwk: Mapping[str, Any]) -> Any:
@@ -169,7 +168,7 @@ def _public_key(jwk: Mapping[str, Any]) -> Any:
         return None
     try:
         public = _READERS[kind]({"kty": kind, "crv": jwk.get("crv"), **numbers})
-    except (PyJWTError, TypeError, ValueError, UnsupportedAlgorithm):
+    except (PyJWTError, ValueError, UnsupportedAlgorithm):
         return None
     if isinstance(public, RSAPublicKey) and not SMALLEST_RSA <= public.key_size <= LARGEST_RSA:
         return None

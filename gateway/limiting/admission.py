@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from gateway.limiting.quotas import Ask, slots_of
+from gateway.limiting.gcra import Standing
+from gateway.limiting.quotas import Ask, slots_of, standings
 from gateway.limiting.steps import Step
 
 LEAST_RETRY = 1.0  # seconds
@@ -26,7 +27,6 @@ class Admission:
 
     Attributes:
         asks: what was asked for.
-        standings: what is left of each, in the same order; if refused: before, since nothing was spent.
         is_allowed: whether all limits let it pass.
         lease: the id of its slots.
         is_here: whether this process has charged it, in its own memory.
@@ -36,6 +36,7 @@ class Admission:
 
     __slots__ = (
         "_books",
+        "_used",
         "asks",
         "has_leases_there",
         "is_allowed",
@@ -45,7 +46,6 @@ class Admission:
         "is_settled",
         "lease",
         "slots",
-        "standings",
     )
 
     def __init__(self, books: Books, asks: Sequence[Ask], lease: str, step: Step) -> None:
@@ -53,13 +53,18 @@ class Admission:
         self.asks = asks
         self.lease = lease
         self.slots = slots_of(asks)
-        self.standings = [ask.rule.standing(level) for ask, level in zip(asks, step.used, strict=True)]
+        self._used = step.used
         self.is_allowed = step.is_allowed
         self.is_here = True
         self.is_in_store = False
         self.has_leases_there = False
         self.is_settled = not step.is_allowed
         self.is_open = step.is_allowed
+
+    @property
+    def standings(self) -> list[Standing]:
+        """What is left of each, in the order of `asks`; if refused: as before, since nothing was spent."""
+        return standings(self.asks, self._used)
 
     @property
     def refused(self) -> tuple[str, ...]:

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from gateway.config import Limit, Route
-from gateway.limiting.quotas import Quota
+from gateway.limiting.quotas import Quota, Subject, subject
 
+EVERYBODY = subject("")
 KEY_LIMIT = "key:"  # before the name of a key's own limit, so that it is none of a route's
 OF_A_HOME = 64  # bits of an IPv6 address that are one home's; it may choose the others
 
@@ -36,7 +37,7 @@ class Assigned(NamedTuple):
     """One limit that has to be passed, and whose bucket it is."""
 
     quota: Quota
-    subject: str
+    subject: Subject
 
 
 class Assignment:
@@ -48,16 +49,16 @@ class Assignment:
 
     def of_route(self, route: str, party: Party) -> list[Assigned]:
         """Those of a route."""
-        return [Assigned(quota, _subject(quota, party)) for quota in self._by_route[route]]
+        return _of(self._by_route[route], party)
 
     def by_address(self, route: str, party: Party) -> list[Assigned]:
         """Those of a route that need nothing but an address."""
-        return [one for one in self.of_route(route, party) if one.quota.by == "address"]
+        return _of([quota for quota in self._by_route[route] if quota.by == "address"], party)
 
     def by_caller(self, route: str, party: Party) -> list[Assigned]:
         """All others: of the route, and of the key."""
-        of_route = [one for one in self.of_route(route, party) if one.quota.by != "address"]
-        return of_route + self.of_key(party)
+        quotas = [quota for quota in self._by_route[route] if quota.by != "address"]
+        return _of(quotas, party) + self.of_key(party)
 
     def of_key(self, party: Party) -> list[Assigned]:
         """Those of the key alone."""
@@ -67,7 +68,7 @@ class Assignment:
         if known is None or known[0] != party.key_limits:
             known = (party.key_limits, _quotas(f"key:{party.key}", party.key_limits, KEY_LIMIT))
             self._by_key[party.key] = known
-        return [Assigned(quota, "") for quota in known[1]]
+        return [Assigned(quota, EVERYBODY) for quota in known[1]]
 
 
 def network(address: str) -> str:
@@ -80,12 +81,18 @@ def network(address: str) -> str:
         return address
 
 
-def _subject(quota: Quota, party: Party) -> str:
-    if quota.by == "route":
-        return ""
-    if quota.by == "caller" and party.caller:
-        return f"caller:{party.caller}"
-    return f"address:{network(party.address)}"
+def _of(quotas: Sequence[Quota], party: Party) -> list[Assigned]:
+    """Each with its subject; who shares several of them is named once."""
+    named: dict[str, Subject] = {"route": EVERYBODY}
+    assigned = []
+    for quota in quotas:
+        by = "address" if quota.by == "caller" and not party.caller else quota.by
+        if by not in named:
+            named[by] = subject(
+                f"caller:{party.caller}" if by == "caller" else f"address:{network(party.address)}"
+            )
+        assigned.append(Assigned(quota, named[by]))
+    return assigned
 
 
 def _quotas(scope: str, limits: Sequence[Limit], prefix: str = "") -> tuple[Quota, ...]:

@@ -58,16 +58,14 @@ class LimitCommands:
 
     def admit(self, asks: Sequence[Ask], lease: str) -> Command:
         """All of these, or nothing. `step_of` reads the answer."""
-        keys: list[str] = []
-        words: list[Word] = []
-        for _, key, rule, cost in asks:
-            keys.append(key)
-            words += ("c" if rule.kind == "concurrent" else "r", rule.need, cost, rule.depth)
-        return self._run("admit", keys, lease, *words)
+        words = [
+            f"{'c' if is_slot else 'r'} {rule.need} {cost} {rule.depth}" for _, _, rule, cost, is_slot in asks
+        ]
+        return self._run("admit", [ask.key for ask in asks], lease, *words)
 
     def peek(self, asks: Sequence[Ask]) -> Command:
-        """What is used of each; the answer is a list of numbers."""
-        kinds = ("c" if ask.rule.kind == "concurrent" else "r" for ask in asks)
+        """What is used of each; `numbers_of` reads the answer."""
+        kinds = ("c" if ask.is_slot else "r" for ask in asks)
         return self._run("peek", [ask.key for ask in asks], *kinds)
 
     def settle(self, lease: str, differences: Mapping[str, int]) -> Command:
@@ -105,6 +103,12 @@ class TurnCommands:
         )
 
 
-def step_of(answer: Sequence[int]) -> Step:
+def step_of(answer: bytes) -> Step:
     """What `admit` answered."""
-    return Step(is_allowed=answer[0] == 1, used=list(answer[1:]))
+    is_allowed, *used = numbers_of(answer)
+    return Step(is_allowed=is_allowed == 1, used=used)
+
+
+def numbers_of(answer: bytes) -> list[int]:
+    """What `peek` answered."""
+    return [int(number) for number in answer.split()]

@@ -52,20 +52,17 @@ class Rule:
 
     def cost(self, units: int) -> int:
         """What so many units use: microseconds of refill (of slots: slots)."""
-        return min(MOST, self._refill(units))
+        return min(MOST, -(-units * self.per // self.amount))
 
     def standing(self, used: int) -> Standing:
         """What is left when so much is used."""
         free = self.depth - used
         if self.kind == "concurrent":
             return Standing(max(0, free), None, 0.0 if free > 0 else SLOT_RETRY, None)
-        remaining = max(0, free * self.amount // self.per)
-        following = self._refill(remaining + 1) - free
-        wait = max(0, self.need - free)
+        remaining = free * self.amount // self.per if free > 0 else 0
+        following = -(-(remaining + 1) * self.per // self.amount) - free
+        wait = self.need - free if free < self.need else 0
         return Standing(remaining, following / SECOND, wait / SECOND, used / SECOND)
-
-    def _refill(self, units: int) -> int:
-        return -(-units * self.per // self.amount)
 
 
 def request_rule(amount: int, per: float, burst: int | None = None) -> Rule:

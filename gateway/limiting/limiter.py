@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from gateway.limiting.admission import Admission
 from gateway.limiting.gcra import Standing
 from gateway.limiting.memory import MemoryStore
-from gateway.limiting.quotas import Ask
+from gateway.limiting.quotas import Ask, standings
 from gateway.limiting.steps import Patience
 
 LEASE = 30.0  # seconds that a slot, or a turn, lasts after the process that holds it was last heard of
@@ -103,8 +103,3 @@ def differences(asks: Sequence[Ask], tokens: int) -> dict[str, int]:
     """What is still to be charged to each bucket of tokens, if a run has used so many in truth."""
     found = {ask.key: ask.rule.cost(tokens) - ask.cost for ask in asks if ask.rule.kind == "tokens"}
     return {key: difference for key, difference in found.items() if difference}
-
-
-def standings(asks: Sequence[Ask], used: Sequence[int]) -> list[Standing]:
-    """What is left of each, if so much is used."""
-    return [ask.rule.standing(level) for ask, level in zip(asks, used, strict=True)]

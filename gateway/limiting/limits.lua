@@ -4,10 +4,11 @@
 -- ARGV[2]  the time in microseconds; 0: the server's own
 -- ARGV[3]  how long a lease lasts, in microseconds
 -- and then, for
---   admit    the lease; and for each key: "r" (a rate) or "c" (slots), need, cost, depth.  -> 1 or 0, used of each
---   peek     for each key: "r" or "c".                                                     -> used of each
+--   admit    the lease; and for each key: "r" (a rate) or "c" (slots), need, cost and depth, with spaces between.
+--            -> 1 or 0, and used of each, with spaces between
+--   peek     for each key: "r" or "c".  -> used of each, with spaces between
 --   settle   for each key but the first: a difference. The first one marks what was done,
---            for ARGV[4] milliseconds, so that a repetition does nothing.                  -> 1 or 0
+--            for ARGV[4] milliseconds, so that a repetition does nothing.  -> 1 or 0
 --   renew    for each key: the lease
 --   release  for each key: the lease
 
@@ -25,9 +26,11 @@ local function whole(number)
   return string.format("%.0f", number)
 end
 
+local since_now = " " .. whole(now)
+
 local function put(key, used)
   if used > 0 then
-    redis.call("SET", key, whole(used) .. " " .. whole(now), "PX", whole(math.ceil(used / 1000) + KEPT_LONGER))
+    redis.call("SET", key, whole(used) .. since_now, "PX", math.ceil(used / 1000) + KEPT_LONGER)
   else
     redis.call("DEL", key)
   end
@@ -57,7 +60,7 @@ end
 
 local function take(key, lease)
   redis.call("ZADD", key, whole(now + lasting), lease)
-  redis.call("PEXPIRE", key, whole(math.ceil(lasting / 1000) + KEPT_LONGER))
+  redis.call("PEXPIRE", key, math.ceil(lasting / 1000) + KEPT_LONGER)
 end
 
 local function used_of(kind, key)
@@ -67,38 +70,35 @@ end
 local act = {}
 
 function act.admit()
-  local answer = {1}
+  local is_slot, cost, used, is_allowed = {}, {}, {}, 1
   for i, key in ipairs(KEYS) do
-    local at = 4 * i + 1
-    local used = used_of(ARGV[at], key)
-    if used + tonumber(ARGV[at + 1]) > tonumber(ARGV[at + 3]) then
-      answer[1] = 0
+    local kind, need, its_cost, depth = string.match(ARGV[4 + i], "^(%a) (%d+) (%d+) (%d+)$")
+    is_slot[i], cost[i] = kind == "c", tonumber(its_cost)
+    used[i] = used_of(kind, key)
+    if used[i] + tonumber(need) > tonumber(depth) then
+      is_allowed = 0
     end
-    answer[i + 1] = used
-  end
-  if answer[1] == 0 then
-    return answer
   end
   for i, key in ipairs(KEYS) do
-    local at = 4 * i + 1
-    local used = answer[i + 1] + tonumber(ARGV[at + 2])
-    if ARGV[at] == "c" then
-      take(key, ARGV[4])
-    else
-      used = math.min(MOST, used)
-      put(key, used)
+    if is_allowed == 1 then
+      used[i] = math.min(MOST, used[i] + cost[i])
+      if is_slot[i] then
+        take(key, ARGV[4])
+      else
+        put(key, used[i])
+      end
     end
-    answer[i + 1] = used
+    used[i] = whole(used[i])
   end
-  return answer
+  return is_allowed .. " " .. table.concat(used, " ")
 end
 
 function act.peek()
-  local answer = {}
+  local used = {}
   for i, key in ipairs(KEYS) do
-    answer[i] = used_of(ARGV[3 + i], key)
+    used[i] = whole(used_of(ARGV[3 + i], key))
   end
-  return answer
+  return table.concat(used, " ")
 end
 
 function act.settle()

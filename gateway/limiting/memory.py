@@ -40,7 +40,7 @@ class MemoryStore:
                 return Step(is_allowed=False, used=used)
         for place, ask in enumerate(asks):
             used[place] += ask.cost
-            if ask.rule.kind == "concurrent":
+            if ask.is_slot:
                 self._slots.take(ask.key, lease, now)
             else:
                 used[place] = changed(used[place], 0)
@@ -59,11 +59,12 @@ class MemoryStore:
             self._levels.put(key, changed(self._levels.used(key, now), difference), now)
 
     def renew(self, leases: Iterable[tuple[str, str]]) -> None:
-        """These runs go on: bucket and lease of each."""
+        """These runs go on: bucket and lease of each. What was not renewed in time is forgotten."""
         now = self._clock()
         for key, lease in leases:
             self._slots.count(key, now)
             self._slots.take(key, lease, now)
+        self._slots.sweep(now)
 
     def release(self, keys: Iterable[str], lease: str) -> None:
         """This run has ended."""
@@ -71,12 +72,10 @@ class MemoryStore:
             self._slots.give_back(key, lease)
 
     def sweep(self) -> None:
-        """Forget what is idle; called by the timer."""
-        now = self._clock()
-        self._levels.sweep(now)
-        self._slots.sweep(now)
+        """Forget buckets that are full again, some at a time; called by the timer."""
+        self._levels.sweep(self._clock())
 
     def _used(self, ask: Ask, now: int) -> int:
-        if ask.rule.kind == "concurrent":
+        if ask.is_slot:
             return self._slots.count(ask.key, now)
         return self._levels.used(ask.key, now)

@@ -14,6 +14,10 @@ from gateway.limiting.memory import MemoryStore
 from gateway.limiting.steps import Reports
 from gateway.limiting.turns import Turns
 
+_NO_PACKAGE = (
+    "limits.store needs the package redis, which is not installed: pip install 'flowise-gateway[redis]'"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -33,7 +37,7 @@ def limits(settings: LimitSettings, spawn: Spawn, reports: Reports, ca: str | No
         ca: a file with the certificates of a private authority, for `rediss`.
 
     Raises:
-        ValueError: the store's URL cannot be read; says what would be right.
+        ValueError: the store's URL cannot be read, or the package for it is missing; says what would be right.
     """
     name = secrets.token_hex(8)
     if not settings.store.is_shared:
@@ -42,9 +46,12 @@ def limits(settings: LimitSettings, spawn: Spawn, reports: Reports, ca: str | No
 
 
 def _shared(settings: LimitSettings, spawn: Spawn, reports: Reports, name: str, ca: str | None) -> Limits:
-    from gateway.limiting.redis_connection import RedisConnection  # noqa: PLC0415 - an optional package, and large
-    from gateway.limiting.shared_limiter import SharedLimiter, Sharing  # noqa: PLC0415 - needs it
-    from gateway.limiting.shared_turns import SharedTurns  # noqa: PLC0415 - needs it
+    try:
+        from gateway.limiting.redis_connection import RedisConnection  # noqa: PLC0415 - an optional package, and large
+        from gateway.limiting.shared_limiter import SharedLimiter, Sharing  # noqa: PLC0415 - needs it
+        from gateway.limiting.shared_turns import SharedTurns  # noqa: PLC0415 - needs it
+    except ModuleNotFoundError:
+        raise ValueError(_NO_PACKAGE) from None
 
     chance = SystemRandom().random
     sharing = Sharing(name, is_closed=settings.when_store_fails == "closed")

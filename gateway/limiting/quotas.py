@@ -9,12 +9,12 @@ The subject is a digest: callers choose it, and so neither its length nor what s
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import NamedTuple, NewType
 
 from gateway.config import Limit
-from gateway.limiting.gcra import Kind, Rule, request_rule, slot_rule, token_rule
+from gateway.limiting.gcra import Kind, Rule, Standing, request_rule, slot_rule, token_rule
 
 PREFIX = "fgw:"
 BYTES_PER_TOKEN = 4  # of a question whose tokens nobody has counted yet
@@ -22,13 +22,25 @@ _PLAIN = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
 _LETTERS: dict[Kind, str] = {"requests": "r", "tokens": "t", "concurrent": "c"}
 
 
+Subject = NewType("Subject", str)
+
+
 class Ask(NamedTuple):
-    """What one request asks of one bucket. In one step every bucket is asked once at most."""
+    """What one request asks of one bucket. In one step every bucket is asked once at most.
+
+    Attributes:
+        name: the limit's.
+        key: the bucket's.
+        rule: the limit as numbers.
+        cost: what is spent if it passes.
+        is_slot: whether it takes a slot; else it spends of a rate.
+    """
 
     name: str
     key: str
     rule: Rule
     cost: int
+    is_slot: bool
 
 
 class Quota:
@@ -41,20 +53,33 @@ class Quota:
         amount: requests, tokens or slots, when it is full.
     """
 
+    __slots__ = ("_cost", "_is_slot", "_prefix", "_reserve", "amount", "by", "name", "rule")
+
     def __init__(self, scope: str, limit: Limit) -> None:
         self.name = limit.name
         self.by = limit.by
         self.rule = _rule(limit)
-        self.amount = self.rule.amount if self.rule.kind == "tokens" else self.rule.depth // self.rule.need
-        self._reserve = limit.reserve if self.rule.kind == "tokens" else 0
-        rule = f"{_LETTERS[self.rule.kind]}:{self.rule.per if self.rule.kind == 'tokens' else self.rule.need}"
+        rule = f"{_LETTERS[self.rule.kind]}:{self.rule.per}"
         self._prefix = f"{PREFIX}{{{_plain(scope)}}}:{rule}:{_plain(limit.name)}:"
+        self.amount = self.rule.amount if self.rule.kind == "tokens" else self.rule.depth // self.rule.need
+        self._is_slot = self.rule.kind == "concurrent"
+        self._reserve = limit.reserve
+        self._cost = None if self.rule.kind == "tokens" else self.rule.need
 
-    def ask(self, subject: str, question: int = 0) -> Ask:
+    def ask(self, subject: Subject, question: int = 0) -> Ask:
         """One request of this subject; its `question` has so many bytes, of which tokens are estimated."""
-        rule = self.rule
-        units = -(-question // BYTES_PER_TOKEN) + self._reserve if rule.kind == "tokens" else 1
-        return Ask(self.name, self._prefix + digest(subject), rule, rule.cost(units))
+        cost = self._cost
+        if cost is None:
+            cost = self.rule.cost(-(-question // BYTES_PER_TOKEN) + self._reserve)
+        return Ask(self.name, self._prefix + subject, self.rule, cost, self._is_slot)
+
+
+def subject(text: str) -> Subject:
+    """Who shares a bucket (a caller's full name, an address, nothing for a whole route), fit for a key.
+
+    Made once for each request, used for all its limits.
+    """
+    return Subject(digest(text))
 
 
 def digest(*parts: str) -> str:
@@ -68,7 +93,12 @@ def digest(*parts: str) -> str:
 
 def slots_of(asks: Iterable[Ask]) -> tuple[str, ...]:
     """The keys of those buckets that hold slots."""
-    return tuple(ask.key for ask in asks if ask.rule.kind == "concurrent")
+    return tuple([ask.key for ask in asks if ask.is_slot])
+
+
+def standings(asks: Sequence[Ask], used: Sequence[int]) -> list[Standing]:
+    """What is left of each, if so much is used."""
+    return [ask.rule.standing(level) for ask, level in zip(asks, used, strict=True)]
 
 
 def _rule(limit: Limit) -> Rule:

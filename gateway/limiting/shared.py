@@ -7,7 +7,7 @@ from time import monotonic
 from typing import Any
 
 from gateway.limiting.backlog import Backlog
-from gateway.limiting.commands import Command, LimitCommands, step_of
+from gateway.limiting.commands import Command, LimitCommands, numbers_of, step_of
 from gateway.limiting.link import Link, looked_at
 from gateway.limiting.quotas import Ask
 from gateway.limiting.steps import Patience, Reports, Step, StoreError
@@ -50,7 +50,7 @@ class SharedStore:
         Raises:
             StoreError: no answer.
         """
-        return list(await self._answer(self._commands.peek(asks), patience, None))
+        return numbers_of(await self._answer(self._commands.peek(asks), patience, None))
 
     def settle(self, lease: str, differences: Mapping[str, int]) -> None:
         """Charge so much more to each of these buckets, or give it back; once for each lease."""

@@ -16,10 +16,10 @@ from gateway.limiting.backlog import Backlog
 from gateway.limiting.commands import Command, LimitCommands, Script
 from gateway.limiting.gcra import SECOND, Standing
 from gateway.limiting.late import Late
-from gateway.limiting.limiter import LEASE, Limiter, differences, standings
+from gateway.limiting.limiter import LEASE, Limiter, differences
 from gateway.limiting.link import Link, Run, Spawn
 from gateway.limiting.memory import MemoryStore
-from gateway.limiting.quotas import Ask, slots_of
+from gateway.limiting.quotas import Ask, slots_of, standings
 from gateway.limiting.redis_connection import RedisConnection
 from gateway.limiting.shared import SharedStore
 from gateway.limiting.steps import NOT_SENT, Patience, Reports, StoreError

@@ -16,7 +16,7 @@ from gateway.exchange import Exchange
 from gateway.limiting.assigned import Assigned, Assignment
 from gateway.limiting.gcra import SECOND, Standing
 from gateway.limiting.limiter import Limiter
-from gateway.limiting.quotas import Quota
+from gateway.limiting.quotas import Quota, subject
 from gateway.limiting.steps import Patience
 from gateway.telemetry.metrics import NO_ROUTE, Metrics
 
@@ -53,7 +53,7 @@ class Limits:
     def _assigned(self, exchange: Exchange) -> list[Assigned]:
         party = exchange.party
         if exchange.endpoint == "session_tokens":
-            return [Assigned(self._minting, party.key)]
+            return [Assigned(self._minting, subject(party.key))]
         if exchange.route is None or exchange.endpoint not in _COUNTED:
             return []
         route = exchange.route.name

@@ -12,6 +12,7 @@ from tests.identity.issuer import ISSUER, NOW, Published, Verifier, jwk, key_set
 
 UNAVAILABLE = r"^The keys of the token's issuer cannot be had at the moment: ask again later\.$"
 UNKNOWN = r"^The token is signed with a key \(kid\) that its issuer does not publish\.$"
+WITHDRAWN = r"^The token's issuer has withdrawn the key that it is signed with\.$"
 DOWN = JwksError("no valid answer (ClientConnectorError)")
 
 FIRST, SECOND = jwk(rsa_key(), kid="k1"), jwk(rsa_key("second"), kid="k2")
@@ -74,9 +75,7 @@ async def test_a_withdrawn_key_goes_with_the_next_refresh():
     verifier.clock.now += 600
     await verifier.tick()
     await refused(verifier, by_second(), UNKNOWN)
-    with pytest.raises(
-        Unauthenticated, match=r"^The token's issuer has withdrawn the key that it is signed with\.$"
-    ):
+    with pytest.raises(Unauthenticated, match=WITHDRAWN):
         verifier.tokens.check(identity, NOW)
 
 
@@ -177,6 +176,28 @@ async def test_an_unknown_key_waits_for_a_refresh_that_is_under_way():
     issuer.may_answer.set()
     assert (await waiting).subject == "ann"
     assert len(issuer.asked) == 1
+
+
+async def test_who_joins_a_refresh_uses_up_no_question():
+    issuer = Published(FIRST)
+    issuer.may_answer.clear()
+    verifier = Verifier(issuer)
+    verifier.tokens.tick(verifier.clock.now)
+    waiting = asyncio.create_task(verifier.verify(by_second()))
+    await let_run()
+    issuer.may_answer.set()
+    with pytest.raises(Unauthenticated, match=UNKNOWN):
+        await waiting
+    issuer.document = key_set(FIRST, SECOND)
+    assert await verifier.verify(by_second())
+    assert len(issuer.asked) == 2
+
+
+async def test_without_any_keys_nothing_that_was_verified_holds():
+    before, after = Verifier(Published(FIRST)), Verifier(Published(FIRST))
+    identity = await before.verify(by_first())
+    with pytest.raises(Unauthenticated, match=WITHDRAWN):
+        after.tokens.check(identity, NOW)
 
 
 @pytest.mark.parametrize(

@@ -88,12 +88,19 @@ async def test_another_status_is_no_document(status):
     )
 
 
+async def test_no_proxy_of_the_environment_is_used(monkeypatch):
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    async with fetching(http_answer(DOCUMENT)) as (fetch, _):
+        assert await fetch() == DOCUMENT
+
+
 async def test_the_largest_document():
-    async with fetching(http_answer(b"x" * LARGEST)) as (fetch, _):
+    async with fetching(http_answer(b"x" * 1_048_576)) as (fetch, _):
         assert len(await fetch()) == LARGEST
 
 
-@pytest.mark.parametrize("size", [LARGEST + 1, 3 * LARGEST])
+@pytest.mark.parametrize("size", [1_048_577, 3 * LARGEST])
 async def test_a_document_that_is_too_large_is_not_read_to_its_end(size):
     await fails(http_answer(b"x" * size), rf"^the answer was larger than {LARGEST} bytes$")
 

@@ -8,8 +8,7 @@ import re
 import pytest
 
 from gateway.errors import Unauthenticated
-from gateway.identity import jwks_keys
-from gateway.identity.jwks_keys import MOST_KEYS, JwksError, KeySet
+from gateway.identity.jwks_keys import LONGEST_NUMBER, MOST_KEYS, JwksError, KeySet
 from tests.identity.issuer import (
     EVERY_ALGORITHM,
     b64,
@@ -143,13 +142,18 @@ def test_an_edwards_key_has_32_bytes(x):
     assert not fits(jwk(ed_key(), x=x))
 
 
-def test_rsa_keys_are_neither_weak_nor_endless(monkeypatch):
-    assert not fits(jwk(rsa_key(bits=1024)))
-    monkeypatch.setattr(jwks_keys, "SMALLEST_RSA", 2049)
-    assert not fits(jwk(rsa_key()))
-    monkeypatch.setattr(jwks_keys, "SMALLEST_RSA", 1024)
-    monkeypatch.setattr(jwks_keys, "LARGEST_RSA", 2047)
-    assert not fits(jwk(rsa_key()))
+@pytest.mark.parametrize(
+    ("bits", "algorithms"), [(1024, set()), (2047, set()), (2048, RSA_ONES), (8192, RSA_ONES), (8193, set())]
+)
+def test_rsa_keys_are_neither_weak_nor_endless(bits, algorithms):
+    modulus = (1 << bits - 1 | 1).to_bytes((bits + 7) // 8, "big")
+    assert fits({"kty": "RSA", "n": b64(modulus), "e": "AQAB"}) == algorithms
+
+
+def test_a_number_is_not_endless():
+    modulus = (1 << 2047 | 1).to_bytes(LONGEST_NUMBER * 3 // 4, "big")
+    assert fits({"kty": "RSA", "n": b64(modulus), "e": "AQAB"}) == RSA_ONES
+    assert not fits({"kty": "RSA", "n": b64(b"\0" + modulus), "e": "AQAB"})
 
 
 def test_a_secret_key_is_never_used():
@@ -157,6 +161,11 @@ def test_a_secret_key_is_never_used():
     keys = read(secret, secret | {"alg": "HS256"}, algorithms=["HS256", "none", "RS256"])
     assert (len(keys), keys.left_out) == (0, 2)
     assert keys.key("k1", "HS256") is None
+
+
+def test_a_key_of_no_kind_is_for_no_algorithm():
+    keys = read({"kid": "k1"}, {"kid": "k2", "kty": None, "crv": None}, algorithms=["HS256", "none"])
+    assert (len(keys), keys.left_out) == (0, 2)
 
 
 def test_only_algorithms_that_are_allowed_are_bound():

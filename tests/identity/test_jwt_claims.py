@@ -127,7 +127,7 @@ def test_an_identity_is_looked_at_again_on_each_use():
             1e300,
             10**400,
             -(10**400),
-            LATEST + 1,
+            253_402_300_800,  # the year 10000
             (NOW + 600) * 1000,
             -1,
             -0.5,

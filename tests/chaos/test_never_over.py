@@ -1,0 +1,55 @@
+"""Never over: processes that want the same at the same moment, and holders that are killed."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from time import monotonic
+
+import pytest
+from harness.clock import time_passes
+
+from tests.limiting.contenders import contender, contenders, most_at_once, raced
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
+
+PROCESSES, REPETITIONS = 8, 50
+LEASE, LIMIT = 1.0, 5
+
+
+async def test_of_two_thousand_at_once_exactly_a_hundred_pass(valkey):
+    async with contenders(valkey.url, PROCESSES) as started:
+        for repetition in range(REPETITIONS):
+            each = 2000 // PROCESSES
+            assert await raced(started, limit=100, each=each, who=str(repetition)) == (100, 0)
+
+
+async def test_slots_are_never_above_whoever_is_killed_and_come_back_within_the_lease(valkey):
+    seconds = 40.0
+    chance = random.Random(1)
+    buried, watching = [], []
+    async with contenders(valkey.url, 4, LEASE) as started:
+        alive = list(started)
+        for one in alive:
+            one.tell(act="hold", limit=LIMIT, hands=5, who="me", seconds=seconds)
+            watching.append(asyncio.create_task(one.watch()))
+        until = monotonic() + seconds - 5
+        while monotonic() < until:
+            await time_passes(chance.uniform(0.5, 2.0))
+            dead = alive.pop(chance.randrange(len(alive)))
+            dead.kill()
+            buried.append(dead)
+            alive.append(fresh := await contender(valkey.url, f"after {len(buried)}", LEASE))
+            started.append(fresh)
+            assert await fresh.answer() == {"ready": True}
+            fresh.tell(act="hold", limit=LIMIT, hands=5, who="me", seconds=until + 5 - monotonic())
+            watching.append(asyncio.create_task(fresh.watch()))
+        await asyncio.gather(*watching)
+    for dead in buried:
+        dead.bury()
+    spans = [span for one in started for span in one.spans]
+    assert most_at_once(spans) == LIMIT
+    assert len(buried) > 5
+    for dead in buried:
+        after = [span for span in spans if dead.killed_at + LEASE < span[0] < dead.killed_at + LEASE + 3.0]
+        assert most_at_once(after) == LIMIT, "its slots did not come back"

@@ -1,0 +1,25 @@
+"""The memory store and the script of the shared one take the same decisions on ten thousand random histories."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.limiting import levels
+from tests.limiting.histories import BothStores, histories, histories_of_any_clock, play_all
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
+
+
+@pytest.fixture
+def client(valkey):
+    with valkey.client() as client:
+        yield client
+
+
+def test_ten_thousand_histories(client):
+    play_all(BothStores(client), histories, 10_000)
+
+
+def test_three_thousand_histories_of_clocks_that_step_back(client, monkeypatch):
+    monkeypatch.setattr(levels, "SWEPT_WITH_EACH", 0)
+    play_all(BothStores(client), histories_of_any_clock, 3_000)

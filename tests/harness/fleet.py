@@ -1,0 +1,54 @@
+"""Several gateways in front of one Flowise, each a process of its own, with one store for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "process"))
+
+from children import Served, serving
+from harness.wire import request
+
+SECRET = "a secret of thirty-two bytes or more"
+
+
+@asynccontextmanager
+async def fleet(folder: Path, count: int, upstream: str, store: str, **sections: Any):
+    """So many gateways; sections as for `configuration`."""
+    limits = {"store": store, **sections.pop("limits", {})}
+    shared = {"auth": {"secret": SECRET}, "limits": limits, **sections}
+    async with AsyncExitStack() as stack:
+
+        async def begin(number: int) -> Served:
+            own = folder / str(number)
+            own.mkdir()
+            return await stack.enter_async_context(serving(own, upstream, patience=None, **shared))
+
+        yield await asyncio.gather(*(begin(number) for number in range(count)))
+
+
+async def status_of(gateway: Served, path: str, **body: Any) -> int:
+    """The status of one prediction on a connection of its own, read to its end; 0: the connection broke."""
+    content = json.dumps({"question": "hi", **body}).encode()
+    writer = None
+    try:
+        reader, writer = await asyncio.open_connection(gateway.host, gateway.port)
+        writer.write(request("POST", path, content, Connection="close"))
+        answer = await reader.read()
+        return int(answer[9:12] or 0)
+    except OSError:
+        return 0
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+async def statuses(gateways: list[Served], path: str, count: int) -> list[int]:
+    """Of so many predictions at once, each on another gateway in turn."""
+    turns = (gateways[number % len(gateways)] for number in range(count))
+    return list(await asyncio.gather(*(status_of(gateway, path) for gateway in turns)))
