@@ -14,7 +14,7 @@ from gateway.errors import BadRequest
 from gateway.flowise.body_policy import FIELDS, LEGACY, LEGACY_OVERRIDES, BodyPolicy, Kind
 from gateway.flowise.ids import bound_id, unbound_id
 from gateway.flowise.json_members import JsonObject, encode, read_document, read_object, shown, text_of
-from gateway.flowise.texts import check_texts, refuse_storage_references
+from gateway.flowise.texts import check_texts, check_uploads, refuse_storage_references
 
 __all__ = ["BodyPolicy", "Changes", "Prediction", "read_json"]
 
@@ -198,8 +198,15 @@ def _check_fields(document: JsonObject, policy: BodyPolicy) -> None:
             raise BadRequest(f"{name} must be {rule.kind.value}")
         if rule.counted:
             check_texts(raw, name, policy.max_question, policy.max_word)
-        if name == "uploads" and not policy.uploads and not _is_nothing(raw):
-            raise BadRequest("uploads are off on this route; send the prediction without the uploads field")
+        if name == "uploads":
+            _check_uploads(raw, policy)
+
+
+def _check_uploads(raw: bytes, policy: BodyPolicy) -> None:
+    if policy.uploads:
+        check_uploads(raw, policy.max_word)
+    elif not _is_nothing(raw):
+        raise BadRequest("uploads are off on this route; send the prediction without the uploads field")
 
 
 def _id(raw: bytes | None, what: str, policy: BodyPolicy) -> str | None:

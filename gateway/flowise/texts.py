@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from gateway.errors import BadRequest, TooLarge
@@ -30,6 +30,24 @@ def check_texts(raw: bytes, field: str, max_question: int, max_word: int) -> Non
     length = sum(map(len, texts))
     if length > max_question:
         raise TooLarge(f"{field} holds {length} characters of text; at most {max_question} are allowed")
+    _check_words(texts, field, max_word)
+
+
+def check_uploads(raw: bytes, max_word: int) -> None:
+    """Raises TooLarge if a word of an upload is too long where Flowise takes it for text (PROTOCOL.md 7.9).
+
+    That is every name, and what an entry of the type `file:full` brings along: the text of a document, which may be
+    as long as the body. All else is base64.
+    """
+    entries = json.loads(raw, parse_int=str, parse_float=str)
+    for entry in entries if isinstance(entries, list) else []:
+        if isinstance(entry, dict):
+            is_text = entry.get("type") == "file:full"
+            texts = [entry.get("name"), entry.get("data") if is_text else None]
+            _check_words((text for text in texts if isinstance(text, str)), "uploads", max_word)
+
+
+def _check_words(texts: Iterable[str], field: str, max_word: int) -> None:
     longest = max((len(word) for text in texts for word in text.split()), default=0)
     if longest > max_word:
         raise TooLarge(

@@ -26,7 +26,8 @@ _FILE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; sandbox",
 }
-_RASTER = (b"image/png", b"image/jpeg", b"image/gif", b"image/webp", b"image/avif", b"image/bmp")
+_RASTER = ("image/png", "image/jpeg", "image/gif", "image/webp", "image/avif", "image/bmp")
+_BY_ENDING = {**{kind.partition("/")[2]: kind for kind in _RASTER}, "jpg": "image/jpeg"}
 
 
 class Passthrough:
@@ -57,7 +58,7 @@ class Passthrough:
             if (fault := _fault(head, is_file=is_file)) is not None:
                 transfer.call.close(fault)
                 raise fault
-            headers = _file_headers(head) if is_file else {}
+            headers = _file_headers(head, found.query["fileName"]) if is_file else {}
             return await deliver(exchange, transfer.call, head, Delivery(headers, self._send_timeout))
         finally:
             transfer.call.leave()  # nothing happens if all was delivered
@@ -92,8 +93,12 @@ def _fault(head: ResponseHead, *, is_file: bool) -> UpstreamBadReply | None:
     return None
 
 
-def _file_headers(head: ResponseHead) -> dict[str, str]:
-    if head.get(b"content-type").split(b";")[0].strip().lower() in _RASTER:
+def _file_headers(head: ResponseHead, file_name: str) -> dict[str, str]:
+    """Flowise 3.1.4 names no type for what it has stored, so that of an image goes by its name."""
+    told = head.get(b"content-type")
+    if not told and (kind := _BY_ENDING.get(file_name.rpartition(".")[2].lower())):
+        return {**_FILE_HEADERS, hdrs.CONTENT_TYPE: kind}
+    if told.split(b";")[0].strip().lower().decode("latin-1") in _RASTER:
         return dict(_FILE_HEADERS)
     disposition = dict(downward(head.fields)).get(hdrs.CONTENT_DISPOSITION, "")
     named = disposition if disposition.lower().startswith("attachment") else "attachment"

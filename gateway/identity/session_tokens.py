@@ -105,7 +105,7 @@ class SessionTokens:
         parts = _FORM.fullmatch(token)
         if parts is None:
             raise Unauthenticated(
-                f"The session token is malformed: it looks like {PREFIX}<payload>.<signature>."
+                f"The session token is malformed: it must look like {PREFIX}<payload>.<signature>."
             )
         signed, signature = parts.groups()
         if not any(hmac.compare_digest(_signature(key, signed), signature) for key in self._keys):

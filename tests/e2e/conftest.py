@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import re
+import secrets
+import shutil
 import sys
+import time
+from contextlib import asynccontextmanager
+from copy import deepcopy
 from pathlib import Path
 
+import aiohttp
 import pytest
+import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "process"))
+sys.path.insert(0, str(Path(__file__).parent))
 
-from children import serving
+import children
+from asking import bearer
+from harness.gateway import configuration
+from widget import widget
 
 
 @pytest.fixture(scope="session")
@@ -25,30 +38,123 @@ def flowise():
     return seed
 
 
+def routes(flowise, **keys):
+    """A route for each chatflow, by name."""
+    flows = flowise["flows"].items()
+    # copies, because what stands twice in memory would be written as an alias
+    return [{"name": name, "chatflow": flow, "upstream": "main", **deepcopy(keys)} for name, flow in flows]
+
+
 @pytest.fixture
 async def gateway(flowise, tmp_path):
-    """The gateway with a route for each chatflow, by name."""
-    routes = [
-        {
-            "name": name,
-            "chatflow": flow,
-            "upstream": "main",
-            "auth": ["anonymous"],
-            "cors": {"origins": ["*"]},
-        }
-        for name, flow in flowise["flows"].items()
-    ]
+    """The gateway with public routes."""
+    public = routes(flowise, auth=["anonymous"], cors={"origins": ["*"]})
     timeouts = {"idle": "3s"}
-    async with serving(
-        tmp_path, flowise["url"], patience=None, routes=routes, upstreams={"main": {"timeouts": timeouts}}
+    async with children.serving(
+        tmp_path, flowise["url"], patience=None, routes=public, upstreams={"main": {"timeouts": timeouts}}
     ) as child:
         child.url = f"http://{child.host}:{child.port}"
         yield child
 
 
+class Guarded:
+    """A gateway whose routes want a key or a session token and bind conversations to their caller.
+
+    `key` is that of a site's backend, `partner` that of somebody else.
+    """
+
+    def __init__(self, child, config: Path, key: str, partner: str) -> None:
+        self._child = child
+        self._config = config
+        self.url = f"http://{child.host}:{child.port}"
+        self.key, self.partner = key, partner
+        self.until = child.until
+
+    async def token(self, user: str, route: str, ttl: str = "15m") -> str:
+        """A session token that the backend mints for one of its users."""
+        wanted = {"caller": user, "routes": [route], "ttl": ttl}
+        async with (
+            aiohttp.ClientSession(headers=bearer(self.key)) as session,
+            session.post(f"{self.url}/gateway/v1/session-tokens", json=wanted) as answer,
+        ):
+            assert answer.status == 200, await answer.text()
+            return (await answer.json())["token"]
+
+    async def host(self, user: str, route: str, ttl: str = "15m") -> str:
+        """The base URL that a page of this user gets."""
+        return f"{self.url}/t/{await self.token(user, route, ttl)}"
+
+    async def revoke(self, key: str) -> None:
+        """Ends a key on the command line; the running gateway notices within two seconds."""
+        await keys_command(self._config, "revoke", key.split("_")[1])
+
+    async def passed(self, moment: float) -> None:
+        """Until the clock that tokens expire by has passed this moment, in seconds since the epoch."""
+        await asyncio.sleep(max(0.0, moment - time.time()))
+
+    async def ended(self) -> tuple[list[dict], str]:
+        """Tells it to stop; its lines about requests, and all that it has written."""
+        self._child.tell()
+        _, err = await self._child.ended()
+        requests = [line for line in self._child.lines if line["event"] == "request"]
+        return requests, "\n".join([*self._child.output, err])
+
+
+async def keys_command(config: Path, *words: str) -> str:
+    """What `flowise-gateway keys ...` says."""
+    async with children.gateway("keys", *words, "--config", str(config), patience=None) as child:
+        status, err = await child.ended()
+        assert status == 0, err
+        return "\n".join(child.output)
+
+
+def guarded(flowise, *origins: str) -> str:
+    """The configuration of a guarded gateway for pages of these origins."""
+    guarding = {"auth": ["api_key", "session"], "conversations": {"bind": True}, "uploads": True}
+    sections = configuration(
+        flowise["url"],
+        auth={"secret": secrets.token_hex(32), "keys_file": "keys.yaml"},
+        routes=routes(flowise, **guarding, cors={"origins": list(origins)}),
+    )
+    return yaml.safe_dump(sections)
+
+
+@pytest.fixture(scope="session")
+def keys(flowise, tmp_path_factory):
+    """A keys file, made on the command line, and the two keys in it: a backend's and a partner's."""
+    folder = tmp_path_factory.mktemp("keys")
+    config = folder / "gateway.yaml"
+    config.write_text(guarded(flowise))
+    made = [asyncio.run(keys_command(config, "create", "--name", name)) for name in ("backend", "partner")]
+    return folder / "keys.yaml", [re.search(r"\bfgw_\w+", said)[0] for said in made]
+
+
+@pytest.fixture
+def guard(flowise, keys, tmp_path):
+    """`async with guard(origin) as gateway:`, a guarded gateway for pages of these origins."""
+
+    @asynccontextmanager
+    async def begin(*origins: str):
+        config, (file, names) = tmp_path / "gateway.yaml", keys
+        config.write_text(guarded(flowise, *origins))
+        shutil.copy(file, tmp_path)
+        async with children.gateway("serve", "--config", str(config), patience=None) as child:
+            await child.listens()
+            yield Guarded(child, config, *names)
+
+    return begin
+
+
+@pytest.fixture
+async def page():
+    """The widget in a browser."""
+    async with widget() as shown:
+        yield shown
+
+
 @pytest.fixture
 def model(flowise):
-    """The fake model's own word on how an answer ended."""
+    """The fake model's own word on what it was asked and how an answer ended."""
     return ModelLog(flowise["model_log"])
 
 
@@ -58,15 +164,30 @@ class ModelLog:
             pytest.fail("where does the fake model log? set FLOWISE_MODEL_LOG")
         self._path = Path(path)
 
-    def ends(self, question: str) -> list[dict]:
-        """The last lines of all answers to this question."""
-        lines = [json.loads(line) for line in self._path.read_text().splitlines()]
+    def lines(self, fragment: str) -> list[dict]:
+        """All lines, in their order, about questions with this text."""
         # Numbers begin anew with each start of the model: an end belongs to the last begin before it.
         numbers: dict[int, str] = {}
         found = []
-        for line in lines:
+        whole = [line for line in self._path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        for line in map(json.loads, whole):
             if line["event"] == "begin":
                 numbers[line["n"]] = line["last"]
-            elif numbers.get(line["n"]) == question:
+            if fragment in numbers.get(line["n"], ""):
                 found.append(line)
         return found
+
+    def asked(self, fragment: str) -> dict:
+        """What the model was given with the one question that has this text: `messages`, `images`."""
+        (begin,) = [line for line in self.lines(fragment) if line["event"] == "begin"]
+        return begin
+
+    def ends(self, fragment: str) -> list[dict]:
+        """The last lines of all answers to questions with this text."""
+        return [line for line in self.lines(fragment) if line["event"] == "end"]
+
+    async def ended(self, fragment: str) -> list[dict]:
+        """The same, as soon as there is one."""
+        while not (ends := self.ends(fragment)):
+            await asyncio.sleep(0.05)
+        return ends

@@ -9,13 +9,12 @@ import re
 import shutil
 import sys
 import uuid
-from pathlib import Path
 
-import aiohttp
 import pytest
+from asking import ask, asked, events, lines_of, saw, unique
 from children import spawn
+from widget import CLIENTS, chromium, clients
 
-CLIENTS = Path(__file__).parent / "clients"
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]
 
 # What differs between two runs of one question: ids, times, and how long the network took.
@@ -33,25 +32,6 @@ def normalised(body: bytes) -> str:
     for pattern, word in _VOLATILE:
         text = pattern.sub(word, text)
     return text
-
-
-async def ask(url, flow, question, *, streaming=True, **fields):
-    """One prediction: status, content type, body."""
-    body = {"question": question, "streaming": streaming, **fields}
-    async with (
-        aiohttp.ClientSession() as session,
-        session.post(f"{url}/api/v1/prediction/{flow}", json=body) as answer,
-    ):
-        return answer.status, answer.headers["Content-Type"], await answer.read()
-
-
-def events(body: bytes, name: str) -> list:
-    found = (json.loads(line[5:]) for line in body.decode().split("\n") if line.startswith("data:"))
-    return [event["data"] for event in found if event["event"] == name]
-
-
-def unique(wishes: str) -> str:
-    return f"hi {uuid.uuid4().hex} [[{wishes}]]"
 
 
 @pytest.mark.parametrize("flow", ["chain", "agentflow"])
@@ -87,15 +67,6 @@ async def test_curl_with_the_documented_plural_path(gateway):
     assert "".join(events(out, "token")) == "tok0 tok1 tok2 "
 
 
-async def lines_of(*command: str, folder: Path | None = None) -> list[str]:
-    process = await asyncio.create_subprocess_exec(
-        *command, cwd=folder, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-    )
-    out, err = await process.communicate()
-    assert process.returncode == 0, err.decode()
-    return out.decode().splitlines()
-
-
 async def test_the_python_sdk_as_documented(gateway):
     python = os.environ.get("FLOWISE_PYTHON", sys.executable)
     command = (python, str(CLIENTS / "documented.py"))
@@ -103,13 +74,6 @@ async def test_the_python_sdk_as_documented(gateway):
     found = [json.loads(line) for line in lines if line.startswith("{")]
     assert [event["data"] for event in found if event["event"] == "token"] == [f"tok{at} " for at in range(4)]
     assert found[-1] == {"event": "end", "data": "[DONE]"}
-
-
-def clients() -> Path:
-    folder = Path(os.environ.get("FLOWISE_CLIENTS", "none"))
-    if shutil.which("node") is None or not (folder / "node_modules" / "flowise-sdk").is_dir():
-        pytest.skip("no node here, or no clients in FLOWISE_CLIENTS")
-    return folder
 
 
 async def test_the_typescript_sdk_as_documented(gateway):
@@ -127,13 +91,9 @@ async def test_the_typescript_sdk_as_documented(gateway):
 
 
 async def test_the_widget_shows_the_answer_as_it_grows(gateway):
-    folder = clients()
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if browser is None:
-        pytest.skip("no chromium here")
     question = unique("tokens=8 delay=0.2")
-    command = ("node", str(CLIENTS / "widget.mjs"), gateway.url, "chain", question, "tok7", browser)
-    texts = [json.loads(line) for line in await lines_of(*command, folder=folder)]
+    command = ("node", str(CLIENTS / "widget.mjs"), gateway.url, "chain", question, "tok7", chromium())
+    texts = [json.loads(line) for line in await lines_of(*command, folder=clients())]
     grown = [text for text in texts if "tok" in text]
     assert grown[-1].split()[-8:] == [f"tok{at}" for at in range(8)]
     assert len(grown) >= 4
@@ -141,36 +101,22 @@ async def test_the_widget_shows_the_answer_as_it_grows(gateway):
 
 async def test_hanging_up_on_an_agentflow_stops_the_model(gateway, model):
     question = unique("tokens=200 delay=0.05")
-    body = {"question": question, "streaming": True}
-    async with aiohttp.ClientSession() as session:
-        answer = await session.post(f"{gateway.url}/api/v1/prediction/agentflow", json=body)
-        while b"tok2" not in await answer.content.readline():
-            pass
-        answer.close()
+    async with asked(gateway.url, "agentflow", question) as answer:
+        await saw(answer, b"tok2")
     line = await gateway.until("request")
     assert (line["outcome"], line["abort"]) == ("client_closed", "stopped")
-    (end,) = await ended(model, question)
+    (end,) = await model.ended(question)
     assert end["reason"] == "client_gone"
     assert end["sent"] < 100
 
 
-async def ended(model, question):
-    while not (ends := model.ends(question)):
-        await asyncio.sleep(0.05)
-    return ends
-
-
 async def test_hanging_up_on_a_chain_is_told_as_it_is(gateway, model):
     question = unique("tokens=20 delay=0.05")
-    body = {"question": question, "streaming": True}
-    async with aiohttp.ClientSession() as session:
-        answer = await session.post(f"{gateway.url}/api/v1/prediction/chain", json=body)
-        while b"tok2" not in await answer.content.readline():
-            pass
-        answer.close()
+    async with asked(gateway.url, "chain", question) as answer:
+        await saw(answer, b"tok2")
     line = await gateway.until("request")
     assert (line["outcome"], line["abort"]) == ("client_closed", "ran_on")
-    assert (await ended(model, question))[0]["reason"] == "complete"
+    assert (await model.ended(question))[0]["reason"] == "complete"
     assert line["events"] > 20
 
 

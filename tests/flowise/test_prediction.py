@@ -170,6 +170,42 @@ def test_a_var_that_the_gateway_sets_is_refused():
         read_json(b'{"overrideConfig":{"vars":{"a":1}}}', allowing("vars.*", own_vars=frozenset({"a"})))
 
 
+LONG = "x" * 2001
+
+
+@pytest.mark.parametrize(
+    "upload",
+    [
+        {"type": "file:full", "name": "a.txt", "data": LONG},
+        {"type": "file:full", "name": "a.txt", "data": "data:text/plain;base64," + LONG},
+        {"type": "file:full", "name": "a.txt", "data": "fine " * 9000 + LONG},
+        {"type": "file", "name": LONG, "data": "data:image/png;base64,AAAA"},
+        {"name": LONG},
+    ],
+)
+def test_a_long_word_in_an_upload_is_too_large_where_it_is_text(upload):
+    body = json.dumps(
+        {"uploads": [{"type": "file", "name": "b.png", "data": "data:image/png;base64,A"}, upload]}
+    )
+    with pytest.raises(TooLarge, match="uploads has a word of 2"):
+        read_json(body.encode(), policy(uploads=True, max_word=2000))
+
+
+@pytest.mark.parametrize(
+    "upload",
+    [
+        {"type": "file", "name": "a.png", "data": "data:image/png;base64," + LONG},
+        {"type": "file:full", "name": "a.txt", "data": "word " * 100_000},
+        {"type": "file:full", "name": None, "data": 5},
+        {"type": ["file:full"], "data": LONG},
+        "file:full",
+    ],
+)
+def test_an_upload_that_is_long_otherwise_passes(upload):
+    body = json.dumps({"uploads": [upload]}).encode()
+    assert read_json(body, policy(uploads=True, max_word=2000)).encode(NOTHING) == body
+
+
 def test_uploads_pass_where_they_are_on():
     body = b'{"uploads":[{"type":"file","name":"a.png","data":"data:image/png;base64,AAAA"}]}'
     assert read_json(body, policy(uploads=True)).encode(NOTHING) == body

@@ -129,7 +129,7 @@ async def test_target_is_taken_apart_once(start, connect, monkeypatch):
 FILES = [
     ("image/png", "inline", "inline"), ("image/PNG; a=b", None, None), ("image/svg+xml", None, "attachment"),
     ("text/html", "inline; filename=x", "attachment"), ("application/pdf", 'attachment; filename="ä"', 'attachment; filename="ä"'),
-    (None, None, "attachment"), ("text/html", "Attachment", "Attachment"), ("image/png, text/html", None, "attachment"),
+    ("application/octet-stream", None, "attachment"), ("text/html", "Attachment", "Attachment"), ("image/png, text/html", None, "attachment"),
 ]  # fmt: skip
 
 
@@ -148,6 +148,28 @@ async def test_files_cannot_become_pages(kind, given, sent, start, connect):
     assert reply.fields["content-security-policy"] == "default-src 'none'; sandbox"
     asked = f"/api/v1/get-upload-file?fileName=%C3%A4%26.png&chatId=c&chatflowId={FLOW}&download=true"
     assert upstream.seen[0].target == asked
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "sent"),
+    [
+        ("a.png", "image/png", None),
+        ("A.JPG", "image/jpeg", None),
+        ("a.webp", "image/webp", None),
+        ("a.svg", "application/octet-stream", "attachment"),
+        ("a.html", "application/octet-stream", "attachment"),
+        ("png", "image/png", None),
+        ("a", "application/octet-stream", "attachment"),
+    ],
+)
+async def test_a_file_without_a_type_is_an_image_by_its_name(name, kind, sent, start, connect):
+    """As Flowise 3.1.4 sends what it has stored."""
+    path = f"/api/v1/get-upload-file?fileName={name}&chatId=c&chatflowId=chat"
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx"
+    async with answering_raw(answer) as upstream, start(upstream.url) as gateway:
+        reply = await ask(connect, gateway, "GET", path)
+    assert (reply.fields["content-type"], reply.fields.get("content-disposition")) == (kind, sent)
+    assert reply.fields["x-content-type-options"] == "nosniff"
 
 
 @pytest.mark.parametrize(

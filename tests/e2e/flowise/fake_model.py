@@ -1,13 +1,16 @@
 """A model without internet: as much of the OpenAI API as Flowise asks for; it does what the question tells it.
 
-`hi [[tokens=50 delay=0.1 cut=7]]` has 50 tokens, a tenth of a second apart, and goes silent after 7. Each answer
-is logged as two JSON lines: `begin` with the question, `end` with a reason (complete, client_gone) and what was sent.
+`hi [[tokens=50 delay=0.1 cut=7 word=tok]]` has 50 tokens tok0, tok1 ..., a tenth of a second apart, and goes silent
+after 7. `[[recall=1]]` is answered with what the user said before, so a page shows what the conversation remembers.
+Each answer is logged as two JSON lines: `begin` with the question, all messages and the sizes of their images, `end`
+with a reason (complete, client_gone) and what was sent.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
 import itertools
 import json
 import re
@@ -32,11 +35,19 @@ class Model:
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
-        question = text_of(body["messages"][-1]["content"])
-        wishes = dict(WISHES.findall(question.partition("[[")[2]))
-        number, tokens = next(self._numbers), int(wishes.get("tokens", 12))
-        self.note(event="begin", n=number, stream=bool(body.get("stream")), last=question)
-        words = self.words(request, number, tokens, wishes)
+        *earlier, question = questions(body["messages"])
+        wishes = dict(WISHES.findall(question.rpartition("[[")[2]))
+        number, answer = next(self._numbers), answer_to(earlier, wishes)
+        tokens = len(answer)
+        self.note(
+            event="begin",
+            n=number,
+            stream=bool(body.get("stream")),
+            last=question,
+            messages=[[message["role"], text_of(message["content"])] for message in body["messages"]],
+            images=[size for message in body["messages"] for size in images_of(message["content"])],
+        )
+        words = self.words(request, number, answer, wishes)
         if body.get("stream"):
             return await self.stream(request, body, words)
         content = "".join([word async for word in words])
@@ -46,21 +57,21 @@ class Model:
             {**head(body, "chat.completion"), "choices": [choice], "usage": usage(tokens)}
         )
 
-    async def words(self, request, number, tokens, wishes):
+    async def words(self, request, number, answer, wishes):
         """The tokens in their time; notes the end, whichever it is."""
         sent = 0
         try:
-            for at in range(tokens):
+            for at, word in enumerate(answer):
                 if at == int(wishes.get("cut", -1)):
                     await asyncio.sleep(3600)
                 await asyncio.sleep(float(wishes.get("delay", 0.05)))
                 if request.transport is None or request.transport.is_closing():
                     break
-                yield f"tok{at} "
+                yield word
                 sent += 1
         finally:
             self.note(
-                event="end", n=number, reason="complete" if sent == tokens else "client_gone", sent=sent
+                event="end", n=number, reason="complete" if sent == len(answer) else "client_gone", sent=sent
             )
 
     async def stream(self, request, body, words):
@@ -82,8 +93,33 @@ class Model:
         return response
 
 
+def questions(messages) -> list[str]:
+    """What the user has said, the newest last; a chain sends images in a message without text behind it."""
+    said = [text_of(message["content"]) for message in messages if message["role"] == "user"]
+    return [text for text in said if text] or [""]
+
+
+def answer_to(earlier, wishes) -> list[str]:
+    """The tokens of an answer."""
+    if "recall" not in wishes:
+        return [f"{wishes.get('word', 'tok')}{at} " for at in range(int(wishes.get("tokens", 12)))]
+    told = [text.partition("[[")[0].strip() for text in earlier]
+    return ["You ", "told ", "me: ", *(f"{text}; " for text in told), "that is all."]
+
+
 def text_of(content) -> str:
-    return content if isinstance(content, str) else " ".join(part.get("text", "") for part in content)
+    """The text of a message, which may be a list of parts; None in a message that calls a tool."""
+    if isinstance(content, str):
+        return content
+    return " ".join(part.get("text", "") for part in content or ())
+
+
+def images_of(content) -> list[int]:
+    """The sizes of a message's images in bytes, -1 for one that is only a link."""
+    parts = () if isinstance(content, str) else content or ()
+    links = [part["image_url"]["url"] for part in parts if part.get("type") == "image_url"]
+    pictures = (link.partition(",")[2] if link.startswith("data:") else None for link in links)
+    return [-1 if picture is None else len(base64.b64decode(picture)) for picture in pictures]
 
 
 def head(body, kind):
@@ -108,7 +144,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--log", type=Path, required=True)
     given = parser.parse_args()
-    app = web.Application()
+    app = web.Application(client_max_size=64 * 2**20)  # images come inside the messages
     app.add_routes(
         [web.get("/v1/models", models), web.post("/v1/chat/completions", Model(given.log).answer)],
     )

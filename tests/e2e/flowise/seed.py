@@ -1,6 +1,13 @@
-"""Gives a fresh Flowise an account, a credential for the fake model and two chatflows, the way its web UI does.
+"""Gives a fresh Flowise an account, a credential for the fake model and its chatflows, the way its web UI does.
 
-Run again it signs in and makes what is missing. Writes the addresses and ids that the tests need.
+Run again it signs in, makes what is missing and brings the chatflows up to date. Writes the addresses and ids that
+the tests need.
+
+chain       the shipped Conversation Chain, which an abort does not stop
+agentflow   Start and LLM, which an abort stops
+pictures    the chain with a model that takes images, and thumbs
+assistant   the agentflow with images, whole documents and thumbs: all that the widget can do
+approval    an agentflow that asks its user before it goes on to the LLM
 """
 
 from __future__ import annotations
@@ -11,6 +18,11 @@ import json
 import urllib.request
 from pathlib import Path
 
+# What the widget is told: buttons for a judgement, and a paper clip for whole documents.
+THUMBS = {"chatFeedback": {"status": True}}
+DOCUMENTS = {
+    "fullFileUpload": {"status": True, "allowedUploadFileTypes": "text/plain,text/csv,application/json"}
+}
 ACCOUNT = {"name": "Owner", "email": "owner@example.com", "credential": "Flowise-Test-1"}
 
 
@@ -43,34 +55,64 @@ class Flowise:
         made = {"name": "fake", "credentialName": "openAIApi", "plainDataObj": {"openAIApiKey": "sk-fake"}}
         return self("POST", "credentials", made)["id"]
 
-    def chatflow(self, name: str, kind: str, flow: dict) -> str:
+    def chatflow(self, name: str, kind: str, flow: dict, **widget) -> str:
+        wanted = {
+            "name": name,
+            "type": kind,
+            "flowData": json.dumps(flow),
+            "isPublic": True,
+            "deployed": False,
+        }
+        wanted["chatbotConfig"] = json.dumps(widget)
         for known in self("GET", f"chatflows?type={kind}"):
             if known["name"] == name:
-                return known["id"]
-        made = {"name": name, "type": kind, "flowData": json.dumps(flow), "isPublic": True, "deployed": False}
-        return self("POST", "chatflows", made)["id"]
+                return self("PUT", f"chatflows/{known['id']}", wanted)["id"]
+        return self("POST", "chatflows", wanted)["id"]
 
 
-def chain(templates: Path, llm: str, credential: str) -> dict:
-    """The shipped Conversation Chain: a chat model with a buffer memory."""
-    flow = json.loads((templates / "chatflows" / "Conversation Chain.json").read_text())
-    for node in flow["nodes"]:
-        if node["data"]["name"] == "chatOpenAI":
-            node["data"]["inputs"] |= {"modelName": "gpt-4o-mini", "basepath": llm, "streaming": True}
-            node["data"]["credential"] = credential
-    return flow
+class Flows:
+    """The shipped templates, pointed at the fake model."""
 
+    def __init__(self, templates: Path, llm: str, credential: str) -> None:
+        self._templates = templates
+        self._model = {"modelName": "gpt-4o-mini", "basepath": llm, "streaming": True}
+        self._credential = credential
 
-def agentflow(templates: Path, llm: str, credential: str) -> dict:
-    """Start and LLM, the first two nodes of the shipped Workplace Chat."""
-    flow = json.loads((templates / "agentflowsv2" / "Workplace Chat.json").read_text())
-    kept = ("startAgentflow_0", "llmAgentflow_0")
-    flow["nodes"] = [node for node in flow["nodes"] if node["id"] in kept]
-    flow["edges"] = [edge for edge in flow["edges"] if edge["source"] in kept and edge["target"] in kept]
-    model = {"basepath": llm, "modelName": "gpt-4o-mini", "streaming": True}
-    model |= {"credential": credential, "FLOWISE_CREDENTIAL_ID": credential}
-    flow["nodes"][-1]["data"]["inputs"]["llmModelConfig"] |= model
-    return flow
+    def chain(self, *, images: bool) -> dict:
+        """Conversation Chain: a chat model with a buffer memory."""
+        flow = json.loads((self._templates / "chatflows" / "Conversation Chain.json").read_text())
+        for node in flow["nodes"]:
+            if node["data"]["name"] == "chatOpenAI":
+                node["data"]["inputs"] |= {**self._model, "allowImageUploads": images}
+                node["data"]["credential"] = self._credential
+        return flow
+
+    def agentflow(self, *, images: bool) -> dict:
+        """Start and LLM, the first two nodes of Workplace Chat; the LLM remembers all messages."""
+        flow = self._agents("Workplace Chat", "startAgentflow_0", "llmAgentflow_0")
+        flow["nodes"][-1]["data"]["inputs"]["llmModelConfig"]["allowImageUploads"] = images
+        return flow
+
+    def approval(self) -> dict:
+        """Start, Human Input and, if that says proceed, LLM: the middle of Human In The Loop."""
+        flow = self._agents(
+            "Human In The Loop", "startAgentflow_0", "humanInputAgentflow_0", "llmAgentflow_0"
+        )
+        first = {"source": "startAgentflow_0", "target": "humanInputAgentflow_0", "type": "agentFlow"}
+        first |= {"id": "first", "targetHandle": "humanInputAgentflow_0", "data": {"isHumanInput": False}}
+        flow["edges"].append({**first, "sourceHandle": "startAgentflow_0-output-startAgentflow"})
+        return flow
+
+    def _agents(self, template: str, *kept: str) -> dict:
+        flow = json.loads((self._templates / "agentflowsv2" / f"{template}.json").read_text())
+        flow["nodes"] = [node for node in flow["nodes"] if node["id"] in kept]
+        flow["edges"] = [edge for edge in flow["edges"] if edge["source"] in kept and edge["target"] in kept]
+        credential = {"credential": self._credential, "FLOWISE_CREDENTIAL_ID": self._credential}
+        for node in flow["nodes"]:
+            if node["data"]["name"] == "llmAgentflow":
+                node["data"]["inputs"]["llmModelConfig"] |= self._model | credential
+                node["data"]["inputs"]["llmStructuredOutput"] = ""
+        return flow
 
 
 def main() -> None:
@@ -78,12 +120,15 @@ def main() -> None:
     for name in ("--url", "--llm", "--templates", "--log", "--out"):
         parser.add_argument(name, required=True)
     given = parser.parse_args()
-    flowise, templates = Flowise(given.url), Path(given.templates)
+    flowise = Flowise(given.url)
     flowise.sign_in()
-    credential = flowise.credential()
+    made, chat, agent = Flows(Path(given.templates), given.llm, flowise.credential()), "CHATFLOW", "AGENTFLOW"
     flows = {
-        "chain": flowise.chatflow("chain", "CHATFLOW", chain(templates, given.llm, credential)),
-        "agentflow": flowise.chatflow("agentflow", "AGENTFLOW", agentflow(templates, given.llm, credential)),
+        "chain": flowise.chatflow("chain", chat, made.chain(images=False)),
+        "agentflow": flowise.chatflow("agentflow", agent, made.agentflow(images=False)),
+        "pictures": flowise.chatflow("pictures", chat, made.chain(images=True), **THUMBS),
+        "assistant": flowise.chatflow("assistant", agent, made.agentflow(images=True), **THUMBS, **DOCUMENTS),
+        "approval": flowise.chatflow("approval", agent, made.approval()),
     }
     seed = {"url": given.url, "model_log": str(Path(given.log).resolve()), "flows": flows}
     Path(given.out).write_text(json.dumps(seed, indent=2) + "\n")

@@ -1,0 +1,115 @@
+// The widget in a browser, in a page of another site, told what to do on standard input.
+//
+//   node widget_session.mjs CHROMIUM    in a folder with flowise-embed and playwright-core
+//
+// Prints the page's origin; then each line ["verb", argument] is answered by one line of JSON, {"error": ...} if it
+// could not be done. The browser keeps what the page has stored, as long as this runs.
+import fs from 'node:fs'
+import http from 'node:http'
+import readline from 'node:readline'
+import { createRequire } from 'node:module'
+
+const { chromium } = createRequire(process.cwd() + '/package.json')('playwright-core')
+const script = fs.readFileSync('node_modules/flowise-embed/dist/web.js')
+let settings = {}
+const site = http.createServer((request, response) => {
+    const isScript = request.url === '/web.js'
+    response.writeHead(200, { 'content-type': isScript ? 'text/javascript' : 'text/html' })
+    response.end(isScript ? script : page())
+})
+const page = () => `<!doctype html><meta charset=utf-8><link rel=icon href=data:,><body><script type="module">
+import Chatbot from '/web.js'
+Chatbot.init({ ...${JSON.stringify(settings)}, theme: { button: { autoWindowOpen: { autoOpen: true, openDelay: 0 } } } })
+</script>`
+await new Promise((listening) => site.listen(0, '127.0.0.1', listening))
+const origin = `http://localhost:${site.address().port}` // not 127.0.0.1, where the gateway is: another site
+
+const browser = await chromium.launch({ executablePath: process.argv[2], args: ['--no-sandbox', '--disable-gpu'] })
+const tab = await browser.newPage({ viewport: { width: 900, height: 900 } })
+tab.setDefaultTimeout(20000)
+const calls = []
+const complaints = []
+const note = (request, status) => {
+    if (!settings.apiHost || !request.url().startsWith(settings.apiHost)) return
+    calls.push({ method: request.method(), path: request.url().slice(settings.apiHost.length), status })
+}
+tab.on('response', (response) => note(response.request(), response.status()))
+// Not what failed behind its head: the widget aborts each stream when it has read the end of it.
+tab.on('requestfailed', async (request) => (await request.response()) || note(request, request.failure()?.errorText))
+tab.on('console', (message) => message.type() === 'error' && complaints.push(message.text()))
+tab.on('pageerror', (error) => complaints.push(String(error)))
+
+const widget = tab.locator('flowise-chatbot')
+const input = widget.locator('textarea.text-input')
+const answers = widget.locator('.chatbot-host-bubble')
+const button = (label) => widget.getByRole('button', { name: label, exact: true })
+const holds = async (test) => {
+    for (const until = performance.now() + 20000; !(await test()); await tab.waitForTimeout(20))
+        if (performance.now() > until) throw new Error(`not in 20 s; the page shows ${JSON.stringify(await bubbles())}`)
+}
+const bubbles = () =>
+    widget.locator('.chatbot-host-bubble, .chatbot-guest-bubble').evaluateAll((all) =>
+        all.map((bubble) => ({
+            who: bubble.classList.contains('chatbot-guest-bubble') ? 'user' : 'bot',
+            text: bubble.innerText,
+            // the width that a broken image does not have
+            images: [...bubble.querySelectorAll('img')].map((image) => ({ from: image.src.slice(0, 400), width: image.naturalWidth }))
+        }))
+    )
+
+const verbs = {
+    // shows the page, anew if it is shown already: {chatflowid, apiHost}
+    open: async (wanted) => {
+        settings = wanted
+        await tab.goto(origin)
+        await input.or(widget.locator('form')).waitFor()
+        await tab.waitForLoadState('networkidle')
+    },
+    ask: async (text) => {
+        await input.fill(text)
+        await input.press('Enter')
+    },
+    // until the newest answer has this text
+    shows: (text) => holds(async () => ((await answers.allInnerTexts()).at(-1) ?? '').includes(text)),
+    // until the next question may be asked
+    idle: () => holds(() => input.isEnabled()),
+    stop: () => widget.locator('button[title^="Stop"]').click(),
+    press: (label) => button(label).click(),
+    offers: (label) => button(label).waitFor(),
+    // why one says yes or no to a flow that asks before it goes on
+    reason: (text) => widget.locator('textarea:not(.text-input)').fill(text),
+    // the form that some flows begin with: {name: text}
+    fill: async (texts) => {
+        for (const [name, text] of Object.entries(texts)) await widget.locator(`form [name="${name}"]`).fill(text)
+    },
+    // judges the newest answer, "Thumbs Up" or "Thumbs Down"; then the widget asks for a comment
+    judge: async (title) => {
+        await widget.locator(`button[title="${title}"]`).last().click()
+        await widget.getByText('Provide additional feedback').waitFor()
+    },
+    // through the button of images, or that of documents
+    attach: async ({ images, documents }) => {
+        const kind = images ? '[accept*="image/"]' : ':not([accept*="image/"])'
+        const previews = widget.locator('[data-testid="input"]').locator('xpath=../..').locator('img, svg')
+        const before = await previews.count()
+        await widget.locator(`input[type=file]${kind}`).setInputFiles(images ?? documents)
+        await holds(async () => (await previews.count()) > before)
+    },
+    bubbles,
+    calls: () => calls.splice(0),
+    complaints: () => complaints.splice(0),
+    stored: () => tab.evaluate(() => Object.fromEntries(Object.entries(localStorage)))
+}
+
+const say = (answer) => console.log(JSON.stringify(answer ?? null))
+say(origin)
+for await (const line of readline.createInterface({ input: process.stdin })) {
+    const [verb, argument] = JSON.parse(line)
+    try {
+        say(await verbs[verb](argument))
+    } catch (error) {
+        say({ error: `${verb}: ${error.message}` })
+    }
+}
+await browser.close()
+site.close()

@@ -1,0 +1,208 @@
+"""The official widget in a browser, in a page of another site, on a guarded route, with a session token in its URL.
+
+Each page belongs to one user: the backend of the site has minted a token for them and written it into `apiHost`.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+
+import aiohttp
+import pytest
+from asking import bearer, unique
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]
+
+PICTURE = bytes.fromhex(  # two red pixels
+    "89504e470d0a1a0a0000000d49484452000000020000000108020000007b40e8dd0000000d"
+    "49444154789c63f8cfc000440008fe01ffc69e79f70000000049454e44ae426082"
+)
+SETTINGS = ["GET chatflows-streaming 200", "GET public-chatbotConfig 200"]
+
+
+async def test_a_conversation_goes_on_after_a_reload_and_belongs_to_its_user(guard, page, model):
+    async with guard(page.origin) as gateway:
+        await page.open(await gateway.host("ann", "chain"), "chain")
+        told = unique("tokens=3", "my cat is Minka")
+        assert (await page.says(told, "tok2")).split() == ["tok0", "tok1", "tok2"]
+        second = unique("recall=1", "who is my cat?")
+        assert "my cat is Minka" in await page.says(second, "that is all")
+        before = await page.bubbles()
+
+        # later, with a new token for the same user
+        await page.open(await gateway.host("ann", "chain"), "chain")
+        assert await page.bubbles() == before
+        assert len(before) == 5
+        third = unique("recall=1", "and still?")
+        assert "my cat is Minka" in await page.says(third, "that is all")
+        roles = [role for role, _ in model.asked(third)["messages"]]
+        assert roles == ["system", *["user", "assistant"] * 2, "user"]
+        asked = "POST prediction 200"
+        assert await page.called() == [*SETTINGS, asked, asked, *SETTINGS, asked]
+
+        # somebody else in the same browser, where the page still knows the conversation's id
+        await page.open(await gateway.host("bob", "chain"), "chain")
+        assert "Minka" not in await page.says(unique("recall=1", "who is my cat?"), "that is all")
+        assert await page.complaints() == []
+        requests, said = await gateway.ended()
+        assert {line["outcome"] for line in requests} == {"ok"}
+        answers = [line for line in requests if line["endpoint"] == "prediction" and line["status"] == 200]
+        assert [line["caller"] for line in answers] == ["session:backend/ann"] * 3 + ["session:backend/bob"]
+        assert "fgs_" not in said
+
+
+async def test_the_stop_button_stops_the_model(guard, page, model):
+    async with guard(page.origin) as gateway:
+        await page.open(await gateway.host("ann", "assistant"), "assistant")
+        for turn in (
+            "the first",
+            "the second",
+        ):  # where the id is the page's own, and where it is the mapped one
+            question = unique("tokens=400 delay=0.05", turn)
+            await page.ask(question)
+            await page.shows("tok3")
+            await page.stop()
+            await page.idle()
+            (end,) = await model.ended(question)
+            assert end["reason"] == "client_gone"
+            assert end["sent"] < 200
+            await page.says(unique("tokens=2"), "tok1")
+        stopped = ["POST prediction 200", "PUT chatmessage 200", "POST prediction 200"]
+        assert await page.called() == [*SETTINGS, *stopped, *stopped]
+        assert await page.complaints() == []
+
+
+async def test_thumbs_reach_flowise(flowise, guard, page):
+    async with guard(page.origin) as gateway:
+        await page.open(await gateway.host("ann", "pictures"), "pictures")
+        await page.says(unique("tokens=2"), "tok1")
+        await page.judge("Thumbs Down")
+        assert (await page.called())[-1] == "POST feedback 200"
+        kept = json.loads((await page.stored())["pictures_EXTERNAL"])["chatHistory"][-1]
+        (judged,) = await feedback_on(flowise, "pictures", kept["messageId"])
+        assert judged["rating"] == "THUMBS_DOWN"
+        assert await page.complaints() == []
+
+
+async def feedback_on(flowise, flow: str, message: str) -> list[dict]:
+    """What Flowise itself has written down."""
+    url = f"{flowise['url']}/api/v1/feedback/{flowise['flows'][flow]}"
+    async with aiohttp.ClientSession() as session, session.get(url) as answer:
+        return [entry for entry in await answer.json() if entry["messageId"] == message]
+
+
+async def test_a_document_reaches_the_model(guard, page, model, tmp_path):
+    document = tmp_path / "Größe & Maß (50%).txt"
+    document.write_text("The plan: feed the cat at noon.\n")
+    async with guard(page.origin) as gateway:
+        await page.open(await gateway.host("ann", "assistant"), "assistant")
+        await page.attach({"documents": [str(document)]})
+        question = unique("tokens=2", "what is the plan?")
+        await page.says(question, "tok1")
+        assert "feed the cat at noon" in model.asked(question)["last"]
+
+        again = unique("tokens=3", "and now?")
+        await page.says(again, "tok2")
+        assert any("feed the cat at noon" in text for _, text in model.asked(again)["messages"])
+        await page.open(await gateway.host("ann", "assistant"), "assistant")
+        assert document.name in (await page.bubbles())[1]["text"]
+        uploaded = ["POST attachments 200", "POST prediction 200", "POST prediction 200"]
+        assert await page.called() == [*SETTINGS, *uploaded, *SETTINGS]
+        assert await page.complaints() == []
+
+
+@pytest.mark.parametrize("flow", ["pictures", "assistant"])
+async def test_an_image_reaches_the_model_and_is_shown_again_after_a_reload(
+    guard, page, model, tmp_path, flow
+):
+    picture = tmp_path / "Bild, ä (1).png"
+    picture.write_bytes(PICTURE)
+    async with guard(page.origin) as gateway:
+        await page.open(await gateway.host("ann", flow), flow)
+        await page.attach({"images": [str(picture)]})
+        question = unique("tokens=2", "what is this?")
+        await page.says(question, "tok1")
+        assert model.asked(question)["images"] == [len(PICTURE)]
+        (shown,) = images(await page.bubbles())
+        assert (shown["width"], shown["from"][:10]) == (2, "data:image")
+
+        host = await gateway.host("ann", flow)
+        await page.open(host, flow)
+        (shown,) = images(await page.bubbles())
+        assert shown["width"] == 2
+        assert shown["from"].startswith(f"{host}/api/v1/get-upload-file?")
+        assert "GET get-upload-file 200" in await page.called()
+        assert await page.complaints() == []
+
+        # the same address with another's token is another conversation's file, which does not exist
+        link = shown["from"].removeprefix(host)
+        other = await gateway.host("bob", flow)
+        async with aiohttp.ClientSession() as session:
+            async with session.get(host + link) as own, session.get(other + link) as foreign:
+                assert (own.status, await own.read()) == (200, PICTURE)
+                assert foreign.status >= 400
+            async with session.get(gateway.url + link, headers=bearer(gateway.key)) as backend:
+                assert backend.status >= 400
+
+
+def images(bubbles: list[dict]) -> list[dict]:
+    return [image for bubble in bubbles for image in bubble["images"]]
+
+
+async def test_a_flow_that_begins_with_a_form_and_waits_for_its_user_goes_on(guard, page, model):
+    async with guard(page.origin) as gateway:
+        await page.open(await gateway.host("ann", "approval"), "approval")
+        await page.fill({"subject": "Order", "body": "two cats", "from": "ann"})
+        await page.press("Submit")
+        await page.offers("Proceed")
+        await page.open(await gateway.host("ann", "approval"), "approval")  # with the question still open
+        reason = unique("tokens=3", "we need them")
+        await page.press("Proceed")
+        await page.reason(reason)
+        await page.press("Submit")
+        await page.shows("tok2")
+        await page.idle()
+        assert any("two cats" in text for _, text in model.asked(reason)["messages"])
+        asked = "POST prediction 200"
+        assert await page.called() == [*SETTINGS, asked, *SETTINGS, asked]
+        assert await page.complaints() == []
+
+
+async def test_the_page_says_when_the_session_has_ended(guard, page):
+    async with guard(page.origin) as gateway:
+        began = time.time()
+        await page.open(await gateway.host("ann", "chain", ttl="4s"), "chain")
+        await page.says(unique("tokens=2", "my cat is Minka"), "tok1")
+        await gateway.passed(began + 4.5)
+        await page.ask(unique("tokens=2"))
+        await page.idle()
+        assert (await page.called())[-1] == "POST prediction 401"
+        assert (await page.bubbles())[-1]["who"] == "bot"
+        assert "expired" in (await page.bubbles())[-1]["text"]
+
+        await page.open(await gateway.host("ann", "chain"), "chain")
+        assert "my cat is Minka" in await page.says(unique("recall=1"), "that is all")
+
+
+async def test_a_revoked_key_ends_what_its_pages_have_begun(guard, page, model):
+    async with guard(page.origin) as gateway:
+        await page.open(await gateway.host("ann", "assistant"), "assistant")
+        question = unique("tokens=400 delay=0.05")
+        await page.ask(question)
+        await page.shows("tok3")
+        await gateway.revoke(gateway.key)
+        await page.shows("revoked")
+        await page.idle()
+        (end,) = await model.ended(question)
+        assert end["reason"] == "client_gone"
+        await page.ask(unique("tokens=2"))
+        await page.idle()
+        assert (await page.called())[-1] == "POST prediction 401"
+
+
+async def test_a_page_that_is_not_listed_gets_nothing(guard, page):
+    async with guard("https://app.example.com") as gateway:
+        await page.open(await gateway.host("ann", "chain"), "chain")
+        assert all(call.endswith("net::ERR_FAILED") for call in await page.called())
+        assert any("CORS" in complaint for complaint in await page.complaints())
