@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gateway.errors import ConversationBusy, GatewayError
+from gateway.limiting.steps import Patience
 
 Key = tuple[str, str]  # the Flowise (its address, not its name here), the chatId that it sees
 
@@ -33,8 +34,15 @@ class Turns:
         """Whether a run holds this turn."""
         return key in self._taken
 
-    async def take(self, key: Key, wait: float) -> Callable[[], None]:
+    async def take(
+        self,
+        key: Key,
+        wait: float,
+        patience: Patience | None = None,  # noqa: ARG002 - of those who ask a store
+    ) -> Callable[[], None]:
         """Take the turn, after waiting up to `wait` seconds (0: not at all); returns how to give it back.
+
+        `patience`: how long this request may wait for the shared store, apart from its turn.
 
         Raises:
             ConversationBusy: it stayed taken, somebody waits already, or the wait was called off.

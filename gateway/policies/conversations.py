@@ -19,6 +19,7 @@ from gateway.exchange import Exchange
 from gateway.flowise.ids import bound_id, unbound_id
 from gateway.flowise.prediction import Prediction
 from gateway.identity.conversation_ids import ConversationIds
+from gateway.limiting.steps import Patience
 from gateway.limiting.turns import Key, Turns
 from gateway.telemetry.metrics import Metrics
 
@@ -48,7 +49,10 @@ def conversations(
         is_busy, began = turns.is_busy(key), monotonic()
         result = "refused"
         try:
-            turn = await turns.take(key, settings.wait if settings.when_busy == "wait" else 0.0)
+            exchange.patience = exchange.patience or Patience()
+            turn = await turns.take(
+                key, settings.wait if settings.when_busy == "wait" else 0.0, exchange.patience
+            )
             result = "got_turn"
         except asyncio.CancelledError:
             result = "client_closed"

@@ -114,13 +114,32 @@ def accounts(inside):
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_nothing_is_left_of_three_hundred_streams(start, hurried, seed):
     hurried(0.05)
+    await _nothing_is_left(start, seed, COUNT)
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(900)
+async def test_nothing_is_left_of_ten_thousand_streams(start, hurried):
+    hurried(0.05)
+    await _nothing_is_left(start, 3, 10_000)
+
+
+async def _nothing_is_left(start, seed, count):
     dice = random.Random(seed)
     sections = {
         "server": {"timeouts": {"send": "200ms"}, "max_connections_per_address": 1000},
         "upstreams": {
             "main": {"timeouts": {"idle": "150ms", "first_event": "200ms", "head": "200ms", "total": "2s"}}
         },
-        "route": {"conversations": {"wait": "300ms"}, "heartbeat": "40ms", "on_disconnect": "abort"},
+        "route": {
+            "conversations": {"wait": "300ms"},
+            "heartbeat": "40ms",
+            "on_disconnect": "abort",
+            "limits": [
+                {"name": "open", "concurrent": AT_ONCE * 9},
+                {"name": "tokens", "tokens": 10**8, "per": "1h"},
+            ],
+        },
     }
     async with RawUpstream(Flowise(dice)) as upstream, start(upstream.url, **sections) as gateway:
         base = len(asyncio.all_tasks())
@@ -132,10 +151,10 @@ async def test_nothing_is_left_of_three_hundred_streams(start, hurried, seed):
                 question = f"{dice.choice(UPSTREAM_ENDS)}:{dice.randrange(12)}"
                 await use(gateway, question, dice.choice(CLIENT_ENDS), dice.choice(chats), dice.randrange(4))
 
-        await asyncio.gather(*(one() for _ in range(COUNT)))
+        await asyncio.gather(*(one() for _ in range(count)))
         await quiet(gateway)
         begun = len(gateway.lines.of("request"))
-        assert COUNT * 0.8 < begun <= COUNT  # who hung up before the gateway read the request made none
+        assert count * 0.8 < begun <= count  # who hung up before the gateway read the request made none
         lines = await settled(gateway, begun)
         assert len({line["request_id"] for line in lines}) == begun
         scraped = await gateway.metrics()
@@ -144,6 +163,7 @@ async def test_nothing_is_left_of_three_hundred_streams(start, hurried, seed):
         )
         assert total == begun
         assert len({line["outcome"] for line in lines}) >= 5
+        assert len(gateway.process.gateway._counting.limiter) == 0
         pool = gateway.process.gateway._upstreams["main"].pool
         assert len(pool._open) == len(pool._idle)
         assert len(asyncio.all_tasks()) <= base + len(upstream._open) + 1

@@ -1,0 +1,50 @@
+"""The whole exposition, word for word, as a scraper reads it; only times and the version are left out."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from gateway.exchange import Exchange, Timings
+from gateway.flowise.outcome import Outcome
+from gateway.flowise.usage import Usage
+from gateway.identity.caller import Caller
+from gateway.telemetry.metrics import Metrics
+
+GOLDEN = Path(__file__).parent / "golden.txt"
+_VOLATILE = re.compile(
+    r'^(\S*(?:_created|timestamp_seconds)(?:\{[^}]*\})?) \S+$|(version=)"[^"]+"', re.MULTILINE
+)
+
+
+def everything():
+    """Every metric, with one value in each."""
+    metrics = Metrics(per_caller=True)
+    timings = Timings(
+        10.0, upstream_written=10.002, upstream_head=10.02, client_head=10.021, first_token=10.3, ended=11.0
+    )
+    exchange = Exchange(request=None, request_id="r", client="c", timings=timings)
+    exchange.caller = Caller("session:backend/ann", "session", "ann", key_id="a8Xk2LmQ", key_name="backend")
+    exchange.status, exchange.outcome, exchange.abort = 200, Outcome.OK, "stopped"
+    exchange.upstream, exchange.server, exchange.upstream_result = "main", "127.0.0.1:3000", "ok"
+    exchange.events, exchange.gaps = {"token": 2, "end": 1}, ([0, 1] + [0] * 13, 0.005)
+    exchange.usage, exchange.bytes_in, exchange.bytes_out = Usage(12, 34, "reported"), 100, 90
+    metrics.record(exchange)
+    metrics.connected("main", "127.0.0.1:3000", 0.002)
+    metrics.reloaded(True)
+    metrics.auth.labels("session", "ok").inc()
+    metrics.limited.labels("support", "burst").inc()
+    metrics.limit_store_errors.labels("timeout").inc()
+    metrics.limit_store_seconds.observe(0.002)
+    metrics.conversation_waits.labels("support", "got_turn").inc()
+    metrics.streams_active.labels("support").inc()
+    metrics.runs_active.labels("support").inc()
+    return metrics
+
+
+def test_the_exposition_is_word_for_word_what_it_was():
+    said = everything().exposition("")[0].decode()
+    golden = _VOLATILE.sub(lambda found: f"{found[1]} *" if found[1] else 'version="*"', said)
+    assert golden == GOLDEN.read_text(), (
+        "a metric was changed; if that is meant, write what was said into golden.txt"
+    )
