@@ -1,0 +1,23 @@
+"""promtool, if it is installed (Debian's package `prometheus`)."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+
+import pytest
+
+
+@pytest.fixture
+def promtool():
+    """`promtool("check", "rules", path)` fails the test unless promtool is content; gives what it printed."""
+    if shutil.which("promtool") is None:
+        pytest.skip("no promtool here")
+
+    def run(*arguments, cwd=None):
+        words = ["promtool", *map(str, arguments)]
+        ran = subprocess.run(words, capture_output=True, text=True, check=False, timeout=9, cwd=cwd)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        return ran.stdout
+
+    return run

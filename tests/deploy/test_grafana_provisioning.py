@@ -1,0 +1,46 @@
+"""What Grafana is provisioned with fits the dashboard, Prometheus's configuration and each other."""
+
+from __future__ import annotations
+
+from tests.deploy import monitoring
+
+PROVISIONING = monitoring.GRAFANA / "provisioning"
+SOURCE = PROVISIONING / "datasources" / "prometheus.yml"
+PROVIDER = PROVISIONING / "dashboards" / "flowise-gateway.yml"
+
+
+def only(path, kind):
+    whole = monitoring.parsed(path)
+    assert whole["apiVersion"] == 1
+    (one,) = whole[kind]
+    return one
+
+
+def test_the_source_is_a_prometheus_and_the_default_one():
+    source = only(SOURCE, "datasources")
+    (variable,) = [v for v in monitoring.dashboard()["templating"]["list"] if v["type"] == "datasource"]
+    assert source["type"] == variable["query"]
+    assert source["isDefault"]
+    assert source["url"].startswith("http://")
+
+
+def test_the_source_knows_how_often_prometheus_scrapes():
+    config = monitoring.parsed(monitoring.PROMETHEUS / "prometheus.yml")
+    assert only(SOURCE, "datasources")["jsonData"]["timeInterval"] == config["global"]["scrape_interval"]
+
+
+def test_the_dashboards_are_found_where_they_are_mounted():
+    path = only(PROVIDER, "providers")["options"]["path"]
+    assert f"mount deploy/grafana/dashboards as {path}" in PROVIDER.read_text()
+    assert f"deploy/grafana/provisioning as {path.rpartition('/')[0]}/provisioning" in PROVIDER.read_text()
+    assert [file.name for file in monitoring.DASHBOARD.parent.iterdir()] == [monitoring.DASHBOARD.name]
+
+
+def test_what_is_provisioned_is_the_file_and_not_what_somebody_clicked():
+    provider = only(PROVIDER, "providers")
+    assert provider["type"] == "file"
+    assert not provider["allowUiUpdates"]
+
+
+def test_there_is_nothing_else_to_provision():
+    assert {path for path in PROVISIONING.rglob("*") if path.is_file()} == {SOURCE, PROVIDER}
