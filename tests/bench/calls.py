@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import secrets
 import statistics
@@ -15,7 +16,10 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
-from gateway.config import JwtSettings
+from gateway.config import JwtSettings, Limit, LogSettings, Route
+from gateway.exchange import Exchange, Timings
+from gateway.flowise.outcome import Outcome
+from gateway.flowise.usage import Usage
 from gateway.identity.authenticator import Authenticator
 from gateway.identity.conversation_ids import ConversationIds
 from gateway.identity.jwks import IssuerKeys
@@ -24,6 +28,12 @@ from gateway.identity.jwt import JsonWebTokens
 from gateway.identity.key_format import digest_of, make_key, parse_key
 from gateway.identity.keyring import ApiKey, Keyring
 from gateway.identity.session_tokens import SessionGrant, SessionTokens
+from gateway.limiting.assigned import Assignment, Party
+from gateway.limiting.gcra import SECOND
+from gateway.limiting.limiter import Limiter
+from gateway.limiting.memory import MemoryStore
+from gateway.telemetry.logs import make_logger, request_line
+from gateway.telemetry.metrics import Metrics
 from tests.bench.report import Verdict
 
 ROUNDS = 7
@@ -31,6 +41,9 @@ MANY = 400
 _NEVER = 4_000_000_000
 _ALGORITHMS = ("RS256", "ES256", "EdDSA")
 _FIRST, _AGAIN = 150.0, 20.0
+
+
+Measured = tuple[str, float | None, Callable[[], Iterator[Callable[[], object]]]]
 
 
 @dataclass(frozen=True)
@@ -44,7 +57,9 @@ class Cost:
 
 def measure() -> list[Cost]:
     """Measure every kind."""
-    return [Cost(name, _us(work), allowed) for name, allowed, work in _identity()]
+    return [
+        Cost(name, _us(work), allowed) for name, allowed, work in (*_identity(), *_limits(), *_accounts())
+    ]
 
 
 def verdicts(costs: list[Cost]) -> list[Verdict]:
@@ -73,7 +88,7 @@ def _us(work: Callable[[], Iterator[Callable[[], object]]]) -> float:
     return statistics.median(rounds)
 
 
-def _identity() -> Iterator[tuple[str, float | None, Callable[[], Iterator[Callable[[], object]]]]]:
+def _identity() -> Iterator[Measured]:
     people = _People()
     yield "API key", _AGAIN, lambda: _again(people.known, people.key)
     yield "session token, first time", _FIRST, lambda: _each(people.known, people.sessions())
@@ -97,6 +112,61 @@ def _identity() -> Iterator[tuple[str, float | None, Callable[[], Iterator[Calla
         None,
         lambda: _again(lambda raw: ids.mapped("key:ann", raw), own),
     )
+
+
+def _limits() -> Iterator[Measured]:
+    """Four limits of a request, in memory, from who asks to what is given back."""
+    limits = (
+        Limit.model_construct(name="burst", requests=10**9, per=60.0, by="caller"),
+        Limit.model_construct(name="daily", tokens=10**9, per=86400.0, by="caller", reserve=1000),
+        Limit.model_construct(name="open", concurrent=10**6, by="caller"),
+        Limit.model_construct(name="all", requests=10**9, per=60.0, by="route"),
+    )
+    assignment = Assignment([Route.model_construct(name="support", limits=limits)])
+    limiter = Limiter(MemoryStore(30 * SECOND), "bench")
+
+    def one(name: str) -> None:
+        party = Party(f"key:{name}", "10.0.0.1")
+        asks = [each.quota.ask(each.subject, 100) for each in assignment.by_caller("support", party)]
+        try:
+            limiter.admit(asks).send(None)
+        except StopIteration as admitted:
+            admitted.value.settle(500)
+            admitted.value.release()
+
+    yield (
+        "four limits in memory, admit to release",
+        30.0,
+        lambda: _each(one, [str(n % 50) for n in range(MANY)]),
+    )
+
+
+def _accounts() -> Iterator[Measured]:
+    """What a request costs when it has ended: its metrics, and its line."""
+    metrics, sink = Metrics(), io.StringIO()
+    logger = make_logger(LogSettings(), sink)
+    exchange = _ended_exchange()
+
+    def one(_: str) -> None:
+        metrics.record(exchange)
+        logger.info("request", **request_line(exchange, with_prompt=False))
+
+    yield "metrics and log line of a request", 60.0, lambda: _again(one, "")
+
+
+def _ended_exchange() -> Exchange:
+    timings = Timings(
+        1.0, upstream_written=1.1, upstream_head=1.2, client_head=1.3, first_token=1.4, ended=2.0
+    )
+    exchange = Exchange(request=None, request_id="r" * 32, client="10.0.0.1", timings=timings)  # type: ignore[arg-type]  # it is not looked at
+    exchange.status, exchange.outcome, exchange.is_streaming = 200, Outcome.OK, True
+    exchange.events, exchange.gaps = (
+        {"start": 1, "token": 60, "metadata": 1, "end": 1},
+        ([0, 59] + [0] * 13, 1.0),
+    )
+    exchange.usage, exchange.upstream, exchange.server = Usage(100, 200, "reported"), "main", "127.0.0.1:3000"
+    exchange.upstream_result, exchange.bytes_out = "ok", 4000
+    return exchange
 
 
 def _again(call: Callable[[str], object], text: str) -> Iterator[Callable[[], object]]:
