@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import sys
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -95,6 +95,17 @@ def pid_of(gateway, worker):
     return lines_of(gateway, "worker_started", worker=worker)[-1]["pid"]
 
 
+@contextmanager
+def stopped(pid):
+    """A process that does nothing for a while; unless it is killed, it goes on then."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
 async def samples(gateway):
     text = (await gateway.ask("/metrics"))[1]
     pairs = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
@@ -171,6 +182,7 @@ async def test_a_killed_worker_keeps_its_counts_loses_its_gauges_and_is_replaced
             held.may_finish.set()
             for wire in (wires[2], others[1]):
                 assert await rest_of(wire) == METADATA + END
+    assert len(lines_of(gateway, "listening")) == 1
 
 
 async def test_a_worker_that_an_operator_ends_finishes_its_streams_and_is_replaced(workers):
@@ -207,12 +219,10 @@ async def test_it_is_ready_when_all_workers_are(written):
     async with gateway("serve", "--config", path, "--workers", "2", patience=PATIENCE) as child:
         child.admin = f"http://{address}"
         await child.until("worker_started", 2)
-        pid = pid_of(child, 2)
-        os.kill(pid, signal.SIGSTOP)
-        assert (await child.until("worker_ready"))["worker"] == 1
-        assert (await child.ask("/readyz"))[:2] == (503, "starting\n")
-        assert (await child.ask("/livez"))[0] == 200
-        os.kill(pid, signal.SIGCONT)
+        with stopped(pid_of(child, 2)):
+            assert (await child.until("worker_ready"))["worker"] == 1
+            assert (await child.ask("/readyz"))[:2] == (503, "starting\n")
+            assert (await child.ask("/livez"))[0] == 200
         await child.listens()
         assert (await child.ask("/readyz"))[:2] == (200, "ok\n")
 
@@ -277,7 +287,7 @@ async def test_workers_end_when_their_parent_is_killed_and_their_streams_finish(
 async def test_workers_import_what_their_parent_has_imported_not_what_lies_about(workers, tmp_path):
     for name in ("gateway", "uvloop"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit(5)")
-    before = f"cd {tmp_path}; export PYTHONSAFEPATH=1 PYTHONPATH={ROOT}"
+    before = f'cd {tmp_path}; export PYTHONPATH={ROOT}; python=$1; shift; set -- "$python" -P "$@"'
     async with workers(before=before) as child:
         child.tell()
         assert await child.ended() == (0, "")
@@ -289,10 +299,11 @@ async def test_a_worker_that_does_not_end_is_killed_after_a_margin(written):
     command = ["serve", "--config", written(server={"drain": "0s"}), "--workers", "2"]
     child = Served(await spawn(sys.executable, "-c", hasty, *command))
     try:
-        await child.listens()
-        os.kill(pid_of(child, 1), signal.SIGSTOP)
-        child.tell()
-        assert await child.ended() == (0, "")
+        async with asyncio.timeout(PATIENCE):
+            await child.listens()
+            with stopped(pid_of(child, 1)):
+                child.tell()
+                assert await child.ended() == (0, "")
     finally:
         await child.end()
     assert len(lines_of(child, "worker_killed", worker=1)) == 1
