@@ -48,6 +48,13 @@ class Held:
         peer.chunk(b"")
 
 
+@pytest.fixture(autouse=True)
+def folders(tmp_path, monkeypatch):
+    """What parents and workers share stands here."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    return lambda: list(tmp_path.glob("flowise-gateway-*"))
+
+
 @pytest.fixture
 def workers(serve):
     """`async with workers(upstream.url) as gateway:` two of them; sections as for `serve`."""
@@ -130,7 +137,7 @@ async def rest_of(wire):
     return body
 
 
-async def test_each_worker_serves_and_one_scrape_is_their_sum(workers):
+async def test_each_worker_serves_and_one_scrape_is_their_sum(workers, folders):
     async with workers() as gateway, connected(gateway) as wires:
         started = lines_of(gateway, "worker_started")
         assert [line["worker"] for line in started] == [1, 2]
@@ -140,6 +147,7 @@ async def test_each_worker_serves_and_one_scrape_is_their_sum(workers):
         assert {os.getsid(pid) for pid in pids} == pids  # so that Ctrl-C reaches the parent alone
         assert set(wires) == {1, 2}
         assert await pings(gateway) == len(lines_of(gateway, "request"))
+        assert len(folders()) == 1
         for name in ("cmdline", "environ"):
             assert SECRET.encode() not in Path(f"/proc/{pids.pop()}/{name}").read_bytes()
         gateway.tell(signal.SIGINT)
@@ -147,6 +155,7 @@ async def test_each_worker_serves_and_one_scrape_is_their_sum(workers):
     assert len(lines_of(gateway, "listening")) == 1
     assert "worker" not in lines_of(gateway, "listening")[0]
     assert gateway.lines[-1]["event"] == "stopped"
+    assert folders() == []
 
 
 async def test_one_worker_is_one_process_without_a_parent(serve):
@@ -209,7 +218,7 @@ async def test_a_crash_loop_ends_the_gateway_with_1_and_says_so(written):
     assert status == 1
     assert err == "flowise-gateway: worker 1 dies again and again, the last time by SIGKILL\n"
     assert len(lines_of(child, "crash_loop")) == 1
-    assert lines_of(child, "worker_ended", worker=2, how="status 0")
+    assert lines_of(child, "worker_ended", worker=2, how="status 0", level="info")
 
 
 async def test_it_is_ready_when_all_workers_are(written):
@@ -266,7 +275,7 @@ async def test_the_port_stays_open_for_the_delay_and_a_second_signal_ends_all_wa
         assert await gateway.ended() == (0, "")
 
 
-async def test_workers_end_when_their_parent_is_killed_and_their_streams_finish(workers):
+async def test_workers_end_when_their_parent_is_killed_and_their_streams_finish(workers, folders):
     held = Held()
     async with (
         RawUpstream(held) as upstream,
@@ -282,6 +291,7 @@ async def test_workers_end_when_their_parent_is_killed_and_their_streams_finish(
             assert await rest_of(wire) == METADATA + END
         assert (await gateway.ended())[0] == -signal.SIGKILL  # and nobody holds its standard output any more
     assert len(lines_of(gateway, "parent_lost")) == 2
+    assert folders() == []
 
 
 async def test_workers_import_what_their_parent_has_imported_not_what_lies_about(workers, tmp_path):
@@ -307,7 +317,7 @@ async def test_a_worker_that_does_not_end_is_killed_after_a_margin(written):
     finally:
         await child.end()
     assert len(lines_of(child, "worker_killed", worker=1)) == 1
-    assert lines_of(child, "worker_ended", worker=1, how="SIGKILL")
+    assert lines_of(child, "worker_ended", worker=1, how="SIGKILL", level="warning")
 
 
 async def test_the_parent_loads_nothing_that_serves_requests():
