@@ -6,6 +6,7 @@ the same, in the order in which `metrics` names them; and the files of the dead 
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from threading import Lock
@@ -20,6 +21,14 @@ from prometheus_client.registry import Collector
 from gateway.telemetry.metrics import Metrics
 
 _LASTING = ("counter", "histogram")
+
+
+def abandon(folder: Path, pid: int) -> None:
+    """A worker whose parent is gone will count no more, and nobody will ask: the last one takes the folder along."""
+    for path in folder.glob(f"*_{pid}.db"):
+        path.unlink(missing_ok=True)
+    if not any(folder.glob("gauge_live*.db")):  # each has one from its first moment
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class SharedMetrics(Collector):

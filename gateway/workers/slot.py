@@ -64,7 +64,7 @@ class Slot:
         while not self._around.is_ending.is_set():
             how, was_ready = await self._live()
             if self._around.is_ending.is_set():
-                self._logger.info("worker_ended", how=how)
+                (self._logger.info if how == ENDED else self._logger.warning)("worker_ended", how=how)
                 return
             is_crash = how != ENDED or not was_ready  # else an operator told this one to end
             delay = restarts.died(monotonic(), was_ready=was_ready) if is_crash else 0.0

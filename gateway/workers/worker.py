@@ -7,6 +7,7 @@ is gone, a worker closes the port at once, lets its open streams finish, and end
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import sys
@@ -19,6 +20,7 @@ from gateway.errors import CannotRunError
 from gateway.serve import Process
 from gateway.tasks import Tasks
 from gateway.telemetry.logs import Logger, make_logger
+from gateway.telemetry.shared import abandon
 from gateway.telemetry.shared_lines import SharedLines
 from gateway.workers.briefing import DRAIN, HURRY, READY, received
 
@@ -37,15 +39,20 @@ def main() -> int:
     ):
         logger = make_logger(briefing.config.logs, cast(TextIO, lines), worker=briefing.worker)
         try:
-            runner.run(_work(channel, briefing.config, logger))
+            is_orphan = runner.run(_work(channel, briefing.config, logger))
         except CannotRunError as error:
             logger.error("worker_failed", message=str(error))  # noqa: TRY400 - the sentence says it all
             return FAILED
+        if is_orphan:
+            abandon(briefing.folder, os.getpid())
     return ENDED
 
 
-async def _work(channel: socket.socket, config: Config, logger: Logger) -> None:
-    """Serve until the parent says so, or a signal; a second signal changes nothing, as both may mean the same."""
+async def _work(channel: socket.socket, config: Config, logger: Logger) -> bool:
+    """Serve until the parent says so, or a signal; a second signal changes nothing, as both may mean the same.
+
+    Tells whether the parent was lost.
+    """
     process = Process(config, logger, is_worker=True)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -55,6 +62,7 @@ async def _work(channel: socket.socket, config: Config, logger: Logger) -> None:
     obeying = tasks.start(_obey(reader, process, logger), "obey")
     try:
         await process.run(lambda _: writer.write(READY))
+        return obeying.done()
     finally:
         obeying.cancel()
         await tasks.join(0)

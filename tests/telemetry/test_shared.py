@@ -14,7 +14,7 @@ from gateway.exchange import Exchange, Timings
 from gateway.flowise.observer import StreamObserver
 from gateway.flowise.outcome import Outcome
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.shared import SharedMetrics
+from gateway.telemetry.shared import SharedMetrics, abandon
 
 OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
 TOKEN = b'message:\ndata:{"event":"token","data":"a"}\n\n'
@@ -164,3 +164,12 @@ def test_a_file_that_is_only_just_begun_is_no_error(workers, tmp_path):
     before = workers.samples()
     workers.shared.forget(2)
     assert workers.samples() == before
+
+
+def test_the_last_of_the_orphans_takes_the_folder_along(workers, tmp_path):
+    workers.use(1)
+    workers.use(2)
+    abandon(tmp_path, 1)
+    assert workers.files() == ["counter_2.db", "gauge_livemax_2.db", "gauge_livesum_2.db", "histogram_2.db"]
+    abandon(tmp_path, 2)
+    assert not tmp_path.exists()
