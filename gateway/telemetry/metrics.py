@@ -10,10 +10,11 @@ parent adds up: see `shared`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, TypeVar, cast
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics import MetricWrapperBase
 
 from gateway import __version__
 from gateway.exchange import Exchange
@@ -30,6 +31,7 @@ CONNECT_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0
 STORE_BUCKETS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
 NO_ROUTE = NO_CALLER = "none"
 _PREFIX = "flowise_gateway_"
+M = TypeVar("M", bound=MetricWrapperBase)
 _Together = Literal["livesum", "livemax"]  # what the gauges of several workers are, while they live
 
 
@@ -40,6 +42,7 @@ class Metrics:
         """`per_caller`: tell API keys apart, by their names; whoever has none is `none`."""
         self._is_per_caller = per_caller
         self.registry = CollectorRegistry()
+        self._bound: dict[tuple[object, ...], MetricWrapperBase] = {}  # as few as there are series
         self._declare_requests()
         self._declare_callers()
         self._declare_flowise()
@@ -123,45 +126,57 @@ class Metrics:
         route = exchange.route.name if exchange.route else NO_ROUTE
         timings = exchange.timings
         outcome = exchange.outcome or Outcome.FAILED
-        self.requests.labels(route, exchange.endpoint, str(exchange.status), outcome.value).inc()
+        self._of(self.requests, route, exchange.endpoint, str(exchange.status), outcome.value).inc()
         if timings.ended is not None:
-            self.request_duration.labels(route, exchange.endpoint).observe(timings.ended - timings.received)
+            self._of(self.request_duration, route, exchange.endpoint).observe(
+                timings.ended - timings.received
+            )
         if (first_token := timings.time_to_first_token) is not None:
-            self.time_to_first_token.labels(route).observe(first_token)
+            self._of(self.time_to_first_token, route).observe(first_token)
         if exchange.gaps is not None:
-            _add(self.inter_token.labels(route), *exchange.gaps)
+            _add(self._of(self.inter_token, route), *exchange.gaps)
         if (overhead := timings.overhead) is not None:
-            self.overhead.labels(route).observe(overhead)
+            self._of(self.overhead, route).observe(overhead)
         for event, count in exchange.events.items():
-            self.stream_events.labels(route, event).inc(count)
+            self._of(self.stream_events, route, event).inc(count)
         if exchange.usage is not None:
             source = exchange.usage.source
-            self.tokens.labels(route, "input", source).inc(exchange.usage.input)
-            self.tokens.labels(route, "output", source).inc(exchange.usage.output)
+            self._of(self.tokens, route, "input", source).inc(exchange.usage.input)
+            self._of(self.tokens, route, "output", source).inc(exchange.usage.output)
         if exchange.upstream_result:
-            self.upstream_requests.labels(exchange.upstream, exchange.server, exchange.upstream_result).inc()
+            self._of(
+                self.upstream_requests, exchange.upstream, exchange.server, exchange.upstream_result
+            ).inc()
         if self._is_per_caller:
             self._record_caller(exchange)
         if exchange.abort:
-            self.aborts.labels(route, exchange.abort).inc()
-        self.bytes.labels(route, "in").inc(exchange.bytes_in)
-        self.bytes.labels(route, "out").inc(exchange.bytes_out)
+            self._of(self.aborts, route, exchange.abort).inc()
+        self._of(self.bytes, route, "in").inc(exchange.bytes_in)
+        self._of(self.bytes, route, "out").inc(exchange.bytes_out)
 
     def reloaded(self, is_right: bool) -> None:  # noqa: FBT001 - the one thing that there is to tell
         """The configuration, or the keys file, was read."""
-        self.config_reloads.labels("ok" if is_right else "error").inc()
+        self._of(self.config_reloads, "ok" if is_right else "error").inc()
         if is_right:
             self.config_reload_timestamp.set_to_current_time()
 
     def connected(self, upstream: str, server: object, seconds: float) -> None:
         """A connection to Flowise stands."""
-        self.upstream_connect.labels(upstream, str(server)).observe(seconds)
+        self._of(self.upstream_connect, upstream, str(server)).observe(seconds)
 
     def _record_caller(self, exchange: Exchange) -> None:
         caller = exchange.caller.key_name or NO_CALLER
-        self.caller_requests.labels(caller).inc()
+        self._of(self.caller_requests, caller).inc()
         if exchange.usage is not None:
-            self.caller_tokens.labels(caller).inc(exchange.usage.input + exchange.usage.output)
+            self._of(self.caller_tokens, caller).inc(exchange.usage.input + exchange.usage.output)
+
+    def _of(self, metric: M, *values: str) -> M:
+        """The child with these labels. The library's own look-up takes three times as long."""
+        key = (metric, *values)
+        child = self._bound.get(key)
+        if child is None:
+            child = self._bound[key] = metric.labels(*values)
+        return cast(M, child)
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """The scrape's answer and its content type: OpenMetrics if the scraper asks for it."""
