@@ -18,6 +18,9 @@ FILE_LINES, FUNCTION_LINES = 300, 40
 # The arrows of the house, from the front door inwards. A file belongs to the longest name it begins with,
 # and may import what its line names, and its own room.
 PURE_FLOWISE = ("endpoints", "outcome", "prediction", "usage")
+PURE_IDENTITY = (
+    *("base64url", "conversation_ids", "derivation", "jwks_keys", "jwt_text", "key_format", "session_tokens"),
+)
 FACTS = ("gateway.config", "gateway.errors", "gateway.exchange")
 LAW: dict[str, tuple[str, ...]] = {
     "gateway.__main__": ("gateway.cli",),

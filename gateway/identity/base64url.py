@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import urlsafe_b64encode
+from binascii import a2b_base64, b2a_base64
+
+_TO_BASE64 = bytes.maketrans(b"-_+/=", b"+/\0\0\0")  # what is not of this alphabet will not come back
+_PADDING = (b"", b"", b"==", b"=")
 
 
 def encode(content: bytes) -> str:
@@ -17,7 +21,8 @@ def decode(text: str) -> bytes:
         ValueError: a letter outside of the alphabet, padding, a length that cannot be, or bits at the end that
             belong to no byte.
     """
-    content = urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
-    if encode(content) != text:
+    base64 = text.encode("ascii").translate(_TO_BASE64) + _PADDING[len(text) % 4]
+    content = a2b_base64(base64)
+    if b2a_base64(content, newline=False) != base64:
         raise ValueError("not in its one spelling")
     return content

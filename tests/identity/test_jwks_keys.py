@@ -6,8 +6,10 @@ import json
 import re
 
 import pytest
+from cryptography.exceptions import UnsupportedAlgorithm
 
 from gateway.errors import Unauthenticated
+from gateway.identity import jwks_keys
 from gateway.identity.jwks_keys import LONGEST_NUMBER, MOST_KEYS, JwksError, KeySet
 from tests.identity.issuer import (
     EVERY_ALGORITHM,
@@ -154,6 +156,17 @@ def test_a_number_is_not_endless():
     modulus = (1 << 2047 | 1).to_bytes(LONGEST_NUMBER * 3 // 4, "big")
     assert fits({"kty": "RSA", "n": b64(modulus), "e": "AQAB"}) == RSA_ONES
     assert not fits({"kty": "RSA", "n": b64(b"\0" + modulus), "e": "AQAB"})
+
+
+def test_a_kind_that_the_machine_does_not_support_is_left_out(monkeypatch):
+    """A build of OpenSSL for FIPS may lack Ed25519."""
+
+    def refuse(_):
+        raise UnsupportedAlgorithm("not in this build")
+
+    monkeypatch.setattr(jwks_keys, "_READERS", {**jwks_keys._READERS, "OKP": refuse})
+    keys = read(jwk(ed_key(), kid="k1"), jwk(rsa_key(), kid="k2"))
+    assert (len(keys), keys.left_out) == (1, 1)
 
 
 def test_a_secret_key_is_never_used():
