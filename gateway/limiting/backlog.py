@@ -11,7 +11,7 @@ from typing import Any
 
 from gateway.limiting.commands import Command
 from gateway.limiting.link import Link, Run
-from gateway.limiting.steps import Reports, StoreError
+from gateway.limiting.steps import Refusal, Reports, StoreError, Unknown
 
 MOST = 10_000  # commands kept; then the oldest goes
 TRIES = 5  # of one command, while the store is there
@@ -52,7 +52,7 @@ class Backlog:
                 self.send(*self._waiting.popleft())
 
     async def catch_up(self, run: Run) -> None:
-        """Send all of it.
+        """Send all of it; what the store refuses is dropped.
 
         Raises:
             StoreError: the store went away again; what is left stays here.
@@ -61,11 +61,14 @@ class Backlog:
             batch = [self._waiting.popleft() for _ in range(min(AT_ONCE, len(self._waiting)))]
             has_arrived = False
             try:
-                await run([command for command, _ in batch])
+                answers = await run([command for command, _ in batch])
                 has_arrived = True
             finally:
                 if not has_arrived:
                     self._waiting.extendleft(reversed(batch))
+            for answer in answers:
+                if isinstance(answer, Refusal | Unknown):
+                    self._reports.failed("dropped")
 
     def _answered(self, answer: asyncio.Future[Any], command: Command, tries: int) -> None:
         self._sent.discard(answer)

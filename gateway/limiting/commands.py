@@ -73,6 +73,10 @@ class LimitCommands:
         keys = [f"{PREFIX}settled:{digest(lease)}", *differences]
         return self._run("settle", keys, SETTLED_FOR, *differences.values())
 
+    def probe(self, name: str) -> Command:
+        """A write that changes nothing: who refuses it, as a replica or a full server does, is no store."""
+        return self.settle(f"{name} was here", {})
+
     def renew(self, leases: Iterable[tuple[str, str]]) -> Command:
         """Bucket and lease of each run that goes on."""
         both = tuple(leases)

@@ -10,7 +10,7 @@ from heapq import heappop, heappush
 
 from gateway.limiting.gcra import drained
 
-MOST_BUCKETS = 200_000  # about 75 MB
+MOST_BUCKETS = 200_000  # about 100 MB
 TRIES = 16  # buckets looked at to find the one that is full soonest
 SWEPT_WITH_EACH = 2  # so that memory shrinks faster than it can grow
 SWEPT_AT_ONCE = 500  # by the timer; under a millisecond

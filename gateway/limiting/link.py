@@ -53,7 +53,7 @@ class Link:
         """Connect; returns when that has succeeded, or failed once.
 
         Args:
-            opening: commands that every connection begins with.
+            opening: commands that every connection begins with; a store that refuses one is not there.
             catch_up: does what is due before the store counts as there, each time it comes back.
         """
         self._begin(self._keep(tuple(opening), catch_up), "limit store")
@@ -106,7 +106,8 @@ class Link:
     async def _open(self, opening: tuple[Command, ...], catch_up: CatchUp) -> None:
         """Connect, catch up; it is there if then a question is answered as quickly as requests need it."""
         await _within(OPEN_WITHIN, self._connection.open())
-        await self._run(opening)
+        if any(isinstance(answer, Refusal | Unknown) for answer in await self._run(opening)):
+            raise StoreError("reply")
         await catch_up(self._run)
         await _within(STORE_TIME, self._ask((PING,)))
         self._traffic.answered_at = monotonic()
@@ -123,10 +124,7 @@ class Link:
     async def _ask(self, commands: Sequence[Command]) -> list[Any]:
         """Send these and read their answers, on a connection that nobody else uses yet."""
         await self._connection.send([command.words for command in commands])
-        answers = [await self._connection.answer() for _ in commands]
-        if any(isinstance(answer, Refusal | Unknown) for answer in answers):
-            raise StoreError("reply")
-        return answers
+        return [await self._connection.answer() for _ in commands]
 
     async def _serve(self) -> None:
         """Write what is to be sent, until the store is away."""
@@ -135,8 +133,11 @@ class Link:
             while self.is_up:
                 await self._traffic.something.wait()
                 if words := self._traffic.sending():
-                    await _within(STORE_TIME, self._connection.send(words))
+                    self._traffic.is_stuck = True
+                    await self._connection.send(words)
+                    self._traffic.is_stuck = False
         finally:
+            self._traffic.is_stuck = False
             reader.cancel()
             await asyncio.wait([reader])
 
@@ -149,9 +150,10 @@ class Link:
             self._fall(error.kind)
 
     def _fall(self, kind: Failure) -> None:
-        """It is away: tell everybody who waits, and wake who sends."""
+        """It is away: tell everybody who waits, and let go of it, so that who sends or reads does not go on."""
         self._set(is_up=False, why=kind)
         self._traffic.drop(kind)
+        self._connection.abort()
 
     def _set(self, *, is_up: bool, why: str) -> None:
         self.is_up = is_up

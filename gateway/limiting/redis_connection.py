@@ -36,7 +36,11 @@ _OURS: dict[str, Any] = {
     "driver_info": None,
     "client_name": "flowise-gateway",
 }
-_BROKEN = (RedisError, OSError, TimeoutError, ValueError, asyncio.IncompleteReadError)
+_BROKEN = (
+    *(RedisError, OSError, TimeoutError, asyncio.IncompleteReadError),
+    ValueError,  # what answers is no Redis
+    RuntimeError,  # uvloop, of a transport that was closed since
+)
 
 
 class RedisConnection:
@@ -64,10 +68,14 @@ class RedisConnection:
             raise StoreError(_kind(error)) from None
         self._writer = self._connection._writer  # noqa: SLF001 - the package has no way to abort
 
-    async def close(self) -> None:
-        """Let go of it, whether or not the other side still reads; what is on its way is lost. Never raises."""
+    def abort(self) -> None:
+        """Break it off, whether or not the other side still reads; who sends or waits on it fails. `close` it then."""
         if self._writer is not None:
             self._writer.transport.abort()
+
+    async def close(self) -> None:
+        """Let go of it; what is on its way is lost. Never raises."""
+        self.abort()
         try:
             await self._connection.disconnect(nowait=True)
         except _BROKEN:

@@ -74,8 +74,8 @@ class SharedLimiter(Limiter):
         self.link = Link(connection, spawn, mine, chance)
         self.backlog = Backlog(self.link, mine)
         self._script = Script("limits.lua")
-        commands = LimitCommands(self._script, lease, sharing.now)
-        self._store = SharedStore(self.link, self.backlog, commands, reports)
+        self._commands = LimitCommands(self._script, lease, sharing.now)
+        self._store = SharedStore(self.link, self.backlog, self._commands, reports)
         self._others: list[Sharer] = []
 
     def also(self, sharer: Sharer) -> None:
@@ -85,7 +85,7 @@ class SharedLimiter(Limiter):
     async def start(self) -> None:
         """Connect; a store that does not answer is no error."""
         opening = [await self._script.load(), *[await other.load() for other in self._others]]
-        await self.link.start(opening, self._catch_up)
+        await self.link.start([*opening, self._commands.probe(self._name)], self._catch_up)
 
     async def close(self) -> None:
         """Tell the store what is still on its way, for as long as one call may take, and close."""

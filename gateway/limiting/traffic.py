@@ -42,7 +42,13 @@ class _Call:
 
 
 class Traffic:
-    """All calls of one link. `failed` is told of each that fails, `give_up` when the breaker says so."""
+    """All calls of one link. `failed` is told of each that fails, `give_up` when the breaker says so.
+
+    Attributes:
+        something: set when there is something to be sent.
+        is_stuck: set by who sends, while the store takes no bytes: then the time of a call runs at once.
+        answered_at: when the last answer came, in monotonic seconds.
+    """
 
     def __init__(
         self, breaker: Breaker, failed: Callable[[Failure], None], give_up: Callable[[Failure], None]
@@ -53,6 +59,7 @@ class Traffic:
         self._queued: list[_Call] = []
         self._sent: deque[_Call] = deque()
         self.something = asyncio.Event()
+        self.is_stuck = False
         self.answered_at = 0.0
 
     def __len__(self) -> int:
@@ -74,6 +81,8 @@ class Traffic:
         if len(self) >= MOST_CALLS:
             raise StoreError("overflow")
         call = _Call(command, within, late)
+        if self.is_stuck:
+            self._start(call)
         self._queued.append(call)
         self.something.set()
         return call.answer
@@ -81,11 +90,9 @@ class Traffic:
     def sending(self) -> list[tuple[Word, ...]]:
         """What is to be sent now; its time runs from here. What nobody waits for any more is left out."""
         self.something.clear()
-        queued, self._queued = [call for call in self._queued if not call.answer.cancelled()], []
-        loop = asyncio.get_running_loop()
+        queued, self._queued = [call for call in self._queued if not call.answer.done()], []
         for call in queued:
-            if call.timer is None:
-                call.timer = loop.call_later(call.within, self._is_due, call, PASSES)
+            self._start(call)
         self._sent.extend(queued)
         return [call.command.words for call in queued]
 
@@ -126,6 +133,11 @@ class Traffic:
                 self._failed(kind)
             call.fail(kind)
         self.something.set()
+
+    def _start(self, call: _Call) -> None:
+        if call.timer is None:
+            loop = asyncio.get_running_loop()
+            call.timer = loop.call_later(call.within, self._is_due, call, PASSES)
 
     def _is_due(self, call: _Call, passes: int) -> None:
         if call.answer.done():

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.limiting import levels
-from tests.limiting.histories import BothStores, histories, histories_of_any_clock, play_all
+from tests.limiting.histories import (
+    BothStores,
+    histories,
+    histories_of_any_clock,
+    play_all,
+    remember_what_is_over,
+)
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 
@@ -21,5 +26,5 @@ def test_ten_thousand_histories(client):
 
 
 def test_three_thousand_histories_of_clocks_that_step_back(client, monkeypatch):
-    monkeypatch.setattr(levels, "SWEPT_WITH_EACH", 0)
+    remember_what_is_over(monkeypatch)
     play_all(BothStores(client), histories_of_any_clock, 3_000)

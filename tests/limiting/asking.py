@@ -18,6 +18,7 @@ from gateway.tasks import Tasks
 
 MINUTE, DAY = 60.0, 86400.0
 TICK = 0.05
+GLANCE = 0.002
 
 
 def quota(name="burst", scope="route:support", **keys):
@@ -92,3 +93,24 @@ async def _ticking(gateway):
     while True:
         gateway.tick()
         await time_passes(TICK)
+
+
+@asynccontextmanager
+async def lag():
+    """`async with lag() as lost: … lost.most`: the longest time, in seconds, for which this machine let the loop wait."""
+    lost = Lag()
+    watching = asyncio.create_task(lost.watch())
+    try:
+        yield lost
+    finally:
+        watching.cancel()
+
+
+class Lag:
+    most = 0.0
+
+    async def watch(self):
+        while True:
+            began = monotonic()
+            await time_passes(GLANCE)
+            self.most = max(self.most, monotonic() - began - GLANCE)

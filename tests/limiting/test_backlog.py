@@ -97,6 +97,18 @@ async def test_a_catching_up_that_breaks_loses_nothing(valkey):
     assert pushed(valkey) == ["a", "b", "c"]
 
 
+async def test_a_command_that_the_store_refuses_does_not_keep_it_away(own_valkey):
+    async with process(own_valkey.url) as gateway:
+        own_valkey.kill()
+        await gateway.told.until_away()
+        for command in (push("a"), WRONG, push("b")):
+            gateway.limiter.backlog.send(command)
+        own_valkey.start()
+        await gateway.told.until_up()
+        assert gateway.told.failed[-1] == "dropped"
+    assert pushed(own_valkey) == ["a", "b"]
+
+
 async def test_flushing_waits_no_longer_than_a_call_may_take(own_valkey):
     async with process(own_valkey.url) as gateway:
         own_valkey.hold()

@@ -8,12 +8,18 @@ from time import time
 
 import pytest
 
-from gateway.limiting import levels
 from gateway.limiting.commands import PING, LimitCommands, Script, TurnCommands, numbers_of, step_of
 from gateway.limiting.gcra import MOST, SECOND
 from gateway.limiting.quotas import subject
 from tests.limiting.asking import requests, slots, tokens
-from tests.limiting.histories import LEASE, BothStores, histories, histories_of_any_clock, play_all
+from tests.limiting.histories import (
+    LEASE,
+    BothStores,
+    histories,
+    histories_of_any_clock,
+    play_all,
+    remember_what_is_over,
+)
 
 TALK = ("http://flowise", "chat-1")
 
@@ -49,8 +55,7 @@ def test_both_stores_decide_the_same(client):
 
 
 def test_both_stores_decide_the_same_when_clocks_step_back(client, monkeypatch):
-    # a bucket that memory has forgotten since it was full cannot be less than full again when the clock steps back
-    monkeypatch.setattr(levels, "SWEPT_WITH_EACH", 0)
+    remember_what_is_over(monkeypatch)
     play_all(BothStores(client), histories_of_any_clock, 50)
 
 
@@ -85,6 +90,26 @@ def test_keys_go_away_by_themselves(client, tell, limits):
     assert len(lives) == 5
     assert all(0 < life <= 3_600_000 for life in lives.values())
     assert [round(lives[ask.key.encode()], -3) for ask in asks] == [11_000, 21_000, 13_000]
+
+
+def test_a_lease_ends_to_the_microsecond_and_a_clock_that_steps_back_holds_it_no_longer(tell, limits):
+    ask, hour = slots(5).ask(subject("me")), 3600 * SECOND
+
+    def taken(after):
+        limits.now = hour + after
+        return numbers_of(tell(limits.peek([ask])))[0]
+
+    limits.now = hour
+    tell(limits.admit([ask], "1"))
+    assert [taken(LEASE - 1), taken(LEASE)] == [1, 0]
+    limits.now = hour
+    tell(limits.admit([ask], "2"))
+    assert [taken(-hour + 1), taken(-hour + LEASE), taken(-hour + 1 + LEASE)] == [1, 1, 0]
+    limits.now = hour
+    tell(limits.admit([ask], "3"))
+    limits.now = 1
+    tell(limits.renew([(ask.key, "4")]))
+    assert [taken(-hour + LEASE), taken(-hour + 1 + LEASE)] == [2, 0]
 
 
 def test_a_settlement_is_done_once_however_often_it_comes(client, tell, limits):

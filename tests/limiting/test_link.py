@@ -11,7 +11,6 @@ from harness.clock import until
 from harness.slow_proxy import SlowProxy
 from harness.valkey import free_port
 
-from gateway.limiting import link as link_module
 from gateway.limiting.breaker import FAILURES
 from gateway.limiting.commands import PING, Command
 from gateway.limiting.link import QUIET, Link, looked_at
@@ -151,11 +150,8 @@ async def test_what_is_due_is_done_before_the_store_counts_as_there(valkey):
         assert seen == [(False, [str(n).encode() for n in range(250)])]
 
 
-async def test_a_store_that_refuses_what_is_due_is_not_up(own_valkey):
-    async def catch_up(run):
-        await run([Command(("GET",))])
-
-    async with linked(own_valkey.url, catch_up=catch_up) as (link, told):
+async def test_a_store_that_refuses_what_it_begins_with_is_not_there(own_valkey):
+    async with linked(own_valkey.url, [Command(("GET",))]) as (link, told):
         assert not link.is_up
         assert told.changed == [(False, "reply")]
 
@@ -174,15 +170,18 @@ async def test_a_quiet_connection_is_tried(own_valkey):
         own_valkey.go_on()
 
 
-async def test_a_store_that_takes_no_more_bytes_is_away(own_valkey, monkeypatch):
-    monkeypatch.setattr(link_module, "STORE_TIME", 0.05)
-    async with linked(own_valkey.url) as (link, _told):
+async def test_a_store_that_takes_no_more_bytes_is_away(own_valkey):
+    async with linked(own_valkey.url) as (link, told):
         own_valkey.hold()
-        flood = Command(("ECHO", "a" * 8_000_000))
-        answers = [link.call(flood, 5.0) for _ in range(3)]
-        assert [await kind_of(answer) for answer in answers] == ["timeout"] * 3
+        flood = link.call(Command(("ECHO", "a" * 20_000_000)), 0.2)
+        await until(lambda: link._traffic.is_stuck)
+        behind = [link.call(ECHO, 0.02) for _ in range(FAILURES)]
+        assert [await kind_of(answer) for answer in behind] == ["timeout"] * FAILURES
+        assert await kind_of(flood) == "timeout"
         assert not link.is_up
         own_valkey.go_on()
+        await told.until_up()
+        assert await link.call(ECHO) == b"a"
 
 
 async def test_a_forgotten_script_is_no_failure(valkey):

@@ -154,6 +154,17 @@ async def test_a_killed_server_is_a_broken_connection(own_valkey):
             await connection.send([PING])
 
 
+async def test_nothing_is_sent_on_a_connection_that_was_broken_off(valkey):
+    async with opened(valkey.url) as connection:
+        connection.abort()
+        for _ in range(3):
+            await asyncio.sleep(0)
+            with pytest.raises(StoreError, match="connection"):
+                await connection.send([PING])
+        with pytest.raises(StoreError, match="connection"):
+            await connection.answer()
+
+
 async def test_it_opens_again(own_valkey):
     async with opened(own_valkey.url) as connection:
         own_valkey.restart()

@@ -13,10 +13,10 @@ from gateway.errors import StoreUnavailable
 from gateway.limiting.breaker import FAILURES
 from gateway.limiting.quotas import subject
 from gateway.limiting.steps import Patience
-from tests.limiting.asking import process, requests, slots, tokens
+from tests.limiting.asking import lag, process, requests, slots, tokens
 
 MOST_WAIT = 0.15  # seconds that any request may wait for the store
-LEASE = 0.6
+LEASE = 0.4
 
 
 async def timed(awaitable):
@@ -76,6 +76,14 @@ async def test_a_gateway_that_dies_frees_its_slots_and_leaves_its_reservation(va
         assert [standing.remaining for standing in await b.limiter.peek([daily.ask(subject("me"))])] == [40]
 
 
+async def test_a_gateway_that_ends_in_order_leaves_nothing_taken(valkey):
+    one = slots(1)
+    async with process(valkey.url, "b") as b:
+        async with process(valkey.url, "a") as a:
+            (await a.admit(one.ask(subject("me")))).release()
+        assert (await b.admit(one.ask(subject("me")))).is_allowed
+
+
 async def test_a_run_keeps_its_slot_and_a_store_that_lost_it_is_told_again(valkey):
     one = slots(1)
     async with process(valkey.url, lease=LEASE, is_ticking=True) as gateway:
@@ -101,9 +109,11 @@ async def test_without_the_store(own_valkey, failure, is_closed):
         proxy.delay = 2.0 if failure == "slowed" else 0.0
         if failure != "slowed":
             await asyncio.to_thread(own_valkey.kill if failure == "killed" else own_valkey.hold)
-        answers = [await timed(gateway.admit(three.ask(subject("me")))) for _ in range(FAILURES + 5)]
-        assert max(waited for _, waited in answers) < MOST_WAIT
-        assert max(waited for _, waited in answers[FAILURES:]) < 0.02
+        async with lag() as lost:
+            answers = [await timed(gateway.admit(three.ask(subject("me")))) for _ in range(FAILURES + 5)]
+            await time_passes(0.01)
+        assert max(waited for _, waited in answers) < MOST_WAIT + lost.most
+        assert max(waited for _, waited in answers[FAILURES:]) < 0.02 + lost.most
         if is_closed:
             assert all(isinstance(answer, StoreUnavailable) for answer, _ in answers)
             assert {answer.headers["Retry-After"] for answer, _ in answers} == {"1"}
@@ -119,6 +129,23 @@ async def test_without_the_store(own_valkey, failure, is_closed):
         await gateway.told.until_up()
         passed = sum([(await gateway.admit(three.ask(subject("you")))).is_allowed for _ in range(5)])
         assert passed == 3
+
+
+async def test_a_store_that_takes_no_writes_is_away_until_it_does(own_valkey):
+    five = requests(5)
+    async with process(own_valkey.url) as gateway:
+        with own_valkey.client() as client:
+            client.replicaof("127.0.0.1", 1)
+            for _ in range(FAILURES):
+                assert (await gateway.admit(five.ask(subject("me")))).is_allowed
+            assert gateway.told.failed == ["reply"] * FAILURES
+            tries = len(gateway.told.changed)
+            await time_passes(0.3)
+            assert gateway.told.changed[tries:] == []
+            assert not gateway.limiter.link.is_up
+            client.replicaof("NO", "ONE")
+        await gateway.told.until_up()
+        assert (await gateway.admit(five.ask(subject("me")))).is_in_store
 
 
 async def test_peeking_without_the_store(own_valkey):

@@ -78,29 +78,32 @@ async def test_the_time_begins_when_it_is_sent(road):
     assert await kind_of(answer) == "timeout"
 
 
+async def test_while_the_store_takes_no_bytes_the_time_begins_at_once(road):
+    road.traffic.is_stuck = True
+    assert await kind_of(road.add(SHORT)) == "timeout"
+    assert road.traffic.sending() == []
+
+
 async def test_an_answer_that_was_there_in_time_counts_though_the_loop_was_busy(road):
+    """As it comes about: the socket is read, who reads is to be woken, and the deadline passes before that."""
     answer = road.add(SHORT)
     road.traffic.sending()
     loop = asyncio.get_running_loop()
-    loop.call_later(SHORT / 2, _busy, 4 * SHORT)
-    here, there = await _pipe()
-    loop.add_reader(here, lambda: (here.recv(1), loop.remove_reader(here), road.traffic.take("in time")))
+    here, there = socket.socketpair()
+
+    def read():
+        loop.remove_reader(here)
+        until = monotonic() + 4 * SHORT
+        while monotonic() < until:
+            pass
+        loop.call_soon(road.traffic.take, "in time")
+
+    loop.add_reader(here, read)
     there.send(b"x")
     assert await answer == "in time"
+    assert road.failed == []
     here.close()
     there.close()
-
-
-def _busy(seconds):
-    until = monotonic() + seconds
-    while monotonic() < until:
-        pass
-
-
-async def _pipe():
-    here, there = socket.socketpair()
-    here.setblocking(False)
-    return here, there
 
 
 async def test_a_late_answer_is_handed_on_and_belongs_to_nobody_else(road):
