@@ -95,6 +95,16 @@ def test_every_log_field_is_documented_and_no_other():
     assert set(documented) == real
 
 
+def test_every_event_of_the_log_is_documented_and_no_other():
+    said = re.compile(r'(?:logger|log|\._log)(?:\.(?:debug|info|warning|error))?\(\s*"([a-z_]+)"')
+    real = {"request", "library", "log_lines_lost"}
+    for path in (ROOT / "gateway").rglob("*.py"):
+        if "simulator" not in path.parts:
+            real |= set(said.findall(path.read_text()))
+    listed = section("The log").partition("All other lines, by their `event`:")[2]
+    assert set(words(listed)) | {"request"} == real
+
+
 def test_every_path_is_documented_with_its_methods_and_endpoint_and_no_other():
     documented = {
         words(row[2])[0]: (tuple(words(row[0])), tuple(row[1].split(", "))) for row in rows("What it serves")
