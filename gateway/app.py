@@ -26,6 +26,7 @@ from gateway.handlers.ping import ping
 from gateway.handlers.predict import Predict
 from gateway.handlers.run import RunServices
 from gateway.handlers.session_tokens import MintSessionToken
+from gateway.identity.keys_schema import KeyEntry
 from gateway.identity.service import Identity
 from gateway.limiting.opening import Limits as Counting
 from gateway.limiting.opening import limits
@@ -61,7 +62,11 @@ class Gateway:
     `handle` is the listener's handler: it answers one request.
     """
 
-    def __init__(self, config: Config, logger: Logger) -> None:
+    def __init__(
+        self, config: Config, logger: Logger, known_keys: tuple[KeyEntry, ...] | None = None
+    ) -> None:
+        """`known_keys`: of the parent of several workers, for the time in which the keys file is broken."""
+        self._known_keys = known_keys
         self._config = config
         self._logger = logger
         self.metrics = Metrics(per_caller=config.metrics.per_caller)
@@ -104,7 +109,7 @@ class Gateway:
             ConfigError: the keys file has mistakes.
         """
         self.metrics.reloaded(True)  # the configuration itself; its mistakes let nothing come so far
-        await self._identity.start(self._revocation.look)
+        await self._identity.start(self._revocation.look, self._known_keys)
         await self._counting.limiter.start()
         for upstream in self._upstreams.values():
             await upstream.start()

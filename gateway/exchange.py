@@ -25,6 +25,8 @@ from gateway.limiting.quotas import Quota
 from gateway.limiting.steps import Patience
 
 SERVER = "flowise-gateway"  # what answers call themselves
+# A page, a proxy and a cache must not learn the token in a path below `/t/`.
+UNDER_TOKEN = {"Referrer-Policy": "no-referrer", "Cache-Control": "private, no-store"}
 NO_CHANGES = Changes()
 
 
@@ -87,13 +89,13 @@ class Exchange:
     route: Route | None = None
     misrouted: GatewayError | None = None
     trace_id: str = ""
-    path_token: str = ""  # the session token that stood in the base path
+    path_token: str = field(default="", repr=False)  # the session token that stood in the base path
     response_headers: dict[str, str] = field(
         default_factory=dict
     )  # context, then cors; they win over all others
     caller: Caller = NOBODY  # auth
     auth: str = ""  # auth: the kind of credential, also of one that is refused
-    content: bytes = b""  # body: of the gateway's own endpoints
+    content: bytes = field(default=b"", repr=False)  # body: of the gateway's own endpoints
     prediction: Prediction | None = None  # body
     document: Document | None = None  # body
     upload: Callable[[Changes], UpstreamBody] | None = None  # body

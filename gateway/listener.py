@@ -19,7 +19,7 @@ from aiohttp import StreamReader, web
 
 from gateway.config import ServerSettings
 from gateway.errors import BadRequest, Failed
-from gateway.exchange import SERVER
+from gateway.exchange import SERVER, UNDER_TOKEN
 from gateway.flowise.refusals import refusal
 from gateway.policies.forwarded import is_trusted
 from gateway.telemetry.logs import LibraryLog, Logger
@@ -192,7 +192,8 @@ class ClientConnection(web.RequestHandler):
         error, request_id = _UNPARSABLE if status < 500 else _UNANSWERED, uuid.uuid4().hex
         self._guard.unanswerable(self, request_id, exc)
         said = refusal(error, request_id, "", is_prediction=False)
-        headers = {**said.headers, "Server": SERVER, "X-Request-ID": request_id}
+        # its path is not known
+        headers = {**said.headers, **UNDER_TOKEN, "Server": SERVER, "X-Request-ID": request_id}
         response = web.Response(status=said.status, headers=headers, body=said.body)
         response.force_close()
         return response

@@ -10,7 +10,6 @@ from gateway.handlers.calls import Calls
 from gateway.identity.keyring import Keyring
 from gateway.walk import Walk
 
-EVERY = 1.0  # seconds between two looks at the clock; a change of the keys is looked at when it is known
 _ENDED = "The key of this request has been revoked or has expired."
 
 
@@ -22,17 +21,17 @@ class Revocation:
         self._walk = walk
         self._calls = calls
         self._now = now
-        self._next_look = 0.0
+        self._next_end = 0.0
 
-    def tick(self, now: float) -> None:
-        """Time passes. `now`: monotonic seconds."""
-        if now >= self._next_look:
-            self._next_look = now + EVERY
+    def tick(self, _: float) -> None:
+        """Look when a key has just expired."""
+        if self._now() >= self._next_end:
             self.look()
 
     def look(self) -> None:
-        """End what belongs to a key that is not valid any more."""
+        """End what belongs to a key that is not valid any more; also called when the keys have changed."""
         epoch = self._now()
+        self._next_end = self._keyring.next_end(epoch)
 
         def has_ended(exchange: Exchange) -> bool:
             key_id = exchange.caller.key_id

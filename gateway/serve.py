@@ -17,6 +17,7 @@ from aiohttp import web
 from gateway.admin_listener import AdminListener
 from gateway.app import Gateway
 from gateway.config import Address, Config
+from gateway.identity.keys_schema import KeyEntry
 from gateway.listener import Guard, Listener, ListenerPlan
 from gateway.ports import open_site
 from gateway.telemetry.logs import Logger
@@ -31,11 +32,18 @@ class Process:
     A worker shares the public port with others, and has no admin listener: that is its parent's.
     """
 
-    def __init__(self, config: Config, logger: Logger, *, is_worker: bool = False) -> None:
+    def __init__(
+        self,
+        config: Config,
+        logger: Logger,
+        *,
+        is_worker: bool = False,
+        known_keys: tuple[KeyEntry, ...] | None = None,
+    ) -> None:
         self._config = config
         self._logger = logger
         self._guard = Guard(config.server, logger)
-        self.gateway = Gateway(config, logger)
+        self.gateway = Gateway(config, logger, known_keys)
         self._listener = Listener(self.gateway.handle, ListenerPlan(config.server, self._guard, logger))
         self._public = web.ServerRunner(self._listener, shutdown_timeout=FORCED)
         self._admin = None if is_worker else self._admin_listener()

@@ -36,12 +36,12 @@ LAW: dict[str, tuple[str, ...]] = {
         "gateway.workers.briefing",
     ),
     "gateway.workers": (
-        *("gateway.admin_listener", "gateway.config", "gateway.errors", "gateway.ports", "gateway.tasks"),
-        "gateway.telemetry",
+        *("gateway.admin_listener", "gateway.config", "gateway.errors", "gateway.identity", "gateway.ports"),
+        *("gateway.tasks", "gateway.telemetry", "gateway.ticker"),
     ),
     "gateway.serve": (
         *("gateway.admin_listener", "gateway.app", "gateway.config", "gateway.listener", "gateway.ports"),
-        "gateway.telemetry",
+        *("gateway.identity.keys_schema", "gateway.telemetry"),
     ),
     "gateway.admin_listener": (
         *("gateway.config", "gateway.handlers.admin", "gateway.listener", "gateway.ports"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gateway.config import units
+from gateway.config.addresses import parse_url
 from gateway.config.mistakes import Mistakes
 from gateway.config.model import ServerSettings
 from gateway.config.tree import Node, Scalar
@@ -26,7 +27,7 @@ def check_routes(root: Node, mistakes: Mistakes) -> None:
         _unique(limits, "name", "another limit", mistakes)
         for limit in limits:
             _limit(limit, mistakes)
-    _binding(routes, mistakes)
+    _binding(root, routes, mistakes)
 
 
 def _items(node: Node, key: str) -> list[Node]:
@@ -104,17 +105,26 @@ def _contradictions(counts: list[str], written: dict[str, Node]) -> Iterator[tup
         yield "reserve", "belongs to tokens only: leave it out"
 
 
-def _binding(routes: list[Node], mistakes: Mistakes) -> None:
-    """Ids of one upstream are either all mapped or all as they came, else both kinds of routes would mix."""
+def _binding(root: Node, routes: list[Node], mistakes: Mistakes) -> None:
+    """Ids of one Flowise are either all mapped or all as they came, else both kinds of routes would mix."""
     first: dict[str, tuple[str, int]] = {}
     for route in routes:
         upstream, bind = route.text_at("upstream"), _bind(route)
         if upstream is None or bind is None:
             continue
-        known, line = first.setdefault(upstream, (bind, route.line))
+        known, line = first.setdefault(_home(root, upstream), (bind, route.line))
         if known != bind:
-            message = f"differs from the route in line {line}, of the same upstream: write the same on both"
+            message = f"differs from the route in line {line}, of the same Flowise: write the same on both"
             mistakes.add(route.line, f"{route.path}.conversations.bind", message)
+
+
+def _home(root: Node, upstream: str) -> str:
+    """The Flowise behind the name of an upstream: two names may mean the same server."""
+    servers = root.at("upstreams", upstream, "servers")
+    try:
+        return str(parse_url((servers.items[0].text_at("url") or "") if servers and servers.items else ""))
+    except ValueError:
+        return upstream
 
 
 def _bind(route: Node) -> str | None:

@@ -46,6 +46,11 @@ class Mistakes:
         """Note one mistake."""
         self._found.add(Mistake(self.file, line, key, message))
 
+    def add_all(self, others: Mistakes) -> None:
+        """Note what was found elsewhere."""
+        for mistake in others._found:
+            self.add(mistake.line, mistake.key, mistake.message)
+
     def raise_if_any(self) -> None:
         """End the loading if something was found.
 

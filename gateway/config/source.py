@@ -1,5 +1,7 @@
 """From a YAML file to a tree with line numbers; what the keys mean is not known here.
 
+libyaml reads it a dozen times as fast; what it cannot read is read once more in Python, for the words of the mistake.
+
 Read event by event, so that duplicate keys, aliases, tags and depth are seen before anything is built.
 """
 
@@ -8,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 import yaml
 
@@ -33,9 +36,11 @@ class _TooDeepError(Exception):
     """Reading stops here."""
 
 
-def read_tree(path: Path, environ: Mapping[str, str], mistakes: Mistakes) -> Node | None:
-    """The tree of a configuration file; None if there is nothing to look at, which is then a mistake."""
-    text = _text(path, mistakes)
+def read_tree(
+    path: Path, environ: Mapping[str, str], mistakes: Mistakes, largest: int = LARGEST_FILE
+) -> Node | None:
+    """The tree of a file of at most `largest` bytes; None if there is nothing to look at, which is then a mistake."""
+    text = _text(path, mistakes, largest)
     if text is None:
         return None
     root = _parse(text, Outside(environ, path.parent), mistakes)
@@ -47,18 +52,18 @@ def read_tree(path: Path, environ: Mapping[str, str], mistakes: Mistakes) -> Nod
     return root
 
 
-def _text(path: Path, mistakes: Mistakes) -> str | None:
+def _text(path: Path, mistakes: Mistakes, largest: int) -> str | None:
     try:
         with path.open("rb") as file:
-            content = file.read(LARGEST_FILE + 1)
+            content = file.read(largest + 1)
     except OSError as error:
         mistakes.add(1, "", f"the file cannot be read ({error.strerror}): name a readable YAML file")
         return None
     except ValueError:
         mistakes.add(1, "", "the file cannot be read: a file name has no NUL")
         return None
-    if len(content) > LARGEST_FILE:
-        mistakes.add(1, "", "the file is larger than 1MiB: a configuration is smaller")
+    if len(content) > largest:
+        mistakes.add(1, "", f"the file is larger than {largest // 1024**2}MiB: it must be smaller")
         return None
     try:
         return content.decode("utf-8-sig")
@@ -69,6 +74,15 @@ def _text(path: Path, mistakes: Mistakes) -> str | None:
 
 
 def _parse(text: str, outside: Outside, mistakes: Mistakes) -> Node | None:
+    if yaml.__with_libyaml__:
+        found = Mistakes(mistakes.file)
+        try:
+            root = _Builder(yaml.CSafeLoader(text), outside, found).document()
+        except (yaml.YAMLError, _TooDeepError):
+            pass  # once more below, whose words and places we know
+        else:
+            mistakes.add_all(found)
+            return root
     try:
         return _Builder(yaml.SafeLoader(text), outside, mistakes).document()
     except _TooDeepError:
@@ -87,7 +101,9 @@ def _parse(text: str, outside: Outside, mistakes: Mistakes) -> Node | None:
 class _Builder:
     """Builds one document from the events of a parser."""
 
-    def __init__(self, loader: yaml.SafeLoader, outside: Outside, mistakes: Mistakes) -> None:
+    def __init__(
+        self, loader: yaml.SafeLoader | yaml.CSafeLoader, outside: Outside, mistakes: Mistakes
+    ) -> None:
         self._loader = loader
         self._outside = outside
         self._mistakes = mistakes
@@ -106,11 +122,10 @@ class _Builder:
 
     def _next(self) -> yaml.Event:
         try:
-            event: yaml.Event = self._loader.get_event()  # type: ignore[no-untyped-call] # stubs lack it
+            return cast(yaml.Event, self._loader.get_event())
         except (ValueError, OverflowError):  # chr() and int() of escapes and directives beyond all bounds
-            mark = self._loader.get_mark()
+            mark = self._loader.get_mark() if isinstance(self._loader, yaml.SafeLoader) else None
             raise yaml.MarkedYAMLError(problem="a number is out of range", problem_mark=mark) from None
-        return event
 
     def _node(self, event: yaml.Event, path: str, line: int | None, depth: int) -> Node:
         line = _line(event) if line is None else line

@@ -112,6 +112,16 @@ class Match:
         return self.params.get("flow", self.query.get("chatflowId"))
 
     @property
+    def named_flow(self) -> str | None:
+        """`flow`, also where the query was not checked, or is wrong: for what is told to a page, not for access."""
+        if self.flow is not None or not self.endpoint.query:
+            return self.flow
+        named = [
+            pair[len("chatflowId=") :] for pair in self.raw_query.split("&") if pair.startswith("chatflowId=")
+        ]
+        return named[0] if len(named) == 1 else None
+
+    @property
     def chat_id(self) -> str | None:
         """The raw conversation id of the path or the query; check it with `ids` before use."""
         return self.params.get("chatId", self.query.get("chatId"))
@@ -141,11 +151,6 @@ def match(method: str, raw_target: str) -> Match:
         MethodNotAllowed: it is, but not with this method; its headers carry `Allow`.
     """
     return find(raw_target).check(method)
-
-
-def match_path(raw_target: str) -> Match:
-    """Finds the endpoint whatever the method and the query; `find` under its older name."""
-    return find(raw_target)
 
 
 def find(raw_target: str) -> Match:

@@ -22,6 +22,9 @@ _NOTHING: Mapping[str, str] = MappingProxyType({})
 _EMPTY_OBJECT = JsonObject(b"{}", MappingProxyType({}))
 _OPENING = {Kind.TEXT: b'"', Kind.OBJECT: b"{", Kind.ARRAY: b"["}
 _SHOWN_NAMES = 10
+_UNMAPPED = (
+    "sessionId"  # older agentflows take it for the session; the one that counts stands in overrideConfig
+)
 # What Flowise's error handler takes for "not streaming"; with any other value that does not stream it
 # answers nothing when a run fails (PROTOCOL.md 1.5).
 _QUIET = ({b"false", b"0"}, {"", "false"})
@@ -142,6 +145,8 @@ def _removed_fields(document: JsonObject, policy: BodyPolicy) -> dict[str, None]
             f"unknown fields: {_listed(unknown)}; this route takes {', '.join(_passing(policy))}"
         )
     removed = dict.fromkeys(unknown) if policy.unknown == "drop" else {}
+    if policy.bound and document.raw(_UNMAPPED) is not None:
+        removed[_UNMAPPED] = None
     legacy = (name for name in document.members if name in LEGACY - policy.legacy_allowed)
     return removed | dict.fromkeys(name for name in legacy if not _is_nothing(document.raw(name)))
 

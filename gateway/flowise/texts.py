@@ -13,7 +13,9 @@ from typing import Any
 from gateway.errors import BadRequest, TooLarge
 from gateway.flowise.json_members import JsonObject, shown
 
-_STORAGE_PREFIX = b"FILE-STORAGE::"
+STORAGE_PREFIX = "FILE-STORAGE::"
+
+_STORAGE_PREFIX = STORAGE_PREFIX.encode()
 _PREFIX_ESCAPES = re.compile(
     rb"\\u00(?:" + b"|".join(b"(?i:%02x)" % letter for letter in sorted(set(_STORAGE_PREFIX))) + rb")"
 )

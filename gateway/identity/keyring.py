@@ -69,6 +69,10 @@ class Keyring:
         """Hold these from now on, and no others."""
         self._keys = {key.id: key for key in keys}
 
+    def next_end(self, now: float) -> float:
+        """When the first of the keys that are valid now expires; `inf`: none does."""
+        return min((key.expires for key in self._keys.values() if key.expires > now), default=math.inf)
+
     def check(self, text: str, now: float) -> ApiKey:
         """The key that this text is.
 

@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 from gateway.config import Limit
 from gateway.config.mistakes import Mistakes
 from gateway.config.section import Section
-from gateway.config.source import LARGEST_FILE, read_tree
+from gateway.config.source import read_tree
 from gateway.config.tree import Kind, Node, Scalar
 from gateway.config.words import instead, step
 from gateway.identity.key_format import without_keys
@@ -25,6 +25,7 @@ from gateway.identity.keys_schema import KeyEntries, KeyEntry
 
 Mark = tuple[int, ...]
 MISSING: Mark = ()
+LARGEST_FILE = 16 * 1024 * 1024  # bytes; revoked and expired keys keep their entries
 _EXAMPLE = "config/keys.example.yaml shows how"
 
 
@@ -87,7 +88,7 @@ def _tree(path: Path, mistakes: Mistakes) -> Node | None:
         line = begin.start_mark.line + 1 if begin.start_mark else 1
         mistakes.add(line, "", f"the file is no mapping: write `keys:` with a list below it; {_EXAMPLE}")
         return None
-    return read_tree(path, {}, mistakes)
+    return read_tree(path, {}, mistakes, LARGEST_FILE)
 
 
 def _begin(content: bytes) -> yaml.Event | None:

@@ -40,6 +40,7 @@ class KeysWatch:
 
     Attributes:
         on_change: each is called, on the loop, after the keyring was filled anew.
+        entries: what the keyring was last filled with.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class KeysWatch:
         on_read: Callable[[bool], None] = lambda _: None,
     ) -> None:
         """`on_read` is told each time whether the file was right."""
+        self.entries: tuple[KeyEntry, ...] = ()
         self._path = path
         self._keyring = keyring
         self._tasks = tasks
@@ -63,17 +65,22 @@ class KeysWatch:
         self._is_looking = False
         self._has_warned = False
 
-    async def start(self) -> None:
-        """Read the file as it is now.
+    async def start(self, known: tuple[KeyEntry, ...] | None = None) -> None:
+        """Read the file as it is now. `known`: what somebody read before us who still runs; kept if it is broken now.
 
         Raises:
-            ConfigError: it has mistakes.
+            ConfigError: it has mistakes, and nothing is known from before.
         """
         self._settled = await asyncio.to_thread(mark_of, self._path)
         reading = await asyncio.to_thread(_read, self._path)
-        if reading.mistakes:
+        is_gone = bool(known) and self._settled == MISSING
+        if known is not None and (reading.mistakes or is_gone):
+            self._fill(known)
+            self._tell_broken([str(mistake) for mistake in reading.mistakes] or [self._gone])
+        elif reading.mistakes:
             raise ConfigError(reading.mistakes)
-        self._take(reading)
+        else:
+            self._take(reading)
 
     def tick(self, now: float) -> None:
         """Coarse timer, with the monotonic time: look at the file now and then."""
@@ -91,7 +98,7 @@ class KeysWatch:
                 self._seen = mark
             elif mark == MISSING:
                 self._settle(mark)
-                self._tell_broken([f"{self._path}: the file is gone: put it back, or restart without keys"])
+                self._tell_broken([self._gone])
             else:
                 await self._reload(mark)
         finally:
@@ -115,12 +122,20 @@ class KeysWatch:
 
     def _take(self, reading: _Reading) -> None:
         self._on_read(True)
-        self._keyring.replace(map(api_key, reading.entries))
+        self._fill(reading.entries)
         self._logger.info("keys_loaded", count=len(self._keyring))
         if reading.is_exposed and not self._has_warned:
             self._has_warned = True
             message = "others can read the hashes of the keys: chmod 600"
             self._logger.warning("keys_file_exposed", file=str(self._path), message=message)
+
+    def _fill(self, entries: tuple[KeyEntry, ...]) -> None:
+        self.entries = entries
+        self._keyring.replace(map(api_key, entries))
+
+    @property
+    def _gone(self) -> str:
+        return f"{self._path}: the file is gone: put it back, or restart without keys"
 
     def _tell_broken(self, mistakes: list[str]) -> None:
         self._on_read(False)

@@ -13,6 +13,7 @@ from gateway.identity.jwks import IssuerKeys
 from gateway.identity.jwks_fetch import JwksFetch
 from gateway.identity.jwt import JsonWebTokens
 from gateway.identity.keyring import Keyring
+from gateway.identity.keys_schema import KeyEntry
 from gateway.identity.keys_watch import KeysWatch
 from gateway.identity.session_tokens import SessionTokens
 from gateway.tasks import Tasks
@@ -42,8 +43,8 @@ class Identity:
         self._has_secret = bool(given)
         self._logger = logger
 
-    async def start(self, on_change: Callable[[], None]) -> None:
-        """Read the keys. `on_change` is called whenever they have become others.
+    async def start(self, on_change: Callable[[], None], known: tuple[KeyEntry, ...] | None = None) -> None:
+        """Read the keys. `on_change` is called whenever they have become others; `known` as for `KeysWatch.start`.
 
         Raises:
             ConfigError: the keys file has mistakes.
@@ -57,7 +58,7 @@ class Identity:
         await self._fetch.start()
         if self._keys_watch is not None:
             self._keys_watch.on_change.append(on_change)
-            await self._keys_watch.start()
+            await self._keys_watch.start(known)
 
     def tick(self, now: float) -> None:
         """Look for changes. `now`: monotonic seconds."""

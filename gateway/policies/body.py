@@ -21,6 +21,7 @@ from gateway.flowise.forms import read_urlencoded
 from gateway.flowise.multipart_parts import PartStream, UploadLimits, form_reader
 from gateway.flowise.prediction import Changes, read_json
 from gateway.flowise.records import lead_flow, read_feedback, read_leads
+from gateway.flowise.texts import STORAGE_PREFIX
 from gateway.flowise.uploads import HEAVY, Upload, open_attachments, open_upload
 from gateway.identity.permission import check_permission
 from gateway.policies.body_reader import BodyReader, Budget
@@ -126,6 +127,7 @@ class _Reading:
             exchange.route = route_named(lead_flow(content), self._routes)
             check_origin(exchange, exchange.route.cors)
             check_permission(exchange.route, exchange.caller)
+            reader.keep_within(exchange.route.max_body)
         read = read_leads if kind is BodyKind.LEADS else read_feedback
         record = read(content, self._policies[exchange.route_name])
         exchange.document = Document(
@@ -137,6 +139,10 @@ def _variables(exchange: Exchange) -> dict[str, str]:
     """What the route says into `overrideConfig.vars`, with the caller's names put in."""
     if exchange.route is None or not exchange.route.vars:
         return {}
+    if STORAGE_PREFIX in exchange.caller.name:
+        raise BadRequest(
+            f"The caller's name holds {STORAGE_PREFIX}, which Flowise would take for a file of its own."
+        )
     words = {"caller": exchange.caller.name, "user": exchange.caller.user, "route": exchange.route.name}
     return {
         name: _VARIABLE.sub(lambda found: words[found[1]], text) for name, text in exchange.route.vars.items()

@@ -95,6 +95,16 @@ class BodyReader:
             parts.append(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def keep_within(self, limit: int) -> None:
+        """The limit is known only now, and is a smaller one.
+
+        Raises:
+            TooLarge: what was read is larger.
+        """
+        if self.held > limit:
+            self.limit = limit
+            raise self._too_large()
+
     def take(self, size: int) -> None:
         """Hold so many bytes of the body more. Raises Overloaded."""
         self.budget.take(size)

@@ -14,7 +14,7 @@ from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 
 from gateway.config import Route
 from gateway.errors import BadRequest, GatewayError
-from gateway.exchange import SERVER, Exchange, Timings
+from gateway.exchange import SERVER, UNDER_TOKEN, Exchange, Timings
 from gateway.flowise.endpoints import Match, find
 from gateway.flowise.request_target import BASE, split_base
 from gateway.policies.flows import route_named
@@ -23,8 +23,6 @@ from gateway.policies.forwarded import Network, client_address
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _VERSIONS = (HttpVersion10, HttpVersion11)
-# A page, a proxy and a cache must not learn the token in such a path.
-UNDER_TOKEN = {"Referrer-Policy": "no-referrer", "Cache-Control": "private, no-store"}
 
 
 def context(
@@ -40,7 +38,8 @@ def context(
             check_version(request)
             exchange.path_token, target = split_base(request.raw_path)
             exchange.match = find(target)
-            exchange.route = route_of(exchange.match, routes)
+            exchange.route = routes.get(exchange.match.named_flow or "")
+            route_of(exchange.match, routes)
             if request.method != hdrs.METH_OPTIONS:
                 exchange.match = exchange.match.check(request.method)
                 exchange.route = route_of(exchange.match, routes)

@@ -25,14 +25,16 @@ def cors(
     default: CorsSettings | None, routes: Sequence[Route]
 ) -> Callable[[Exchange], Awaitable[web.StreamResponse | None]]:
     """The room. A lead names its route in its body: until that is read, any page of any route may come."""
-    listed = {origin for route in routes if route.cors is not None for origin in route.cors.origins}
-    of_leads = default or (CorsSettings(origins=tuple(sorted(listed))) if listed else None)
+    known = [settings for settings in (default, *(route.cors for route in routes)) if settings is not None]
+    listed = sorted({origin for settings in known for origin in settings.origins})
+    of_leads = CorsSettings(origins=tuple(listed)) if listed else None
+    is_any_open = any(route.cors is None for route in routes)
 
     async def room(exchange: Exchange) -> web.StreamResponse | None:
         settings = default if exchange.route is None else exchange.route.cors
         if exchange.endpoint == "leads":
             settings = of_leads
-        check_origin(exchange, settings)
+        check_origin(exchange, settings, may_be_unlisted=exchange.endpoint == "leads" and is_any_open)
         if exchange.request.method == hdrs.METH_OPTIONS and exchange.misrouted is None:
             return _preflight(exchange, settings)
         return None

@@ -11,12 +11,14 @@ from gateway.exchange import Exchange
 EXPOSED = "X-Request-ID, RateLimit, RateLimit-Policy, Retry-After"
 
 
-def check_origin(exchange: Exchange, settings: CorsSettings | None) -> None:
-    """Write the headers of an allowed Origin; none is needed where none was sent.
+def check_origin(exchange: Exchange, settings: CorsSettings | None, *, may_be_unlisted: bool = False) -> None:
+    """Write the headers of an allowed Origin, and take back those of an earlier check; none is needed where none came.
 
     Raises:
-        Forbidden: the Origin is not listed.
+        Forbidden: the Origin is not listed, and must be.
     """
+    for name in (hdrs.ACCESS_CONTROL_ALLOW_ORIGIN, hdrs.ACCESS_CONTROL_EXPOSE_HEADERS, hdrs.VARY):
+        exchange.response_headers.pop(name, None)
     if settings is None:
         return
     exchange.response_headers[hdrs.VARY] = "Origin"
@@ -24,6 +26,8 @@ def check_origin(exchange: Exchange, settings: CorsSettings | None) -> None:
     if not origins:
         return
     allowed = settings.allowed(origins[0]) if len(origins) == 1 else None
+    if allowed is None and may_be_unlisted:
+        return
     if allowed is None:
         raise Forbidden("This Origin may not call here. The route's `cors.origins` must list it.")
     exchange.response_headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = allowed

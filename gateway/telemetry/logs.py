@@ -32,7 +32,11 @@ def make_logger(settings: LogSettings, stream: TextIO | None = None, **fields: A
     if settings.format == "console":
         colors = out.isatty()
         rendering: list[structlog.typing.Processor] = [
-            structlog.dev.ConsoleRenderer(colors=colors, timestamp_key="time")
+            structlog.dev.ConsoleRenderer(
+                colors=colors,
+                timestamp_key="time",
+                exception_formatter=structlog.dev.plain_traceback,  # others print what stands in variables
+            )
         ]
     else:
         as_json = structlog.processors.JSONRenderer(serializer=_encode)

@@ -11,6 +11,7 @@ import asyncio
 import math
 from collections.abc import AsyncIterator
 from time import monotonic
+from typing import NoReturn
 
 from gateway.errors import GatewayError, UpstreamUnreachable
 from gateway.once import Once
@@ -79,18 +80,42 @@ class Call:
         is_upload = not isinstance(request.body, bytes)  # it could not be sent again, so it gets a fresh one
         try:
             try:
-                return await self._send_on(await pool.acquire(fresh=is_upload), request)
+                return await self._send_on(await self._acquired(pool, fresh=is_upload), request)
             except StaleConnectionError:
                 if is_upload or self.is_over or self.delivered.is_set:
                     error = UpstreamUnreachable("Flowise closed the connection before it answered.")
                     self.close(error)
                     raise error from None
             self._begin_again()
-            return await self._send_on(await pool.acquire(fresh=True), request)
+            return await self._send_on(await self._acquired(pool, fresh=True), request)
         except GatewayError as error:
             if not self.is_sent:
                 self.close(error)
             raise
+
+    async def _acquired(self, pool: Pool, *, fresh: bool) -> Connection:
+        """A connection; who gives the call up meanwhile ends the wait for it.
+
+        Raises:
+            GatewayError: there is none, or why the call was given up.
+        """
+        sender = asyncio.current_task()
+        if self.head.is_set or sender is None:
+            await self._given_up()
+        self.head.then(None if sender is None else sender.cancel)
+        try:
+            return await pool.acquire(fresh=fresh)
+        except asyncio.CancelledError:
+            if not self.head.is_set or sender is None:
+                raise
+            sender.uncancel()
+        finally:
+            self.head.then(None)
+        return await self._given_up()
+
+    async def _given_up(self) -> NoReturn:
+        await self.head.wait()
+        raise AssertionError("a call that was given up has no head")
 
     def _begin_again(self) -> None:
         self.head = Once()

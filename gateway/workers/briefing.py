@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.config import Config
+from gateway.identity.keys_schema import KeyEntry
 
 READY = b"ready\n"  # the worker listens
 DRAIN = b"drain\n"  # begin to end
@@ -29,11 +30,13 @@ class Briefing:
         worker: its number, from 1; one that replaces another has the same.
         config: what to serve; the port is never 0.
         folder: what all workers of this parent share.
+        keys: of the keys file, as the parent last read it without a mistake; None: there is no keys file.
     """
 
     worker: int
     config: Config
     folder: Path
+    keys: tuple[KeyEntry, ...] | None = None
 
     def packed(self) -> bytes:
         """As it is sent."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 
 from gateway.errors import CannotRunError
+from gateway.identity.keys_schema import KeyEntry
 from gateway.telemetry.logs import Logger
 from gateway.telemetry.shared import SharedMetrics
 from gateway.workers.briefing import DRAIN, Briefing
@@ -31,6 +32,7 @@ class Surroundings:
         logger: the parent's.
         is_ending: set when nobody is to be replaced any more.
         on_ready: called when a worker has become ready.
+        keys: the API keys as they are now; None: there is no keys file.
     """
 
     environ: Mapping[str, str]
@@ -38,6 +40,7 @@ class Surroundings:
     logger: Logger
     is_ending: asyncio.Event
     on_ready: Callable[[], None]
+    keys: Callable[[], tuple[KeyEntry, ...] | None]
 
 
 class Slot:
@@ -77,7 +80,8 @@ class Slot:
     async def _live(self) -> tuple[str, bool]:
         """One life: how it ended, and whether it was ready before."""
         try:
-            child = await Child.start(self._briefing, self._around.environ)
+            briefing = replace(self._briefing, keys=self._around.keys())
+            child = await Child.start(briefing, self._around.environ)
         except OSError as error:
             return f"{error.strerror}", False
         self._child = child

@@ -15,11 +15,14 @@ from typing import TextIO, cast
 from gateway.admin_listener import AdminListener
 from gateway.config import Config
 from gateway.errors import CannotRunError
+from gateway.identity.keyring import Keyring
+from gateway.identity.keys_watch import KeysWatch
 from gateway.ports import Reservation
 from gateway.tasks import Tasks
 from gateway.telemetry.logs import Logger, make_logger
 from gateway.telemetry.shared import SharedMetrics
 from gateway.telemetry.shared_lines import SharedLines
+from gateway.ticker import Ticker
 from gateway.workers.briefing import DRAIN, HURRY, Briefing
 from gateway.workers.slot import Slot, Surroundings
 
@@ -31,6 +34,7 @@ async def supervise(config: Config, environ: Mapping[str, str]) -> None:
 
     Raises:
         CannotRunError: a port is taken, there is no room for what workers share, one of them dies again and again.
+        ConfigError: the keys file has mistakes.
     """
     try:
         folder = tempfile.TemporaryDirectory(prefix="flowise-gateway-", ignore_cleanup_errors=True)
@@ -50,13 +54,21 @@ class Supervisor:
         self._folder = folder
         self._is_ending = asyncio.Event()
         metrics = SharedMetrics(folder)
+        self._tasks = Tasks(self._on_failure)
+        file = config.auth.keys_file
+        self._keys = None if file is None else KeysWatch(file, Keyring(), self._tasks, logger)
+        self._ticker = Ticker([] if self._keys is None else [self._keys.tick])
         self._surroundings = Surroundings(
-            {**environ, **metrics.environment}, metrics, logger, self._is_ending, self._on_ready
+            {**environ, **metrics.environment},
+            metrics,
+            logger,
+            self._is_ending,
+            self._on_ready,
+            lambda: None if self._keys is None else self._keys.entries,
         )
         self._admin = AdminListener(config.admin, metrics.exposition, self._hindrance, logger)
         self._port = Reservation(config.server.listen)
         self._slots: list[Slot] = []
-        self._tasks = Tasks(self._on_failure)
         self._has_listened = False
         self._killing: asyncio.TimerHandle | None = None
         self._failure: CannotRunError | None = None
@@ -65,17 +77,21 @@ class Supervisor:
         """Start the workers, watch them, end them.
 
         Raises:
-            CannotRunError: as for `supervise`.
+            CannotRunError, ConfigError: as for `supervise`.
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._on_signal)
         try:
+            if self._keys is not None:
+                await self._keys.start()
+            self._ticker.start()
             await self._admin.open()
             await self._port.open()
             self._start()
             await self._is_ending.wait()
             await self._drain()
         finally:
+            self._ticker.stop()
             self._port.close()
             await self._admin.close()
             self._logger.info("stopped")

@@ -15,14 +15,14 @@ from typing import TextIO, cast
 
 import uvloop
 
-from gateway.config import Config
+from gateway.config import ConfigError
 from gateway.errors import CannotRunError
 from gateway.serve import Process
 from gateway.tasks import Tasks
 from gateway.telemetry.logs import Logger, make_logger
 from gateway.telemetry.shared import abandon
 from gateway.telemetry.shared_lines import SharedLines
-from gateway.workers.briefing import DRAIN, HURRY, READY, received
+from gateway.workers.briefing import DRAIN, HURRY, READY, Briefing, received
 
 ENDED, FAILED = 0, 1
 
@@ -39,8 +39,8 @@ def main() -> int:
     ):
         logger = make_logger(briefing.config.logs, cast(TextIO, lines), worker=briefing.worker)
         try:
-            is_orphan = runner.run(_work(channel, briefing.config, logger))
-        except CannotRunError as error:
+            is_orphan = runner.run(_work(channel, briefing, logger))
+        except (CannotRunError, ConfigError) as error:
             logger.error("worker_failed", message=str(error))  # noqa: TRY400 - the sentence says it all
             return FAILED
         if is_orphan:
@@ -48,12 +48,12 @@ def main() -> int:
     return ENDED
 
 
-async def _work(channel: socket.socket, config: Config, logger: Logger) -> bool:
+async def _work(channel: socket.socket, briefing: Briefing, logger: Logger) -> bool:
     """Serve until the parent says so, or a signal; a second signal changes nothing, as both may mean the same.
 
     Tells whether the parent was lost.
     """
-    process = Process(config, logger, is_worker=True)
+    process = Process(briefing.config, logger, is_worker=True, known_keys=briefing.keys)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, process.end)

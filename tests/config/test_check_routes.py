@@ -64,7 +64,7 @@ def test_routes_of_one_upstream_bind_alike(two):
     with pytest.raises(ConfigError) as caught:
         load(two(conversations="{bind: false}"), {})
     messages = [m.message for m in caught.value.mistakes if m.key == "routes[1].conversations.bind"]
-    assert "differs from the route in line 7, of the same upstream: write the same on both" in messages
+    assert "differs from the route in line 7, of the same Flowise: write the same on both" in messages
 
 
 def test_routes_of_different_upstreams_bind_as_they_like(two):
@@ -180,3 +180,19 @@ def test_without_upstreams_no_route_is_told_that_its_own_is_missing(raw_mistakes
     found = raw_mistakes(f"upstreams: {upstreams}\nroutes: [{route}]\n")
     assert {mistake.key for mistake in found} == {"upstreams"}
     assert {mistake.key for mistake in raw_mistakes(f"routes: [{route}]\n")} == {"upstreams"}
+
+
+@pytest.mark.parametrize(
+    ("url", "is_right"),
+    [("http://127.0.0.1:3000/", False), ("http://127.0.0.1:3001", True), ("HTTP://127.0.0.1:3000", False)],
+)
+def test_two_names_of_one_flowise_bind_alike(two, url, is_right):
+    path = two(upstream="second", conversations="{bind: false}")
+    other = f"upstreams:\n  second: {{servers: [{{url: '{url}'}}]}}"
+    path.write_text(path.read_text().replace("upstreams:", other))
+    if is_right:
+        assert load(path, {})
+        return
+    with pytest.raises(ConfigError) as caught:
+        load(path, {})
+    assert [m.key for m in caught.value.mistakes] == ["routes[1].conversations.bind"]

@@ -122,3 +122,10 @@ def test_an_empty_ring_opens_to_nobody():
 def test_a_key_shows_no_hash(ring):
     assert digest_of(key(1)).hex()[:8] not in repr(ring.check(key(1), NOW))
     assert "hash" not in repr(ring.check(key(1), NOW))
+
+
+def test_the_next_end_is_that_of_the_first_valid_key_to_expire():
+    ring = Keyring(
+        [ApiKey("a" * 8, "a", expires=5.0), ApiKey("b" * 8, "b", expires=9.0), ApiKey("c" * 8, "c")]
+    )
+    assert [ring.next_end(now) for now in (0.0, 5.0, 9.0)] == [5.0, 9.0, math.inf]

@@ -127,7 +127,7 @@ def test_the_example_shows_every_key_of_an_entry():
         (b"keys: []\n# \xff\n", "2: the file is not UTF-8"),
         ("keys: []\n# \x07\n", "2: a control character stands here"),
         ('"\\UFFFFFFFF"\n', "1: this is not YAML (a number is out of range)"),
-        ("# " + "x" * 1024 * 1024, "1: the file is larger than 1MiB"),
+        ("# " + "x" * 16 * 1024 * 1024, "1: the file is larger than 16MiB"),
     ],
 )
 def test_a_file_of_the_wrong_form_is_told_with_its_line(told, text, line):

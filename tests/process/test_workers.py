@@ -14,6 +14,7 @@ import pytest
 import yaml
 from children import ROOT, Served, gateway, run, spawn
 from harness.gateway import FLOW, configuration
+from harness.keys import key_of
 from harness.raw_upstream import STREAM_HEAD, RawUpstream
 from harness.wire import Wire, request
 
@@ -345,3 +346,33 @@ async def test_a_folder_that_cannot_be_made_ends_with_1(written):
         status, err = await child.ended()
     assert status == 1
     assert err.startswith("flowise-gateway: cannot make a folder for what workers share")
+
+
+async def test_a_worker_that_is_replaced_while_the_keys_file_is_broken_knows_the_last_good_keys(
+    workers, tmp_path
+):
+    key = await key_of(tmp_path, "backend")
+    auth = {"auth": {"secret": SECRET}, "route": {"auth": ["api_key"]}}
+    async with RawUpstream(Held()) as upstream, workers(upstream.url, **auth) as gateway:
+        (tmp_path / "keys.yaml").write_text("keys: [")
+        await gateway.until("keys_file_broken", 3)  # the parent and both workers
+        os.kill(pid_of(gateway, 1), signal.SIGKILL)
+        assert (await gateway.until("worker_ready", 3))["worker"] == 1
+        await gateway.until("keys_file_broken", 4)
+        async with connected(gateway) as wires:
+            for wire in wires.values():
+                wire.send(request("GET", "/gateway/v1/limits", Authorization=f"Bearer {key}"))
+                assert (await wire.reply()).status == 200
+    assert not lines_of(gateway, "crash_loop")
+
+
+async def test_a_broken_keys_file_is_told_before_any_worker_starts(tmp_path):
+    (tmp_path / "keys.yaml").write_text("keys: 5\n")
+    path = tmp_path / "gateway.yaml"
+    path.write_text(
+        yaml.safe_dump(configuration(NOWHERE, server={"workers": 2, "listen": "127.0.0.1:0"}, **SHARED))
+    )
+    status, out, err = await run("serve", "--config", str(path))
+    assert (status, "Traceback" in err) == (2, False)
+    assert err.startswith(f"{tmp_path}/keys.yaml:1: keys: ")
+    assert "worker_started" not in out

@@ -199,3 +199,39 @@ async def test_a_new_key_is_known_soon_and_nobody_loses_a_request(start, connect
                 if (await wire.reply()).status == 200:
                     break
             assert time.monotonic() - began < WITHIN
+
+
+async def test_a_request_that_waits_for_a_connection_is_ended_as_well(start, connect, tmp_path):
+    """All connections are busy, and it may wait for one far longer than the two seconds."""
+    key, other = await key_of(tmp_path, "gone"), await key_of(tmp_path, "stays")
+    script = Open()
+    upstreams = {"main": {"max_connections": 1, "timeouts": {"connect": "30s"}}}
+    async with (
+        RawUpstream(script) as upstream,
+        start(upstream.url, upstreams=upstreams, **SECTIONS) as gateway,
+    ):
+        async with connect(gateway) as first, connect(gateway) as second:
+            await asking(first, other, "c1")
+            second.post(PATH, {"question": "two", "chatId": "c2"}, Authorization=f"Bearer {key}")
+            await until(lambda: gateway.process.gateway._upstreams["main"].pool._waiting)
+            await change_key(tmp_path, key, revoked=time.time())
+            reply = await second.reply()
+            assert (reply.status, SAID.decode() in reply.json()["message"]) == (401, True)
+            script.go_on.set()
+            assert (await rest_of(first)).endswith(END)
+        lines = await settled(gateway, 2)
+    assert [(line["status"], line["outcome"]) for line in lines] == [(401, "refused"), (200, "ok")]
+    assert [seen.json()["question"] for seen in upstream.seen] == ["hi"]
+
+
+async def test_a_request_in_the_middle_of_its_body_is_ended_as_well(start, connect, tmp_path):
+    key = await key_of(tmp_path, "gone")
+    async with RawUpstream(Open()) as upstream, start(upstream.url, **SECTIONS) as gateway:
+        async with connect(gateway) as wire:
+            whole = request("POST", PATH, b'{"question":"hi"}', Authorization=f"Bearer {key}")
+            wire.send(whole[:-3])
+            await until(lambda: any(e.caller.key_id for e in gateway.process.gateway._walk._walking.values()))
+            await change_key(tmp_path, key, revoked=time.time())
+            assert (await wire.reply()).status == 401
+        await settled(gateway)
+    assert upstream.seen == []

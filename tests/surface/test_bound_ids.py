@@ -223,3 +223,22 @@ async def test_with_a_secret_ids_outlive_the_process_and_nothing_is_warned(start
     first, second = (seen.json()["chatId"] for seen in upstream.seen)
     assert first == second
     assert FLOW in upstream.seen[0].target
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b'{"question":"q","sessionId":"foreign"}', "application/json"),
+        (b"question=q&sessionId=foreign", URLENCODED),
+        (part("question", "q") + part("sessionId", "foreign") + END, FORM),
+    ],
+)
+@pytest.mark.parametrize("bind", [True, False])
+async def test_a_session_id_beside_the_question_names_nobodys_session(bind, body, kind, start, connect):
+    """Older agentflows take it; where ids are bound it is taken out, and named in the log."""
+    route = {"conversations": {"bind": bind}}
+    async with answering() as upstream, start(upstream.url, route=route) as gateway:
+        assert (await ask(connect, gateway, body=body, Content_Type=kind)).status == 200
+        line = await gateway.lines.request()
+    assert upstream.seen[0].json().get("sessionId") == (None if bind else "foreign")
+    assert line.get("dropped") == (["sessionId"] if bind else None)

@@ -164,3 +164,58 @@ async def test_preflight_of_a_lead_asks_all_routes(origin, allowed, start, conne
         reply = await wire.reply()
     assert reply.fields.get("access-control-allow-origin") == allowed
     assert reply.status == (204 if allowed else 403)
+
+
+FILE = "/api/v1/get-upload-file?chatflowId=chat&chatId=c&fileName=a.png"
+
+
+@pytest.mark.parametrize("default", [None, {"origins": ["https://other.example"]}])
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("OPTIONS", FILE, 204),
+        ("GET", FILE, 200),
+        ("GET", f"{FILE}&odd=1", 400),
+        ("GET", FILE.replace("a.png", ".."), 400),
+    ],
+)
+async def test_the_route_of_a_file_stands_in_its_query_also_if_that_is_wrong(
+    method, path, status, default, start, connect
+):
+    sections = {"route": LISTED, "defaults": {"cors": default}}
+    async with answering() as upstream, start(upstream.url, **sections) as gateway:
+        reply = await ask(connect, gateway, method, path, Origin=APP)
+        refused = await ask(connect, gateway, method, path, Origin=EVIL)
+    assert (reply.status, reply.fields.get("access-control-allow-origin")) == (status, APP)
+    assert refused.status == 403
+
+
+ANOTHER = "https://two.example"
+LEAD = b'{"chatflowid":"%b","name":"n"}'
+
+
+@pytest.mark.parametrize(
+    ("default", "second", "flow", "origin", "status", "allowed"),
+    [
+        (ANOTHER, APP, b"chat", APP, 200, APP),  # the route's own word, whatever the default says
+        (ANOTHER, APP, b"chat", ANOTHER, 403, None),
+        (None, None, b"other", EVIL, 200, None),  # a route that checks no Origin, beside one that does
+        (None, None, b"chat", EVIL, 403, None),
+        (None, None, b"other", APP, 200, None),
+        (None, ANOTHER, b"other", APP, 403, None),
+    ],
+)
+async def test_a_lead_may_come_from_the_pages_of_its_route(
+    default, second, flow, origin, status, allowed, start, connect
+):
+    def route(name, chatflow, page):
+        cors = {"cors": {"origins": [page]}} if page else {}
+        return {"name": name, "chatflow": chatflow, "upstream": "main", "auth": ["anonymous"], **cors}
+
+    routes = [route("chat", FLOW, APP), route("other", "12345678-1111-4222-8333-444455556666", second)]
+    # a route takes what `defaults` say unless it says otherwise itself
+    sections = {"routes": routes, "defaults": {"cors": {"origins": [default]} if default else None}}
+    async with answering() as upstream, start(upstream.url, **sections) as gateway:
+        reply = await ask(connect, gateway, "POST", "/api/v1/leads", LEAD % flow, Origin=origin)
+    assert (reply.status, reply.fields.get("access-control-allow-origin")) == (status, allowed)
+    assert len(upstream.seen) == (status == 200)

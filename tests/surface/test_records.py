@@ -73,3 +73,11 @@ async def test_refused(name, start, connect):
         reply = await ask(connect, gateway, "POST", path, body, Content_Type=kind)
     assert (reply.status, reply.json()["statusCode"]) == (status, status)
     assert upstream.seen == []
+
+
+async def test_a_lead_is_no_larger_than_its_route_allows(start, connect):
+    body = json.dumps({**LEAD, "chatflowid": "chat", "phone": "1 " * 600}).encode()
+    async with answering() as upstream, start(upstream.url, route={"max_body": "1KiB"}) as gateway:
+        reply = await ask(connect, gateway, "POST", "/api/v1/leads", body)
+    assert (reply.status, "larger than the 1024 bytes" in reply.json()["message"]) == (413, True)
+    assert upstream.seen == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from harness.keys import two_keys
+from harness.keys import key_of, two_keys
 from surface.asking import answering, ask
 
 ROUTE = {
@@ -55,4 +55,20 @@ async def test_a_client_may_not_set_them(name, start, connect, tmp_path):
         reply = await ask(connect, gateway, body=body, X_API_Key=ann)
     assert reply.status == 400
     assert f"overrideConfig.vars: {name} is set by the gateway" in reply.json()["message"]
+    assert upstream.seen == []
+
+
+async def test_a_caller_whose_name_is_a_stored_file_is_refused(start, connect, tmp_path):
+    key = await key_of(tmp_path, "ann")
+    route = {**ROUTE, "auth": ["session"]}
+    async with (
+        answering() as upstream,
+        start(upstream.url, route=route, auth={"secret": "s" * 32}) as gateway,
+    ):
+        body = json.dumps({"caller": 'FILE-STORAGE::["a"]'}).encode()
+        token = (
+            await ask(connect, gateway, "POST", "/gateway/v1/session-tokens", body, X_API_Key=key)
+        ).json()["token"]
+        reply = await ask(connect, gateway, Authorization=f"Bearer {token}")
+    assert (reply.status, "FILE-STORAGE::" in reply.json()["message"]) == (400, True)
     assert upstream.seen == []
