@@ -1,6 +1,8 @@
 # Two verbs are enough to begin: `make run` shows it, `make test` proves it.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
+JOBS ?= 3
+PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 .PHONY: help setup run test check format bench chaos e2e cover clean
 
@@ -18,13 +20,13 @@ run: setup ## the demo: the gateway on a simulated Flowise, with a curl command 
 	$(BIN)/flowise-gateway demo
 
 test: setup ## the whole test suite
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 check: setup ## format, lint, types, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 format: setup ## put every file into shape
 	$(BIN)/ruff format .

@@ -78,6 +78,7 @@ class Gateway:
         self._routes = routes_by_flow(config.routes)
         self._calls = Calls()
         self._tasks = Tasks(self._on_task_error)
+        self._store_tasks = Tasks(self._on_task_error)  # those of the limit store never end by themselves
         self._counting = self._make_limits()
         self._turns = self._counting.turns
         self._limits = Limits(
@@ -154,6 +155,7 @@ class Gateway:
             await upstream.close()
         await self._identity.close()
         await self._counting.limiter.close()
+        await self._store_tasks.join(0)
 
     def _rooms(self) -> list[Room]:
         config = self._config
@@ -197,7 +199,7 @@ class Gateway:
         settings = self._config.limits
         ca = None if settings.tls.ca is None else str(settings.tls.ca)
         try:
-            return limits(settings, self._tasks.start, self._reports(), ca)
+            return limits(settings, self._store_tasks.start, self._reports(), ca)
         except ValueError as error:  # the package for it is not there
             raise CannotRunError(str(error)) from None
 

@@ -6,7 +6,8 @@ Lighter than a future that is shielded, and an error that nobody waits for is no
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -51,6 +52,22 @@ class Once(Generic[T]):
     def then(self, callback: Callable[[], object] | None) -> None:
         """Call this when it comes; None takes the callback back."""
         self._then = callback
+
+    @contextmanager
+    def ending(self) -> Iterator[None]:
+        """Within it, this task's wait for something else is ended when the value comes, and then its block is left."""
+        task = asyncio.current_task()
+        if task is None:
+            raise AssertionError("it is a task that waits")
+        self.then(task.cancel)
+        try:
+            yield
+        except asyncio.CancelledError:
+            if not self.is_set:
+                raise
+            task.uncancel()
+        finally:
+            self.then(None)
 
     def _wake(self) -> None:
         self.is_set = True

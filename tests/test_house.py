@@ -113,7 +113,12 @@ ROOMS = {
 
 # Files whose first sentence says (pure): their law is the strictest.
 MUST_BE_PURE = {
-    *("gateway.streaming.sse", "gateway.streaming.withhold", "gateway.limiting.gcra"),
+    *(
+        "gateway.streaming.sse",
+        "gateway.streaming.withhold",
+        "gateway.limiting.gcra",
+        "gateway.limiting.breaker",
+    ),
     *(
         f"gateway.identity.{name}"
         for name in ("conversation_ids", "derivation", "key_format", "session_tokens")

@@ -23,11 +23,14 @@ from gateway.limiting.steps import Patience
 from gateway.limiting.turns import Key, Turns
 from gateway.telemetry.metrics import Metrics
 
+NOTICED = 0.025  # seconds; who waits so long waits for a run of another process
+
 
 def conversations(
     turns: Turns, metrics: Metrics, homes: Mapping[str, str], ids: ConversationIds
 ) -> Callable[[Exchange], Awaitable[None]]:
     """The room. `homes`: which Flowise each upstream is."""
+    queue = _Queue(turns, metrics)
 
     async def room(exchange: Exchange) -> None:
         if exchange.prediction is None:
@@ -42,28 +45,37 @@ def conversations(
         if exchange.chat_id is None:
             return
         key = (homes[exchange.route.upstream], exchange.chat_id)
-        turn = exchange.turn = await _take(exchange, key, exchange.route.conversations)
+        turn = exchange.turn = await queue.take(exchange, key, exchange.route.conversations)
         exchange.at_leave(lambda: None if exchange.is_run_open else turn())
 
-    async def _take(exchange: Exchange, key: Key, settings: ConversationSettings) -> Callable[[], None]:
-        is_busy, began = turns.is_busy(key), monotonic()
+    return room
+
+
+class _Queue:
+    """Takes turns, and accounts for who had to wait."""
+
+    def __init__(self, turns: Turns, metrics: Metrics) -> None:
+        self._turns = turns
+        self._metrics = metrics
+
+    async def take(self, exchange: Exchange, key: Key, settings: ConversationSettings) -> Callable[[], None]:
+        """Take the turn; returns how to give it back. Raises as `Turns.take` does."""
+        is_busy, began = self._turns.is_busy(key), monotonic()
+        longest = settings.wait if settings.when_busy == "wait" else 0.0
+        exchange.patience = exchange.patience or Patience()
         result = "refused"
         try:
-            exchange.patience = exchange.patience or Patience()
-            turn = await turns.take(
-                key, settings.wait if settings.when_busy == "wait" else 0.0, exchange.patience
-            )
+            turn = await self._turns.take(key, longest, exchange.patience)
             result = "got_turn"
         except asyncio.CancelledError:
             result = "client_closed"
             raise
         finally:
-            if is_busy:
-                exchange.timings.waited += monotonic() - began
-                metrics.conversation_waits.labels(exchange.route_name, result).inc()
+            waited = monotonic() - began
+            if is_busy or waited > NOTICED:
+                exchange.timings.waited += waited
+                self._metrics.conversation_waits.labels(exchange.route_name, result).inc()
         return turn
-
-    return room
 
 
 def _bind(exchange: Exchange, prediction: Prediction, ids: ConversationIds) -> None:

@@ -7,11 +7,9 @@ deadline passed, the reply is over. What those mean (abort, metering, a turn) is
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import AsyncIterator
 from time import monotonic
-from typing import NoReturn
 
 from gateway.errors import GatewayError, UpstreamUnreachable
 from gateway.once import Once
@@ -71,8 +69,8 @@ class Call:
     async def send(self, pool: Pool, request: UpstreamRequest) -> ResponseHead:
         """Send the request, and wait for the head of the reply.
 
-        A pooled connection that turns out dead before one byte came back never carried the request, so it
-        goes out once more on a fresh one (unless its body is gone already).
+        A pooled connection that turns out dead before one byte came back never carried the request, so it goes out
+        once more on a fresh one (unless its body is gone already).
 
         Raises:
             GatewayError: any of the ways in which there is no head.
@@ -99,21 +97,8 @@ class Call:
         Raises:
             GatewayError: there is none, or why the call was given up.
         """
-        sender = asyncio.current_task()
-        if self.head.is_set or sender is None:
-            await self._given_up()
-        self.head.then(None if sender is None else sender.cancel)
-        try:
+        with self.head.ending():
             return await pool.acquire(fresh=fresh)
-        except asyncio.CancelledError:
-            if not self.head.is_set or sender is None:
-                raise
-            sender.uncancel()
-        finally:
-            self.head.then(None)
-        return await self._given_up()
-
-    async def _given_up(self) -> NoReturn:
         await self.head.wait()
         raise AssertionError("a call that was given up has no head")
 
@@ -137,23 +122,15 @@ class Call:
 
     async def _send_pieces(self, connection: Connection, pieces: AsyncIterator[bytes]) -> None:
         """Send the body as it comes; an early answer or the end of the call ends the wait for the client."""
-        sender = asyncio.current_task()
-        if self.head.is_set or sender is None:
+        if self.head.is_set:
             return
-        self.head.then(sender.cancel)
-        try:
+        with self.head.ending():
             async for piece in pieces:
                 if piece:
                     connection.write(b"%x\r\n%b\r\n" % (len(piece), piece))
                     await connection.drain()
             connection.write(b"0\r\n\r\n")
             connection.finish_request()
-        except asyncio.CancelledError:
-            if not self.head.is_set:
-                raise
-            sender.uncancel()
-        finally:
-            self.head.then(None)
 
     @property
     def is_sent(self) -> bool:

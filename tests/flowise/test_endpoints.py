@@ -118,7 +118,7 @@ def test_what_is_found_whatever_the_method_can_be_checked_for_it():
 
 def test_the_words_for_metrics_are_a_closed_list_and_three_routes_and_ping_need_no_credentials():
     words = "prediction chatflows_streaming chatflows_uploads chatbot_config abort feedback leads"
-    words += " attachments upload_file ping"
+    words += " attachments upload_file ping session_tokens limits"
     assert [endpoint.name for endpoint in ENDPOINTS] == words.split()
     free = [endpoint.name for endpoint in ENDPOINTS if not endpoint.needs_credentials]
     assert free == ["chatflows_streaming", "chatflows_uploads", "chatbot_config", "ping"]
@@ -128,6 +128,7 @@ def test_the_words_for_metrics_are_a_closed_list_and_three_routes_and_ping_need_
         "feedback",
         "leads",
         "attachments",
+        "own",
     ]
 
 

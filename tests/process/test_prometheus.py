@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 import yaml
 from children import spawn
+from harness.clock import time_passes
 from harness.gateway import FLOW
 from harness.raw_upstream import STREAM_HEAD, RawUpstream
 from harness.streams import END, METADATA, START, event, token
@@ -114,7 +115,7 @@ async def _is_up(ask):
                 return
         except (aiohttp.ClientError, KeyError):
             pass
-        await asyncio.sleep(0.1)
+        await time_passes(0.1)
 
 
 async def one(gateway, kind, number):
@@ -149,7 +150,7 @@ async def test_what_prometheus_adds_up_is_the_truth(serve, tmp_path):
                 delivered = sum(await asyncio.gather(*(placed(*each) for each in asked)))
                 total = "sum(flowise_gateway_requests_total{endpoint='prediction'})"
                 while (await ask(total)).get((), 0) < COUNT:
-                    await asyncio.sleep(0.1)
+                    await time_passes(0.1)
                 by_outcome = await ask("sum by (outcome) (flowise_gateway_requests_total)")
                 events = await ask("sum by (event) (flowise_gateway_stream_events_total)")
                 tokens = await ask("sum by (type) (flowise_gateway_tokens_total{source='reported'})")
