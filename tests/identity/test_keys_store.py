@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import tempfile
 import threading
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from harness.key_files import NOW, entry, key, key_id, keys_text, write_keys
@@ -156,12 +159,30 @@ def test_a_missing_folder_is_told(tmp_path):
         add(tmp_path / "nowhere" / "keys.yaml", 1)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_is_not_ours_is_told(path):
-    path.parent.chmod(0o500)
-    with pytest.raises(KeysFileError, match="Permission denied; run this as the owner of its folder"):
-        add(path, 2)
-    path.parent.chmod(0o700)
+@contextmanager
+def as_nobody():
+    """Root may write everywhere, so it is somebody else meanwhile."""
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if is_root:
+            os.seteuid(0)
+
+
+def test_a_folder_that_is_not_ours_is_told():
+    with tempfile.TemporaryDirectory() as name:
+        path = write_keys(Path(name) / "keys.yaml", entry(1))
+        path.chmod(0o644)
+        path.parent.chmod(0o555)
+        with (
+            as_nobody(),
+            pytest.raises(KeysFileError, match="Permission denied; run this as the owner of its folder"),
+        ):
+            add(path, 2)
+        path.parent.chmod(0o700)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
