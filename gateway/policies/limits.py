@@ -18,7 +18,7 @@ from gateway.limiting.gcra import SECOND, Standing
 from gateway.limiting.limiter import Limiter
 from gateway.limiting.quotas import Quota, subject
 from gateway.limiting.steps import Patience
-from gateway.telemetry.metrics import NO_ROUTE, Metrics
+from gateway.telemetry.metrics import Metrics
 
 MINTING = "session-tokens"  # the limit of minting, for each key
 _MINUTE = 60.0
@@ -61,7 +61,7 @@ class Limits:
         return late + self.assignment.by_caller(route, party)  # a lead's route was not known before
 
     async def _ask(self, exchange: Exchange, assigned: list[Assigned], *, is_shadow: bool) -> None:
-        is_run = exchange.prediction is not None or exchange.endpoint == "prediction"
+        is_run = exchange.endpoint == "prediction"
         assigned = [one for one in assigned if is_run or one.quota.rule.kind == "requests"]
         if not assigned:
             return
@@ -79,14 +79,10 @@ class Limits:
             return
         exchange.limited_by = ",".join(admission.refused)
         for name in admission.refused:
-            self._metrics.limited.labels(_route_name(exchange), name).inc()
+            self._metrics.limited.labels(exchange.route_name, name).inc()
         if not is_shadow:
             _tell(exchange)
             raise _refusal(exchange, admission.refused, admission.retry_after)
-
-
-def _route_name(exchange: Exchange) -> str:
-    return NO_ROUTE if exchange.route is None else exchange.route.name
 
 
 def _tell(exchange: Exchange) -> None:
