@@ -45,6 +45,8 @@ class Assignment:
 
     def __init__(self, routes: Sequence[Route]) -> None:
         self._by_route = {route.name: _quotas(f"route:{route.name}", route.limits) for route in routes}
+        self._by_address = {name: _by(quotas, is_address=True) for name, quotas in self._by_route.items()}
+        self._by_caller = {name: _by(quotas, is_address=False) for name, quotas in self._by_route.items()}
         self._by_key: dict[str, tuple[tuple[Limit, ...], tuple[Quota, ...]]] = {}
 
     def of_route(self, route: str, party: Party) -> list[Assigned]:
@@ -53,12 +55,11 @@ class Assignment:
 
     def by_address(self, route: str, party: Party) -> list[Assigned]:
         """Those of a route that need nothing but an address."""
-        return _of([quota for quota in self._by_route[route] if quota.by == "address"], party)
+        return _of(self._by_address[route], party)
 
     def by_caller(self, route: str, party: Party) -> list[Assigned]:
         """All others: of the route, and of the key."""
-        quotas = [quota for quota in self._by_route[route] if quota.by != "address"]
-        return _of(quotas, party) + self.of_key(party)
+        return _of(self._by_caller[route], party) + self.of_key(party)
 
     def of_key(self, party: Party) -> list[Assigned]:
         """Those of the key alone."""
@@ -79,6 +80,10 @@ def network(address: str) -> str:
         return str(ipaddress.ip_network((address.partition("%")[0], OF_A_HOME), strict=False))
     except ValueError:
         return address
+
+
+def _by(quotas: Sequence[Quota], *, is_address: bool) -> tuple[Quota, ...]:
+    return tuple(quota for quota in quotas if (quota.by == "address") == is_address)
 
 
 def _of(quotas: Sequence[Quota], party: Party) -> list[Assigned]:
