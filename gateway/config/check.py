@@ -19,6 +19,13 @@ def check(root: Node, mistakes: Mistakes) -> None:
     _issuers(root, mistakes)
     for upstream in _upstreams(root):
         _authority(upstream, mistakes)
+    if root.text_at("limits", "tls", "ca") and not (root.text_at("limits", "store") or "").startswith(
+        "rediss://"
+    ):
+        line, key = root.place_of("limits", "tls", "ca")
+        mistakes.add(
+            line, key, "has no rediss:// store to be for: write rediss in limits.store, or leave it out"
+        )
     check_routes(root, mistakes)
 
 

@@ -17,11 +17,11 @@ import msgspec
 from gateway.errors import BadRequest
 
 MAX_DEPTH = 64
-SHOWN_CHARACTERS = 64
 
 _BOM = b"\xef\xbb\xbf"
 _RAW_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _TEXT = msgspec.json.Decoder(str)
+_NAME = re.compile(r"[A-Za-z0-9_.$@:\[\]-]{1,40}")  # shorter than any key or token of ours
 _BLANK = re.compile(rb"[ \t\n\r]*")
 # possessive, and the closing quote optional: never goes back over what it has read
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
@@ -199,6 +199,8 @@ def _end(pattern: re.Pattern[bytes], text: bytes, position: int) -> int:
 
 
 def shown(name: str) -> str:
-    """A client's name as a message or log line may carry it: printable and bounded."""
-    printable = "".join(letter if letter.isprintable() else "?" for letter in name[:SHOWN_CHARACTERS])
-    return printable + ("…" if len(name) > SHOWN_CHARACTERS else "")
+    """A client's name as a message or log line may carry it: if it looks like one, and not like a text or a key.
+
+    A question that came under the wrong Content-Type is one long name of a form.
+    """
+    return name if _NAME.fullmatch(name) else "(a name that is not shown)"

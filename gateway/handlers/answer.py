@@ -152,9 +152,11 @@ class WholeAnswer:
         return of_answer(self.status, is_whole=self._is_whole)
 
     def evidence(self, question: str) -> Evidence | None:
-        """The answer, if it is one and was not too large to keep."""
-        if self.status >= 300:
+        """The answer, if it is one and was not too large to keep; a refusal costs nothing, a failure the question."""
+        if 300 <= self.status < 500:
             return None
+        if self.status >= 500:
+            return Evidence(question_bytes=len(question.encode()))
         kept = None if self._parts is None else b"".join(self._parts)
         size = self._size if kept is None else 0
         return Evidence(answer=kept, question_bytes=len(question.encode()), answer_bytes=size)

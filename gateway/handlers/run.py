@@ -27,6 +27,8 @@ from gateway.upstream.deadlines import Deadline, Deadlines
 from gateway.upstream.parsing import ResponseHead
 
 GRACE = 10.0  # seconds that are still read after a deadline
+# A client may leave before Flowise knows the run, and then the abort finds nothing: so it is said again, while it runs.
+ABORT_AGAIN, ABORTS = 1.0, 3  # seconds; how often in all
 TOLD = {
     Deadline.HEAD: "Flowise did not begin to answer in time.",
     Deadline.FIRST_EVENT: "Flowise sent no event in time.",
@@ -50,6 +52,8 @@ class Run:
 
     __slots__ = (
         "_abort",
+        "_abort_again_at",
+        "_aborts",
         "_answer",
         "_close_at",
         "_gauge",
@@ -67,6 +71,8 @@ class Run:
         self._answer: Answer | None = None
         self._close_at: float | None = None
         self._abort: asyncio.Task[None] | None = None
+        self._abort_again_at = 0.0
+        self._aborts = 0
         self._is_abort_taken = False
         self._is_closed_by_us = False
         self._gauge = services.metrics.runs_active.labels(exchange.route_name)
@@ -111,19 +117,29 @@ class Run:
         self.exchange.free_slots()
         if self._abort is None:
             self._give_turn_back()
-        is_answer = self._answer is not None and self.exchange.outcome is not Outcome.UPSTREAM_ERROR
-        evidence = self._answer.evidence(self._question) if self._answer is not None and is_answer else None
+        evidence = self._evidence()
         if self._abort is not None or (evidence is not None and evidence.is_heavy):
             self._services.tasks.start(self._settle_later(evidence), "settle")
         else:
             self._settle(counted(evidence))
+
+    def _evidence(self) -> Evidence | None:
+        """What its tokens are counted from: at least the question, once Flowise has it. None: it cost nothing."""
+        if self._answer is not None:
+            return self._answer.evidence(self._question)
+        return Evidence(question_bytes=len(self._question.encode())) if self.call.is_sent else None
 
     # -- endings that come from inside the gateway ---------------------------------------------------
 
     def abort(self) -> None:
         """Ask Flowise to stop, once, if the request has reached it."""
         if self._abort is None and not self.call.is_over and self.call.is_sent:
-            self._abort = self._services.tasks.start(self._send_abort(), "abort")
+            self._begin_abort()
+
+    def _begin_abort(self) -> None:
+        self._aborts += 1
+        self._abort_again_at = monotonic() + ABORT_AGAIN * self._aborts
+        self._abort = self._services.tasks.start(self._send_abort(), "abort")
 
     def end_now(self, error: GatewayError) -> None:
         """The drain is over: tell the client, abort, close."""
@@ -150,6 +166,9 @@ class Run:
     def tick(self, now: float) -> None:
         """Time passes. `now`: monotonic seconds."""
         self.call.tick(now)
+        is_answered = self._is_abort_taken and self._abort is not None and self._abort.done()
+        if is_answered and not self.call.is_over and self._aborts < ABORTS and now >= self._abort_again_at:
+            self._begin_abort()
         if self._close_at is not None and now >= self._close_at and not self.call.is_over:
             self._is_closed_by_us = True
             self.call.close()
@@ -160,27 +179,31 @@ class Run:
         self._is_abort_taken = await self._services.abort(self.exchange)
 
     async def _settle_later(self, evidence: Evidence | None) -> None:
-        usage = None
+        is_heavy = evidence is not None and evidence.is_heavy
+        usage, is_counted = (None, False) if is_heavy else (counted(evidence), True)
         try:
             if self._abort is not None:
                 await asyncio.wait([self._abort])
-            usage = await asyncio.to_thread(counted, evidence)
+            if is_heavy:
+                usage, is_counted = await asyncio.to_thread(counted, evidence), True
         finally:  # also when the process cannot wait any longer
             self._give_turn_back()
-            self._settle(usage)
+            self._settle(usage, is_counted=is_counted)
 
     def _give_turn_back(self) -> None:
         """Not before an abort was answered: Flowise keys it by conversation, it would hit the next run."""
         if self.exchange.turn is not None:
             self.exchange.turn()
 
-    def _settle(self, usage: Usage | None) -> None:
+    def _settle(self, usage: Usage | None, *, is_counted: bool = True) -> None:
+        """`is_counted`: else nobody knows, and what was reserved stays spent."""
         exchange, answer = self.exchange, self._answer
         if answer is not None:
             exchange.events, exchange.gaps = answer.events, answer.gaps
             exchange.timings.first_token = answer.first_token_at
         exchange.usage, exchange.bytes_in = usage, self.call.bytes_in
-        exchange.give_back(0 if usage is None else usage.input + usage.output)
+        if is_counted:
+            exchange.give_back(0 if usage is None else usage.input + usage.output)
         if self._abort is not None:
             exchange.abort = self._abort_result()
         exchange.settled()

@@ -45,8 +45,8 @@ class Assignment:
 
     def __init__(self, routes: Sequence[Route]) -> None:
         self._by_route = {route.name: _quotas(f"route:{route.name}", route.limits) for route in routes}
-        self._by_address = {name: _by(quotas, is_address=True) for name, quotas in self._by_route.items()}
-        self._by_caller = {name: _by(quotas, is_address=False) for name, quotas in self._by_route.items()}
+        self._early = {name: _of_time(quotas, is_early=True) for name, quotas in self._by_route.items()}
+        self._late = {name: _of_time(quotas, is_early=False) for name, quotas in self._by_route.items()}
         self._by_key: dict[str, tuple[tuple[Limit, ...], tuple[Quota, ...]]] = {}
 
     def of_route(self, route: str, party: Party) -> list[Assigned]:
@@ -54,12 +54,12 @@ class Assignment:
         return _of(self._by_route[route], party)
 
     def by_address(self, route: str, party: Party) -> list[Assigned]:
-        """Those of a route that need nothing but an address."""
-        return _of(self._by_address[route], party)
+        """Those of a route that need nothing but an address, and count requests."""
+        return _of(self._early[route], party)
 
     def by_caller(self, route: str, party: Party) -> list[Assigned]:
         """All others: of the route, and of the key."""
-        return _of(self._by_caller[route], party) + self.of_key(party)
+        return _of(self._late[route], party) + self.of_key(party)
 
     def of_key(self, party: Party) -> list[Assigned]:
         """Those of the key alone."""
@@ -82,8 +82,16 @@ def network(address: str) -> str:
         return address
 
 
-def _by(quotas: Sequence[Quota], *, is_address: bool) -> tuple[Quota, ...]:
-    return tuple(quota for quota in quotas if (quota.by == "address") == is_address)
+def caller_of(party: Party) -> Subject:
+    """The caller, or the address of nobody in particular."""
+    return subject(f"caller:{party.caller}" if party.caller else f"address:{network(party.address)}")
+
+
+def _of_time(quotas: Sequence[Quota], *, is_early: bool) -> tuple[Quota, ...]:
+    """Tokens and runs are those of a prediction, which is not read, nor has its turn, before its caller is known."""
+    return tuple(
+        quota for quota in quotas if (quota.by == "address" and quota.rule.kind == "requests") == is_early
+    )
 
 
 def _of(quotas: Sequence[Quota], party: Party) -> list[Assigned]:
@@ -93,9 +101,7 @@ def _of(quotas: Sequence[Quota], party: Party) -> list[Assigned]:
     for quota in quotas:
         by = "address" if quota.by == "caller" and not party.caller else quota.by
         if by not in named:
-            named[by] = subject(
-                f"caller:{party.caller}" if by == "caller" else f"address:{network(party.address)}"
-            )
+            named[by] = caller_of(party if by == "caller" else party._replace(caller=""))
         assigned.append(Assigned(quota, named[by]))
     return assigned
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from time import monotonic
 from typing import Any
@@ -85,6 +86,10 @@ class SharedStore:
             answer = await call
         except StoreError:
             patience.end()
+            raise
+        except asyncio.CancelledError:
+            if late is not None and call.done() and not call.cancelled() and call.exception() is None:
+                late(call.result())  # it was done, and nobody is there any more to use it
             raise
         seconds = monotonic() - began
         patience.waited(seconds)

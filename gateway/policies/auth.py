@@ -34,7 +34,7 @@ def auth(
     async def room(exchange: Exchange) -> None:
         try:
             exchange.caller = await _caller(exchange)
-            _check(exchange, exchange.caller)
+            _check(exchange, exchange.caller, has_public_route=has_public_route)
         except GatewayError as error:
             metrics.auth.labels(exchange.auth, _result(error, exchange.auth)).inc()
             raise
@@ -53,15 +53,19 @@ def auth(
             )
         return authenticator.at_once(credential) or await authenticator.asked(credential)
 
-    def _check(exchange: Exchange, caller: Caller) -> None:
-        if exchange.match is None or not exchange.match.endpoint.needs_credentials:
-            return
-        if exchange.route is not None:
-            check_permission(exchange.route, caller)
-        elif caller is ANONYMOUS and not (has_public_route and exchange.endpoint in _FOR_ANYBODY):
-            raise Unauthenticated("This needs a credential, sent as `Authorization: Bearer …`.")
-
     return room
+
+
+def _check(exchange: Exchange, caller: Caller, *, has_public_route: bool) -> None:
+    """Whether this caller may ask this; where the route is not known yet, whether anybody may."""
+    if exchange.match is None or not exchange.match.endpoint.needs_credentials:
+        return
+    if exchange.route is not None:
+        check_permission(exchange.route, caller)
+    elif exchange.endpoint == "session_tokens" and caller.method not in ("api_key", "anonymous"):
+        raise Forbidden("Only an API key may mint session tokens.")
+    elif caller is ANONYMOUS and not (has_public_route and exchange.endpoint in _FOR_ANYBODY):
+        raise Unauthenticated("This needs a credential, sent as `Authorization: Bearer …`.")
 
 
 def presented(request: web.BaseRequest, path_token: str) -> str | None:

@@ -17,11 +17,13 @@ from gateway.errors import BadRequest, GatewayError
 from gateway.exchange import SERVER, UNDER_TOKEN, Exchange, Timings
 from gateway.flowise.endpoints import Match, find
 from gateway.flowise.request_target import BASE, split_base
+from gateway.identity import key_format, session_tokens
 from gateway.policies.flows import route_named
 from gateway.policies.forwarded import Network, client_address
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_CREDENTIALS = (key_format.PREFIX, session_tokens.PREFIX)
 _VERSIONS = (HttpVersion10, HttpVersion11)
 
 
@@ -54,7 +56,10 @@ def begin(request: web.BaseRequest, trusted: Sequence[Network]) -> Exchange:
     """An exchange that knows who asks and when, and nothing of what for."""
     headers = request.headers
     given = headers.get("X-Request-ID", "")
-    request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    is_one = _REQUEST_ID.fullmatch(given) and not given.startswith(
+        _CREDENTIALS
+    )  # which it would be logged as
+    request_id = given if is_one else uuid.uuid4().hex
     parent = _TRACEPARENT.fullmatch(headers.get("traceparent", ""))
     client = client_address(
         getattr(request.protocol, "address", ""),  # the listener's: kept when the client is gone at once

@@ -19,11 +19,13 @@ from gateway.exchange import Exchange
 from gateway.flowise.ids import bound_id, unbound_id
 from gateway.flowise.prediction import Prediction
 from gateway.identity.conversation_ids import ConversationIds
-from gateway.limiting.steps import Patience
+from gateway.limiting.steps import STORE_TIME, Patience
 from gateway.limiting.turns import Key, Turns
 from gateway.telemetry.metrics import Metrics
 
-NOTICED = 0.025  # seconds; who waits so long waits for a run of another process
+NOTICED = (
+    STORE_TIME + 0.02
+)  # seconds; who waits longer than the store may take waits for a run of another process
 
 
 def conversations(

@@ -1,8 +1,8 @@
 """How much: asks the limits of a request before it goes on, and tells the client what is left of each.
 
-By address before authentication, in a step of its own; by caller, route and key when it is known what is asked, in
-one step: all are spent, or none is. What was taken belongs to the run, which settles it and gives it back; where no
-run begins, it is given back when the request leaves.
+Requests by address before authentication, in a step of its own; all others when it is known what is asked and by
+whom, in one step: all are spent, or none is. What was taken belongs to the run, which settles it and gives it back;
+where no run begins, it is given back when the request leaves.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from gateway.config import Limit, Route
-from gateway.errors import RateLimited
+from gateway.errors import RateLimited, StoreUnavailable
 from gateway.exchange import Exchange
-from gateway.limiting.assigned import Assigned, Assignment
+from gateway.limiting.admission import Admission
+from gateway.limiting.assigned import Assigned, Assignment, caller_of
 from gateway.limiting.gcra import SECOND, Standing
 from gateway.limiting.limiter import Limiter
 from gateway.limiting.quotas import Quota, subject
@@ -21,6 +22,7 @@ from gateway.limiting.steps import Patience
 from gateway.telemetry.metrics import Metrics
 
 MINTING = "session-tokens"  # the limit of minting, for each key
+ASKING, ASKED = "limits", 120  # of asking what is left, for each caller in a minute
 _MINUTE = 60.0
 # What makes Flowise work or keep something. Settings, files and the stop button are never refused.
 _COUNTED = frozenset({"prediction", "attachments", "feedback", "leads"})
@@ -36,6 +38,8 @@ class Limits:
         self._metrics = metrics
         minting = Limit.model_construct(name=MINTING, requests=minted, per=_MINUTE, by="caller")
         self._minting = Quota("minting", minting)
+        asking = Limit.model_construct(name=ASKING, requests=ASKED, per=_MINUTE, by="caller")
+        self._asking = Quota("asking", asking)
 
     def rooms(self, *, is_shadow: bool) -> tuple[Callable[[Exchange], Awaitable[None]], ...]:
         """Both, in their order. `is_shadow`: decide and record, refuse nobody."""
@@ -54,6 +58,8 @@ class Limits:
         party = exchange.party
         if exchange.endpoint == "session_tokens":
             return [Assigned(self._minting, subject(party.key))]
+        if exchange.endpoint == "limits":
+            return [Assigned(self._asking, caller_of(party))]
         if exchange.route is None or exchange.endpoint not in _COUNTED:
             return []
         route = exchange.route.name
@@ -65,6 +71,21 @@ class Limits:
         assigned = [one for one in assigned if is_run or one.quota.rule.kind == "requests"]
         if not assigned:
             return
+        try:
+            admission = await self._admit(exchange, assigned)
+        except StoreUnavailable:
+            if is_shadow:
+                return
+            raise
+        if not admission.is_allowed:
+            exchange.limited_by = ",".join(filter(None, (exchange.limited_by, *admission.refused)))
+            for name in admission.refused:
+                self._metrics.limited.labels(exchange.route_name, name).inc()
+            if not is_shadow:
+                raise _refusal(exchange, admission.refused, admission.retry_after)
+
+    async def _admit(self, exchange: Exchange, assigned: list[Assigned]) -> Admission:
+        """Ask for all of them in one step, and tell the client what is left."""
         size = 0 if exchange.prediction is None else len(exchange.prediction.question.encode())
         exchange.patience = exchange.patience or Patience()
         asks = [one.quota.ask(one.subject, size) for one in assigned]
@@ -74,15 +95,8 @@ class Limits:
         exchange.standings += tuple(
             (one.quota, left) for one, left in zip(assigned, admission.standings, strict=True)
         )
-        if admission.is_allowed:
-            _tell(exchange)
-            return
-        exchange.limited_by = ",".join(admission.refused)
-        for name in admission.refused:
-            self._metrics.limited.labels(exchange.route_name, name).inc()
-        if not is_shadow:
-            _tell(exchange)
-            raise _refusal(exchange, admission.refused, admission.retry_after)
+        _tell(exchange)
+        return admission
 
 
 def _tell(exchange: Exchange) -> None:
@@ -107,7 +121,12 @@ def _left(quota: Quota, standing: Standing) -> str:
 def _refusal(exchange: Exchange, refused: Iterable[str], retry_after: float) -> RateLimited:
     names = tuple(refused)
     kinds = {quota.rule.kind for quota, _ in exchange.standings if quota.name in names}
-    seconds = math.ceil(retry_after)
+    used_up = [
+        left.reset or 0.0
+        for quota, left in exchange.standings
+        if quota.rule.kind == "requests" and left.remaining == 0  # by this very request, in an earlier step
+    ]
+    seconds = math.ceil(max(retry_after, *used_up, 0.0))
     if kinds == {"concurrent"}:
         sentence = "Too many answers are running at once; wait until one of them has ended."
     elif "tokens" in kinds:

@@ -124,19 +124,9 @@ class Metrics:
     def record(self, exchange: Exchange) -> None:
         """Count an exchange that has ended and is accounted for."""
         route = exchange.route.name if exchange.route else NO_ROUTE
-        timings = exchange.timings
         outcome = exchange.outcome or Outcome.FAILED
         self._of(self.requests, route, exchange.endpoint, str(exchange.status), outcome.value).inc()
-        if timings.ended is not None:
-            self._of(self.request_duration, route, exchange.endpoint).observe(
-                timings.ended - timings.received
-            )
-        if (first_token := timings.time_to_first_token) is not None:
-            self._of(self.time_to_first_token, route).observe(first_token)
-        if exchange.gaps is not None:
-            _add(self._of(self.inter_token, route), *exchange.gaps)
-        if (overhead := timings.overhead) is not None:
-            self._of(self.overhead, route).observe(overhead)
+        self._record_times(exchange, route)
         for event, count in exchange.events.items():
             self._of(self.stream_events, route, event).inc(count)
         if exchange.usage is not None:
@@ -159,6 +149,19 @@ class Metrics:
         self._of(self.config_reloads, "ok" if is_right else "error").inc()
         if is_right:
             self.config_reload_timestamp.set_to_current_time()
+
+    def _record_times(self, exchange: Exchange, route: str) -> None:
+        timings = exchange.timings
+        if timings.ended is not None:
+            self._of(self.request_duration, route, exchange.endpoint).observe(
+                timings.ended - timings.received
+            )
+        if (first_token := timings.time_to_first_token) is not None:
+            self._of(self.time_to_first_token, route).observe(first_token)
+        if exchange.gaps is not None:
+            _add(self._of(self.inter_token, route), *exchange.gaps)
+        if (overhead := timings.overhead) is not None:
+            self._of(self.overhead, route).observe(overhead)
 
     def connected(self, upstream: str, server: object, seconds: float) -> None:
         """A connection to Flowise stands."""

@@ -16,6 +16,7 @@ from gateway.workers.child import Child
 from gateway.workers.restarts import Restarts
 
 ENDED = "status 0"
+READY_WITHIN = 60.0  # seconds; a worker that hangs before it serves is killed, and another one is tried
 
 
 class CrashLoopError(CannotRunError):
@@ -88,13 +89,21 @@ class Slot:
         self._logger.info("worker_started", pid=child.pid)
         if self._around.is_ending.is_set():
             child.tell(DRAIN)
-        if await child.ready():
+        if await self._is_ready_in_time(child):
             self._logger.info("worker_ready", pid=child.pid)
             self._around.on_ready()
         how = await child.ended()
         self._child = None
         await asyncio.to_thread(self._around.metrics.forget, child.pid)
         return how, child.is_ready
+
+    async def _is_ready_in_time(self, child: Child) -> bool:
+        try:
+            async with asyncio.timeout(READY_WITHIN):
+                return await child.ready()
+        except TimeoutError:
+            self.kill()
+            return False
 
     async def _pause(self, seconds: float) -> None:
         try:

@@ -69,7 +69,7 @@ class Supervisor:
         self._admin = AdminListener(config.admin, metrics.exposition, self._hindrance, logger)
         self._port = Reservation(config.server.listen)
         self._slots: list[Slot] = []
-        self._has_listened = False
+        self._has_listened = self._is_hurried = False
         self._killing: asyncio.TimerHandle | None = None
         self._failure: CannotRunError | None = None
 
@@ -120,6 +120,7 @@ class Supervisor:
 
     def _on_signal(self) -> None:
         if self._is_ending.is_set():
+            self._is_hurried = True
             self._tell(HURRY)
             self._kill_after(MARGIN)
         self._is_ending.set()
@@ -140,6 +141,8 @@ class Supervisor:
         self._logger.info("draining", delay_s=server.drain_delay, drain_s=server.drain)
         longest = server.drain_delay + server.drain + MARGIN
         self._tell(DRAIN)
+        if self._is_hurried:  # before the drain had begun
+            self._tell(HURRY)
         self._kill_after(longest)
         await self._tasks.join(longest + MARGIN)
 
@@ -148,9 +151,13 @@ class Supervisor:
             slot.tell(word)
 
     def _kill_after(self, seconds: float) -> None:
+        """Or sooner, if that was said before."""
+        loop = asyncio.get_running_loop()
         if self._killing is not None:
+            if self._killing.when() <= loop.time() + seconds:
+                return
             self._killing.cancel()
-        self._killing = asyncio.get_running_loop().call_later(seconds, self._kill)
+        self._killing = loop.call_later(seconds, self._kill)
 
     def _kill(self) -> None:
         for slot in self._slots:

@@ -146,3 +146,19 @@ def _issuers(*names):
 def test_one_issuer_twice_is_a_mistake(told):
     found = told(_issuers("https://a", "https://b", "https://a"))
     assert found == {"auth.jwt[2].issuer": "another issuer, in line 1, is the same: keep one of them"}
+
+
+@pytest.mark.parametrize("store", ["redis://h:6379/0", "memory", "unix:///run/x.sock"])
+def test_an_authority_without_a_tls_store_is_a_mistake(told, tmp_path, store):
+    (tmp_path / "ca.pem").write_text("x")
+    found = told(f"limits: {{store: '{store}', tls: {{ca: ca.pem}}}}\nauth: {{secret: {SECRET}}}")
+    assert found == {
+        "limits.tls.ca": "has no rediss:// store to be for: write rediss in limits.store, or leave it out"
+    }
+
+
+def test_an_authority_for_a_tls_store_is_right(loaded, tmp_path):
+    (tmp_path / "ca.pem").write_text("x")
+    assert loaded(
+        f"limits: {{store: 'rediss://h:6379/0', tls: {{ca: ca.pem}}}}\nauth: {{secret: {SECRET}}}"
+    ).limits.tls.ca

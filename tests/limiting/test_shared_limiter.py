@@ -256,3 +256,28 @@ async def test_no_limits_no_questions(own_valkey):
     async with process(own_valkey.url, is_closed=True) as gateway:
         own_valkey.kill()
         assert (await gateway.admit()).is_allowed
+
+
+async def test_who_leaves_in_the_moment_of_the_answer_leaves_nothing_behind(valkey, monkeypatch):
+    """The answer has come, and its task is cancelled before it wakes."""
+    asks = [
+        requests(5).ask(subject("me")),
+        tokens(1000, per=1e6, reserve=100).ask(subject("me")),
+        slots(1).ask(subject("me")),
+    ]
+    async with process(valkey.url) as gateway:
+        traffic = gateway.limiter.link._traffic
+        take = traffic.take
+        asking = asyncio.create_task(gateway.limiter.admit(asks))
+
+        def took(answer):
+            take(answer)
+            asking.cancel()
+
+        monkeypatch.setattr(traffic, "take", took)
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        monkeypatch.setattr(traffic, "take", take)
+        await arrived(gateway)
+        left = await gateway.limiter.peek(asks)
+    assert [standing.remaining for standing in left] == [5, 1000, 1]

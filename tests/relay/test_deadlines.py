@@ -159,7 +159,7 @@ async def test_what_comes_within_the_grace_is_metered(start, connect, hurried, l
     hurried(60.0)
     begin = b"" if limit == "first_event" else chunk(START)
     script = Silent(STREAM_HEAD + begin, ending=token("a") + METADATA + END)
-    reply, line = await ask(start, connect, script, **timeouts(**{limit: "100ms"}))
+    reply, line = await ask(start, connect, script, **timeouts(**{limit: "400ms"}))
     assert is_completed(reply.body, START if begin else b"")
     assert (line["abort"], line["events"]) == ("ran_on", 4 if begin else 3)
     assert line["tokens_out"] == 1

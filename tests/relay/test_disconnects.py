@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from harness.clock import until
 from harness.raw_upstream import STREAM_HEAD, RawUpstream
 from harness.streams import (
     ABORT,
@@ -147,7 +148,7 @@ async def test_a_json_answer_that_nobody_waits_for(start, connect, way, result):
         line = await only(gateway)
     assert upstream.aborts == [ABORT]
     assert (line["outcome"], line["status"], line["abort"]) == ("client_closed", 499, result)
-    assert line["tokens_out"] == (2 if result == "ran_on" else None)
+    assert line["tokens_out"] == (2 if result == "ran_on" else 0)  # a failure costs its question
 
 
 async def test_a_json_run_without_conversation_cannot_be_aborted(start, connect):
@@ -288,3 +289,26 @@ async def test_a_client_that_leaves_between_the_requests_is_no_request(start, co
             await wire.reply()
         line = await only(gateway)
     assert (line["outcome"], upstream.aborts) == ("ok", [])
+
+
+@pytest.mark.timeout(20)
+async def test_an_abort_that_came_before_flowise_knew_the_run_is_said_again(start, connect):
+    """As when the client leaves within milliseconds: the first one finds nothing (capture abort-idle)."""
+    stopped = asyncio.Event()
+
+    async def script(peer, _):
+        peer.send(STREAM_HEAD)
+        peer.chunk(START + token("a"))
+        await stopped.wait()
+        peer.chunk(ABORTED)
+        peer.chunk(b"")
+
+    async with RawUpstream(script) as upstream, start(upstream.url) as gateway, connect(gateway) as wire:
+        wire.post(PATH, ASK)
+        await wire.head()
+        wire.reset()
+        await until(lambda: len(upstream.aborts) == 2)
+        stopped.set()
+        line = await only(gateway)
+    assert upstream.aborts == [ABORT, ABORT]
+    assert (line["outcome"], line["abort"]) == ("client_closed", "stopped")

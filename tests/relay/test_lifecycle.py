@@ -9,6 +9,8 @@ from harness.gateway import FLOW
 from harness.raw_upstream import STREAM_HEAD, RawUpstream
 from harness.wire import request
 
+from gateway import app
+
 PATH = f"/api/v1/prediction/{FLOW}"
 ASK = {"question": "hi", "streaming": True, "chatId": "chat-1"}
 
@@ -137,3 +139,23 @@ async def test_a_small_request_that_the_drain_ends_has_not_left(start, connect):
         line = await gateway.lines.request()
     assert (reply.status, reply.json()["code"]) == (503, "draining")
     assert (line["status"], line["outcome"]) == (503, "refused")
+
+
+async def test_an_abort_that_hangs_at_the_end_does_not_wipe_out_the_account(start, connect, monkeypatch):
+    monkeypatch.setattr(app, "SETTLE_WITHIN", 0.2)
+
+    async def script(peer, _):
+        peer.send(STREAM_HEAD)
+        peer.chunk(event("token", '"%s"' % ("a" * 400)))
+        await peer.closed_by_gateway()
+
+    async with RawUpstream(script) as upstream:
+        upstream.may_answer_abort.clear()
+        async with start(upstream.url) as gateway, connect(gateway) as wire:
+            wire.post(PATH, ASK)
+            await wire.head()
+            await wire.until(b"aaa")
+            gateway.process.hurry()
+            await wire.until(b'"end"')
+        line = await gateway.lines.request()
+    assert (line["outcome"], line["tokens_out"], line["token_source"]) == ("truncated", 100, "estimated")

@@ -12,7 +12,7 @@ from harness.keys import key_of
 from harness.raw_upstream import STREAM_HEAD, RawUpstream
 from harness.streams import END, METADATA, PATH, START, settled, stream, token
 from harness.wire import request
-from surface.asking import PREDICT, answering, ask
+from surface.asking import PREDICT, answering, answering_raw, ask
 
 from gateway.config import Limit
 
@@ -418,3 +418,136 @@ async def test_a_route_without_limits_says_nothing_of_them(start, connect):
     async with answering() as upstream, start(upstream.url) as gateway:
         reply = await ask(connect, gateway, path=PREDICT)
     assert not [name for name in reply.fields if name.startswith("ratelimit")]
+
+
+async def test_who_is_no_key_cannot_use_up_the_minting_of_one(start, connect, tmp_path):
+    key = await key_of(tmp_path, "one")
+    auth = {"secret": "s" * 32, "session_tokens": {"per_minute": 2}}
+    async with answering() as upstream, start(upstream.url, route=route(), auth=auth) as gateway:
+        token = (await mint(connect, gateway, key)).json()["token"]
+        assert [(await mint(connect, gateway, token)).status for _ in range(3)] == [403] * 3
+        assert (await mint(connect, gateway, key)).status == 200
+
+
+@pytest.mark.parametrize(("ending", "charged"), [("500", 100), ("timeout", 100), ("client", 100), ("400", 0)])
+async def test_a_prediction_without_a_stream_costs_its_question_once_flowise_has_it(
+    ending, charged, start, connect
+):
+    go_on = asyncio.Event()
+
+    async def script(peer, _):
+        if ending == "400":
+            peer.answer(b'{"statusCode":400}', "400 Bad Request")
+            return
+        if ending != "500":
+            await go_on.wait()
+        peer.answer(b'{"statusCode":500}', "500 Internal Server Error")
+
+    rule = limit(tokens=1000, per="30d", reserve=500)
+    timeouts = {"total": "300ms"} if ending == "timeout" else {}
+    sections = {"route": route(rule), "upstreams": {"main": {"timeouts": timeouts}}}
+    body = {"question": "ab c" * 100, "chatId": "chat-1"}
+    async with RawUpstream(script) as upstream, start(upstream.url, **sections) as gateway:
+        async with connect(gateway) as wire:
+            wire.post(PATH, body)
+            if ending == "client":
+                await until(lambda: upstream.seen)
+                wire.reset()
+                await upstream.aborted.wait()
+            else:
+                assert (await wire.reply()).status in (400, 500, 504)
+            go_on.set()
+            (line,) = await settled(gateway)
+        left = (await ask(connect, gateway, "GET", LIMITS)).json()["limits"]
+    assert left[0]["remaining"] == 1000 - charged
+    assert (line["tokens_in"], line["token_source"]) == ((charged, "estimated") if charged else (None, None))
+
+
+async def test_in_the_shadow_a_store_that_is_away_refuses_nobody(start, connect):
+    limits = {"shadow": True, "store": "redis://127.0.0.1:1/0", "when_store_fails": "closed"}
+    auth = {"secret": "s" * 32}
+    async with (
+        answering() as upstream,
+        start(upstream.url, route=route(TWO), limits=limits, auth=auth) as gateway,
+    ):
+        assert await statuses(connect, gateway, 3) == [200, 200, 200]
+
+
+async def test_in_the_shadow_every_limit_that_would_refuse_is_told(start, connect):
+    rules = [limit("home", by="address", requests=1, per="1h"), limit(requests=1, per="1h")]
+    async with (
+        answering() as upstream,
+        start(upstream.url, route=route(*rules), limits={"shadow": True}) as gateway,
+    ):
+        for _ in range(2):
+            reply = await ask(connect, gateway)
+        lines = await gateway.lines.until("request", 2)
+    assert (reply.status, lines[1]["limited_by"]) == (200, "home,few")
+    assert reply.fields["ratelimit"].startswith('"home";r=0;')
+
+
+async def test_retry_after_counts_what_the_refused_request_itself_used_up(start, connect):
+    rules = [
+        limit("home", by="address", requests=2, per="1h"),
+        limit(by="route", requests=60, per="1m", burst=1),
+    ]
+    async with answering() as upstream, start(upstream.url, route=route(*rules)) as gateway:
+        _, second = [await ask(connect, gateway) for _ in range(2)]
+    assert second.fields["ratelimit"] == '"home";r=0;t=1800, "few";r=0;t=1'
+    assert (second.status, second.fields["retry-after"]) == (429, "1800")
+
+
+@pytest.mark.parametrize("by", ["address", "route"])
+async def test_who_waits_for_a_turn_runs_not_yet(by, start, connect):
+    go_on = asyncio.Event()
+
+    async def script(peer, _):
+        peer.send(STREAM_HEAD)
+        peer.chunk(START + token("a"))
+        await go_on.wait()
+        peer.chunk(METADATA + END)
+        peer.chunk(b"")
+
+    rule = limit("open", by=by, concurrent=1)
+    body = {"question": "hi", "streaming": True, "chatId": "chat-1"}
+    async with RawUpstream(script) as upstream, start(upstream.url, route=route(rule)) as gateway:
+        async with connect(gateway) as one, connect(gateway) as two:
+            one.post(PATH, body)
+            await one.head()
+            two.post(PATH, body)
+            await until(lambda: any(turn.waiting for turn in gateway.process.gateway._turns._taken.values()))
+            go_on.set()
+            assert (await two.reply()).status == 200
+
+
+async def test_asking_what_is_left_is_limited_too(start, connect):
+    async with (
+        answering() as upstream,
+        start(upstream.url, route=route(TWO)) as gateway,
+        connect(gateway) as wire,
+    ):
+        found = []
+        for _ in range(121):
+            wire.send(request("GET", LIMITS))
+            found.append((await wire.reply()).status)
+    assert found == [200] * 120 + [429]
+
+
+FIVE = limit(requests=5, per="1h")
+
+
+@pytest.mark.parametrize(
+    ("answer", "headers", "status"),
+    [
+        (b"HTTP/1.1 500 No\r\nContent-Length: 2\r\n\r\n{}", {}, 500),
+        (b"HTTP/1.1 404 No\r\nContent-Length: 2\r\n\r\n{}", {}, 404),
+        (b"nonsense\r\n\r\n", {}, 502),
+        (b"nonsense\r\n\r\n", {"Accept": "text/event-stream"}, 200),
+        (STREAM_HEAD + b"0\r\n\r\n", {}, 200),
+    ],
+)
+async def test_what_is_left_is_told_on_every_kind_of_answer(answer, headers, status, start, connect):
+    async with answering_raw(answer) as upstream, start(upstream.url, route=route(FIVE)) as gateway:
+        reply = await ask(connect, gateway, **headers)
+    assert (reply.status, reply.fields["ratelimit"]) == (status, '"few";r=4;t=720')
+    assert reply.fields["ratelimit-policy"] == '"few";q=5;w=3600'

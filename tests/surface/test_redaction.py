@@ -36,6 +36,15 @@ PLACES = {
     "broken body": {"body": json.dumps(BODY).encode()[:-2]},
     "refused body": {"body": json.dumps({**BODY, "overrideConfig": {"temperature": "zqx"}}).encode()},
     "form": {"body": b"question=zqxPROMPT&chatId=zqxCHAT", "Content_Type": "application/x-www-form-urlencoded"},
+    "curl without a content type": {
+        "body": b'{"question":"zqxPROMPT","x":[1]}', "Content_Type": "application/x-www-form-urlencoded",
+    },
+    "a key for a name": {"body": b'{"overrideConfig":{"fgw_zqx12345_zqxzqxzqxzqxzqxzqxzqxzqxzqxzqxzq123456":1}}'},
+    "a key for a route": {
+        "path": "/gateway/v1/session-tokens",
+        "body": b'{"caller":"ann","routes":["fgw_zqx12345_zqxzqxzqxzqxzqxzqxzqxzqxzqxzqxzq123456"]}',
+    },
+    "a key for an id": {"X_Request_ID": "fgw_zqx12345_zqxzqxzqxzqxzqxzqxzqxzqxzqxzqxzq123456"},
     "files": {"path": "/api/v1/attachments/chat/zqxCHAT", "body": FILES, "Content_Type": FORM},
     "feedback": {
         "path": "/api/v1/feedback/chat", "body": b'{"chatId":"zqxCHAT","messageId":"zqxMESSAGE","content":"zqx"}',
