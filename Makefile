@@ -36,7 +36,7 @@ bench: setup ## CPU per event, latency and memory beside nginx and Envoy (2 minu
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'
 	$(BIN)/python -m tests.bench --gateway $(BIN)/flowise-gateway
 
-chaos: setup ## kills, cuts, slows and overruns everything, for half an hour
+chaos: setup ## kills, cuts, slows and overruns everything, for minutes
 	$(BIN)/python -m pytest -m chaos
 
 e2e: setup ## against a real Flowise from npm (needs node, npm, a compiler, 4 GB of disk; 5 minutes the first time)

@@ -16,7 +16,7 @@ from harness.streams import END, METADATA, START, token
 from harness.wire import Wire
 from surface.asking import answering
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 GATEWAYS, ASKED, LIMIT, ROUNDS = 8, 2000, 100, 50
 PATH = f"/api/v1/prediction/{FLOW}"
 LEASE = 30.0

@@ -27,7 +27,9 @@ async def fleet(folder: Path, count: int, upstream: str, store: str, **sections:
         async def begin(number: int) -> Served:
             own = folder / str(number)
             own.mkdir()
-            return await stack.enter_async_context(serving(own, upstream, patience=None, **shared))
+            child = await stack.enter_async_context(serving(own, upstream, patience=None, **shared))
+            child.forget_output()
+            return child
 
         yield await asyncio.gather(*(begin(number) for number in range(count)))
 

@@ -23,6 +23,7 @@ class Child:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
+        self._forgetting: asyncio.Task[None] | None = None
         self.output: list[str] = []
 
     @property
@@ -48,6 +49,15 @@ class Child:
             raise AssertionError(f"it ended before {wanted}: {self.output}")
         self.output.append(line.decode().rstrip("\n"))
 
+    def forget_output(self) -> None:
+        """From here on read and drop what it writes, so that it never stands before a full pipe."""
+
+        async def forget() -> None:
+            while await self._process.stdout.read(2**16):
+                pass
+
+        self._forgetting = asyncio.ensure_future(forget())
+
     @property
     def pid(self) -> int:
         return self._process.pid
@@ -62,6 +72,9 @@ class Child:
         return self._process.returncode, err.decode()
 
     async def end(self) -> None:
+        if self._forgetting is not None:
+            self._forgetting.cancel()
+            await asyncio.wait([self._forgetting])
         if self._process.returncode is None:
             self._process.kill()
             await self._process.communicate()

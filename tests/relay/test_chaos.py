@@ -136,8 +136,8 @@ async def _nothing_is_left(start, seed, count):
             "heartbeat": "40ms",
             "on_disconnect": "abort",
             "limits": [
-                {"name": "open", "concurrent": AT_ONCE * 9},
-                {"name": "tokens", "tokens": 10**8, "per": "1h"},
+                {"name": "open", "concurrent": count},
+                {"name": "tokens", "tokens": 10**9 - 1, "per": "1h"},
             ],
         },
     }
