@@ -15,6 +15,7 @@ from blockbuster import blockbuster_ctx
 sys.path.insert(0, str(Path(__file__).parent))
 
 from harness.gateway import running
+from harness.valkey import running_valkey
 from harness.wire import Wire
 
 SECONDS = 9  # for each test with a loop: pytest's own alarm does not wake an idle uvloop
@@ -77,3 +78,24 @@ def connect():
             await self._wire.close()
 
     return Connecting
+
+
+@pytest.fixture(scope="session")
+def _shared_valkey(tmp_path_factory):
+    with running_valkey(tmp_path_factory.mktemp("valkey")) as server:
+        yield server
+
+
+@pytest.fixture
+def valkey(_shared_valkey):
+    """An empty server; not to be stopped."""
+    with _shared_valkey.client() as client:
+        client.flushall()
+    return _shared_valkey
+
+
+@pytest.fixture
+def own_valkey(tmp_path):
+    """A server of this test's own, to be killed, held and restarted."""
+    with running_valkey(tmp_path) as server:
+        yield server

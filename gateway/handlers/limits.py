@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import msgspec
 from aiohttp import web
 
 from gateway.config import Route
 from gateway.exchange import Exchange
-from gateway.flowise.outcome import Outcome
+from gateway.handlers.own_answer import own_answer
 from gateway.identity.permission import refusal
 from gateway.limiting.assigned import Assigned, Assignment
 from gateway.limiting.gcra import Standing
@@ -40,10 +39,7 @@ class TellLimits:
         listed += [(None, one) for one in self._assignment.of_key(party)]
         left = await self._limiter.peek([one.quota.ask(one.subject) for _, one in listed])
         told = [_told(route, one, standing) for (route, one), standing in zip(listed, left, strict=True)]
-        body = msgspec.json.encode({"caller": caller.name, "limits": told})
-        exchange.status, exchange.outcome, exchange.bytes_out = 200, Outcome.OK, len(body)
-        headers = {"Content-Type": "application/json; charset=utf-8", "Cache-Control": "no-store"}
-        return web.Response(body=body, headers={**headers, **exchange.response_headers})
+        return own_answer(exchange, {"caller": caller.name, "limits": told})
 
 
 def _told(route: str | None, one: Assigned, standing: Standing) -> dict[str, object]:

@@ -16,7 +16,7 @@ from gateway.errors import BadRequest, Forbidden
 from gateway.exchange import Exchange
 from gateway.flowise.ids import bound_id
 from gateway.flowise.json_members import JsonObject, read_document, shown, text_of
-from gateway.flowise.outcome import Outcome
+from gateway.handlers.own_answer import own_answer
 from gateway.identity.caller import LONGEST_NAME, session_name
 from gateway.identity.session_tokens import SessionGrant, SessionTokens
 
@@ -48,14 +48,7 @@ class MintSessionToken:
         expires_at = now + int(self._ttl(asked))
         grant = SessionGrant(caller.key_id, user, routes, expires_at=expires_at, issued_at=now)
         told = {"token": self._tokens.issue(grant), "expires_at": datetime.fromtimestamp(expires_at, UTC)}
-        body = msgspec.json.encode(told)
-        exchange.status, exchange.outcome, exchange.bytes_out = 200, Outcome.OK, len(body)
-        headers = {
-            "Content-Type": "application/json; charset=utf-8",
-            "Cache-Control": "no-store",
-            **exchange.response_headers,
-        }
-        return web.Response(body=body, headers=headers)
+        return own_answer(exchange, told)
 
     def _narrowed(self, asked: list[str] | None, allowed: frozenset[str] | None) -> frozenset[str] | None:
         if asked is None:

@@ -11,10 +11,7 @@ from __future__ import annotations
 import hmac
 import re
 
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.hmac import HMAC
-
-from gateway.identity.derivation import derived_key
+from gateway.identity.derivation import digest, keyed
 
 _ID_BYTES, _SPARE_BITS = 10, 6  # hold 74 bits
 _MAC_BYTES = 6
@@ -30,8 +27,8 @@ class ConversationIds:
     """
 
     def __init__(self, secret: bytes) -> None:
-        self._for_ids = HMAC(derived_key(secret, "conversation-id"), SHA256())
-        self._for_macs = HMAC(derived_key(secret, "conversation-mac"), SHA256())
+        self._for_ids = keyed(secret, "conversation-id")
+        self._for_macs = keyed(secret, "conversation-mac")
 
     def mapped(self, caller: str, raw: str) -> str:
         """The id that Flowise sees for the id `raw` of a caller, who is named in full.
@@ -42,8 +39,8 @@ class ConversationIds:
         owner = _field(caller.encode("utf-8", "surrogatepass"))
         if self._is_own(owner, raw):
             return raw
-        digest = _digest(self._for_ids, _ID + owner + _field(raw.encode("utf-8", "surrogatepass")))
-        bits = int.from_bytes(digest[:_ID_BYTES], "big") >> _SPARE_BITS
+        whole = digest(self._for_ids, _ID + owner + _field(raw.encode("utf-8", "surrogatepass")))
+        bits = int.from_bytes(whole[:_ID_BYTES], "big") >> _SPARE_BITS
         head = f"{bits >> 42:08x}-{bits >> 26 & 0xFFFF:04x}-4{bits >> 14 & 0xFFF:03x}"
         return f"{head}-{0x8000 | bits & 0x3FFF:04x}-{self._mac(owner, bits)}"
 
@@ -57,14 +54,7 @@ class ConversationIds:
 
     def _mac(self, owner: bytes, bits: int) -> str:
         field = _field(bits.to_bytes(_ID_BYTES, "big"))
-        return _digest(self._for_macs, _MAC + owner + field)[:_MAC_BYTES].hex()
-
-
-def _digest(keyed: HMAC, message: bytes) -> bytes:
-    """HMAC-SHA256 from a state that has the key in it: a third of the time of `hmac.digest`."""
-    state = keyed.copy()
-    state.update(message)
-    return state.finalize()
+        return digest(self._for_macs, _MAC + owner + field)[:_MAC_BYTES].hex()
 
 
 def _field(content: bytes) -> bytes:

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
-from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.hmac import HMAC
 
 from gateway.errors import BadRequest, Unauthenticated
 from gateway.identity import base64url
-from gateway.identity.derivation import derived_key
+from gateway.identity.derivation import digest, keyed
 
 PREFIX = "fgs_"
 LONGEST = 4096  # characters of a token
@@ -72,7 +71,7 @@ class SessionTokens:
     """Issues and reads them, by one or more secrets: the first signs, all verify."""
 
     def __init__(self, secrets: Sequence[bytes]) -> None:
-        self._keys = [HMAC(derived_key(secret, "session-token"), SHA256()) for secret in secrets]
+        self._keys = [keyed(secret, "session-token") for secret in secrets]
 
     def issue(self, grant: SessionGrant) -> str:
         """The token of a grant.
@@ -114,9 +113,7 @@ class SessionTokens:
 
 
 def _signature(key: HMAC, signed: str) -> str:
-    state = key.copy()
-    state.update(signed.encode("ascii"))
-    return base64url.encode(state.finalize())
+    return base64url.encode(digest(key, signed.encode("ascii")))
 
 
 def _grant(payload: str) -> SessionGrant:

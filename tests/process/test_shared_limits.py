@@ -13,18 +13,11 @@ from harness.fleet import fleet, status_of, statuses
 from harness.gateway import FLOW
 from harness.raw_upstream import STREAM_HEAD, RawUpstream
 from harness.streams import END, METADATA, START, token
-from harness.valkey import running_valkey
 from harness.wire import Wire, request
 from surface.asking import answering
 
 PATH = f"/api/v1/prediction/{FLOW}"
 pytestmark = pytest.mark.timeout(30)
-
-
-@pytest.fixture
-def valkey(tmp_path_factory):
-    with running_valkey(tmp_path_factory.mktemp("valkey")) as server:
-        yield server
 
 
 def route(*limits, **keys):

@@ -9,34 +9,12 @@ import signal
 import pytest
 from harness.gateway import FLOW
 from harness.raw_upstream import STREAM_HEAD, RawUpstream
+from harness.streams import END, METADATA
 from harness.wire import request
+from held import TOKEN, Held
 
 PATH = f"/api/v1/prediction/{FLOW}"
 STREAM = {"question": "hi", "streaming": True, "chatId": "chat-1"}
-
-
-def event(name, data='""'):
-    return f'message:\ndata:{{"event":"{name}","data":{data}}}\n\n'.encode()
-
-
-TOKEN, METADATA, END = event("token", '"a"'), event("metadata", '{"chatId":"c"}'), event("end", '"[DONE]"')
-
-
-class Held:
-    """An upstream that sends one token and then waits until the test lets it finish."""
-
-    def __init__(self):
-        self.may_finish = asyncio.Event()
-
-    async def __call__(self, peer, seen):
-        if seen.method == "GET":
-            peer.answer(b'{"isStreaming":true}')
-            return
-        peer.send(STREAM_HEAD)
-        peer.chunk(TOKEN)
-        await self.may_finish.wait()
-        peer.chunk(METADATA + END)
-        peer.chunk(b"")
 
 
 async def never(_peer, _seen):

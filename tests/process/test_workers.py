@@ -15,8 +15,10 @@ import yaml
 from children import ROOT, Served, gateway, run, spawn
 from harness.gateway import FLOW, configuration
 from harness.keys import key_of
-from harness.raw_upstream import STREAM_HEAD, RawUpstream
+from harness.raw_upstream import RawUpstream
+from harness.streams import END, METADATA
 from harness.wire import Wire, request
+from held import TOKEN, Held
 
 pytestmark = pytest.mark.timeout(30)  # three or four interpreters start in each test
 PATIENCE = 25.0  # as in `children`: below the limit of a test
@@ -26,27 +28,6 @@ SECRET = "a secret of thirty-two bytes or more"
 SHARED = {"auth": {"secret": SECRET}, "limits": {"store": "redis://127.0.0.1:1/0"}}
 NOWHERE = "http://127.0.0.1:1"
 STREAMS, PINGS = 'flowise_gateway_streams_active{route="chat"}', '{endpoint="ping",'
-
-
-def event(name, data='""'):
-    return f'message:\ndata:{{"event":"{name}","data":{data}}}\n\n'.encode()
-
-
-TOKEN, METADATA, END = event("token", '"a"'), event("metadata", '{"chatId":"c"}'), event("end", '"[DONE]"')
-
-
-class Held:
-    """An upstream that sends one token and then waits until the test lets it finish."""
-
-    def __init__(self):
-        self.may_finish = asyncio.Event()
-
-    async def __call__(self, peer, _):
-        peer.send(STREAM_HEAD)
-        peer.chunk(TOKEN)
-        await self.may_finish.wait()
-        peer.chunk(METADATA + END)
-        peer.chunk(b"")
 
 
 @pytest.fixture(autouse=True)
