@@ -13,6 +13,7 @@ from time import time
 
 from aiohttp import web
 
+from gateway.aio import Tasks
 from gateway.config import Config
 from gateway.errors import CannotRunError, Draining
 from gateway.exchange import Exchange
@@ -31,6 +32,7 @@ from gateway.identity.service import Identity
 from gateway.limiting.opening import Limits as Counting
 from gateway.limiting.opening import limits
 from gateway.limiting.steps import Reports
+from gateway.pipeline import Handler, Room, Walk
 from gateway.policies.auth import auth
 from gateway.policies.body import body
 from gateway.policies.body_reader import Budget
@@ -43,12 +45,10 @@ from gateway.policies.logs import logs
 from gateway.policies.metrics import metrics
 from gateway.policies.routing import routing
 from gateway.revocation import Revocation
-from gateway.tasks import Tasks
 from gateway.telemetry.logs import Logger
 from gateway.telemetry.metrics import Metrics
 from gateway.ticker import Ticker
 from gateway.upstream.service import Upstream
-from gateway.walk import Handler, Room, Walk
 
 STREAMABILITY_EVERY = 60.0
 SETTLE_WITHIN = 5.0  # seconds for aborts and accounts that are under way when the process ends

@@ -21,7 +21,7 @@ from gateway.config.units import parse_duration
 from gateway.errors import CannotRunError
 from gateway.identity.keys_file import read_keys
 from gateway.identity.keys_store import KeysFileError
-from gateway.keys_command import KeysCommand, KeysRefusedError, Source
+from gateway.keys_cli import KeysCommand, KeysRefusedError, Source
 from gateway.telemetry.logs import make_logger
 from gateway.workers.supervisor import supervise
 

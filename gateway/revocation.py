@@ -8,7 +8,7 @@ from gateway.errors import Unauthenticated
 from gateway.exchange import Exchange
 from gateway.handlers.calls import Calls
 from gateway.identity.keyring import Keyring
-from gateway.walk import Walk
+from gateway.pipeline import Walk
 
 _ENDED = "The key of this request has been revoked or has expired."
 

@@ -27,17 +27,17 @@ LAW: dict[str, tuple[str, ...]] = {
     "gateway.cli": (
         *("gateway", "gateway.config", "gateway.demo", "gateway.errors", "gateway.serve"),
         *("gateway.telemetry", "gateway.workers.supervisor"),
-        *("gateway.keys_command", "gateway.identity.keys_file", "gateway.identity.keys_store"),
+        *("gateway.keys_cli", "gateway.identity.keys_file", "gateway.identity.keys_store"),
     ),
-    "gateway.keys_command": ("gateway.config", "gateway.identity"),
+    "gateway.keys_cli": ("gateway.config", "gateway.identity"),
     "gateway.demo": ("gateway.config", "gateway.serve", "gateway.simulator", "gateway.telemetry"),
     "gateway.workers.worker": (
-        *("gateway.config", "gateway.errors", "gateway.serve", "gateway.tasks", "gateway.telemetry"),
+        *("gateway.config", "gateway.errors", "gateway.serve", "gateway.aio", "gateway.telemetry"),
         "gateway.workers.briefing",
     ),
     "gateway.workers": (
         *("gateway.admin_listener", "gateway.config", "gateway.errors", "gateway.identity", "gateway.ports"),
-        *("gateway.tasks", "gateway.telemetry", "gateway.ticker"),
+        *("gateway.aio", "gateway.telemetry", "gateway.ticker"),
     ),
     "gateway.serve": (
         *("gateway.admin_listener", "gateway.app", "gateway.config", "gateway.listener", "gateway.ports"),
@@ -59,9 +59,9 @@ LAW: dict[str, tuple[str, ...]] = {
             "gateway.flowise",
             "gateway.telemetry",
         ),
-        *("gateway.tasks", "gateway.ticker", "gateway.walk"),
+        *("gateway.aio", "gateway.ticker", "gateway.pipeline"),
     ),
-    "gateway.walk": (*FACTS, "gateway.policies.failures", "gateway.telemetry"),
+    "gateway.pipeline": (*FACTS, "gateway.policies.failures", "gateway.telemetry"),
     "gateway.policies": (
         *FACTS,
         "gateway.identity",
@@ -79,7 +79,7 @@ LAW: dict[str, tuple[str, ...]] = {
             "gateway.flowise",
             "gateway.telemetry",
         ),
-        "gateway.tasks",
+        "gateway.aio",
     ),
     "gateway.flowise.control": (
         *FACTS,
@@ -88,7 +88,7 @@ LAW: dict[str, tuple[str, ...]] = {
     "gateway.flowise": ("gateway.errors", "gateway.streaming.sse"),
     "gateway.upstream": ("gateway.config", "gateway.errors", "gateway.once", "gateway.streaming"),
     "gateway.streaming": ("gateway.flowise.event_names", "gateway.flowise.events"),
-    "gateway.identity": ("gateway.config", "gateway.errors", "gateway.tasks", "gateway.telemetry"),
+    "gateway.identity": ("gateway.config", "gateway.errors", "gateway.aio", "gateway.telemetry"),
     "gateway.limiting": ("gateway.config", "gateway.errors"),
     "gateway.telemetry": ("gateway", *FACTS, "gateway.flowise.outcome", "gateway.flowise.observer"),
     "gateway.exchange": (
@@ -97,9 +97,9 @@ LAW: dict[str, tuple[str, ...]] = {
     ),
     "gateway.config": ("gateway.flowise.event_names",),
     "gateway.simulator": (),
-    "gateway.revocation": (*FACTS, "gateway.handlers.calls", "gateway.identity", "gateway.walk"),
+    "gateway.revocation": (*FACTS, "gateway.handlers.calls", "gateway.identity", "gateway.pipeline"),
     "gateway.once": (),
-    "gateway.tasks": (),
+    "gateway.aio": (),
     "gateway.ticker": (),
     "gateway.errors": (),
     "gateway": (),
@@ -154,7 +154,7 @@ TESTED_IN: dict[str, str] = {
     "gateway.identity.permission": "surface/test_credentials.py",
     "gateway.identity.service": "surface/test_credentials.py",
     "gateway.limiting.assigned": "surface/test_limits.py",
-    "gateway.keys_command": "process/test_keys_command.py",
+    "gateway.keys_cli": "process/test_keys_command.py",
     "gateway.listener": "surface",
     "gateway.once": "relay/test_lifecycle.py",
     "gateway.policies": "surface",
@@ -166,7 +166,7 @@ TESTED_IN: dict[str, str] = {
     "gateway.ticker": "relay/test_lifecycle.py",
     "gateway.upstream": "upstream",
     "gateway.workers": "process/test_workers.py",
-    "gateway.walk": "relay/test_lifecycle.py",
+    "gateway.pipeline": "relay/test_lifecycle.py",
 }
 
 
@@ -315,7 +315,7 @@ def where(test) -> set[str]:
 
 def test_background_tasks_begin_in_one_place():
     starters = {"create_task", "ensure_future", "run_coroutine_threadsafe", "TaskGroup"}
-    assert where(lambda path: calls(path) & starters) == {"gateway.tasks"}
+    assert where(lambda path: calls(path) & starters) == {"gateway.aio"}
 
 
 def test_only_one_place_catches_everything():
@@ -326,7 +326,7 @@ def test_only_one_place_catches_everything():
             for node in ast.walk(tree(path))
         )
 
-    assert where(catches_everything) == {"gateway.walk"}
+    assert where(catches_everything) == {"gateway.pipeline"}
 
 
 def test_only_commands_print():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from gateway.tasks import Tasks
+from gateway.aio import Tasks
 
 
 async def test_join_waits_for_what_is_under_way():

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from time import monotonic
 
+from gateway.aio import Tasks
 from gateway.errors import GatewayError, UpstreamTimeout
 from gateway.exchange import Exchange
 from gateway.flowise.outcome import Outcome, of_error
@@ -20,7 +21,6 @@ from gateway.handlers.answer import Answer, answer_for, counted
 from gateway.handlers.calls import Calls
 from gateway.handlers.results import upstream_result
 from gateway.streaming.ends import BodyEnd
-from gateway.tasks import Tasks
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream.call import Call
 from gateway.upstream.deadlines import Deadline, Deadlines

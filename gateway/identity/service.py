@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable
 from time import monotonic, time
 
+from gateway.aio import Tasks
 from gateway.config import AuthSettings
 from gateway.identity.authenticator import Authenticator
 from gateway.identity.conversation_ids import ConversationIds
@@ -16,7 +17,6 @@ from gateway.identity.keyring import Keyring
 from gateway.identity.keys_schema import KeyEntry
 from gateway.identity.keys_watch import KeysWatch
 from gateway.identity.session_tokens import SessionTokens
-from gateway.tasks import Tasks
 from gateway.telemetry.logs import Logger
 
 RANDOM_SECRET = 32  # bytes

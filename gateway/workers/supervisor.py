@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TextIO, cast
 
 from gateway.admin_listener import AdminListener
+from gateway.aio import Tasks
 from gateway.config import Config
 from gateway.errors import CannotRunError
 from gateway.identity.keyring import Keyring
 from gateway.identity.keys_watch import KeysWatch
 from gateway.ports import Reservation
-from gateway.tasks import Tasks
 from gateway.telemetry.logs import Logger, make_logger
 from gateway.telemetry.shared import SharedMetrics
 from gateway.telemetry.shared_lines import SharedLines

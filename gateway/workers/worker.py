@@ -15,10 +15,10 @@ from typing import TextIO, cast
 
 import uvloop
 
+from gateway.aio import Tasks
 from gateway.config import ConfigError
 from gateway.errors import CannotRunError
 from gateway.serve import Process
-from gateway.tasks import Tasks
 from gateway.telemetry.logs import Logger, make_logger
 from gateway.telemetry.shared import abandon
 from gateway.telemetry.shared_lines import SharedLines

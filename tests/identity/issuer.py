@@ -15,10 +15,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
+from gateway.aio import Tasks
 from gateway.config import JwtSettings, LogSettings
 from gateway.identity.jwks import IssuerKeys
 from gateway.identity.jwt import JsonWebTokens
-from gateway.tasks import Tasks
 from gateway.telemetry.logs import make_logger
 
 ISSUER, AUDIENCE = "https://id.example.com", "chat"

@@ -10,13 +10,13 @@ from harness.clock import until
 from harness.gateway import Lines
 from harness.key_files import NOW, entry, key, key_id, keys_text, write_keys
 
+from gateway.aio import Tasks
 from gateway.config import ConfigError, LogSettings
 from gateway.errors import Unauthenticated
 from gateway.identity import keys_watch
 from gateway.identity.key_format import hash_of
 from gateway.identity.keyring import Keyring
 from gateway.identity.keys_watch import KeysWatch
-from gateway.tasks import Tasks
 from gateway.telemetry.logs import make_logger
 from gateway.ticker import Ticker
 

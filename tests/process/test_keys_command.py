@@ -28,7 +28,7 @@ WRITER = """\
 import secrets, sys
 from pathlib import Path
 from gateway.config import load
-from gateway.keys_command import KeysCommand, Source
+from gateway.keys_cli import KeysCommand, Source
 
 path = Path(sys.argv[1])
 for number in range(6):
