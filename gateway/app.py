@@ -13,6 +13,9 @@ from time import time
 
 from aiohttp import web
 
+from gateway.admission.factory import Limits as Counting
+from gateway.admission.factory import limits
+from gateway.admission.store import Reports
 from gateway.aio import Tasks
 from gateway.config import Config
 from gateway.errors import CannotRunError, Draining
@@ -29,9 +32,6 @@ from gateway.handlers.run import RunServices
 from gateway.handlers.session_tokens import MintSessionToken
 from gateway.identity.keys_schema import KeyEntry
 from gateway.identity.service import Identity
-from gateway.limiting.opening import Limits as Counting
-from gateway.limiting.opening import limits
-from gateway.limiting.steps import Reports
 from gateway.pipeline import Handler, Room, Walk
 from gateway.policies.auth import auth
 from gateway.policies.body import body

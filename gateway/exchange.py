@@ -11,6 +11,9 @@ from time import monotonic
 
 from aiohttp import web
 
+from gateway.admission.gcra import Standing
+from gateway.admission.quotas import Quota
+from gateway.admission.store import Patience
 from gateway.config import Route
 from gateway.errors import GatewayError
 from gateway.flowise.endpoints import Match
@@ -20,9 +23,6 @@ from gateway.flowise.usage import Usage
 from gateway.identity.caller import NOBODY, Caller
 from gateway.limiting.admission import Admission
 from gateway.limiting.assigned import Party
-from gateway.limiting.gcra import Standing
-from gateway.limiting.quotas import Quota
-from gateway.limiting.steps import Patience
 
 SERVER = "flowise-gateway"  # what answers call themselves
 # A page, a proxy and a cache must not learn the token in a path below `/t/`.

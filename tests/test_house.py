@@ -116,7 +116,7 @@ MUST_BE_PURE = {
     *(
         "gateway.streaming.sse",
         "gateway.streaming.withhold",
-        "gateway.limiting.gcra",
+        "gateway.admission.gcra",
         "gateway.limiting.breaker",
     ),
     *(

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 from aiohttp import web
 
+from gateway.admission.gcra import Standing
+from gateway.admission.limiter import Limiter
 from gateway.config import Route
 from gateway.exchange import Exchange
 from gateway.handlers.own_answer import own_answer
 from gateway.identity.permission import refusal
 from gateway.limiting.assigned import Assigned, Assignment
-from gateway.limiting.gcra import Standing
-from gateway.limiting.limiter import Limiter
 
 
 class TellLimits:

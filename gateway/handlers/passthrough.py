@@ -8,13 +8,13 @@ from time import monotonic
 
 from aiohttp import hdrs, web
 
+from gateway.admission.locks import Turns
 from gateway.errors import UpstreamBadReply
 from gateway.exchange import Exchange, UpstreamBody
 from gateway.flowise.endpoints import upstream_target
 from gateway.handlers.calls import Calls
 from gateway.handlers.deliver import Delivery, deliver
 from gateway.handlers.transfer import Transfer
-from gateway.limiting.turns import Turns
 from gateway.upstream.deadlines import Deadlines
 from gateway.upstream.headers import downward
 from gateway.upstream.parsing import ResponseHead

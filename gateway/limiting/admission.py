@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from gateway.limiting.gcra import Standing
-from gateway.limiting.quotas import Ask, slots_of, standings
-from gateway.limiting.steps import Step
+from gateway.admission.gcra import Standing
+from gateway.admission.quotas import Ask, slots_of, standings
+from gateway.admission.store import Step
 
 LEAST_RETRY = 1.0  # seconds
 

@@ -9,8 +9,8 @@ import ipaddress
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from gateway.admission.quotas import Quota, Subject, subject
 from gateway.config import Limit, Route
-from gateway.limiting.quotas import Quota, Subject, subject
 
 EVERYBODY = subject("")
 KEY_LIMIT = "key:"  # before the name of a key's own limit, so that it is none of a route's

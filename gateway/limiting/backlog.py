@@ -9,9 +9,9 @@ import asyncio
 from collections import deque
 from typing import Any
 
+from gateway.admission.store import Refusal, Reports, StoreError, Unknown
 from gateway.limiting.commands import Command
 from gateway.limiting.link import Link, Run
-from gateway.limiting.steps import Refusal, Reports, StoreError, Unknown
 
 MOST = 10_000  # commands kept; then the oldest goes
 TRIES = 5  # of one command, while the store is there

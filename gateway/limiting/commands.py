@@ -8,8 +8,8 @@ from hashlib import sha1
 from pathlib import Path
 from typing import NamedTuple
 
-from gateway.limiting.quotas import PREFIX, Ask, digest
-from gateway.limiting.steps import Step
+from gateway.admission.quotas import PREFIX, Ask, digest
+from gateway.admission.store import Step
 
 Word = str | int
 SETTLED_FOR = 3_600_000  # milliseconds that a settlement is remembered, so that it is never done twice

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from heapq import heappop, heappush
 
-from gateway.limiting.gcra import drained
+from gateway.admission.gcra import drained
 
 MOST_BUCKETS = 200_000  # about 100 MB
 TRIES = 16  # buckets looked at to find the one that is full soonest

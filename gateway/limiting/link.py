@@ -13,10 +13,10 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from time import monotonic
 from typing import Any
 
+from gateway.admission.store import STORE_TIME, Failure, Refusal, Reports, StoreError, Unknown
 from gateway.limiting.breaker import Breaker
 from gateway.limiting.commands import PING, Command
 from gateway.limiting.redis_connection import RedisConnection
-from gateway.limiting.steps import STORE_TIME, Failure, Refusal, Reports, StoreError, Unknown
 from gateway.limiting.traffic import Late, Traffic
 
 OPEN_WITHIN = 2.0  # seconds to connect and authenticate, and for each of the commands that it begins with

@@ -21,8 +21,8 @@ from redis.exceptions import (
 )
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from gateway.admission.store import Failure, Refusal, StoreError, Unknown
 from gateway.limiting.commands import Word
-from gateway.limiting.steps import Failure, Refusal, StoreError, Unknown
 
 OPTIONS = {"db", "username", "password", "host", "port", "path"}  # of a URL, and all that begin with ssl_
 _CANNOT_BE_READ = (

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from time import monotonic
 from typing import Any
 
+from gateway.admission.quotas import Ask
+from gateway.admission.store import Patience, Reports, Step, StoreError
 from gateway.limiting.backlog import Backlog
 from gateway.limiting.commands import Command, LimitCommands, numbers_of, step_of
 from gateway.limiting.link import Link, looked_at
-from gateway.limiting.quotas import Ask
-from gateway.limiting.steps import Patience, Reports, Step, StoreError
 from gateway.limiting.traffic import Late
 
 TOGETHER = 200  # leases renewed by one command: the server answers nobody else meanwhile

@@ -10,19 +10,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from gateway.admission.gcra import SECOND, Standing
+from gateway.admission.limiter import LEASE, Limiter, differences
+from gateway.admission.memory import MemoryStore
+from gateway.admission.quotas import Ask, slots_of, standings
+from gateway.admission.store import NOT_SENT, Patience, Reports, StoreError
 from gateway.errors import StoreUnavailable
 from gateway.limiting.admission import Admission
 from gateway.limiting.backlog import Backlog
 from gateway.limiting.commands import Command, LimitCommands, Script
-from gateway.limiting.gcra import SECOND, Standing
 from gateway.limiting.late import Late
-from gateway.limiting.limiter import LEASE, Limiter, differences
 from gateway.limiting.link import Link, Run, Spawn
-from gateway.limiting.memory import MemoryStore
-from gateway.limiting.quotas import Ask, slots_of, standings
 from gateway.limiting.redis_connection import RedisConnection
 from gateway.limiting.shared import SharedStore
-from gateway.limiting.steps import NOT_SENT, Patience, Reports, StoreError
 
 
 class Sharer(Protocol):

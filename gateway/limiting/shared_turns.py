@@ -12,13 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
 
+from gateway.admission.limiter import LEASE, RENEWALS
+from gateway.admission.locks import Key, Turns
+from gateway.admission.store import Patience, StoreError
 from gateway.errors import ConversationBusy, GatewayError
 from gateway.limiting.backlog import Backlog
 from gateway.limiting.commands import Command, Script, TurnCommands
-from gateway.limiting.limiter import LEASE, RENEWALS
 from gateway.limiting.link import Link
-from gateway.limiting.steps import Patience, StoreError
-from gateway.limiting.turns import Key, Turns
 
 PLACE = 5.0  # seconds that a place in the queue lasts, and a turn that was handed over, if nobody is heard of
 PLACE_RENEWED = 1.0

@@ -14,13 +14,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from time import monotonic
 
+from gateway.admission.locks import Key, Turns
+from gateway.admission.store import STORE_TIME, Patience
 from gateway.config import ConversationSettings
 from gateway.exchange import Exchange
 from gateway.flowise.ids import bound_id, unbound_id
 from gateway.flowise.prediction import Prediction
 from gateway.identity.conversation_ids import ConversationIds
-from gateway.limiting.steps import STORE_TIME, Patience
-from gateway.limiting.turns import Key, Turns
 from gateway.telemetry.metrics import Metrics
 
 NOTICED = (

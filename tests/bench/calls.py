@@ -15,6 +15,9 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
+from gateway.admission.gcra import SECOND
+from gateway.admission.limiter import Limiter
+from gateway.admission.memory import MemoryStore
 from gateway.config import JwtSettings, Limit, LogSettings, Route
 from gateway.exchange import Exchange, Timings
 from gateway.flowise.outcome import Outcome
@@ -28,9 +31,6 @@ from gateway.identity.key_format import digest_of, make_key, parse_key
 from gateway.identity.keyring import ApiKey, Keyring
 from gateway.identity.session_tokens import SessionGrant, SessionTokens
 from gateway.limiting.assigned import Assignment, Party
-from gateway.limiting.gcra import SECOND
-from gateway.limiting.limiter import Limiter
-from gateway.limiting.memory import MemoryStore
 from gateway.telemetry.logs import make_logger, request_line
 from gateway.telemetry.metrics import Metrics
 from tests.bench.report import Verdict

@@ -10,8 +10,8 @@ import pytest
 from harness.clock import time_passes
 from harness.slow_proxy import SlowProxy
 
+from gateway.admission.quotas import subject
 from gateway.errors import StoreUnavailable
-from gateway.limiting.quotas import subject
 from tests.limiting.asking import lag, process, requests, slots, tokens
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(180)]

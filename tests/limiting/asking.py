@@ -8,13 +8,13 @@ from time import monotonic
 
 from harness.clock import time_passes, until
 
+from gateway.admission.quotas import Quota
+from gateway.admission.store import Reports
 from gateway.aio import Tasks
 from gateway.config import Limit
-from gateway.limiting.quotas import Quota
 from gateway.limiting.redis_connection import RedisConnection
 from gateway.limiting.shared_limiter import SharedLimiter, Sharing
 from gateway.limiting.shared_turns import SharedTurns
-from gateway.limiting.steps import Reports
 
 MINUTE, DAY = 60.0, 86400.0
 TICK = 0.05

@@ -14,9 +14,9 @@ from time import monotonic
 
 import uvloop
 
+from gateway.admission.quotas import subject
+from gateway.admission.store import Patience
 from gateway.errors import StoreUnavailable
-from gateway.limiting.quotas import subject
-from gateway.limiting.steps import Patience
 from tests.limiting.asking import process, requests, slots
 
 

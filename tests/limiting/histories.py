@@ -7,11 +7,11 @@ import asyncio
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from gateway.admission.gcra import SECOND
+from gateway.admission.memory import MemoryStore
+from gateway.admission.quotas import subject
 from gateway.limiting import levels
 from gateway.limiting.commands import LimitCommands, Script, numbers_of, step_of
-from gateway.limiting.gcra import SECOND
-from gateway.limiting.memory import MemoryStore
-from gateway.limiting.quotas import subject
 from gateway.limiting.slots import Slots
 from tests.limiting.asking import requests, slots, tokens
 

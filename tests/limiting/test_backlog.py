@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from harness.clock import until
 
+from gateway.admission.quotas import subject
+from gateway.admission.store import StoreError
 from gateway.limiting import backlog as backlog_module
 from gateway.limiting.backlog import TRIES
 from gateway.limiting.commands import Command
-from gateway.limiting.quotas import subject
-from gateway.limiting.steps import StoreError
 from tests.limiting.asking import process, requests
 
 

@@ -8,9 +8,9 @@ from time import time
 
 import pytest
 
+from gateway.admission.gcra import MOST, SECOND
+from gateway.admission.quotas import subject
 from gateway.limiting.commands import PING, LimitCommands, Script, TurnCommands, numbers_of, step_of
-from gateway.limiting.gcra import MOST, SECOND
-from gateway.limiting.quotas import subject
 from tests.limiting.asking import requests, slots, tokens
 from tests.limiting.histories import (
     LEASE,

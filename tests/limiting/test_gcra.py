@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.limiting.gcra import MOST, SECOND, changed, drained, request_rule, slot_rule, token_rule
+from gateway.admission.gcra import MOST, SECOND, changed, drained, request_rule, slot_rule, token_rule
 
 amounts = st.integers(1, 1000)
 times = st.sampled_from([0.5, 1.0, 7.0, 60.0, 3600.0])

@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
+from gateway.admission.quotas import subject
+from gateway.admission.store import Patience
 from gateway.errors import StoreUnavailable
-from gateway.limiting.quotas import subject
-from gateway.limiting.steps import Patience
 from tests.limiting.asking import process, requests, slots, tokens
 
 HASTY = 0.02

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.limiting.gcra import SECOND
-from gateway.limiting.limiter import LEASE, Limiter
-from gateway.limiting.memory import MemoryStore
-from gateway.limiting.quotas import subject
+from gateway.admission.gcra import SECOND
+from gateway.admission.limiter import LEASE, Limiter
+from gateway.admission.memory import MemoryStore
+from gateway.admission.quotas import subject
 from tests.limiting.asking import requests, slots, tokens
 
 

@@ -6,9 +6,9 @@ from time import process_time
 
 import pytest
 
-from gateway.limiting.gcra import SECOND
-from gateway.limiting.memory import MemoryStore, monotonic_microseconds
-from gateway.limiting.quotas import subject
+from gateway.admission.gcra import SECOND
+from gateway.admission.memory import MemoryStore, monotonic_microseconds
+from gateway.admission.quotas import subject
 from tests.limiting.asking import requests, slots, tokens
 
 LEASE = 30 * SECOND

@@ -6,12 +6,12 @@ import sys
 
 import pytest
 
+from gateway.admission.factory import limits
+from gateway.admission.quotas import subject
+from gateway.admission.store import Reports
 from gateway.aio import Tasks
 from gateway.config import LimitSettings, Store
 from gateway.errors import ConversationBusy, StoreUnavailable
-from gateway.limiting.opening import limits
-from gateway.limiting.quotas import subject
-from gateway.limiting.steps import Reports
 from tests.limiting.asking import requests
 
 TWO = requests(2)

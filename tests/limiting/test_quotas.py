@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.limiting.quotas import digest, slots_of, subject
+from gateway.admission.quotas import digest, slots_of, subject
 from tests.limiting.asking import MINUTE, quota, requests, slots, tokens
 
 LONGEST_NAME = "\U0001f600" * 256

@@ -7,10 +7,10 @@ from time import monotonic
 import pytest
 from harness.slow_proxy import SlowProxy
 
+from gateway.admission.quotas import subject
+from gateway.admission.store import STORE_TIME, Patience, StoreError
 from gateway.limiting.commands import PING
-from gateway.limiting.quotas import subject
 from gateway.limiting.shared import TOGETHER
-from gateway.limiting.steps import STORE_TIME, Patience, StoreError
 from tests.limiting.asking import process, requests, slots, tokens
 
 

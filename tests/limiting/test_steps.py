@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.limiting.steps import LATER_STEP, STORE_TIME, Patience, Reports, StoreError
+from gateway.admission.store import LATER_STEP, STORE_TIME, Patience, Reports, StoreError
 
 
 def test_each_step_takes_from_the_whole_and_leaves_a_little_for_the_next():

@@ -9,10 +9,10 @@ from time import monotonic
 import pytest
 from harness.clock import time_passes
 
+from gateway.admission.store import Refusal, StoreError, Unknown
 from gateway.limiting import traffic as traffic_module
 from gateway.limiting.breaker import FAILURES, Breaker
 from gateway.limiting.commands import PING, Command
-from gateway.limiting.steps import Refusal, StoreError, Unknown
 from gateway.limiting.traffic import Traffic
 
 LONG, SHORT = 60.0, 0.005

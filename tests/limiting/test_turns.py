@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
+from gateway.admission.locks import Turns
 from gateway.errors import ConversationBusy, Draining
-from gateway.limiting.turns import Turns
 
 KEY, OTHER = ("main", "chat-1"), ("main", "chat-2")
 LONG = 60.0

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gateway.admission.gcra import Standing
+from gateway.admission.memory import MemoryStore
+from gateway.admission.quotas import Ask, standings
+from gateway.admission.store import Patience
 from gateway.limiting.admission import Admission
-from gateway.limiting.gcra import Standing
-from gateway.limiting.memory import MemoryStore
-from gateway.limiting.quotas import Ask, standings
-from gateway.limiting.steps import Patience
 
 LEASE = 30.0  # seconds that a slot, or a turn, lasts after the process that holds it was last heard of
 RENEWALS = 3  # in the time of one lease

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import monotonic_ns
 
-from gateway.limiting.gcra import changed
+from gateway.admission.gcra import changed
+from gateway.admission.quotas import Ask
+from gateway.admission.store import Step
 from gateway.limiting.levels import MOST_BUCKETS, Levels
-from gateway.limiting.quotas import Ask
 from gateway.limiting.slots import Slots
-from gateway.limiting.steps import Step
 
 
 def monotonic_microseconds() -> int:

@@ -6,13 +6,13 @@ import secrets
 from dataclasses import dataclass
 from random import SystemRandom
 
+from gateway.admission.gcra import SECOND
+from gateway.admission.limiter import LEASE, Limiter
+from gateway.admission.locks import Turns
+from gateway.admission.memory import MemoryStore
+from gateway.admission.store import Reports
 from gateway.config import LimitSettings
-from gateway.limiting.gcra import SECOND
-from gateway.limiting.limiter import LEASE, Limiter
 from gateway.limiting.link import Spawn
-from gateway.limiting.memory import MemoryStore
-from gateway.limiting.steps import Reports
-from gateway.limiting.turns import Turns
 
 _NO_PACKAGE = (
     "limits.store needs the package redis, which is not installed: pip install 'flowise-gateway[redis]'"

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from typing import NamedTuple, NewType
 
+from gateway.admission.gcra import Kind, Rule, Standing, request_rule, slot_rule, token_rule
 from gateway.config import Limit
-from gateway.limiting.gcra import Kind, Rule, Standing, request_rule, slot_rule, token_rule
 
 PREFIX = "fgw:"
 BYTES_PER_TOKEN = 4  # of a question whose tokens nobody has counted yet

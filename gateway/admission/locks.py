@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from gateway.admission.store import Patience
 from gateway.errors import ConversationBusy, GatewayError
-from gateway.limiting.steps import Patience
 
 Key = tuple[str, str]  # the Flowise (its address, not its name here), the chatId that it sees
 
