@@ -10,9 +10,9 @@ from gateway.admission.gcra import SECOND
 from gateway.admission.limiter import LEASE, Limiter
 from gateway.admission.locks import Turns
 from gateway.admission.memory import MemoryStore
+from gateway.admission.redis.client import Spawn
 from gateway.admission.store import Reports
 from gateway.config import LimitSettings
-from gateway.limiting.link import Spawn
 
 _NO_PACKAGE = (
     "limits.store needs the package redis, which is not installed: pip install 'flowise-gateway[redis]'"
@@ -47,9 +47,9 @@ def limits(settings: LimitSettings, spawn: Spawn, reports: Reports, ca: str | No
 
 def _shared(settings: LimitSettings, spawn: Spawn, reports: Reports, name: str, ca: str | None) -> Limits:
     try:
-        from gateway.limiting.redis_connection import RedisConnection  # noqa: PLC0415 - an optional package, and large
-        from gateway.limiting.shared_limiter import SharedLimiter, Sharing  # noqa: PLC0415 - needs it
-        from gateway.limiting.shared_turns import SharedTurns  # noqa: PLC0415 - needs it
+        from gateway.admission.redis.connection import RedisConnection  # noqa: PLC0415 - an optional package, and large
+        from gateway.admission.redis.limiter import SharedLimiter, Sharing  # noqa: PLC0415 - needs it
+        from gateway.admission.redis.locks import SharedTurns  # noqa: PLC0415 - needs it
     except ModuleNotFoundError:
         raise ValueError(_NO_PACKAGE) from None
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from gateway.admission.quotas import Ask, slots_of
+from gateway.admission.redis.commands import step_of
 from gateway.limiting.admission import Admission
-from gateway.limiting.commands import step_of
 from gateway.limiting.shared import SharedStore
 
 

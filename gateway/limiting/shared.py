@@ -8,11 +8,11 @@ from time import monotonic
 from typing import Any
 
 from gateway.admission.quotas import Ask
+from gateway.admission.redis.client import Link, looked_at
+from gateway.admission.redis.commands import Command, LimitCommands, numbers_of, step_of
+from gateway.admission.redis.outbox import Backlog
+from gateway.admission.redis.pipeline import Late
 from gateway.admission.store import Patience, Reports, Step, StoreError
-from gateway.limiting.backlog import Backlog
-from gateway.limiting.commands import Command, LimitCommands, numbers_of, step_of
-from gateway.limiting.link import Link, looked_at
-from gateway.limiting.traffic import Late
 
 TOGETHER = 200  # leases renewed by one command: the server answers nobody else meanwhile
 

@@ -9,12 +9,12 @@ from time import monotonic
 from harness.clock import time_passes, until
 
 from gateway.admission.quotas import Quota
+from gateway.admission.redis.connection import RedisConnection
+from gateway.admission.redis.limiter import SharedLimiter, Sharing
+from gateway.admission.redis.locks import SharedTurns
 from gateway.admission.store import Reports
 from gateway.aio import Tasks
 from gateway.config import Limit
-from gateway.limiting.redis_connection import RedisConnection
-from gateway.limiting.shared_limiter import SharedLimiter, Sharing
-from gateway.limiting.shared_turns import SharedTurns
 
 MINUTE, DAY = 60.0, 86400.0
 TICK = 0.05

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from gateway.admission.gcra import SECOND
 from gateway.admission.memory import MemoryStore
 from gateway.admission.quotas import subject
+from gateway.admission.redis.commands import LimitCommands, Script, numbers_of, step_of
 from gateway.limiting import levels
-from gateway.limiting.commands import LimitCommands, Script, numbers_of, step_of
 from gateway.limiting.slots import Slots
 from tests.limiting.asking import requests, slots, tokens
 

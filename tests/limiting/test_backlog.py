@@ -6,10 +6,10 @@ import pytest
 from harness.clock import until
 
 from gateway.admission.quotas import subject
+from gateway.admission.redis import outbox as backlog_module
+from gateway.admission.redis.commands import Command
+from gateway.admission.redis.outbox import TRIES
 from gateway.admission.store import StoreError
-from gateway.limiting import backlog as backlog_module
-from gateway.limiting.backlog import TRIES
-from gateway.limiting.commands import Command
 from tests.limiting.asking import process, requests
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.admission.gcra import MOST, SECOND
 from gateway.admission.quotas import subject
-from gateway.limiting.commands import PING, LimitCommands, Script, TurnCommands, numbers_of, step_of
+from gateway.admission.redis.commands import PING, LimitCommands, Script, TurnCommands, numbers_of, step_of
 from tests.limiting.asking import requests, slots, tokens
 from tests.limiting.histories import (
     LEASE,

@@ -11,12 +11,12 @@ from harness.clock import until
 from harness.slow_proxy import SlowProxy
 from harness.valkey import free_port
 
+from gateway.admission.redis.client import QUIET, Link, looked_at
+from gateway.admission.redis.commands import PING, Command
+from gateway.admission.redis.connection import RedisConnection
 from gateway.admission.store import StoreError
 from gateway.aio import Tasks
 from gateway.limiting.breaker import FAILURES
-from gateway.limiting.commands import PING, Command
-from gateway.limiting.link import QUIET, Link, looked_at
-from gateway.limiting.redis_connection import RedisConnection
 from tests.limiting.asking import Told
 
 ECHO = Command(("ECHO", "a"))

@@ -71,7 +71,7 @@ def test_a_url_that_cannot_be_read_is_told_before_anything_is_opened():
 
 def test_a_missing_package_is_named(monkeypatch):
     for name in [
-        name for name in sys.modules if name.startswith(("redis", "gateway.limiting.redis_connection"))
+        name for name in sys.modules if name.startswith(("redis", "gateway.admission.redis.connection"))
     ]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "redis", None)

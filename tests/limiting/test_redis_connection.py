@@ -11,8 +11,8 @@ import pytest
 from harness.slow_proxy import SlowProxy
 from harness.valkey import free_port, running_valkey
 
+from gateway.admission.redis.connection import RedisConnection
 from gateway.admission.store import Refusal, StoreError, Unknown
-from gateway.limiting.redis_connection import RedisConnection
 
 CERTS = Path(__file__).parents[1] / "upstream" / "certs"
 PING, PONG = ("PING",), b"PONG"

@@ -8,8 +8,8 @@ from time import monotonic
 import pytest
 from harness.clock import time_passes, until
 
+from gateway.admission.redis.commands import PING
 from gateway.errors import ConversationBusy, Draining
-from gateway.limiting.commands import PING
 from tests.limiting.asking import lag, process
 
 KEY, OTHER = ("http://flowise", "chat-1"), ("http://flowise", "chat-2")

@@ -9,11 +9,11 @@ from time import monotonic
 import pytest
 from harness.clock import time_passes
 
+from gateway.admission.redis import pipeline as traffic_module
+from gateway.admission.redis.commands import PING, Command
+from gateway.admission.redis.pipeline import Traffic
 from gateway.admission.store import Refusal, StoreError, Unknown
-from gateway.limiting import traffic as traffic_module
 from gateway.limiting.breaker import FAILURES, Breaker
-from gateway.limiting.commands import PING, Command
-from gateway.limiting.traffic import Traffic
 
 LONG, SHORT = 60.0, 0.005
 

@@ -14,11 +14,11 @@ from time import monotonic
 
 from gateway.admission.limiter import LEASE, RENEWALS
 from gateway.admission.locks import Key, Turns
+from gateway.admission.redis.client import Link
+from gateway.admission.redis.commands import Command, Script, TurnCommands
+from gateway.admission.redis.outbox import Backlog
 from gateway.admission.store import Patience, StoreError
 from gateway.errors import ConversationBusy, GatewayError
-from gateway.limiting.backlog import Backlog
-from gateway.limiting.commands import Command, Script, TurnCommands
-from gateway.limiting.link import Link
 
 PLACE = 5.0  # seconds that a place in the queue lasts, and a turn that was handed over, if nobody is heard of
 PLACE_RENEWED = 1.0

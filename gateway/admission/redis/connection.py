@@ -21,8 +21,8 @@ from redis.exceptions import (
 )
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from gateway.admission.redis.commands import Word
 from gateway.admission.store import Failure, Refusal, StoreError, Unknown
-from gateway.limiting.commands import Word
 
 OPTIONS = {"db", "username", "password", "host", "port", "path"}  # of a URL, and all that begin with ssl_
 _CANNOT_BE_READ = (

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
+from gateway.admission.redis.commands import Command, Word
 from gateway.admission.store import Failure, Refusal, StoreError, Unknown
 from gateway.limiting.breaker import Breaker
-from gateway.limiting.commands import Command, Word
 
 MOST_CALLS = 10_000  # on their way at once
 PASSES = 5  # of the loop

@@ -9,9 +9,9 @@ import asyncio
 from collections import deque
 from typing import Any
 
+from gateway.admission.redis.client import Link, Run
+from gateway.admission.redis.commands import Command
 from gateway.admission.store import Refusal, Reports, StoreError, Unknown
-from gateway.limiting.commands import Command
-from gateway.limiting.link import Link, Run
 
 MOST = 10_000  # commands kept; then the oldest goes
 TRIES = 5  # of one command, while the store is there

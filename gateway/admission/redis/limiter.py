@@ -14,14 +14,14 @@ from gateway.admission.gcra import SECOND, Standing
 from gateway.admission.limiter import LEASE, Limiter, differences
 from gateway.admission.memory import MemoryStore
 from gateway.admission.quotas import Ask, slots_of, standings
+from gateway.admission.redis.client import Link, Run, Spawn
+from gateway.admission.redis.commands import Command, LimitCommands, Script
+from gateway.admission.redis.connection import RedisConnection
+from gateway.admission.redis.outbox import Backlog
 from gateway.admission.store import NOT_SENT, Patience, Reports, StoreError
 from gateway.errors import StoreUnavailable
 from gateway.limiting.admission import Admission
-from gateway.limiting.backlog import Backlog
-from gateway.limiting.commands import Command, LimitCommands, Script
 from gateway.limiting.late import Late
-from gateway.limiting.link import Link, Run, Spawn
-from gateway.limiting.redis_connection import RedisConnection
 from gateway.limiting.shared import SharedStore
 
 

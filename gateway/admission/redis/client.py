@@ -13,11 +13,11 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from time import monotonic
 from typing import Any
 
+from gateway.admission.redis.commands import PING, Command
+from gateway.admission.redis.connection import RedisConnection
+from gateway.admission.redis.pipeline import Late, Traffic
 from gateway.admission.store import STORE_TIME, Failure, Refusal, Reports, StoreError, Unknown
 from gateway.limiting.breaker import Breaker
-from gateway.limiting.commands import PING, Command
-from gateway.limiting.redis_connection import RedisConnection
-from gateway.limiting.traffic import Late, Traffic
 
 OPEN_WITHIN = 2.0  # seconds to connect and authenticate, and for each of the commands that it begins with
 AT_ONCE = 100  # commands that are sent before their answers are read, while it catches up

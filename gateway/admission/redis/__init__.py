@@ -1,0 +1,1 @@
+"""The shared limit store: a Redis or Valkey that all gateways ask."""
