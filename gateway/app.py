@@ -17,6 +17,8 @@ from gateway.admission.factory import Limits as Counting
 from gateway.admission.factory import limits
 from gateway.admission.store import Reports
 from gateway.aio import Tasks
+from gateway.auth.keys_model import KeyEntry
+from gateway.auth.service import Identity
 from gateway.config import Config
 from gateway.errors import CannotRunError, Draining
 from gateway.exchange import Exchange
@@ -30,8 +32,6 @@ from gateway.handlers.ping import ping
 from gateway.handlers.predict import Predict
 from gateway.handlers.run import RunServices
 from gateway.handlers.session_tokens import MintSessionToken
-from gateway.identity.keys_schema import KeyEntry
-from gateway.identity.service import Identity
 from gateway.pipeline import Handler, Room, Walk
 from gateway.policies.auth import auth
 from gateway.policies.body import body

@@ -15,12 +15,12 @@ from typing import Any
 import uvloop
 
 from gateway import __version__
+from gateway.auth.keys_edit import KeysFileError
+from gateway.auth.keys_file import read_keys
 from gateway.config import Address, Config, ConfigError, load, parse_listen, schema_json
 from gateway.config.texts import positive_duration, whole
 from gateway.config.units import parse_duration
 from gateway.errors import CannotRunError
-from gateway.identity.keys_file import read_keys
-from gateway.identity.keys_store import KeysFileError
 from gateway.keys_cli import KeysCommand, KeysRefusedError, Source
 from gateway.telemetry.logs import make_logger
 from gateway.workers.supervisor import supervise

@@ -14,13 +14,13 @@ from aiohttp import web
 from gateway.admission.gcra import Standing
 from gateway.admission.quotas import Quota
 from gateway.admission.store import Patience
+from gateway.auth.caller import NOBODY, Caller
 from gateway.config import Route
 from gateway.errors import GatewayError
 from gateway.flowise.endpoints import Match
 from gateway.flowise.outcome import Outcome
 from gateway.flowise.prediction import Changes, Prediction
 from gateway.flowise.usage import Usage
-from gateway.identity.caller import NOBODY, Caller
 from gateway.limiting.admission import Admission
 from gateway.limiting.assigned import Party
 

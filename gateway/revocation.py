@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from gateway.auth.keyring import Keyring
 from gateway.errors import Unauthenticated
 from gateway.exchange import Exchange
 from gateway.handlers.calls import Calls
-from gateway.identity.keyring import Keyring
 from gateway.pipeline import Walk
 
 _ENDED = "The key of this request has been revoked or has expired."

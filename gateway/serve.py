@@ -16,8 +16,8 @@ from aiohttp import web
 
 from gateway.admin_listener import AdminListener
 from gateway.app import Gateway
+from gateway.auth.keys_model import KeyEntry
 from gateway.config import Address, Config
-from gateway.identity.keys_schema import KeyEntry
 from gateway.listener import Guard, Listener, ListenerPlan
 from gateway.ports import open_site
 from gateway.telemetry.logs import Logger

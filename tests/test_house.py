@@ -27,7 +27,7 @@ LAW: dict[str, tuple[str, ...]] = {
     "gateway.cli": (
         *("gateway", "gateway.config", "gateway.demo", "gateway.errors", "gateway.serve"),
         *("gateway.telemetry", "gateway.workers.supervisor"),
-        *("gateway.keys_cli", "gateway.identity.keys_file", "gateway.identity.keys_store"),
+        *("gateway.keys_cli", "gateway.auth.keys_file", "gateway.auth.keys_edit"),
     ),
     "gateway.keys_cli": ("gateway.config", "gateway.identity"),
     "gateway.demo": ("gateway.config", "gateway.serve", "gateway.simulator", "gateway.telemetry"),
@@ -41,7 +41,7 @@ LAW: dict[str, tuple[str, ...]] = {
     ),
     "gateway.serve": (
         *("gateway.admin_listener", "gateway.app", "gateway.config", "gateway.listener", "gateway.ports"),
-        *("gateway.identity.keys_schema", "gateway.telemetry"),
+        *("gateway.auth.keys_model", "gateway.telemetry"),
     ),
     "gateway.admin_listener": (
         *("gateway.config", "gateway.handlers.admin", "gateway.listener", "gateway.ports"),
@@ -92,7 +92,7 @@ LAW: dict[str, tuple[str, ...]] = {
     "gateway.limiting": ("gateway.config", "gateway.errors"),
     "gateway.telemetry": ("gateway", *FACTS, "gateway.flowise.outcome", "gateway.flowise.observer"),
     "gateway.exchange": (
-        *("gateway.config", "gateway.errors", "gateway.identity.caller", "gateway.limiting"),
+        *("gateway.config", "gateway.errors", "gateway.auth.caller", "gateway.limiting"),
         *(f"gateway.flowise.{name}" for name in PURE_FLOWISE),
     ),
     "gateway.config": ("gateway.flowise.event_names",),
@@ -149,10 +149,10 @@ TESTED_IN: dict[str, str] = {
     "gateway.flowise.refusals": "surface",
     "gateway.handlers": "relay",
     "gateway.handlers.admin": "process/test_admin.py",
-    "gateway.identity.authenticator": "surface/test_credentials.py",
-    "gateway.identity.caller": "surface/test_credentials.py",
+    "gateway.auth.authenticator": "surface/test_credentials.py",
+    "gateway.auth.caller": "surface/test_credentials.py",
     "gateway.identity.permission": "surface/test_credentials.py",
-    "gateway.identity.service": "surface/test_credentials.py",
+    "gateway.auth.service": "surface/test_credentials.py",
     "gateway.limiting.assigned": "surface/test_limits.py",
     "gateway.keys_cli": "process/test_keys_command.py",
     "gateway.listener": "surface",

@@ -11,14 +11,14 @@ from datetime import UTC, datetime
 import msgspec
 from aiohttp import web
 
+from gateway.auth.caller import LONGEST_NAME, session_name
+from gateway.auth.session_tokens import SessionGrant, SessionTokens
 from gateway.config import Route, SessionTokenSettings, units
 from gateway.errors import BadRequest, Forbidden
 from gateway.exchange import Exchange
 from gateway.flowise.ids import bound_id
 from gateway.flowise.json_members import JsonObject, read_document, shown, text_of
 from gateway.handlers.own_answer import own_answer
-from gateway.identity.caller import LONGEST_NAME, session_name
-from gateway.identity.session_tokens import SessionGrant, SessionTokens
 
 _FIELDS = ("caller", "routes", "ttl")
 

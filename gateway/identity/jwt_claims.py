@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.auth.caller import LONGEST_NAME
 from gateway.config import JwtSettings
 from gateway.errors import Unauthenticated
-from gateway.identity.caller import LONGEST_NAME
 
 LATEST = (
     253_402_300_799  # the last second of the year 9999; what is later counts milliseconds, or is a mistake

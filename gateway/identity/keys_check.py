@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
+from gateway.auth.key_format import ID_PATTERN
 from gateway.config.check_routes import check_routes
 from gateway.config.mistakes import Mistakes
 from gateway.config.tree import Node
-from gateway.identity.key_format import ID_PATTERN
 
 _ID = re.compile(ID_PATTERN)
 

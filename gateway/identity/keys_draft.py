@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 
 import yaml
 
+from gateway.auth.keys_model import KeyEntry, format_moment
 from gateway.config import Limit
 from gateway.config.tree import Kind, plain_scalar
 from gateway.config.units import format_duration
-from gateway.identity.keys_schema import KeyEntry, format_moment
 
 HEADER = """\
 # API keys of Flowise Gateway: hashes only, never a key. `flowise-gateway keys` writes here; so may you, also while

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from gateway.auth.caller import Caller
 from gateway.config import Route
 from gateway.errors import Forbidden, GatewayError, Unauthenticated
-from gateway.identity.caller import Caller
 
 _WORDS = {"api_key": "an API key", "session": "a session token", "jwt": "a JWT"}
 

@@ -11,11 +11,11 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from aiohttp import hdrs, web
 
+from gateway.auth.authenticator import Authenticator, kind_of
+from gateway.auth.caller import ANONYMOUS, Caller
 from gateway.config import Route
 from gateway.errors import BadRequest, Forbidden, GatewayError, Unauthenticated
 from gateway.exchange import Exchange
-from gateway.identity.authenticator import Authenticator, kind_of
-from gateway.identity.caller import ANONYMOUS, Caller
 from gateway.identity.permission import check_permission
 from gateway.telemetry.metrics import Metrics
 

@@ -12,12 +12,12 @@ from time import monotonic
 
 from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 
+from gateway.auth import key_format, session_tokens
 from gateway.config import Route
 from gateway.errors import BadRequest, GatewayError
 from gateway.exchange import SERVER, UNDER_TOKEN, Exchange, Timings
 from gateway.flowise.endpoints import Match, find
 from gateway.flowise.request_target import BASE, split_base
-from gateway.identity import key_format, session_tokens
 from gateway.policies.flows import route_named
 from gateway.policies.forwarded import Network, client_address
 

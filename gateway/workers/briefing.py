@@ -13,8 +13,8 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.auth.keys_model import KeyEntry
 from gateway.config import Config
-from gateway.identity.keys_schema import KeyEntry
 
 READY = b"ready\n"  # the worker listens
 DRAIN = b"drain\n"  # begin to end

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from time import monotonic
 
+from gateway.auth.keys_model import KeyEntry
 from gateway.errors import CannotRunError
-from gateway.identity.keys_schema import KeyEntry
 from gateway.telemetry.logs import Logger
 from gateway.telemetry.shared import SharedMetrics
 from gateway.workers.briefing import DRAIN, Briefing

@@ -14,10 +14,10 @@ from typing import TextIO, cast
 
 from gateway.admin_listener import AdminListener
 from gateway.aio import Tasks
+from gateway.auth.keyring import Keyring
+from gateway.auth.keys_watch import KeysWatch
 from gateway.config import Config
 from gateway.errors import CannotRunError
-from gateway.identity.keyring import Keyring
-from gateway.identity.keys_watch import KeysWatch
 from gateway.ports import Reservation
 from gateway.telemetry.logs import Logger, make_logger
 from gateway.telemetry.shared import SharedMetrics

@@ -18,18 +18,18 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from gateway.admission.gcra import SECOND
 from gateway.admission.limiter import Limiter
 from gateway.admission.memory import MemoryStore
+from gateway.auth.authenticator import Authenticator
+from gateway.auth.conversation_ids import ConversationIds
+from gateway.auth.jwks import IssuerKeys
+from gateway.auth.jwt import JsonWebTokens
+from gateway.auth.key_format import digest_of, make_key, parse_key
+from gateway.auth.keyring import ApiKey, Keyring
+from gateway.auth.session_tokens import SessionGrant, SessionTokens
 from gateway.config import JwtSettings, Limit, LogSettings, Route
 from gateway.exchange import Exchange, Timings
 from gateway.flowise.outcome import Outcome
 from gateway.flowise.usage import Usage
-from gateway.identity.authenticator import Authenticator
-from gateway.identity.conversation_ids import ConversationIds
-from gateway.identity.jwks import IssuerKeys
 from gateway.identity.jwks_keys import KeySet
-from gateway.identity.jwt import JsonWebTokens
-from gateway.identity.key_format import digest_of, make_key, parse_key
-from gateway.identity.keyring import ApiKey, Keyring
-from gateway.identity.session_tokens import SessionGrant, SessionTokens
 from gateway.limiting.assigned import Assignment, Party
 from gateway.telemetry.logs import make_logger, request_line
 from gateway.telemetry.metrics import Metrics

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from gateway.identity.key_format import hash_of, make_key, parse_key
+from gateway.auth.key_format import hash_of, make_key, parse_key
 
 CREATED = "2026-01-31T08:00:00Z"
 NOW = 1_769_846_400.0  # the same, in seconds since the epoch

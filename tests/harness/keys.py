@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from gateway.identity.key_format import hash_of, make_key, parse_key
-from gateway.identity.keys_schema import KeyEntry
-from gateway.identity.keys_store import KeysStore
+from gateway.auth.key_format import hash_of, make_key, parse_key
+from gateway.auth.keys_edit import KeysStore
+from gateway.auth.keys_model import KeyEntry
 
 FILE = "keys.yaml"
 

@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, paddin
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from gateway.aio import Tasks
+from gateway.auth.jwks import IssuerKeys
+from gateway.auth.jwt import JsonWebTokens
 from gateway.config import JwtSettings, LogSettings
-from gateway.identity.jwks import IssuerKeys
-from gateway.identity.jwt import JsonWebTokens
 from gateway.telemetry.logs import make_logger
 
 ISSUER, AUDIENCE = "https://id.example.com", "chat"

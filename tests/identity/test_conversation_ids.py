@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.identity.conversation_ids import ConversationIds
+from gateway.auth.conversation_ids import ConversationIds
 from tests.identity.test_derivation import hkdf
 
 SECRET, OTHER_SECRET = b"s" * 32, b"o" * 32

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.identity.key_format import (
+from gateway.auth.key_format import (
     ALPHABET,
     KeyFormError,
     MalformedKeyError,

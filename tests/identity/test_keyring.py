@@ -6,11 +6,11 @@ import math
 import pytest
 from harness.key_files import NOW, entry, key, key_id, write_keys
 
+from gateway.auth import keyring as module
+from gateway.auth.key_format import digest_of, make_key
+from gateway.auth.keyring import NOT_VALID, ApiKey, Keyring, api_key
+from gateway.auth.keys_file import read_keys
 from gateway.errors import Unauthenticated
-from gateway.identity import keyring as module
-from gateway.identity.key_format import digest_of, make_key
-from gateway.identity.keyring import NOT_VALID, ApiKey, Keyring, api_key
-from gateway.identity.keys_file import read_keys
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from harness.key_files import entry, key_id, keys_text
 
+from gateway.auth.keys_file import read_keys
 from gateway.config import ConfigError
-from gateway.identity.keys_file import read_keys
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from harness.key_files import NOW, entry, key, key_id, keys_text, write_keys
 
+from gateway.auth.key_format import hash_of
+from gateway.auth.keys_file import MISSING, mark_of, read_keys
+from gateway.auth.keys_model import KeyEntry
 from gateway.config import ConfigError
-from gateway.identity.key_format import hash_of
-from gateway.identity.keys_file import MISSING, mark_of, read_keys
-from gateway.identity.keys_schema import KeyEntry
 
 EXAMPLE = Path(__file__).parents[2] / "config" / "keys.example.yaml"
 

@@ -5,7 +5,7 @@ from harness.key_files import NOW, key
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.identity.keys_schema import KeyEntry, format_moment, key_name, parse_moment
+from gateway.auth.keys_model import KeyEntry, format_moment, key_name, parse_moment
 
 
 def entry(**values):

@@ -11,12 +11,12 @@ from harness.gateway import Lines
 from harness.key_files import NOW, entry, key, key_id, keys_text, write_keys
 
 from gateway.aio import Tasks
+from gateway.auth import keys_watch
+from gateway.auth.key_format import hash_of
+from gateway.auth.keyring import Keyring
+from gateway.auth.keys_watch import KeysWatch
 from gateway.config import ConfigError, LogSettings
 from gateway.errors import Unauthenticated
-from gateway.identity import keys_watch
-from gateway.identity.key_format import hash_of
-from gateway.identity.keyring import Keyring
-from gateway.identity.keys_watch import KeysWatch
 from gateway.telemetry.logs import make_logger
 from gateway.ticker import Ticker
 

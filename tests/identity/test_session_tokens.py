@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.auth.session_tokens import LONGEST, SessionGrant, SessionTokens
 from gateway.errors import BadRequest, Unauthenticated
-from gateway.identity.session_tokens import LONGEST, SessionGrant, SessionTokens
 from tests.identity.test_derivation import hkdf
 
 SECRET, OLD_SECRET, FOREIGN_SECRET = b"s" * 32, b"o" * 32, b"f" * 32

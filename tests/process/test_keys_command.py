@@ -16,11 +16,11 @@ from children import ROOT, run
 from harness.gateway import configuration
 from harness.key_files import entry, key, key_id, write_keys
 
+from gateway.auth.key_format import hash_of, parse_key
+from gateway.auth.keyring import Keyring, api_key
+from gateway.auth.keys_file import read_keys
+from gateway.auth.keys_model import format_moment
 from gateway.cli import main
-from gateway.identity.key_format import hash_of, parse_key
-from gateway.identity.keyring import Keyring, api_key
-from gateway.identity.keys_file import read_keys
-from gateway.identity.keys_schema import format_moment
 
 DAY = 86400.0
 BEGIN = 1_800_000_000.75

@@ -12,7 +12,7 @@ from harness.gateway import FLOW
 from harness.keys import two_keys
 from surface.asking import PREDICT, answering, ask
 
-from gateway.identity.conversation_ids import ConversationIds
+from gateway.auth.conversation_ids import ConversationIds
 
 SECRET, OLDER = "s" * 32, "o" * 32
 BOUND = {"conversations": {"bind": True}, "uploads": True, "auth": ["api_key"]}

@@ -16,8 +16,8 @@ from harness.keys import change_key, key_of
 from harness.wire import request
 from surface.asking import ANSWER, JSON_KEYS, PREDICT, QUESTION, answering, ask
 
-from gateway.identity.key_format import make_key
-from gateway.identity.session_tokens import SessionGrant, SessionTokens
+from gateway.auth.key_format import make_key
+from gateway.auth.session_tokens import SessionGrant, SessionTokens
 
 SECRET = "s" * 32
 ALL = ["api_key", "session", "jwt"]

@@ -12,7 +12,7 @@ from harness.issuer import Issuer
 from harness.keys import key_of
 from surface.asking import ANSWER, JSON_KEYS, PREDICT, answering, ask
 
-from gateway.identity.session_tokens import SessionTokens
+from gateway.auth.session_tokens import SessionTokens
 
 SECRET = "s" * 32
 MINT = "/gateway/v1/session-tokens"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from gateway.auth.caller import Caller
 from gateway.exchange import Exchange, Timings
 from gateway.flowise.outcome import Outcome
 from gateway.flowise.usage import Usage
-from gateway.identity.caller import Caller
 from gateway.telemetry.metrics import Metrics
 
 GOLDEN = Path(__file__).parent / "golden.txt"

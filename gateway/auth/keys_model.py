@@ -9,13 +9,13 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
+from gateway.auth.key_format import HASH_PATTERN, ID_LENGTH, ID_PATTERN, KeyFormError, parse_key
 from gateway.config import Limit
 from gateway.config.leaf import ANY, TEXT, Leaf
 from gateway.config.section import Section
 from gateway.config.texts import NAME_WANTED, name
 from gateway.config.tree import Kind, Scalar
 from gateway.config.vocabulary import RouteName
-from gateway.identity.key_format import HASH_PATTERN, ID_LENGTH, ID_PATTERN, KeyFormError, parse_key
 
 _STRING: dict[str, Any] = {"type": "string"}
 _ID = re.compile(ID_PATTERN)

@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from gateway.auth.keys_file import Mark, mark_of, read_keys
+from gateway.auth.keys_model import KeyEntry
 from gateway.config import ConfigError
 from gateway.identity.keys_draft import Draft
-from gateway.identity.keys_file import Mark, mark_of, read_keys
-from gateway.identity.keys_schema import KeyEntry
 
 PATIENCE = 10.0  # seconds that one command waits for another
 _ADVICE = {

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from gateway.auth.jwks import IssuerKeys
 from gateway.errors import Unauthenticated
-from gateway.identity.jwks import IssuerKeys
 from gateway.identity.jwks_keys import KIND_OF, VerifyingKey
 from gateway.identity.jwt_claims import ClaimRules, Identity
 from gateway.identity.jwt_text import UnverifiedToken, take_apart

@@ -11,10 +11,10 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from gateway.auth.key_format import KeyFormError, digest_of, parse_key
+from gateway.auth.keys_model import KeyEntry
 from gateway.config import Limit
 from gateway.errors import Unauthenticated
-from gateway.identity.key_format import KeyFormError, digest_of, parse_key
-from gateway.identity.keys_schema import KeyEntry
 
 NOT_VALID = "This API key is not valid: it is unknown, revoked or expired. Ask for a new one."
 

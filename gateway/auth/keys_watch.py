@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.aio import Tasks
+from gateway.auth.keyring import Keyring, api_key
+from gateway.auth.keys_file import MISSING, Mark, mark_of, read_keys
+from gateway.auth.keys_model import KeyEntry
 from gateway.config import ConfigError, Mistake
-from gateway.identity.keyring import Keyring, api_key
-from gateway.identity.keys_file import MISSING, Mark, mark_of, read_keys
-from gateway.identity.keys_schema import KeyEntry
 from gateway.telemetry.logs import Logger
 
 LOOK_EVERY = 0.45  # seconds; every other tick of the coarse timer
