@@ -47,7 +47,7 @@ def no_blocking_call_on_the_loop():
         # before the ports are open, and in the simulator that comes with a demo, nobody waits for the loop
         for function in blockbuster.functions.values():
             function.can_block_in("gateway/upstream/service.py", {"__init__"})
-            function.can_block_in("gateway/config/source.py", {"_text"})
+            function.can_block_in("gateway/config/yaml_reader.py", {"_text"})
             function.can_block_in("gateway/demo.py", {"demo"})
         yield
 

@@ -16,11 +16,11 @@ from pydantic_core import ErrorDetails
 from gateway.auth.key_format import without_keys
 from gateway.auth.keys_model import KeyEntries, KeyEntry
 from gateway.config import Limit
-from gateway.config.mistakes import Mistakes
+from gateway.config.problems import Mistakes
 from gateway.config.section import Section
-from gateway.config.source import read_tree
 from gateway.config.tree import Kind, Node, Scalar
 from gateway.config.words import instead, step
+from gateway.config.yaml_reader import read_tree
 from gateway.identity.keys_check import check_keys
 
 Mark = tuple[int, ...]

@@ -11,10 +11,10 @@ from pydantic import BeforeValidator, Field
 
 from gateway.auth.key_format import HASH_PATTERN, ID_LENGTH, ID_PATTERN, KeyFormError, parse_key
 from gateway.config import Limit
-from gateway.config.leaf import ANY, TEXT, Leaf
 from gateway.config.section import Section
-from gateway.config.texts import NAME_WANTED, name
 from gateway.config.tree import Kind, Scalar
+from gateway.config.types import ANY, TEXT, Leaf
+from gateway.config.values import NAME_WANTED, name
 from gateway.config.vocabulary import RouteName
 
 _STRING: dict[str, Any] = {"type": "string"}

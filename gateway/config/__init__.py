@@ -2,8 +2,7 @@
 
 from gateway.config.addresses import Address, Network, Store, Url, parse_listen
 from gateway.config.json_schema import schema_json
-from gateway.config.loading import load
-from gateway.config.mistakes import ConfigError, Mistake
+from gateway.config.loader import load
 from gateway.config.model import (
     AdminSettings,
     AuthSettings,
@@ -20,6 +19,7 @@ from gateway.config.model import (
     UpstreamSettings,
     UpstreamTimeouts,
 )
+from gateway.config.problems import ConfigError, Mistake
 from gateway.config.route import (
     BodySettings,
     ConversationSettings,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from gateway.config.mistakes import Mistakes
+from gateway.config.problems import Mistakes
 from gateway.config.tree import Node
 
 

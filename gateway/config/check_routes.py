@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from gateway.config import units
 from gateway.config.addresses import parse_url
-from gateway.config.mistakes import Mistakes
 from gateway.config.model import ServerSettings
+from gateway.config.problems import Mistakes
 from gateway.config.tree import Node, Scalar
 from gateway.config.words import instead
 

@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, SecretStr
 
 from gateway.config.addresses import Address, Store
-from gateway.config.leaf import TEXT, one_of
 from gateway.config.route import CorsSettings, Defaults, Route
 from gateway.config.section import Section
 from gateway.config.tree import Scalar
+from gateway.config.types import TEXT, one_of
 from gateway.config.vocabulary import (
     AuthorityFile,
     Duration,

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
-from gateway.config.leaf import one_of
 from gateway.config.section import Section, without_required
 from gateway.config.tree import Kind, Scalar
+from gateway.config.types import one_of
 from gateway.config.vocabulary import (
     AuthMethod,
     ChatflowId,

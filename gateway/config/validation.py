@@ -10,8 +10,8 @@ from typing import Any, get_args, get_origin
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from gateway.config.mistakes import Mistakes
 from gateway.config.model import Config
+from gateway.config.problems import Mistakes
 from gateway.config.section import Section
 from gateway.config.tree import Kind, Node, Scalar
 from gateway.config.words import instead, step

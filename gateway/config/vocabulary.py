@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 from pydantic import SecretStr
 
-from gateway.config import addresses, texts, units
-from gateway.config.leaf import ANY, UNQUOTED, FileLeaf, Leaf, one_of
+from gateway.config import addresses, units
+from gateway.config import values as texts
+from gateway.config.types import ANY, UNQUOTED, FileLeaf, Leaf, one_of
 
 _STRING: dict[str, Any] = {"type": "string"}
 _NAME_SCHEMA = _STRING | {"pattern": f"^{texts.NAME_PATTERN}$"}

@@ -6,7 +6,7 @@ import re
 
 from gateway.auth.key_format import ID_PATTERN
 from gateway.config.check_routes import check_routes
-from gateway.config.mistakes import Mistakes
+from gateway.config.problems import Mistakes
 from gateway.config.tree import Node
 
 _ID = re.compile(ID_PATTERN)

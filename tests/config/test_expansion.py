@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.config.expansion import LARGEST_FILE, Outside, expand
+from gateway.config.placeholders import LARGEST_FILE, Outside, expand
 
 
 @pytest.fixture

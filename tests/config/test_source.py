@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.config.mistakes import Mistakes
-from gateway.config.source import DEEPEST, LARGEST_FILE, read_tree
+from gateway.config.problems import Mistakes
 from gateway.config.tree import Kind
+from gateway.config.yaml_reader import DEEPEST, LARGEST_FILE, read_tree
 
 
 @pytest.fixture

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gateway.config.availability import check_availability
-from gateway.config.check import check
+from gateway.config.checks import check
 from gateway.config.effective import filled, with_defaults
-from gateway.config.mistakes import ConfigError, Mistakes
 from gateway.config.model import Config
-from gateway.config.source import read_tree
+from gateway.config.problems import ConfigError, Mistakes
 from gateway.config.tree import plain_scalar, with_default
 from gateway.config.validation import validate
+from gateway.config.yaml_reader import read_tree
 
 
 def load(path: Path, environ: Mapping[str, str], *, workers: int | None = None) -> Config:

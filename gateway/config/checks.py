@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from gateway.config.addresses import Address, is_shared_store, parse_listen, parse_url
 from gateway.config.check_routes import check_routes
-from gateway.config.mistakes import Mistakes
 from gateway.config.model import AdminSettings, ServerSettings, SessionTokenSettings
-from gateway.config.texts import is_above_one
+from gateway.config.problems import Mistakes
 from gateway.config.tree import Node
 from gateway.config.units import parse_duration
+from gateway.config.values import is_above_one
 
 
 def check(root: Node, mistakes: Mistakes) -> None:

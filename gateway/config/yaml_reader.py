@@ -14,8 +14,8 @@ from typing import cast
 
 import yaml
 
-from gateway.config.expansion import Outside, expand
-from gateway.config.mistakes import Mistakes
+from gateway.config.placeholders import Outside, expand
+from gateway.config.problems import Mistakes
 from gateway.config.tree import Kind, Node, Scalar, plain_scalar, quoted_scalar
 from gateway.config.words import quoted, step
 
