@@ -20,7 +20,7 @@ from aiohttp import StreamReader, web
 from gateway.config import ServerSettings
 from gateway.errors import BadRequest, Failed
 from gateway.exchange import SERVER, UNDER_TOKEN
-from gateway.flowise.refusals import refusal
+from gateway.flowise.error_responses import refusal
 from gateway.policies.forwarded import is_trusted
 from gateway.telemetry.logs import LibraryLog, Logger
 

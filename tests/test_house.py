@@ -115,7 +115,7 @@ ROOMS = {
 MUST_BE_PURE = {
     *(
         "gateway.streaming.sse",
-        "gateway.streaming.withhold",
+        "gateway.flowise.event_filter",
         "gateway.admission.gcra",
         "gateway.limiting.breaker",
     ),
@@ -146,7 +146,7 @@ TESTED_IN: dict[str, str] = {
     "gateway.flowise.event_frames": "flowise/test_events.py",
     "gateway.flowise.event_names": "flowise/test_events.py",
     "gateway.flowise.partial": "flowise/test_observer.py",
-    "gateway.flowise.refusals": "surface",
+    "gateway.flowise.error_responses": "surface",
     "gateway.handlers": "relay",
     "gateway.handlers.admin": "process/test_admin.py",
     "gateway.auth.authenticator": "surface/test_credentials.py",

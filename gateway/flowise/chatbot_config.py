@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 
 from gateway.errors import BadRequest, UpstreamBadReply
-from gateway.flowise.json_members import encode, read_document, text_of
+from gateway.flowise.raw_json import encode, read_document, text_of
 
 _START_NODE = "startAgentflow"
 # all that flowise-embed 3.1.6 reads of the flow

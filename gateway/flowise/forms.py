@@ -16,8 +16,8 @@ import msgspec
 
 from gateway.errors import BadRequest, TooLarge
 from gateway.flowise.body_policy import FIELDS, BodyPolicy, Kind
-from gateway.flowise.json_members import encode, read_document, read_object, shown
 from gateway.flowise.prediction import Prediction, read_json
+from gateway.flowise.raw_json import encode, read_document, read_object, shown
 
 MAX_FIELDS = 1000  # Express stops there, too
 

@@ -14,9 +14,9 @@ from gateway.errors import BadRequest
 from gateway.flowise.body_policy import BodyPolicy
 from gateway.flowise.form_data import closing, content_type, field_part, file_head
 from gateway.flowise.forms import read_fields, read_upload_fields, upload_fields
-from gateway.flowise.json_members import shown
-from gateway.flowise.multipart_parts import Part, PartStream
+from gateway.flowise.multipart import Part, PartStream
 from gateway.flowise.prediction import Changes, Prediction
+from gateway.flowise.raw_json import shown
 
 HEAVY = 256 * 1024  # a body above it is parsed off the loop
 _FILES = "files"  # the one name that Flowise's parser takes files under (PROTOCOL.md 1.2)

@@ -14,8 +14,8 @@ from gateway.errors import UpstreamBadReply
 from gateway.exchange import Exchange, UpstreamBody
 from gateway.flowise.control import Streamability
 from gateway.flowise.endpoints import upstream_target
+from gateway.flowise.error_responses import epilogue
 from gateway.flowise.event_frames import HEARTBEAT
-from gateway.flowise.refusals import epilogue
 from gateway.handlers.deliver import Delivery, deliver
 from gateway.handlers.run import Run, RunServices
 from gateway.streaming.client import ClientStream

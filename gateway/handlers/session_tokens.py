@@ -17,7 +17,7 @@ from gateway.config import Route, SessionTokenSettings, units
 from gateway.errors import BadRequest, Forbidden
 from gateway.exchange import Exchange
 from gateway.flowise.ids import bound_id
-from gateway.flowise.json_members import JsonObject, read_document, shown, text_of
+from gateway.flowise.raw_json import JsonObject, read_document, shown, text_of
 from gateway.handlers.own_answer import own_answer
 
 _FIELDS = ("caller", "routes", "ttl")

@@ -16,12 +16,12 @@ from gateway.config import Route, ServerSettings
 from gateway.errors import BadRequest
 from gateway.exchange import Document, Exchange, UpstreamBody
 from gateway.flowise.body_policy import BodyPolicy
+from gateway.flowise.checks import STORAGE_PREFIX
 from gateway.flowise.endpoints import BodyKind
+from gateway.flowise.feedback import lead_flow, read_feedback, read_leads
 from gateway.flowise.forms import read_urlencoded
-from gateway.flowise.multipart_parts import PartStream, UploadLimits, form_reader
+from gateway.flowise.multipart import PartStream, UploadLimits, form_reader
 from gateway.flowise.prediction import Changes, read_json
-from gateway.flowise.records import lead_flow, read_feedback, read_leads
-from gateway.flowise.texts import STORAGE_PREFIX
 from gateway.flowise.uploads import HEAVY, Upload, open_attachments, open_upload
 from gateway.identity.permission import check_permission
 from gateway.policies.body_reader import BodyReader, Budget

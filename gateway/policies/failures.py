@@ -10,8 +10,8 @@ from aiohttp import hdrs, web
 
 from gateway.errors import GatewayError
 from gateway.exchange import Exchange
+from gateway.flowise.error_responses import refusal
 from gateway.flowise.outcome import Outcome, of_error
-from gateway.flowise.refusals import refusal
 
 CLIENT_CLOSED = 499
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from gateway.flowise.event_filter import Withholding
 from gateway.streaming.client import ClientStream
 from gateway.streaming.ends import BodyEnd
 from gateway.streaming.sse import EventBoundaries
-from gateway.streaming.withhold import Withholding
 
 
 class Outlet(Protocol):

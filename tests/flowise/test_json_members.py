@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import BadRequest
-from gateway.flowise.json_members import encode, read_document, read_object, shown, text_of
+from gateway.flowise.raw_json import encode, read_document, read_object, shown, text_of
 
 _VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

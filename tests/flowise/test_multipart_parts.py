@@ -7,7 +7,7 @@ import pytest
 from aiohttp.base_protocol import BaseProtocol
 
 from gateway.errors import BadRequest, TooLarge
-from gateway.flowise.multipart_parts import PartStream, UploadLimits, form_reader
+from gateway.flowise.multipart import PartStream, UploadLimits, form_reader
 
 LIMITS = UploadLimits(max_body=10_000, max_field=1000, max_parts=4)
 

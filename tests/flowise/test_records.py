@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import BadRequest, TooLarge
 from gateway.flowise.body_policy import BodyPolicy
-from gateway.flowise.records import lead_flow, read_feedback, read_leads
+from gateway.flowise.feedback import lead_flow, read_feedback, read_leads
 
 POLICY = BodyPolicy(max_question=100, max_word=50)
 FEEDBACK = b'{"chatflowid":"support","chatId":"c","messageId":"m-1","rating":"THUMBS_UP","content":""}'

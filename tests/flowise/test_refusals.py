@@ -7,7 +7,7 @@ import json
 import pytest
 
 from gateway.errors import BadRequest, Forbidden, RateLimited, Unauthenticated, UpstreamTimeout
-from gateway.flowise.refusals import accepted, epilogue, refusal
+from gateway.flowise.error_responses import accepted, epilogue, refusal
 
 STREAM = "text/event-stream"
 LIMITED = RateLimited("wait", headers={"Retry-After": "3"}, policies=["daily"])

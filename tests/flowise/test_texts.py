@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import BadRequest, TooLarge
-from gateway.flowise.json_members import encode, read_document
-from gateway.flowise.texts import check_texts, refuse_storage_references
+from gateway.flowise.checks import check_texts, refuse_storage_references
+from gateway.flowise.raw_json import encode, read_document
 
 STORAGE = "FILE-STORAGE::"
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import BadRequest, TooLarge
 from gateway.flowise import uploads
-from gateway.flowise.multipart_parts import PartStream, UploadLimits, form_reader
+from gateway.flowise.multipart import PartStream, UploadLimits, form_reader
 from gateway.flowise.prediction import BodyPolicy, Changes
 from gateway.flowise.uploads import open_attachments, open_upload
 

@@ -12,9 +12,9 @@ from types import MappingProxyType
 
 from gateway.errors import BadRequest
 from gateway.flowise.body_policy import BodyPolicy
+from gateway.flowise.checks import check_texts, refuse_storage_references
 from gateway.flowise.ids import BOUND_ID_CHARACTERS, bound_id, unbound_id
-from gateway.flowise.json_members import JsonObject, encode, read_document, shown, text_of
-from gateway.flowise.texts import check_texts, refuse_storage_references
+from gateway.flowise.raw_json import JsonObject, encode, read_document, shown, text_of
 
 _FEEDBACK = ("chatflowid", "chatId", "messageId", "rating", "content")
 _LEAD = ("chatflowid", "chatId", "name", "email", "phone")

@@ -18,7 +18,7 @@ from gateway.errors import BadRequest, TooLarge
 from gateway.flowise.form_data import read_disposition
 from gateway.flowise.forms import check_name
 from gateway.flowise.ids import file_name
-from gateway.flowise.json_members import shown
+from gateway.flowise.raw_json import shown
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from gateway.errors import BadRequest, TooLarge
-from gateway.flowise.json_members import JsonObject, shown
+from gateway.flowise.raw_json import JsonObject, shown
 
 STORAGE_PREFIX = "FILE-STORAGE::"
 
