@@ -26,7 +26,7 @@ from gateway.flowise import control
 from gateway.flowise.control import Streamability
 from gateway.handlers.calls import Calls
 from gateway.handlers.chatbot_config import ChatbotConfig
-from gateway.handlers.limits import TellLimits
+from gateway.handlers.limits_status import TellLimits
 from gateway.handlers.passthrough import Passthrough
 from gateway.handlers.ping import ping
 from gateway.handlers.predict import Predict

@@ -18,7 +18,7 @@ from gateway.errors import BadRequest, Forbidden
 from gateway.exchange import Exchange
 from gateway.flowise.ids import bound_id
 from gateway.flowise.raw_json import JsonObject, read_document, shown, text_of
-from gateway.handlers.own_answer import own_answer
+from gateway.handlers.local import own_answer
 
 _FIELDS = ("caller", "routes", "ttl")
 

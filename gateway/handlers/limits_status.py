@@ -11,7 +11,7 @@ from gateway.admission.gcra import Standing
 from gateway.admission.limiter import Limiter
 from gateway.config import Route
 from gateway.exchange import Exchange
-from gateway.handlers.own_answer import own_answer
+from gateway.handlers.local import own_answer
 from gateway.identity.permission import refusal
 from gateway.limiting.assigned import Assigned, Assignment
 
