@@ -21,7 +21,7 @@ from gateway.config import ServerSettings
 from gateway.errors import BadRequest, Failed
 from gateway.exchange import SERVER, UNDER_TOKEN
 from gateway.flowise.error_responses import refusal
-from gateway.policies.forwarded import is_trusted
+from gateway.http.forwarded import is_trusted
 from gateway.telemetry.logs import LibraryLog, Logger
 
 READ_BUFFER = 64 * 1024

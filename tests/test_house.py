@@ -48,7 +48,7 @@ LAW: dict[str, tuple[str, ...]] = {
         "gateway.telemetry",
     ),
     "gateway.ports": ("gateway.config", "gateway.errors"),
-    "gateway.listener": (*FACTS, "gateway.policies.forwarded", "gateway.telemetry", "gateway.flowise"),
+    "gateway.listener": (*FACTS, "gateway.http.forwarded", "gateway.telemetry", "gateway.flowise"),
     "gateway.app": (
         *FACTS,
         *("gateway.policies", "gateway.handlers", "gateway.identity", "gateway.revocation"),
@@ -85,7 +85,7 @@ LAW: dict[str, tuple[str, ...]] = {
         *FACTS,
         *("gateway.flowise", "gateway.telemetry", "gateway.upstream"),
     ),
-    "gateway.flowise": ("gateway.errors", "gateway.streaming.sse"),
+    "gateway.flowise": ("gateway.errors", "gateway.http.sse"),
     "gateway.upstream": ("gateway.config", "gateway.errors", "gateway.once", "gateway.streaming"),
     "gateway.streaming": ("gateway.flowise.event_names", "gateway.flowise.events"),
     "gateway.identity": ("gateway.config", "gateway.errors", "gateway.aio", "gateway.telemetry"),
@@ -114,7 +114,7 @@ ROOMS = {
 # Files whose first sentence says (pure): their law is the strictest.
 MUST_BE_PURE = {
     *(
-        "gateway.streaming.sse",
+        "gateway.http.sse",
         "gateway.flowise.event_filter",
         "gateway.admission.gcra",
         "gateway.limiting.breaker",
@@ -124,7 +124,7 @@ MUST_BE_PURE = {
         for name in ("conversation_ids", "derivation", "key_format", "session_tokens")
     ),
     *(f"gateway.flowise.{name}" for name in ("events", "event_names", "outcome", "usage", "refusals")),
-    *("gateway.policies.forwarded", "gateway.upstream.headers", "gateway.upstream.deadlines"),
+    *("gateway.http.forwarded", "gateway.upstream.headers", "gateway.upstream.deadlines"),
     "gateway.workers.restarts",
 }
 IMPURE_LIBRARIES = {

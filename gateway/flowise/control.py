@@ -10,7 +10,7 @@ from gateway.config import Route
 from gateway.errors import GatewayError
 from gateway.exchange import Exchange
 from gateway.flowise.events import UNREADABLE
-from gateway.flowise.request_target import join_target
+from gateway.http.target import join_target
 from gateway.telemetry.logs import Logger
 from gateway.upstream.service import Sender, Upstream
 

@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from gateway.errors import BadRequest, MethodNotAllowed, UnknownRoute
 from gateway.flowise.ids import bound_id, file_name, unbound_id
-from gateway.flowise.request_target import join_target, split_query, split_target
+from gateway.http.target import join_target, split_query, split_target
 
 _NO_TEXT: Mapping[str, str] = MappingProxyType({})
 _FILE_QUERY = ("chatflowId", "chatId", "fileName", "download")

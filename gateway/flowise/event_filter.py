@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from gateway.flowise.event_names import EVENT_NAMES
 from gateway.flowise.events import HEAD, event_name
-from gateway.streaming.sse import boundaries
+from gateway.http.sse import boundaries
 
 _CUSTOM = "custom:"
 _LINE_ENDS = b"\r\n"

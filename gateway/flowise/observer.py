@@ -12,7 +12,7 @@ from gateway.flowise.event_names import EVENT_NAMES
 from gateway.flowise.events import HEAD, content_size, event_name, is_comment
 from gateway.flowise.partial import PartialEvent
 from gateway.flowise.usage import Evidence, started_node
-from gateway.streaming.sse import boundaries
+from gateway.http.sse import boundaries
 
 GAP_BOUNDS = (0.001, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
 KEPT_TRACE = 4 * 1024 * 1024

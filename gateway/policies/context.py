@@ -17,9 +17,9 @@ from gateway.config import Route
 from gateway.errors import BadRequest, GatewayError
 from gateway.exchange import SERVER, UNDER_TOKEN, Exchange, Timings
 from gateway.flowise.endpoints import Match, find
-from gateway.flowise.request_target import BASE, split_base
+from gateway.http.forwarded import Network, client_address
+from gateway.http.target import BASE, split_base
 from gateway.policies.flows import route_named
-from gateway.policies.forwarded import Network, client_address
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Protocol
 
 from gateway.flowise.event_filter import Withholding
+from gateway.http.sse import EventBoundaries
 from gateway.streaming.client import ClientStream
 from gateway.streaming.ends import BodyEnd
-from gateway.streaming.sse import EventBoundaries
 
 
 class Outlet(Protocol):

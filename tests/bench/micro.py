@@ -25,7 +25,7 @@ _CASES: tuple[tuple[str, Pieces, int], ...] = (
 
 
 def _boundaries() -> Feed:
-    feed: Feed = importlib.import_module("gateway.streaming.sse").EventBoundaries().feed
+    feed: Feed = importlib.import_module("gateway.http.sse").EventBoundaries().feed
     return feed
 
 
@@ -39,7 +39,7 @@ def _observer() -> Feed:
 
 
 _SUBJECTS: dict[str, Callable[[], Feed]] = {
-    "gateway.streaming.sse.EventBoundaries.feed": _boundaries,
+    "gateway.http.sse.EventBoundaries.feed": _boundaries,
     "gateway.flowise.observer.StreamObserver.feed": _observer,
 }
 

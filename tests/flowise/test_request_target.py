@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import BadRequest
-from gateway.flowise.request_target import join_target, split_query, split_target
+from gateway.http.target import join_target, split_query, split_target
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import ipaddress
 
 import pytest
 
-from gateway.policies.forwarded import client_address, is_trusted
+from gateway.http.forwarded import client_address, is_trusted
 
 TRUSTED = [ipaddress.ip_network(text) for text in ("10.0.0.0/8", "2001:db8::/32", "fe80::/10")]
 

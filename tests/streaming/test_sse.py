@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.streaming import sse
-from gateway.streaming.sse import LARGE_EVENT, EventBoundaries
+from gateway.http import sse
+from gateway.http.sse import LARGE_EVENT, EventBoundaries
 from tests.streaming import streams
 
 TOKEN = b'message:\ndata:{"event":"token","data":"tok0 "}\n\n'

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from gateway.flowise.event_filter import Withholding
 from gateway.flowise.events import event_name
-from gateway.streaming import sse
-from gateway.streaming.sse import LARGE_EVENT, EventBoundaries
+from gateway.http import sse
+from gateway.http.sse import LARGE_EVENT, EventBoundaries
 from tests.streaming import streams
 
 TOKEN = b'message:\ndata:{"event":"token","data":"tok0 "}\n\n'

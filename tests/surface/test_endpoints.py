@@ -10,8 +10,9 @@ from harness.gateway import FLOW
 from harness.wire import request
 from surface.asking import ANSWER, PREDICT, QUESTION, answering, answering_raw, ask
 
-from gateway.flowise import chatbot_config, endpoints, request_target
+from gateway.flowise import chatbot_config, endpoints
 from gateway.handlers import chatbot_config as handler
+from gateway.http import target as request_target
 
 SETTINGS = b'{"chatbotConfig":{"a":1}, "flowData":"{\\"nodes\\":[{\\"data\\":{\\"inputs\\":{\\"system\\":\\"secret\\"}}}]}","b":2}'
 SMALL = [

@@ -1,0 +1,1 @@
+"""HTTP syntax and event streams, pure; nothing here knows Flowise."""
