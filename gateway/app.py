@@ -33,6 +33,7 @@ from gateway.handlers.predict import Predict
 from gateway.handlers.run import RunServices
 from gateway.handlers.session_tokens import MintSessionToken
 from gateway.pipeline import Handler, Room, Walk
+from gateway.policies.access_log import logs
 from gateway.policies.auth import auth
 from gateway.policies.body import body
 from gateway.policies.body_reader import Budget
@@ -41,7 +42,6 @@ from gateway.policies.conversations import conversations
 from gateway.policies.cors import cors
 from gateway.policies.flows import routes_by_flow
 from gateway.policies.limits import Limits
-from gateway.policies.logs import logs
 from gateway.policies.metrics import metrics
 from gateway.policies.routing import routing
 from gateway.revocation import Revocation
