@@ -24,13 +24,11 @@ from gateway.errors import CannotRunError, Draining
 from gateway.exchange import Exchange
 from gateway.flowise import control
 from gateway.flowise.control import Streamability
-from gateway.handlers.calls import Calls
 from gateway.handlers.chatbot_config import ChatbotConfig
 from gateway.handlers.limits_status import TellLimits
 from gateway.handlers.passthrough import Passthrough
 from gateway.handlers.ping import ping
 from gateway.handlers.predict import Predict
-from gateway.handlers.run import RunServices
 from gateway.handlers.session_tokens import MintSessionToken
 from gateway.pipeline import Handler, Room, Walk
 from gateway.policies.access_log import logs
@@ -44,6 +42,8 @@ from gateway.policies.flows import routes_by_flow
 from gateway.policies.limits import Limits
 from gateway.policies.metrics import metrics
 from gateway.policies.routing import routing
+from gateway.relay.registry import Calls
+from gateway.relay.run import RunServices
 from gateway.revocation import Revocation
 from gateway.telemetry.logs import Logger
 from gateway.telemetry.metrics import Metrics

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from gateway.auth.keyring import Keyring
 from gateway.errors import Unauthenticated
 from gateway.exchange import Exchange
-from gateway.handlers.calls import Calls
 from gateway.pipeline import Walk
+from gateway.relay.registry import Calls
 
 _ENDED = "The key of this request has been revoked or has expired."
 

@@ -97,7 +97,7 @@ LAW: dict[str, tuple[str, ...]] = {
     ),
     "gateway.config": ("gateway.flowise.event_names",),
     "gateway.simulator": (),
-    "gateway.revocation": (*FACTS, "gateway.handlers.calls", "gateway.identity", "gateway.pipeline"),
+    "gateway.revocation": (*FACTS, "gateway.relay.registry", "gateway.identity", "gateway.pipeline"),
     "gateway.once": (),
     "gateway.aio": (),
     "gateway.ticker": (),
@@ -124,7 +124,7 @@ MUST_BE_PURE = {
         for name in ("conversation_ids", "derivation", "key_format", "session_tokens")
     ),
     *(f"gateway.flowise.{name}" for name in ("events", "event_names", "outcome", "usage", "refusals")),
-    *("gateway.http.forwarded", "gateway.upstream.headers", "gateway.upstream.deadlines"),
+    *("gateway.http.forwarded", "gateway.upstream.headers", "gateway.relay.deadlines"),
     "gateway.workers.restarts",
 }
 IMPURE_LIBRARIES = {

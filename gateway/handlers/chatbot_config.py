@@ -13,7 +13,7 @@ from gateway.flowise.chatbot_config import trim
 from gateway.flowise.endpoints import upstream_target
 from gateway.flowise.outcome import Outcome, of_answer
 from gateway.handlers.passthrough import Passthrough
-from gateway.handlers.results import upstream_result
+from gateway.relay.results import upstream_result
 from gateway.streaming.ends import BodyEnd
 from gateway.upstream.service import Sender, Upstream
 

@@ -12,10 +12,10 @@ from gateway.admission.locks import Turns
 from gateway.errors import UpstreamBadReply
 from gateway.exchange import Exchange, UpstreamBody
 from gateway.flowise.endpoints import upstream_target
-from gateway.handlers.calls import Calls
-from gateway.handlers.deliver import Delivery, deliver
-from gateway.handlers.transfer import Transfer
-from gateway.upstream.deadlines import Deadlines
+from gateway.relay.deadlines import Deadlines
+from gateway.relay.delivery import Delivery, deliver
+from gateway.relay.registry import Calls
+from gateway.relay.transfer import Transfer
 from gateway.upstream.headers import downward
 from gateway.upstream.parsing import ResponseHead
 from gateway.upstream.request import UpstreamRequest

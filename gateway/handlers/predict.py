@@ -16,11 +16,11 @@ from gateway.flowise.control import Streamability
 from gateway.flowise.endpoints import upstream_target
 from gateway.flowise.error_responses import epilogue
 from gateway.flowise.event_frames import HEARTBEAT
-from gateway.handlers.deliver import Delivery, deliver
-from gateway.handlers.run import Run, RunServices
-from gateway.streaming.client import ClientStream
-from gateway.streaming.outlets import EventOutlet, Outlet
-from gateway.upstream.deadlines import Deadlines
+from gateway.relay.client import ClientStream
+from gateway.relay.deadlines import Deadlines
+from gateway.relay.delivery import Delivery, deliver
+from gateway.relay.run import Run, RunServices
+from gateway.relay.sinks import EventOutlet, Outlet
 from gateway.upstream.parsing import ResponseHead
 from gateway.upstream.request import UpstreamRequest
 from gateway.upstream.service import Sender, Upstream

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from gateway.errors import GatewayError
+from gateway.relay.deadlines import Deadline
 from gateway.streaming.ends import BodyEnd
-from gateway.upstream.deadlines import Deadline
 from gateway.upstream.parsing import ResponseHead
 
 

@@ -6,7 +6,7 @@ import pytest
 from harness.reads import watched_reads
 
 from gateway import ticker
-from gateway.handlers import run
+from gateway.relay import run
 
 
 @pytest.fixture

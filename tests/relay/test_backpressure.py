@@ -12,7 +12,7 @@ from harness.raw_upstream import STREAM_HEAD, RawUpstream
 from harness.streams import ABORT, ABORTED, ASK, ASK_JSON, END, METADATA, PATH, START, only, token
 from harness.wire import Wire
 
-from gateway.streaming import client
+from gateway.relay import client
 
 MEGABYTE = 1024 * 1024
 PIECE = token("x" * (64 * 1024 - 64))

@@ -23,8 +23,10 @@ from harness.streams import (
 )
 
 from gateway.flowise.observer import StreamObserver
-from gateway.handlers import deliver, predict, run
-from gateway.streaming.client import ClientStream
+from gateway.handlers import predict
+from gateway.relay import delivery as deliver
+from gateway.relay import run
+from gateway.relay.client import ClientStream
 
 STREAMS = {
     "ok": WHOLE,

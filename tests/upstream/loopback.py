@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from gateway.upstream.deadlines import Deadlines
+from gateway.relay.deadlines import Deadlines
 from gateway.upstream.request import UpstreamRequest
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"

@@ -17,9 +17,9 @@ from gateway.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
+from gateway.relay.call import Call
+from gateway.relay.deadlines import Deadline
 from gateway.streaming.ends import BodyEnd
-from gateway.upstream.call import Call
-from gateway.upstream.deadlines import Deadline
 from tests.upstream.loopback import KeepingOutlet, KeepingOwner, ask, deadlines, exchange, url_of
 
 EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"

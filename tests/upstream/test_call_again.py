@@ -9,8 +9,8 @@ import pytest
 from harness.raw_upstream import RawUpstream
 
 from gateway.errors import UpstreamUnreachable
+from gateway.relay.call import Call
 from gateway.streaming.ends import BodyEnd
-from gateway.upstream.call import Call
 from tests.upstream.loopback import KeepingOwner, ask, deadlines, exchange
 
 EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from gateway.upstream.deadlines import Deadline, Deadlines
+from gateway.relay.deadlines import Deadline, Deadlines
 
 NEVER = math.inf
 HEADED = {"sent_at": 1.0, "head_at": 2.0, "last_byte_at": 2.0}

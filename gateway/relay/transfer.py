@@ -5,12 +5,12 @@ from __future__ import annotations
 from gateway.errors import GatewayError, UpstreamTimeout
 from gateway.exchange import Exchange
 from gateway.flowise.outcome import Outcome, of_error
-from gateway.handlers.calls import Calls
-from gateway.handlers.results import upstream_result
-from gateway.handlers.run import TOLD
+from gateway.relay.call import Call
+from gateway.relay.deadlines import Deadline, Deadlines
+from gateway.relay.registry import Calls
+from gateway.relay.results import upstream_result
+from gateway.relay.run import TOLD
 from gateway.streaming.ends import BodyEnd
-from gateway.upstream.call import Call
-from gateway.upstream.deadlines import Deadline, Deadlines
 from gateway.upstream.parsing import ResponseHead
 
 

@@ -17,13 +17,13 @@ from gateway.errors import GatewayError, UpstreamTimeout
 from gateway.exchange import Exchange
 from gateway.flowise.outcome import Outcome, of_error
 from gateway.flowise.usage import Evidence, Usage
-from gateway.handlers.answer import Answer, answer_for, counted
-from gateway.handlers.calls import Calls
-from gateway.handlers.results import upstream_result
+from gateway.relay.call import Call
+from gateway.relay.deadlines import Deadline, Deadlines
+from gateway.relay.reader import Answer, answer_for, counted
+from gateway.relay.registry import Calls
+from gateway.relay.results import upstream_result
 from gateway.streaming.ends import BodyEnd
 from gateway.telemetry.metrics import Metrics
-from gateway.upstream.call import Call
-from gateway.upstream.deadlines import Deadline, Deadlines
 from gateway.upstream.parsing import ResponseHead
 
 GRACE = 10.0  # seconds that are still read after a deadline

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from gateway.flowise.event_filter import Withholding
 from gateway.http.sse import EventBoundaries
-from gateway.streaming.client import ClientStream
+from gateway.relay.client import ClientStream
 from gateway.streaming.ends import BodyEnd
 
 

@@ -13,10 +13,10 @@ from time import monotonic
 
 from gateway.errors import GatewayError, UpstreamUnreachable
 from gateway.once import Once
+from gateway.relay.deadlines import Deadlines
+from gateway.relay.sinks import Outlet
 from gateway.streaming.ends import BodyEnd
-from gateway.streaming.outlets import Outlet
 from gateway.upstream.connection import Connection, StaleConnectionError
-from gateway.upstream.deadlines import Deadlines
 from gateway.upstream.owner import CallOwner, Observer
 from gateway.upstream.parsing import ResponseHead
 from gateway.upstream.pool import Pool

@@ -10,9 +10,9 @@ from time import monotonic
 from aiohttp import hdrs, web
 
 from gateway.exchange import Exchange
-from gateway.streaming.client import ClientStream
-from gateway.streaming.outlets import BodyOutlet, Outlet
-from gateway.upstream.call import Call
+from gateway.relay.call import Call
+from gateway.relay.client import ClientStream
+from gateway.relay.sinks import BodyOutlet, Outlet
 from gateway.upstream.headers import downward
 from gateway.upstream.parsing import Framing, ResponseHead
 

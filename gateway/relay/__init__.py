@@ -1,0 +1,1 @@
+"""One request in flight to Flowise, from the upstream connection to the client's transport."""
