@@ -22,8 +22,8 @@ from gateway.config.units import parse_duration
 from gateway.config.values import positive_duration, whole
 from gateway.errors import CannotRunError
 from gateway.keys_cli import KeysCommand, KeysRefusedError, Source
+from gateway.server.supervisor import supervise
 from gateway.telemetry.logs import make_logger
-from gateway.workers.supervisor import supervise
 
 OK, FAILED, WRONG = 0, 1, 2
 DAY = 86400.0
@@ -152,7 +152,7 @@ def _serve(given: argparse.Namespace) -> int:
     if config.server.workers > 1:
         _run(supervise(config, os.environ))
     else:
-        from gateway.serve import serve  # noqa: PLC0415 - the parent of workers is spared what only they need
+        from gateway.server.process import serve  # noqa: PLC0415 - the parent of workers is spared what only they need
 
         _run(serve(config, make_logger(config.logs)))
     return OK

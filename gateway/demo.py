@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from gateway.config import Address, load
-from gateway.serve import Process, serve
+from gateway.server.process import Process, serve
 from gateway.simulator import CHAIN_ID, Simulator
 from gateway.telemetry.logs import make_logger
 

@@ -25,30 +25,42 @@ FACTS = ("gateway.config", "gateway.errors", "gateway.exchange")
 LAW: dict[str, tuple[str, ...]] = {
     "gateway.__main__": ("gateway.cli",),
     "gateway.cli": (
-        *("gateway", "gateway.config", "gateway.demo", "gateway.errors", "gateway.serve"),
-        *("gateway.telemetry", "gateway.workers.supervisor"),
+        *("gateway", "gateway.config", "gateway.demo", "gateway.errors", "gateway.server.process"),
+        *("gateway.telemetry", "gateway.server.supervisor"),
         *("gateway.keys_cli", "gateway.auth.keys_file", "gateway.auth.keys_edit"),
     ),
     "gateway.keys_cli": ("gateway.config", "gateway.identity"),
-    "gateway.demo": ("gateway.config", "gateway.serve", "gateway.simulator", "gateway.telemetry"),
-    "gateway.workers.worker": (
-        *("gateway.config", "gateway.errors", "gateway.serve", "gateway.aio", "gateway.telemetry"),
-        "gateway.workers.briefing",
+    "gateway.demo": ("gateway.config", "gateway.server.process", "gateway.simulator", "gateway.telemetry"),
+    "gateway.server.worker": (
+        *("gateway.config", "gateway.errors", "gateway.server.process", "gateway.aio", "gateway.telemetry"),
+        "gateway.server.ipc",
     ),
     "gateway.workers": (
-        *("gateway.admin_listener", "gateway.config", "gateway.errors", "gateway.identity", "gateway.ports"),
+        *(
+            "gateway.server.admin",
+            "gateway.config",
+            "gateway.errors",
+            "gateway.identity",
+            "gateway.server.sockets",
+        ),
         *("gateway.aio", "gateway.telemetry", "gateway.ticker"),
     ),
-    "gateway.serve": (
-        *("gateway.admin_listener", "gateway.app", "gateway.config", "gateway.listener", "gateway.ports"),
+    "gateway.server.process": (
+        *(
+            "gateway.server.admin",
+            "gateway.app",
+            "gateway.config",
+            "gateway.server.listener",
+            "gateway.server.sockets",
+        ),
         *("gateway.auth.keys_model", "gateway.telemetry"),
     ),
-    "gateway.admin_listener": (
-        *("gateway.config", "gateway.handlers.admin", "gateway.listener", "gateway.ports"),
+    "gateway.server.admin": (
+        *("gateway.config", "gateway.handlers.admin", "gateway.server.listener", "gateway.server.sockets"),
         "gateway.telemetry",
     ),
-    "gateway.ports": ("gateway.config", "gateway.errors"),
-    "gateway.listener": (*FACTS, "gateway.http.forwarded", "gateway.telemetry", "gateway.flowise"),
+    "gateway.server.sockets": ("gateway.config", "gateway.errors"),
+    "gateway.server.listener": (*FACTS, "gateway.http.forwarded", "gateway.telemetry", "gateway.flowise"),
     "gateway.app": (
         *FACTS,
         *("gateway.policies", "gateway.handlers", "gateway.identity", "gateway.revocation"),
@@ -135,7 +147,7 @@ IMPURE_LIBRARIES = {
 # Files without a test file of their own name: what is seen of them from outside is tested there. The longest
 # name counts.
 TESTED_IN: dict[str, str] = {
-    "gateway.admin_listener": "process/test_admin.py",
+    "gateway.server.admin": "process/test_admin.py",
     "gateway.app": "relay/test_lifecycle.py",
     "gateway.cli": "process/test_commands.py",
     "gateway.config": "config/test_shipped_files.py",
@@ -155,11 +167,11 @@ TESTED_IN: dict[str, str] = {
     "gateway.auth.service": "surface/test_credentials.py",
     "gateway.limiting.assigned": "surface/test_limits.py",
     "gateway.keys_cli": "process/test_keys_command.py",
-    "gateway.listener": "surface",
+    "gateway.server.listener": "surface",
     "gateway.once": "relay/test_lifecycle.py",
     "gateway.policies": "surface",
     "gateway.revocation": "relay/test_revocation.py",
-    "gateway.serve": "process/test_sigterm.py",
+    "gateway.server.process": "process/test_sigterm.py",
     "gateway.simulator": "simulator/test_matches_captures.py",
     "gateway.streaming": "relay",
     "gateway.telemetry.metrics": "process/test_admin.py",

@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from gateway.config import Address
-from gateway.ports import CannotListenError, Reservation
+from gateway.server.sockets import CannotListenError, Reservation
 
 
 def bound(port=0, *options):

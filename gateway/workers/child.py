@@ -9,7 +9,7 @@ import socket
 import sys
 from collections.abc import Mapping
 
-from gateway.workers.briefing import READY, Briefing
+from gateway.server.ipc import READY, Briefing
 
 
 class Child:
@@ -36,7 +36,7 @@ class Child:
         ours, theirs = socket.socketpair()
         try:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "gateway.workers.worker", str(briefing.worker)),
+                *(sys.executable, "-P", "-m", "gateway.server.worker", str(briefing.worker)),
                 stdin=theirs.fileno(),
                 env={**environ, "PYTHONPATH": os.pathsep.join(sys.path)},
                 start_new_session=True,  # Ctrl-C is for the parent, who passes it on

@@ -14,7 +14,7 @@ import aiohttp
 import yaml
 
 from gateway.config import load
-from gateway.serve import Process
+from gateway.server.process import Process
 from gateway.telemetry.logs import make_logger
 
 FLOW = "2c5e8d0a-1111-4222-8333-444455556666"

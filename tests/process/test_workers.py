@@ -306,8 +306,13 @@ async def test_the_parent_loads_nothing_that_serves_requests():
     loaded = "import sys, gateway.cli; print(*sys.modules)"
     out, _ = await (await spawn(sys.executable, "-c", loaded)).communicate()
     modules = set(out.decode().split())
-    assert "gateway.workers.supervisor" in modules
-    assert not modules & {"gateway.app", "gateway.serve", "gateway.simulator", "gateway.upstream.service"}
+    assert "gateway.server.supervisor" in modules
+    assert not modules & {
+        "gateway.app",
+        "gateway.server.process",
+        "gateway.simulator",
+        "gateway.upstream.service",
+    }
 
 
 async def test_a_port_that_would_be_shared_with_a_stranger_ends_with_1(written):

@@ -10,7 +10,7 @@ import yaml
 from harness.gateway import configuration
 
 from gateway.config import load
-from gateway.workers.briefing import Briefing, received
+from gateway.server.ipc import Briefing, received
 
 
 @pytest.fixture

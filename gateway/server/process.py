@@ -14,12 +14,12 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from gateway.admin_listener import AdminListener
 from gateway.app import Gateway
 from gateway.auth.keys_model import KeyEntry
 from gateway.config import Address, Config
-from gateway.listener import Guard, Listener, ListenerPlan
-from gateway.ports import open_site
+from gateway.server.admin import AdminListener
+from gateway.server.listener import Guard, Listener, ListenerPlan
+from gateway.server.sockets import open_site
 from gateway.telemetry.logs import Logger
 
 OWN_DESCRIPTORS = 64

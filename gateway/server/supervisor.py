@@ -12,19 +12,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TextIO, cast
 
-from gateway.admin_listener import AdminListener
 from gateway.aio import Tasks
 from gateway.auth.keyring import Keyring
 from gateway.auth.keys_watch import KeysWatch
 from gateway.config import Config
 from gateway.errors import CannotRunError
-from gateway.ports import Reservation
+from gateway.server.admin import AdminListener
+from gateway.server.ipc import DRAIN, HURRY, Briefing
+from gateway.server.sockets import Reservation
+from gateway.server.worker_process import Slot, Surroundings
 from gateway.telemetry.logs import Logger, make_logger
 from gateway.telemetry.shared import SharedMetrics
 from gateway.telemetry.shared_lines import SharedLines
 from gateway.ticker import Ticker
-from gateway.workers.briefing import DRAIN, HURRY, Briefing
-from gateway.workers.slot import Slot, Surroundings
 
 MARGIN = 10.0  # seconds after the drain in which a worker must have settled and closed everything; then it is killed
 

@@ -1,6 +1,6 @@
 """One of several workers: it serves what its parent tells it, on the port that all share, until told to end.
 
-Its parent starts it as `python -m gateway.workers.worker NUMBER` and talks to it over standard input. When the parent
+Its parent starts it as `python -m gateway.server.worker NUMBER` and talks to it over standard input. When the parent
 is gone, a worker closes the port at once, lets its open streams finish, and ends.
 """
 
@@ -18,11 +18,11 @@ import uvloop
 from gateway.aio import Tasks
 from gateway.config import ConfigError
 from gateway.errors import CannotRunError
-from gateway.serve import Process
+from gateway.server.ipc import DRAIN, HURRY, READY, Briefing, received
+from gateway.server.process import Process
 from gateway.telemetry.logs import Logger, make_logger
 from gateway.telemetry.shared import abandon
 from gateway.telemetry.shared_lines import SharedLines
-from gateway.workers.briefing import DRAIN, HURRY, READY, Briefing, received
 
 ENDED, FAILED = 0, 1
 

@@ -6,8 +6,8 @@ from aiohttp import web
 
 from gateway.config import Address, AdminSettings
 from gateway.handlers.admin import Exposition, Readiness, admin_app
-from gateway.listener import library_logger
-from gateway.ports import open_site
+from gateway.server.listener import library_logger
+from gateway.server.sockets import open_site
 from gateway.telemetry.logs import Logger
 
 FORCED = 1.0  # seconds that aiohttp waits, twice, for a scrape that is under way

@@ -9,9 +9,9 @@ from time import monotonic
 
 from gateway.auth.keys_model import KeyEntry
 from gateway.errors import CannotRunError
+from gateway.server.ipc import DRAIN, Briefing
 from gateway.telemetry.logs import Logger
 from gateway.telemetry.shared import SharedMetrics
-from gateway.workers.briefing import DRAIN, Briefing
 from gateway.workers.child import Child
 from gateway.workers.restarts import Restarts
 
