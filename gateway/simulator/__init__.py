@@ -1,6 +1,5 @@
 """A scripted Flowise 3.1.4, upstream of the `demo` command and of the tests; it does not know the gateway."""
 
-from gateway.simulator.asked import Asked
 from gateway.simulator.bodies import File, Received
 from gateway.simulator.flows import (
     AGENTFLOW_ID,
@@ -13,6 +12,7 @@ from gateway.simulator.flows import (
     Flow,
     RateLimit,
 )
+from gateway.simulator.requests import Asked
 from gateway.simulator.runs import Run
 from gateway.simulator.server import Simulator
 from gateway.simulator.steps import (

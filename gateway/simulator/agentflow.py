@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.simulator.model import Model
 from gateway.simulator.steps import Delay, Event, Fail, Step, Token, number
-from gateway.simulator.wishes import Model
 
 START, LLM = ("startAgentflow", "Start"), ("llmAgentflow", "General Agent")
 

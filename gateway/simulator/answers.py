@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 
 from gateway.simulator import agentflow
-from gateway.simulator.asked import Asked, printable
 from gateway.simulator.flows import Flow
+from gateway.simulator.model import model
+from gateway.simulator.requests import Asked, printable
 from gateway.simulator.steps import Delay, Event, Fail, Step, present
-from gateway.simulator.wishes import model
 
 ABORTED = "This operation was aborted"
 

@@ -10,10 +10,10 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
-from gateway.simulator.asked import Asked
 from gateway.simulator.flows import Flow
 from gateway.simulator.predictions import Desk, predict
 from gateway.simulator.replies import HTML, Refusal, Visit
+from gateway.simulator.requests import Asked
 
 Handler = Callable[[Desk, Visit, Asked], Awaitable[web.StreamResponse]]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from gateway.simulator.asked import Asked
+from gateway.simulator.requests import Asked
 
 if TYPE_CHECKING:
     from gateway.simulator.runs import Run

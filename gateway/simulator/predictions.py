@@ -11,11 +11,11 @@ from typing import Any, NoReturn
 from aiohttp import web
 
 from gateway.simulator.answers import Call
-from gateway.simulator.asked import Asked
 from gateway.simulator.flows import Flow, is_flow_id
 from gateway.simulator.ledger import Ledger
 from gateway.simulator.rates import FixedWindow
 from gateway.simulator.replies import HTML, Refusal, Visit
+from gateway.simulator.requests import Asked
 from gateway.simulator.runs import Run, Surroundings
 from gateway.simulator.steps import Steps
 from gateway.simulator.streams import EventStream, cut

@@ -7,9 +7,9 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 
-from gateway.simulator.asked import Asked
 from gateway.simulator.flows import RateLimit
 from gateway.simulator.replies import date
+from gateway.simulator.requests import Asked
 
 
 class FixedWindow:

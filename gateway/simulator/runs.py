@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from gateway.simulator import agentflow, answers
 from gateway.simulator.answers import Call, Mishap
-from gateway.simulator.asked import Asked
 from gateway.simulator.flows import Flow
+from gateway.simulator.requests import Asked
 from gateway.simulator.steps import (
     HEARTBEAT,
     Close,

@@ -9,13 +9,13 @@ from typing import Self
 
 from aiohttp import web
 
-from gateway.simulator.asked import Asked
+from gateway.simulator.app import Front
 from gateway.simulator.flows import DEFAULT_FLOWS, Flow
-from gateway.simulator.front import Front
 from gateway.simulator.ledger import Ledger
 from gateway.simulator.predictions import Desk, Script
 from gateway.simulator.rates import FixedWindow
 from gateway.simulator.replies import finish_head
+from gateway.simulator.requests import Asked
 from gateway.simulator.runs import Run, Surroundings
 from gateway.simulator.streams import Streams
 

@@ -9,9 +9,9 @@ import pytest
 
 from gateway.simulator import CHAIN_ID, Close, Delay, Event, Fail, Flow, Hang, Simulator, Token, frame
 from gateway.simulator.bodies import Received, understand
+from gateway.simulator.model import model
 from gateway.simulator.replies import Refusal
 from gateway.simulator.steps import number
-from gateway.simulator.wishes import model
 from tests.simulator import requests
 from tests.simulator.wire import Wire, ask
 

@@ -9,11 +9,11 @@ from urllib.parse import unquote_to_bytes
 from aiohttp import web
 
 from gateway.simulator import endpoints
-from gateway.simulator.asked import Asked
 from gateway.simulator.bodies import Received, receive, understand
 from gateway.simulator.flows import Flow
 from gateway.simulator.predictions import Desk, silence
 from gateway.simulator.replies import FRAMING, HTML, VARY, Refusal, Reply, Visit
+from gateway.simulator.requests import Asked
 
 _OPEN = ("/api/v1/prediction/", "/api/v1/public-chatbotConfig/", "/api/v1/chatflows-streaming/")
 _METHODS = ("Access-Control-Allow-Methods", "GET,HEAD,PUT,PATCH,POST,DELETE")
