@@ -353,7 +353,7 @@ def test_nobody_sleeps_but_the_one_that_asks_once_a_minute():
 def test_metric_names_stand_in_one_file():
     assert where(lambda path: "flowise_gateway_" in path.read_text()) == {"gateway.telemetry.metrics"}
     assert where(lambda path: any(m.startswith("prometheus_client") for m in imports(path))) == {
-        *("gateway.telemetry.metrics", "gateway.telemetry.shared")
+        *("gateway.telemetry.metrics", "gateway.telemetry.multiprocess")
     }
 
 

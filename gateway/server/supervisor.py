@@ -22,7 +22,7 @@ from gateway.server.ipc import DRAIN, HURRY, Briefing
 from gateway.server.sockets import Reservation
 from gateway.server.worker_process import Slot, Surroundings
 from gateway.telemetry.logs import Logger, make_logger
-from gateway.telemetry.shared import SharedMetrics
+from gateway.telemetry.multiprocess import SharedMetrics
 from gateway.telemetry.shared_lines import SharedLines
 from gateway.ticker import Ticker
 

@@ -11,7 +11,7 @@ from gateway.auth.keys_model import KeyEntry
 from gateway.errors import CannotRunError
 from gateway.server.ipc import DRAIN, Briefing
 from gateway.telemetry.logs import Logger
-from gateway.telemetry.shared import SharedMetrics
+from gateway.telemetry.multiprocess import SharedMetrics
 from gateway.workers.child import Child
 from gateway.workers.restarts import Restarts
 

@@ -14,7 +14,7 @@ from gateway.exchange import Exchange, Timings
 from gateway.flowise.observer import StreamObserver
 from gateway.flowise.outcome import Outcome
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.shared import SharedMetrics, abandon
+from gateway.telemetry.multiprocess import SharedMetrics, abandon
 
 OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
 TOKEN = b'message:\ndata:{"event":"token","data":"a"}\n\n'
