@@ -22,8 +22,6 @@ from gateway.auth.service import Identity
 from gateway.config import Config
 from gateway.errors import CannotRunError, Draining
 from gateway.exchange import Exchange
-from gateway.flowise import control
-from gateway.flowise.control import Streamability
 from gateway.handlers.chatbot_config import ChatbotConfig
 from gateway.handlers.limits_status import TellLimits
 from gateway.handlers.passthrough import Passthrough
@@ -48,7 +46,9 @@ from gateway.revocation import Revocation
 from gateway.telemetry.logs import Logger
 from gateway.telemetry.metrics import Metrics
 from gateway.ticker import Ticker
-from gateway.upstream.service import Upstream
+from gateway.upstream import flowise_api as control
+from gateway.upstream.flowise_api import Streamability
+from gateway.upstream.upstream import Upstream
 
 STREAMABILITY_EVERY = 60.0
 SETTLE_WITHIN = 5.0  # seconds for aborts and accounts that are under way when the process ends

@@ -46,7 +46,7 @@ def no_blocking_call_on_the_loop():
     with blockbuster_ctx("gateway") as blockbuster:
         # before the ports are open, and in the simulator that comes with a demo, nobody waits for the loop
         for function in blockbuster.functions.values():
-            function.can_block_in("gateway/upstream/service.py", {"__init__"})
+            function.can_block_in("gateway/upstream/upstream.py", {"__init__"})
             function.can_block_in("gateway/config/yaml_reader.py", {"_text"})
             function.can_block_in("gateway/demo.py", {"demo"})
         yield

@@ -93,7 +93,7 @@ LAW: dict[str, tuple[str, ...]] = {
         ),
         "gateway.aio",
     ),
-    "gateway.flowise.control": (
+    "gateway.upstream.flowise_api": (
         *FACTS,
         *("gateway.flowise", "gateway.telemetry", "gateway.upstream"),
     ),
@@ -154,7 +154,7 @@ TESTED_IN: dict[str, str] = {
     "gateway.demo": "process/test_demo.py",
     "gateway.errors": "test_documentation.py",
     "gateway.exchange": "relay/test_lifecycle.py",
-    "gateway.flowise.control": "relay/test_lifecycle.py",
+    "gateway.upstream.flowise_api": "relay/test_lifecycle.py",
     "gateway.flowise.event_frames": "flowise/test_events.py",
     "gateway.flowise.event_names": "flowise/test_events.py",
     "gateway.flowise.partial": "flowise/test_observer.py",

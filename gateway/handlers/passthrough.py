@@ -17,9 +17,9 @@ from gateway.relay.delivery import Delivery, deliver
 from gateway.relay.registry import Calls
 from gateway.relay.transfer import Transfer
 from gateway.upstream.headers import downward
-from gateway.upstream.parsing import ResponseHead
 from gateway.upstream.request import UpstreamRequest
-from gateway.upstream.service import Sender, Upstream
+from gateway.upstream.response_parser import ResponseHead
+from gateway.upstream.upstream import Sender, Upstream
 
 # A file in an answer is somebody's upload: it must not become a page of this site.
 _FILE_HEADERS = {

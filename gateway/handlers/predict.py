@@ -12,7 +12,6 @@ from aiohttp import hdrs, web
 from gateway.config import Route
 from gateway.errors import UpstreamBadReply
 from gateway.exchange import Exchange, UpstreamBody
-from gateway.flowise.control import Streamability
 from gateway.flowise.endpoints import upstream_target
 from gateway.flowise.error_responses import epilogue
 from gateway.flowise.event_frames import HEARTBEAT
@@ -21,9 +20,10 @@ from gateway.relay.deadlines import Deadlines
 from gateway.relay.delivery import Delivery, deliver
 from gateway.relay.run import Run, RunServices
 from gateway.relay.sinks import EventOutlet, Outlet
-from gateway.upstream.parsing import ResponseHead
+from gateway.upstream.flowise_api import Streamability
 from gateway.upstream.request import UpstreamRequest
-from gateway.upstream.service import Sender, Upstream
+from gateway.upstream.response_parser import ResponseHead
+from gateway.upstream.upstream import Sender, Upstream
 
 # Flowise sends these itself since 2.1.2; an older one must not be buffered either.
 _STREAM_HEADERS = {hdrs.CACHE_CONTROL: "no-cache", "X-Accel-Buffering": "no"}

@@ -18,9 +18,9 @@ from gateway.relay.sinks import Outlet
 from gateway.streaming.ends import BodyEnd
 from gateway.upstream.connection import Connection, StaleConnectionError
 from gateway.upstream.owner import CallOwner, Observer
-from gateway.upstream.parsing import ResponseHead
 from gateway.upstream.pool import Pool
 from gateway.upstream.request import UpstreamRequest
+from gateway.upstream.response_parser import ResponseHead
 
 UNREAD_PIECES = 16  # reads that the observer may be behind
 UNREAD_BYTES = 4096  # a read above it is not put off

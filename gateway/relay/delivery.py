@@ -14,7 +14,7 @@ from gateway.relay.call import Call
 from gateway.relay.client import ClientStream
 from gateway.relay.sinks import BodyOutlet, Outlet
 from gateway.upstream.headers import downward
-from gateway.upstream.parsing import Framing, ResponseHead
+from gateway.upstream.response_parser import Framing, ResponseHead
 
 
 @dataclass(frozen=True, slots=True)

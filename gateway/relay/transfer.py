@@ -11,7 +11,7 @@ from gateway.relay.registry import Calls
 from gateway.relay.results import upstream_result
 from gateway.relay.run import TOLD
 from gateway.streaming.ends import BodyEnd
-from gateway.upstream.parsing import ResponseHead
+from gateway.upstream.response_parser import ResponseHead
 
 
 class Transfer:

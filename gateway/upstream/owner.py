@@ -7,7 +7,7 @@ from typing import Protocol
 from gateway.errors import GatewayError
 from gateway.relay.deadlines import Deadline
 from gateway.streaming.ends import BodyEnd
-from gateway.upstream.parsing import ResponseHead
+from gateway.upstream.response_parser import ResponseHead
 
 
 class Observer(Protocol):

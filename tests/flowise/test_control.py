@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from gateway.errors import UpstreamUnreachable
-from gateway.flowise.control import Streamability, abort
+from gateway.upstream.flowise_api import Streamability, abort
 
 FLOW = "2c5e8d0a-1111-4222-8333-444455556666"
 ROUTE = SimpleNamespace(name="chat", chatflow=FLOW, upstream="main")

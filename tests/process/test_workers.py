@@ -311,7 +311,7 @@ async def test_the_parent_loads_nothing_that_serves_requests():
         "gateway.app",
         "gateway.server.process",
         "gateway.simulator",
-        "gateway.upstream.service",
+        "gateway.upstream.upstream",
     }
 
 

@@ -25,7 +25,7 @@ from harness.streams import (
 from harness.wire import Wire
 
 from gateway.errors import UpstreamUnreachable
-from gateway.upstream.service import Upstream
+from gateway.upstream.upstream import Upstream
 
 USAGE = b'message:\ndata:{"event":"usageMetadata","data":{"input_tokens":7,"output_tokens":3}}\n\n'
 WAYS = ["fin", "rst", "half close"]

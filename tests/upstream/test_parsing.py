@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from gateway.upstream.parsing import MAX_FIELDS, MAX_HEAD, Framing, ResponseParser
+from gateway.upstream.response_parser import MAX_FIELDS, MAX_HEAD, Framing, ResponseParser
 
 OK = b"HTTP/1.1 200 OK\r\n"
 EMPTY = OK + b"Content-Length: 0\r\n\r\n"

@@ -13,8 +13,8 @@ from harness.raw_upstream import RawUpstream
 
 from gateway.config import load
 from gateway.errors import UpstreamBadReply, UpstreamTimeout, UpstreamUnreachable
-from gateway.upstream import service as service_file
-from gateway.upstream.service import Sender, Upstream
+from gateway.upstream import upstream as service_file
+from gateway.upstream.upstream import Sender, Upstream
 from tests.upstream.loopback import url_of
 
 PATH = f"/api/v1/prediction/{FLOW}"

@@ -12,7 +12,7 @@ from gateway.exchange import Exchange
 from gateway.flowise.events import UNREADABLE
 from gateway.http.target import join_target
 from gateway.telemetry.logs import Logger
-from gateway.upstream.service import Sender, Upstream
+from gateway.upstream.upstream import Sender, Upstream
 
 
 async def abort(upstream: Upstream, exchange: Exchange) -> bool:
