@@ -16,7 +16,7 @@ from aiohttp import web
 from gateway.admission.factory import Limits as Counting
 from gateway.admission.factory import limits
 from gateway.admission.store import Reports
-from gateway.aio import Tasks
+from gateway.aio import Tasks, Ticker
 from gateway.auth.keys_model import KeyEntry
 from gateway.auth.service import Identity
 from gateway.config import Config
@@ -45,7 +45,6 @@ from gateway.relay.run import RunServices
 from gateway.revocation import Revocation
 from gateway.telemetry.logs import Logger
 from gateway.telemetry.metrics import Metrics
-from gateway.ticker import Ticker
 from gateway.upstream import flowise_api as control
 from gateway.upstream.flowise_api import Streamability
 from gateway.upstream.upstream import Upstream

@@ -11,8 +11,8 @@ import math
 from collections.abc import AsyncIterator
 from time import monotonic
 
+from gateway.aio import Once
 from gateway.errors import GatewayError, UpstreamUnreachable
-from gateway.once import Once
 from gateway.relay.deadlines import Deadlines
 from gateway.relay.sinks import Outlet
 from gateway.streaming.ends import BodyEnd

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TextIO, cast
 
-from gateway.aio import Tasks
+from gateway.aio import Tasks, Ticker
 from gateway.auth.keyring import Keyring
 from gateway.auth.keys_watch import KeysWatch
 from gateway.config import Config
@@ -24,7 +24,6 @@ from gateway.server.worker_process import Slot, Surroundings
 from gateway.telemetry.logs import Logger, make_logger
 from gateway.telemetry.multiprocess import SharedMetrics
 from gateway.telemetry.shared_lines import SharedLines
-from gateway.ticker import Ticker
 
 MARGIN = 10.0  # seconds after the drain in which a worker must have settled and closed everything; then it is killed
 

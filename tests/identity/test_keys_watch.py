@@ -10,7 +10,7 @@ from harness.clock import until
 from harness.gateway import Lines
 from harness.key_files import NOW, entry, key, key_id, keys_text, write_keys
 
-from gateway.aio import Tasks
+from gateway.aio import Tasks, Ticker
 from gateway.auth import keys_watch
 from gateway.auth.key_format import hash_of
 from gateway.auth.keyring import Keyring
@@ -18,7 +18,6 @@ from gateway.auth.keys_watch import KeysWatch
 from gateway.config import ConfigError, LogSettings
 from gateway.errors import Unauthenticated
 from gateway.telemetry.logs import make_logger
-from gateway.ticker import Ticker
 
 
 class Watched:

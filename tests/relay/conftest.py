@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from harness.reads import watched_reads
 
-from gateway import ticker
+from gateway import aio as ticker
 from gateway.relay import run
 
 
