@@ -12,7 +12,8 @@ from time import monotonic
 from aiohttp import web
 
 from gateway.admission.gcra import Standing
-from gateway.admission.quotas import Quota
+from gateway.admission.limiter import Admission
+from gateway.admission.quotas import Party, Quota
 from gateway.admission.store import Patience
 from gateway.auth.caller import NOBODY, Caller
 from gateway.config import Route
@@ -21,8 +22,6 @@ from gateway.flowise.endpoints import Match
 from gateway.flowise.outcome import Outcome
 from gateway.flowise.prediction import Changes, Prediction
 from gateway.flowise.usage import Usage
-from gateway.limiting.admission import Admission
-from gateway.limiting.assigned import Party
 
 SERVER = "flowise-gateway"  # what answers call themselves
 # A page, a proxy and a cache must not learn the token in a path below `/t/`.

@@ -165,7 +165,7 @@ TESTED_IN: dict[str, str] = {
     "gateway.auth.caller": "surface/test_credentials.py",
     "gateway.identity.permission": "surface/test_credentials.py",
     "gateway.auth.service": "surface/test_credentials.py",
-    "gateway.limiting.assigned": "surface/test_limits.py",
+    "gateway.admission.quotas": "surface/test_limits.py",
     "gateway.keys_cli": "process/test_keys_command.py",
     "gateway.server.listener": "surface",
     "gateway.aio": "relay/test_lifecycle.py",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from gateway.admission.limiter import Admission
 from gateway.admission.quotas import Ask, slots_of
 from gateway.admission.redis.commands import step_of
-from gateway.limiting.admission import Admission
 from gateway.limiting.shared import SharedStore
 
 

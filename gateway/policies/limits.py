@@ -11,14 +11,12 @@ import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from gateway.admission.gcra import SECOND, Standing
-from gateway.admission.limiter import Limiter
-from gateway.admission.quotas import Quota, subject
+from gateway.admission.limiter import Admission, Limiter
+from gateway.admission.quotas import Assigned, Assignment, Quota, caller_of, subject
 from gateway.admission.store import Patience
 from gateway.config import Limit, Route
 from gateway.errors import RateLimited, StoreUnavailable
 from gateway.exchange import Exchange
-from gateway.limiting.admission import Admission
-from gateway.limiting.assigned import Assigned, Assignment, caller_of
 from gateway.telemetry.metrics import Metrics
 
 MINTING = "session-tokens"  # the limit of minting, for each key

@@ -18,6 +18,7 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from gateway.admission.gcra import SECOND
 from gateway.admission.limiter import Limiter
 from gateway.admission.memory import MemoryStore
+from gateway.admission.quotas import Assignment, Party
 from gateway.auth.authenticator import Authenticator
 from gateway.auth.conversation_ids import ConversationIds
 from gateway.auth.jwks import IssuerKeys
@@ -30,7 +31,6 @@ from gateway.exchange import Exchange, Timings
 from gateway.flowise.outcome import Outcome
 from gateway.flowise.usage import Usage
 from gateway.identity.jwks_keys import KeySet
-from gateway.limiting.assigned import Assignment, Party
 from gateway.telemetry.logs import make_logger, request_line
 from gateway.telemetry.metrics import Metrics
 from tests.bench.report import Verdict

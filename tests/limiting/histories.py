@@ -7,12 +7,11 @@ import asyncio
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from gateway.admission import memory as levels
 from gateway.admission.gcra import SECOND
-from gateway.admission.memory import MemoryStore
+from gateway.admission.memory import MemoryStore, Slots
 from gateway.admission.quotas import subject
 from gateway.admission.redis.commands import LimitCommands, Script, numbers_of, step_of
-from gateway.limiting import levels
-from gateway.limiting.slots import Slots
 from tests.limiting.asking import requests, slots, tokens
 
 LEASE = 3 * SECOND

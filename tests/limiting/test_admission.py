@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.admission.limiter import Admission
 from gateway.admission.quotas import subject
 from gateway.admission.store import Step
-from gateway.limiting.admission import Admission
 from tests.limiting.asking import requests, slots, tokens
 
 

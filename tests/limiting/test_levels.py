@@ -7,8 +7,8 @@ from heapq import heappop
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.limiting import levels as levels_module
-from gateway.limiting.levels import SWEPT_AT_ONCE, TRIES, Levels
+from gateway.admission import memory as levels_module
+from gateway.admission.memory import SWEPT_AT_ONCE, TRIES, Levels
 
 
 def test_what_was_put_drains():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.limiting.slots import Slots
+from gateway.admission.memory import Slots
 
 LEASE = 100
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from gateway.admission.gcra import SECOND, Standing
-from gateway.admission.limiter import LEASE, Limiter, differences
+from gateway.admission.limiter import LEASE, Admission, Limiter, differences
 from gateway.admission.memory import MemoryStore
 from gateway.admission.quotas import Ask, slots_of, standings
 from gateway.admission.redis.client import Link, Run, Spawn
@@ -20,7 +20,6 @@ from gateway.admission.redis.connection import RedisConnection
 from gateway.admission.redis.outbox import Backlog
 from gateway.admission.store import NOT_SENT, Patience, Reports, StoreError
 from gateway.errors import StoreUnavailable
-from gateway.limiting.admission import Admission
 from gateway.limiting.late import Late
 from gateway.limiting.shared import SharedStore
 
