@@ -129,7 +129,7 @@ MUST_BE_PURE = {
         "gateway.http.sse",
         "gateway.flowise.event_filter",
         "gateway.admission.gcra",
-        "gateway.limiting.breaker",
+        "gateway.admission.redis.pipeline",
     ),
     *(
         f"gateway.identity.{name}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.limiting.breaker import FAILURES, FIRST_PAUSE, LONGEST_PAUSE, STEADY, Breaker
+from gateway.admission.redis.pipeline import FAILURES, FIRST_PAUSE, LONGEST_PAUSE, STEADY, Breaker
 
 
 def test_failures_in_a_row_open_it():

@@ -14,9 +14,9 @@ from harness.valkey import free_port
 from gateway.admission.redis.client import QUIET, Link, looked_at
 from gateway.admission.redis.commands import PING, Command
 from gateway.admission.redis.connection import RedisConnection
+from gateway.admission.redis.pipeline import FAILURES
 from gateway.admission.store import StoreError
 from gateway.aio import Tasks
-from gateway.limiting.breaker import FAILURES
 from tests.limiting.asking import Told
 
 ECHO = Command(("ECHO", "a"))

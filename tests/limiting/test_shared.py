@@ -9,8 +9,8 @@ from harness.slow_proxy import SlowProxy
 
 from gateway.admission.quotas import subject
 from gateway.admission.redis.commands import PING
+from gateway.admission.redis.limiter import TOGETHER
 from gateway.admission.store import STORE_TIME, Patience, StoreError
-from gateway.limiting.shared import TOGETHER
 from tests.limiting.asking import process, requests, slots, tokens
 
 

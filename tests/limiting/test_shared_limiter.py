@@ -10,9 +10,9 @@ from harness.clock import time_passes, until
 from harness.slow_proxy import SlowProxy
 
 from gateway.admission.quotas import subject
+from gateway.admission.redis.pipeline import FAILURES
 from gateway.admission.store import Patience
 from gateway.errors import StoreUnavailable
-from gateway.limiting.breaker import FAILURES
 from tests.limiting.asking import lag, process, requests, slots, tokens
 
 MOST_WAIT = 0.15  # seconds that any request may wait for the store

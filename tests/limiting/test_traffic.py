@@ -11,9 +11,8 @@ from harness.clock import time_passes
 
 from gateway.admission.redis import pipeline as traffic_module
 from gateway.admission.redis.commands import PING, Command
-from gateway.admission.redis.pipeline import Traffic
+from gateway.admission.redis.pipeline import FAILURES, Breaker, Traffic
 from gateway.admission.store import Refusal, StoreError, Unknown
-from gateway.limiting.breaker import FAILURES, Breaker
 
 LONG, SHORT = 60.0, 0.005
 

@@ -15,9 +15,8 @@ from typing import Any
 
 from gateway.admission.redis.commands import PING, Command
 from gateway.admission.redis.connection import RedisConnection
-from gateway.admission.redis.pipeline import Late, Traffic
+from gateway.admission.redis.pipeline import Breaker, Late, Traffic
 from gateway.admission.store import STORE_TIME, Failure, Refusal, Reports, StoreError, Unknown
-from gateway.limiting.breaker import Breaker
 
 OPEN_WITHIN = 2.0  # seconds to connect and authenticate, and for each of the commands that it begins with
 AT_ONCE = 100  # commands that are sent before their answers are read, while it catches up

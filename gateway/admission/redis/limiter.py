@@ -6,22 +6,136 @@ of what was settled meanwhile before anybody asks it again. What was let in here
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from time import monotonic
+from typing import Any, Protocol
 
 from gateway.admission.gcra import SECOND, Standing
 from gateway.admission.limiter import LEASE, Admission, Limiter, differences
 from gateway.admission.memory import MemoryStore
 from gateway.admission.quotas import Ask, slots_of, standings
-from gateway.admission.redis.client import Link, Run, Spawn
-from gateway.admission.redis.commands import Command, LimitCommands, Script
+from gateway.admission.redis.client import Link, Run, Spawn, looked_at
+from gateway.admission.redis.commands import Command, LimitCommands, Script, numbers_of, step_of
 from gateway.admission.redis.connection import RedisConnection
 from gateway.admission.redis.outbox import Backlog
-from gateway.admission.store import NOT_SENT, Patience, Reports, StoreError
+from gateway.admission.redis.pipeline import Late
+from gateway.admission.store import NOT_SENT, Patience, Reports, Step, StoreError
 from gateway.errors import StoreUnavailable
-from gateway.limiting.late import Late
-from gateway.limiting.shared import SharedStore
+
+TOGETHER = 200  # leases renewed by one command: the server answers nobody else meanwhile
+
+
+class SharedStore:
+    """The same as `MemoryStore`; what nobody waits for is sent in the background."""
+
+    def __init__(self, link: Link, backlog: Backlog, commands: LimitCommands, reports: Reports) -> None:
+        self._link = link
+        self._backlog = backlog
+        self._commands = commands
+        self._reports = reports
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it is asked at all."""
+        return self._link.is_up
+
+    async def step(self, asks: Sequence[Ask], lease: str, patience: Patience, late: Late) -> Step:
+        """Spend, charge and take everything that is asked for, or, if one limit refuses, nothing.
+
+        Args:
+            asks: at least one.
+            lease: the id of the run, unique in all processes.
+            patience: how long this request may wait.
+            late: told of the step if it was done after all, when nobody waits for it any more.
+
+        Raises:
+            StoreError: not known to be done.
+        """
+        return step_of(await self._answer(self._commands.admit(asks, lease), patience, late))
+
+    async def peek(self, asks: Sequence[Ask], patience: Patience) -> list[int]:
+        """What is used of each; spends nothing.
+
+        Raises:
+            StoreError: no answer.
+        """
+        return numbers_of(await self._answer(self._commands.peek(asks), patience, None))
+
+    def settle(self, lease: str, differences: Mapping[str, int]) -> None:
+        """Charge so much more to each of these buckets, or give it back; once for each lease."""
+        self._backlog.send(self._commands.settle(lease, differences))
+
+    def release(self, keys: Sequence[str], lease: str) -> None:
+        """This run has ended, or never was."""
+        self._backlog.send(self._commands.release(keys, lease))
+
+    def renew(self, leases: Iterable[tuple[str, str]]) -> None:
+        """These runs go on: bucket and lease of each. Not repeated if it fails: the next renewal is soon."""
+        for command in self.renewals(leases):
+            try:
+                self._link.call(command).add_done_callback(looked_at)
+            except StoreError:
+                return
+
+    def renewals(self, leases: Iterable[tuple[str, str]]) -> list[Command]:
+        """The commands of a renewal."""
+        all_of_them = list(leases)
+        starts = range(0, len(all_of_them), TOGETHER)
+        return [self._commands.renew(all_of_them[at : at + TOGETHER]) for at in starts]
+
+    async def _answer(self, command: Command, patience: Patience, late: Late | None) -> Any:
+        try:
+            call = self._link.call(command, patience.left, late)
+        except StoreError as error:
+            self._reports.failed(error.kind)
+            raise
+        began = monotonic()
+        try:
+            answer = await call
+        except StoreError:
+            patience.end()
+            raise
+        except asyncio.CancelledError:
+            if late is not None and call.done() and not call.cancelled() and call.exception() is None:
+                late(call.result())  # it was done, and nobody is there any more to use it
+            raise
+        seconds = monotonic() - began
+        patience.waited(seconds)
+        self._reports.took(seconds)
+        return answer
+
+
+class Late:
+    """Takes the answer to one step, and gives back what nobody uses.
+
+    Attributes:
+        admission: of the run that was let in without the store; None: the request was refused, or is gone.
+    """
+
+    def __init__(self, store: SharedStore, asks: Sequence[Ask], lease: str) -> None:
+        self._store = store
+        self.asks = asks
+        self.lease = lease
+        self.admission: Admission | None = None
+
+    def __call__(self, answer: Any) -> None:
+        """The store has done it, or refused."""
+        if not step_of(answer).is_allowed:
+            return
+        if self.admission is None:
+            self._give_back("requests", "tokens")
+            if slots := slots_of(self.asks):
+                self._store.release(slots, self.lease)
+        elif self.admission.is_settled:
+            self._give_back("tokens")  # the true count was charged without knowing of the reservation
+        else:
+            self.admission.is_in_store = True
+
+    def _give_back(self, *kinds: str) -> None:
+        if back := {ask.key: -ask.cost for ask in self.asks if ask.rule.kind in kinds}:
+            self._store.settle(f"{self.lease}:late", back)
 
 
 class Sharer(Protocol):
