@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.auth.key_format import PREFIX, hash_of, make_key, parse_key, without_keys
-from gateway.auth.keys_edit import KeysStore
+from gateway.auth.keys_edit import Draft, KeysStore
 from gateway.auth.keys_model import KeyEntry, format_moment, key_name
 from gateway.config import Config, Limit
 from gateway.config.words import instead, quoted
-from gateway.identity.keys_draft import Draft
 
 TAKEN_WITHIN = "A running gateway knows it within 2 s."
 

@@ -163,7 +163,7 @@ TESTED_IN: dict[str, str] = {
     "gateway.handlers.admin": "process/test_admin.py",
     "gateway.auth.authenticator": "surface/test_credentials.py",
     "gateway.auth.caller": "surface/test_credentials.py",
-    "gateway.identity.permission": "surface/test_credentials.py",
+    "gateway.auth.caller": "surface/test_credentials.py",
     "gateway.auth.service": "surface/test_credentials.py",
     "gateway.admission.quotas": "surface/test_limits.py",
     "gateway.keys_cli": "process/test_keys_command.py",

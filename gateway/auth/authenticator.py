@@ -13,11 +13,10 @@ from dataclasses import dataclass
 
 from gateway.auth import key_format, session_tokens
 from gateway.auth.caller import Caller, Method, session_name
-from gateway.auth.jwt import JsonWebTokens
+from gateway.auth.jwt import Identity, JsonWebTokens
 from gateway.auth.keyring import ApiKey, Keyring
 from gateway.auth.session_tokens import SessionGrant, SessionTokens
 from gateway.errors import Unauthenticated
-from gateway.identity.jwt_claims import Identity
 
 MOST_REMEMBERED = 10_000
 _KEY_HAS_ENDED = "The session token has ended with its API key, which was revoked or has expired."

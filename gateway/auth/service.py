@@ -9,14 +9,13 @@ from time import monotonic, time
 from gateway.aio import Tasks
 from gateway.auth.authenticator import Authenticator
 from gateway.auth.conversation_ids import ConversationIds
-from gateway.auth.jwks import IssuerKeys
+from gateway.auth.jwks import IssuerKeys, JwksFetch
 from gateway.auth.jwt import JsonWebTokens
 from gateway.auth.keyring import Keyring
 from gateway.auth.keys_model import KeyEntry
 from gateway.auth.keys_watch import KeysWatch
 from gateway.auth.session_tokens import SessionTokens
 from gateway.config import AuthSettings
-from gateway.identity.jwks_fetch import JwksFetch
 from gateway.telemetry.logs import Logger
 
 RANDOM_SECRET = 32  # bytes

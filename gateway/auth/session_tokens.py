@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hmac
 import re
+from base64 import urlsafe_b64encode
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -15,9 +17,31 @@ from typing import Literal
 import msgspec
 from cryptography.hazmat.primitives.hmac import HMAC
 
+from gateway.auth.conversation_ids import digest, keyed
 from gateway.errors import BadRequest, Unauthenticated
-from gateway.identity import base64url
-from gateway.identity.derivation import digest, keyed
+
+_TO_BASE64 = bytes.maketrans(b"-_+/=", b"+/\0\0\0")  # what is not of this alphabet will not come back
+_PADDING = (b"", b"", b"==", b"=")
+
+
+def encode(content: bytes) -> str:
+    """The text of it."""
+    return urlsafe_b64encode(content).rstrip(b"=").decode("ascii")
+
+
+def decode(text: str) -> bytes:
+    """The content of it.
+
+    Raises:
+        ValueError: a letter outside of the alphabet, padding, a length that cannot be, or bits at the end that
+            belong to no byte.
+    """
+    base64 = text.encode("ascii").translate(_TO_BASE64) + _PADDING[len(text) % 4]
+    content = a2b_base64(base64)
+    if b2a_base64(content, newline=False) != base64:
+        raise ValueError("not in its one spelling")
+    return content
+
 
 PREFIX = "fgs_"
 LONGEST = 4096  # characters of a token

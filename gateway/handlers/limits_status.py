@@ -10,10 +10,10 @@ from aiohttp import web
 from gateway.admission.gcra import Standing
 from gateway.admission.limiter import Limiter
 from gateway.admission.quotas import Assigned, Assignment
+from gateway.auth.caller import refusal
 from gateway.config import Route
 from gateway.exchange import Exchange
 from gateway.handlers.local import own_answer
-from gateway.identity.permission import refusal
 
 
 class TellLimits:

@@ -12,11 +12,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from aiohttp import hdrs, web
 
 from gateway.auth.authenticator import Authenticator, kind_of
-from gateway.auth.caller import ANONYMOUS, Caller
+from gateway.auth.caller import ANONYMOUS, Caller, check_permission
 from gateway.config import Route
 from gateway.errors import BadRequest, Forbidden, GatewayError, Unauthenticated
 from gateway.exchange import Exchange
-from gateway.identity.permission import check_permission
 from gateway.telemetry.metrics import Metrics
 
 API_KEY_HEADER = "X-API-Key"

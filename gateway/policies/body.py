@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 from aiohttp import hdrs, web
 
+from gateway.auth.caller import check_permission
 from gateway.config import Route, ServerSettings
 from gateway.errors import BadRequest
 from gateway.exchange import Document, Exchange, UpstreamBody
@@ -23,7 +24,6 @@ from gateway.flowise.forms import read_urlencoded
 from gateway.flowise.multipart import PartStream, UploadLimits, form_reader
 from gateway.flowise.prediction import Changes, read_json
 from gateway.flowise.uploads import HEAVY, Upload, open_attachments, open_upload
-from gateway.identity.permission import check_permission
 from gateway.policies.body_reader import BodyReader, Budget
 from gateway.policies.flows import route_named
 from gateway.policies.origins import check_origin

@@ -21,7 +21,7 @@ from gateway.admission.memory import MemoryStore
 from gateway.admission.quotas import Assignment, Party
 from gateway.auth.authenticator import Authenticator
 from gateway.auth.conversation_ids import ConversationIds
-from gateway.auth.jwks import IssuerKeys
+from gateway.auth.jwks import IssuerKeys, KeySet
 from gateway.auth.jwt import JsonWebTokens
 from gateway.auth.key_format import digest_of, make_key, parse_key
 from gateway.auth.keyring import ApiKey, Keyring
@@ -30,7 +30,6 @@ from gateway.config import JwtSettings, Limit, LogSettings, Route
 from gateway.exchange import Exchange, Timings
 from gateway.flowise.outcome import Outcome
 from gateway.flowise.usage import Usage
-from gateway.identity.jwks_keys import KeySet
 from gateway.telemetry.logs import make_logger, request_line
 from gateway.telemetry.metrics import Metrics
 from tests.bench.report import Verdict

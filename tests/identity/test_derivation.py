@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.identity.derivation import derived_key
+from gateway.auth.conversation_ids import derived_key
 
 PURPOSES = ["session-token", "conversation-id", "conversation-mac"]
 

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
+from gateway.auth.jwks import JwksError
 from gateway.errors import Unauthenticated
-from gateway.identity.jwks_keys import JwksError
 from tests.identity.issuer import ISSUER, NOW, Published, Verifier, jwk, key_set, rsa_key, settings, token
 
 UNAVAILABLE = r"^The keys of the token's issuer cannot be had at the moment: ask again later\.$"

@@ -7,9 +7,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from gateway.identity import jwks_fetch
-from gateway.identity.jwks_fetch import LARGEST, JwksFetch
-from gateway.identity.jwks_keys import JwksError
+from gateway.auth import jwks as jwks_fetch
+from gateway.auth.jwks import LARGEST, JwksError, JwksFetch
 from tests.identity.issuer import http_answer, web_server
 
 DOCUMENT = b'{"keys":[]}'

@@ -8,9 +8,9 @@ import re
 import pytest
 from cryptography.exceptions import UnsupportedAlgorithm
 
+from gateway.auth import jwks as jwks_keys
+from gateway.auth.jwks import LONGEST_NUMBER, MOST_KEYS, JwksError, KeySet
 from gateway.errors import Unauthenticated
-from gateway.identity import jwks_keys
-from gateway.identity.jwks_keys import LONGEST_NUMBER, MOST_KEYS, JwksError, KeySet
 from tests.identity.issuer import (
     EVERY_ALGORITHM,
     b64,

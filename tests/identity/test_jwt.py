@@ -11,9 +11,9 @@ from contextlib import asynccontextmanager
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from gateway.auth.jwks import JwksFetch
+from gateway.auth.jwt import LONGEST_TOKEN
 from gateway.errors import Unauthenticated
-from gateway.identity.jwks_fetch import JwksFetch
-from gateway.identity.jwt_text import LONGEST_TOKEN
 from tests.identity.issuer import (
     CLAIMS,
     EVERY_ALGORITHM,

@@ -7,8 +7,8 @@ import math
 import pytest
 
 from gateway.auth.caller import LONGEST_NAME
+from gateway.auth.jwt import LATEST, ClaimRules
 from gateway.errors import Unauthenticated
-from gateway.identity.jwt_claims import LATEST, ClaimRules
 from tests.identity.issuer import AUDIENCE, CLAIMS, ISSUER, NOW, settings
 
 LEEWAY = 30

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.auth.jwt import LONGEST_KEY_ID, LONGEST_TOKEN, take_apart
 from gateway.errors import Unauthenticated
-from gateway.identity.jwt_text import LONGEST_KEY_ID, LONGEST_TOKEN, take_apart
 from tests.identity.issuer import b64
 
 HEADER, CLAIMS = b'{"alg":"RS256","kid":"k1"}', b'{"sub":"ann"}'

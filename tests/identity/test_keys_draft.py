@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.auth.key_format import hash_of
+from gateway.auth.keys_edit import HEADER, Draft
 from gateway.auth.keys_file import read_keys
 from gateway.auth.keys_model import KeyEntry
-from gateway.identity.keys_draft import HEADER, Draft
 
 LIMITS = "[{name: a, requests: 6, per: 90s, burst: 2}, {name: 'no', tokens: 9, per: 1d, reserve: 0}, {name: c, concurrent: 3}]"
 
