@@ -18,8 +18,7 @@ from gateway import __version__
 from gateway.auth.keys_edit import KeysFileError
 from gateway.auth.keys_file import read_keys
 from gateway.config import Address, Config, ConfigError, load, parse_listen, schema_json
-from gateway.config.units import parse_duration
-from gateway.config.values import positive_duration, whole
+from gateway.config.values import parse_duration, positive_duration, whole
 from gateway.errors import CannotRunError
 from gateway.keys_cli import KeysCommand, KeysRefusedError, Source
 from gateway.server.supervisor import supervise

@@ -14,7 +14,7 @@ from gateway.auth.key_format import PREFIX, hash_of, make_key, parse_key, withou
 from gateway.auth.keys_edit import Draft, KeysStore
 from gateway.auth.keys_model import KeyEntry, format_moment, key_name
 from gateway.config import Config, Limit
-from gateway.config.words import instead, quoted
+from gateway.config.problems import instead, quoted
 
 TAKEN_WITHIN = "A running gateway knows it within 2 s."
 

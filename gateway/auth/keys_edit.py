@@ -22,7 +22,7 @@ from gateway.auth.keys_file import Mark, mark_of, read_keys
 from gateway.auth.keys_model import KeyEntry, format_moment
 from gateway.config import ConfigError, Limit
 from gateway.config.tree import Kind, plain_scalar
-from gateway.config.units import format_duration
+from gateway.config.values import format_duration
 
 HEADER = """\
 # API keys of Flowise Gateway: hashes only, never a key. `flowise-gateway keys` writes here; so may you, also while

@@ -17,11 +17,10 @@ from pydantic_core import ErrorDetails
 from gateway.auth.key_format import ID_PATTERN, without_keys
 from gateway.auth.keys_model import KeyEntries, KeyEntry
 from gateway.config import Limit
-from gateway.config.check_routes import check_routes
-from gateway.config.problems import Mistakes
+from gateway.config.checks import check_routes
+from gateway.config.problems import Mistakes, instead, step
 from gateway.config.section import Section
 from gateway.config.tree import Kind, Node, Scalar
-from gateway.config.words import instead, step
 from gateway.config.yaml_reader import read_tree
 
 _ID = re.compile(ID_PATTERN)

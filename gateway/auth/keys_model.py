@@ -13,9 +13,8 @@ from gateway.auth.key_format import HASH_PATTERN, ID_LENGTH, ID_PATTERN, KeyForm
 from gateway.config import Limit
 from gateway.config.section import Section
 from gateway.config.tree import Kind, Scalar
-from gateway.config.types import ANY, TEXT, Leaf
+from gateway.config.types import ANY, TEXT, Leaf, RouteName
 from gateway.config.values import NAME_WANTED, name
-from gateway.config.vocabulary import RouteName
 
 _STRING: dict[str, Any] = {"type": "string"}
 _ID = re.compile(ID_PATTERN)

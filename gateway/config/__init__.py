@@ -1,7 +1,6 @@
 """Settings: one YAML file becomes one frozen, typed `Config`, or a list of every mistake in it."""
 
 from gateway.config.addresses import Address, Network, Store, Url, parse_listen
-from gateway.config.json_schema import schema_json
 from gateway.config.loader import load
 from gateway.config.model import (
     AdminSettings,
@@ -18,6 +17,7 @@ from gateway.config.model import (
     UpstreamServer,
     UpstreamSettings,
     UpstreamTimeouts,
+    schema_json,
 )
 from gateway.config.problems import ConfigError, Mistake
 from gateway.config.route import (

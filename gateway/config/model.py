@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,8 +13,8 @@ from gateway.config.addresses import Address, Store
 from gateway.config.route import CorsSettings, Defaults, Route
 from gateway.config.section import Section
 from gateway.config.tree import Scalar
-from gateway.config.types import TEXT, one_of
-from gateway.config.vocabulary import (
+from gateway.config.types import (
+    TEXT,
     AuthorityFile,
     Duration,
     HeaderSecret,
@@ -33,6 +34,7 @@ from gateway.config.vocabulary import (
     TrustedNetwork,
     WebAddress,
     Whole,
+    one_of,
 )
 
 MINUTE, HOUR = 60.0, 3600.0
@@ -236,3 +238,9 @@ class Config(Section):
     def defaults_cors(self) -> CorsSettings | None:
         """Which web pages may call where no route is known."""
         return self.defaults.cors
+
+
+def schema_json() -> str:
+    """The schema as text that is always the same, with a line end."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"

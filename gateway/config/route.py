@@ -9,8 +9,7 @@ from pydantic import BeforeValidator, ConfigDict, Field
 
 from gateway.config.section import Section, without_required
 from gateway.config.tree import Kind, Scalar
-from gateway.config.types import one_of
-from gateway.config.vocabulary import (
+from gateway.config.types import (
     AuthMethod,
     ChatflowId,
     Duration,
@@ -29,6 +28,7 @@ from gateway.config.vocabulary import (
     WebOrigin,
     Whole,
     WholeOrZero,
+    one_of,
 )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gateway.config.words import quoted, step
+from gateway.config.problems import quoted, step
 
 
 class Kind(enum.Enum):

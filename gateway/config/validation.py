@@ -11,10 +11,9 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from gateway.config.model import Config
-from gateway.config.problems import Mistakes
+from gateway.config.problems import Mistakes, instead, step
 from gateway.config.section import Section
 from gateway.config.tree import Kind, Node, Scalar
-from gateway.config.words import instead, step
 
 _LISTS = frozenset({"tuple_type", "list_type", "frozen_set_type", "set_type"})
 _MAPPINGS = frozenset({"model_type", "model_attributes_type", "dict_type", "mapping_type"})

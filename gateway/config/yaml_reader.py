@@ -15,9 +15,8 @@ from typing import cast
 import yaml
 
 from gateway.config.placeholders import Outside, expand
-from gateway.config.problems import Mistakes
+from gateway.config.problems import Mistakes, quoted, step
 from gateway.config.tree import Kind, Node, Scalar, plain_scalar, quoted_scalar
-from gateway.config.words import quoted, step
 
 LARGEST_FILE = 1024 * 1024
 DEEPEST = 32

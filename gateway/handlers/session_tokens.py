@@ -13,7 +13,8 @@ from aiohttp import web
 
 from gateway.auth.caller import LONGEST_NAME, session_name
 from gateway.auth.session_tokens import SessionGrant, SessionTokens
-from gateway.config import Route, SessionTokenSettings, units
+from gateway.config import Route, SessionTokenSettings
+from gateway.config import values as units
 from gateway.errors import BadRequest, Forbidden
 from gateway.exchange import Exchange
 from gateway.flowise.ids import bound_id

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-from gateway.config import vocabulary
+from gateway.config import types as vocabulary
 from gateway.config.tree import Kind, Scalar, plain_scalar, quoted_scalar
 
 

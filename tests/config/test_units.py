@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.config.units import (
+from gateway.config.values import (
     LARGEST_SIZE,
     LONGEST_DURATION,
     format_duration,
