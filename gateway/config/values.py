@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from gateway.config import addresses
 from gateway.config.problems import instead
-from gateway.flowise.event_names import EVENT_NAMES
+from gateway.flowise.events import EVENT_NAMES
 
 DURATION_EXAMPLES = "500ms 5s 2m 1h 90d"
 SIZE_EXAMPLES = "512B 64KiB 50MiB 1GiB"

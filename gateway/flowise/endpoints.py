@@ -12,7 +12,7 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from gateway.errors import BadRequest, MethodNotAllowed, UnknownRoute
-from gateway.flowise.ids import bound_id, file_name, unbound_id
+from gateway.flowise.checks import bound_id, file_name, unbound_id
 from gateway.http.target import join_target, split_query, split_target
 
 _NO_TEXT: Mapping[str, str] = MappingProxyType({})

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import msgspec
 
 from gateway.errors import GatewayError
-from gateway.flowise.event_frames import END_EVENT, error_event
+from gateway.flowise.events import END_EVENT, error_event
 
 EVENT_STREAM = "text/event-stream"
 PROBLEM = "application/problem+json"

@@ -6,8 +6,7 @@ buffered: the first piece of an event decides about all of it. Comments and name
 
 from __future__ import annotations
 
-from gateway.flowise.event_names import EVENT_NAMES
-from gateway.flowise.events import HEAD, event_name
+from gateway.flowise.events import EVENT_NAMES, HEAD, event_name
 from gateway.http.sse import boundaries
 
 _CUSTOM = "custom:"

@@ -11,6 +11,49 @@ import re
 
 import msgspec
 
+EVENT_NAMES: frozenset[str] = frozenset(
+    {
+        "start",
+        "token",
+        "thinking",
+        "sourceDocuments",
+        "usedTools",
+        "calledTools",
+        "artifacts",
+        "fileAnnotations",
+        "tool",
+        "agent_trace",
+        "agentReasoning",
+        "nextAgent",
+        "agentFlowEvent",
+        "nextAgentFlow",
+        "agentFlowExecutedData",
+        "usageMetadata",
+        "action",
+        "abort",
+        "metadata",
+        "error",
+        "end",
+        "tts_start",
+        "tts_data",
+        "tts_end",
+        "tts_abort",
+        "listenerReady",
+        "executionEnd",
+    }
+)
+
+
+HEARTBEAT = b":\n\n"
+END_EVENT = b'message:\ndata:{"event":"end","data":"[DONE]"}\n\n'
+
+
+def error_event(text: str) -> bytes:
+    """Return the `error` event with this text (capture stream-chain-llm-400); lone surrogates become `?`."""
+    readable = text.encode("utf-8", "replace").decode()
+    return b'message:\ndata:{"event":"error","data":%b}\n\n' % msgspec.json.encode(readable)
+
+
 HEAD = 4096
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)  # what hostile JSON raises
 

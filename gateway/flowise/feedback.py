@@ -12,8 +12,13 @@ from types import MappingProxyType
 
 from gateway.errors import BadRequest
 from gateway.flowise.body_policy import BodyPolicy
-from gateway.flowise.checks import check_texts, refuse_storage_references
-from gateway.flowise.ids import BOUND_ID_CHARACTERS, bound_id, unbound_id
+from gateway.flowise.checks import (
+    BOUND_ID_CHARACTERS,
+    bound_id,
+    check_texts,
+    refuse_storage_references,
+    unbound_id,
+)
 from gateway.flowise.raw_json import JsonObject, encode, read_document, shown, text_of
 
 _FEEDBACK = ("chatflowid", "chatId", "messageId", "rating", "content")

@@ -5,20 +5,100 @@ Decides nothing about names or values.
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
+from urllib.parse import unquote_to_bytes
 
 import aiohttp
 from aiohttp import hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway.errors import BadRequest, TooLarge
-from gateway.flowise.form_data import read_disposition
+from gateway.flowise.checks import file_name
 from gateway.flowise.forms import check_name
-from gateway.flowise.ids import file_name
 from gateway.flowise.raw_json import shown
+
+_PARAMETER = re.compile(
+    r"\s*;\s*(?P<name>[A-Za-z0-9!#$&+.^_`|~-]+\*?)\s*=\s*"
+    r"""(?:"(?P<quoted>(?:[^"\\]|\\.)*+)"|(?P<token>[^\s";]+))"""
+)
+_QUOTED_PAIR = re.compile(r'\\(["\\])')
+_UTF_8_VALUE = re.compile(r"(?i:utf-8)'[^']*'((?:[^%]|%[0-9A-Fa-f]{2})*+)")
+_MEDIA_TYPE = re.compile(r"[\w!#$&+.^`|~-]+/[\w!#$&+.^`|~-]+(?:\s*;[ -~]*)?", re.ASCII)
+_DEFAULT_TYPE = "application/octet-stream"
+
+
+def read_disposition(header: str | None) -> tuple[str, str | None]:
+    """Returns the field's name and, for a file, its file name from a Content-Disposition header.
+
+    Backslashes quote only quotes and themselves; `filename*` (RFC 8187, in UTF-8) wins. Raises BadRequest if
+    the header is missing, is none of a form, or has a parameter twice.
+    """
+    kind, _, _ = (header or "").partition(";")
+    if header is None or kind.strip().lower() != "form-data":
+        raise BadRequest('every part of the form needs the header Content-Disposition: form-data; name="…"')
+    parameters = _parameters(header[len(kind) :])
+    if "name" not in parameters:
+        raise BadRequest("a part of the form has no name in its Content-Disposition header")
+    extended = parameters.get("filename*")
+    return parameters["name"], parameters.get("filename") if extended is None else _utf8_value(extended)
+
+
+def _parameters(text: str) -> dict[str, str]:
+    parameters: dict[str, str] = {}
+    position = 0
+    while found := _PARAMETER.match(text, position):
+        name = found["name"].lower()
+        if name in parameters:
+            raise BadRequest("a part of the form has a Content-Disposition parameter twice")
+        quoted = found["quoted"]
+        parameters[name] = found["token"] if quoted is None else _QUOTED_PAIR.sub(r"\1", quoted)
+        position = found.end()
+    if text[position:].strip(" \t;"):
+        raise BadRequest("a part of the form has a malformed Content-Disposition header")
+    return parameters
+
+
+def _utf8_value(extended: str) -> str:
+    found = _UTF_8_VALUE.fullmatch(extended)
+    try:
+        if found:
+            return unquote_to_bytes(found[1]).decode()
+    except UnicodeDecodeError:
+        pass
+    raise BadRequest("a part of the form has a filename* that is not UTF-8''percent-encoded")
+
+
+def content_type(boundary: str) -> str:
+    """The Content-Type header of the whole body."""
+    return f"multipart/form-data; boundary={boundary}"
+
+
+def field_part(boundary: str, name: str, text: str) -> bytes:
+    """A whole part that carries text; no Content-Type, or Flowise's parser may take it for a file."""
+    head = f'--{boundary}\r\nContent-Disposition: form-data; name="{_quoted(name)}"\r\n\r\n'
+    return f"{head}{text}\r\n".encode()
+
+
+def file_head(boundary: str, name: str, file_name: str, media_type: str | None) -> bytes:
+    """The lines before a file's bytes; CRLF must follow those. The name is UTF-8, as browsers write it."""
+    kind = media_type if media_type and _MEDIA_TYPE.fullmatch(media_type) else _DEFAULT_TYPE
+    disposition = f'form-data; name="{_quoted(name)}"; filename="{_quoted(file_name)}"'
+    return f"--{boundary}\r\nContent-Disposition: {disposition}\r\nContent-Type: {kind}\r\n\r\n".encode()
+
+
+def _quoted(text: str) -> str:
+    """As browsers escape it (WHATWG HTML, multipart/form-data encoding); Flowise keeps `%22`."""
+    return text.replace("\r", "%0D").replace("\n", "%0A").replace('"', "%22")
+
+
+def closing(boundary: str) -> bytes:
+    """The last line of the body."""
+    return f"--{boundary}--\r\n".encode()
+
 
 T = TypeVar("T")
 

@@ -12,8 +12,7 @@ from types import MappingProxyType
 
 from gateway.errors import BadRequest
 from gateway.flowise.body_policy import FIELDS, LEGACY, LEGACY_OVERRIDES, BodyPolicy, Kind
-from gateway.flowise.checks import check_texts, check_uploads, refuse_storage_references
-from gateway.flowise.ids import bound_id, unbound_id
+from gateway.flowise.checks import bound_id, check_texts, check_uploads, refuse_storage_references, unbound_id
 from gateway.flowise.raw_json import JsonObject, encode, read_document, read_object, shown, text_of
 
 __all__ = ["BodyPolicy", "Changes", "Prediction", "read_json"]

@@ -12,9 +12,8 @@ from dataclasses import replace
 
 from gateway.errors import BadRequest
 from gateway.flowise.body_policy import BodyPolicy
-from gateway.flowise.form_data import closing, content_type, field_part, file_head
 from gateway.flowise.forms import read_fields, read_upload_fields, upload_fields
-from gateway.flowise.multipart import Part, PartStream
+from gateway.flowise.multipart import Part, PartStream, closing, content_type, field_part, file_head
 from gateway.flowise.prediction import Changes, Prediction
 from gateway.flowise.raw_json import shown
 

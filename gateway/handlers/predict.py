@@ -14,7 +14,7 @@ from gateway.errors import UpstreamBadReply
 from gateway.exchange import Exchange, UpstreamBody
 from gateway.flowise.endpoints import upstream_target
 from gateway.flowise.error_responses import epilogue
-from gateway.flowise.event_frames import HEARTBEAT
+from gateway.flowise.events import HEARTBEAT
 from gateway.relay.client import ClientStream
 from gateway.relay.deadlines import Deadlines
 from gateway.relay.delivery import Delivery, deliver

@@ -17,7 +17,7 @@ from gateway.config import Route, SessionTokenSettings
 from gateway.config import values as units
 from gateway.errors import BadRequest, Forbidden
 from gateway.exchange import Exchange
-from gateway.flowise.ids import bound_id
+from gateway.flowise.checks import bound_id
 from gateway.flowise.raw_json import JsonObject, read_document, shown, text_of
 from gateway.handlers.local import own_answer
 

@@ -19,7 +19,7 @@ from gateway.admission.store import STORE_TIME, Patience
 from gateway.auth.conversation_ids import ConversationIds
 from gateway.config import ConversationSettings
 from gateway.exchange import Exchange
-from gateway.flowise.ids import bound_id, unbound_id
+from gateway.flowise.checks import bound_id, unbound_id
 from gateway.flowise.prediction import Prediction
 from gateway.telemetry.metrics import Metrics
 

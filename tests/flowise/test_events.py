@@ -7,9 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.flowise.event_frames import END_EVENT, HEARTBEAT, error_event
-from gateway.flowise.event_names import EVENT_NAMES
-from gateway.flowise.events import HEAD, content_size, event_name, is_comment, payload
+from gateway.flowise.events import (
+    END_EVENT,
+    EVENT_NAMES,
+    HEAD,
+    HEARTBEAT,
+    content_size,
+    error_event,
+    event_name,
+    is_comment,
+    payload,
+)
 from tests.streaming import streams
 
 json_values = st.recursive(

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import BadRequest
-from gateway.flowise.form_data import closing, content_type, field_part, file_head, read_disposition
+from gateway.flowise.multipart import closing, content_type, field_part, file_head, read_disposition
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import BadRequest
-from gateway.flowise.ids import bound_id, file_name, unbound_id
+from gateway.flowise.checks import bound_id, file_name, unbound_id
 
 
 @pytest.mark.parametrize("text", ["a", "A-Z_0.9+x@y", "a" * 128, "2c5e8d0a-1111-4222-8333-444455556666", "."])
