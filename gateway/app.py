@@ -24,8 +24,8 @@ from gateway.errors import CannotRunError, Draining
 from gateway.exchange import Exchange
 from gateway.handlers.chatbot_config import ChatbotConfig
 from gateway.handlers.limits_status import TellLimits
+from gateway.handlers.local import ping
 from gateway.handlers.passthrough import Passthrough
-from gateway.handlers.ping import ping
 from gateway.handlers.predict import Predict
 from gateway.handlers.session_tokens import MintSessionToken
 from gateway.pipeline import Handler, Room, Walk

@@ -9,6 +9,12 @@ from gateway.exchange import Exchange
 from gateway.flowise.outcome import Outcome
 
 
+async def ping(exchange: Exchange) -> web.StreamResponse:
+    """The handler."""
+    exchange.status, exchange.outcome, exchange.bytes_out = 200, Outcome.OK, 4
+    return web.Response(text="pong", headers=exchange.response_headers)
+
+
 def own_answer(exchange: Exchange, told: object) -> web.Response:
     """What is told, as a 200 that no cache keeps; written into the exchange as well."""
     body = msgspec.json.encode(told)
