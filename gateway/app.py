@@ -33,13 +33,11 @@ from gateway.policies.access_log import logs
 from gateway.policies.auth import auth
 from gateway.policies.body import body
 from gateway.policies.body_reader import Budget
-from gateway.policies.context import context
 from gateway.policies.conversations import conversations
 from gateway.policies.cors import cors
-from gateway.policies.flows import routes_by_flow
 from gateway.policies.limits import Limits
 from gateway.policies.metrics import metrics
-from gateway.policies.routing import routing
+from gateway.policies.routing import context, routes_by_flow, routing
 from gateway.relay.registry import Calls
 from gateway.relay.run import RunServices
 from gateway.revocation import Revocation

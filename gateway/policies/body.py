@@ -25,8 +25,8 @@ from gateway.flowise.multipart import PartStream, UploadLimits, form_reader
 from gateway.flowise.prediction import Changes, read_json
 from gateway.flowise.uploads import HEAVY, Upload, open_attachments, open_upload
 from gateway.policies.body_reader import BodyReader, Budget
-from gateway.policies.flows import route_named
-from gateway.policies.origins import check_origin
+from gateway.policies.cors import check_origin
+from gateway.policies.routing import route_named
 
 MAX_WITHOUT_ROUTE = 64 * 1024  # a lead names its flow in the body; the gateway's own endpoints have none
 _VARIABLE = re.compile(r"\{(caller|user|route)\}")

@@ -12,9 +12,35 @@ from collections.abc import Awaitable, Callable, Sequence
 from aiohttp import hdrs, web
 
 from gateway.config import CorsSettings, Route
+from gateway.errors import Forbidden
 from gateway.exchange import Exchange
 from gateway.flowise.outcome import Outcome
-from gateway.policies.origins import check_origin
+
+EXPOSED = "X-Request-ID, RateLimit, RateLimit-Policy, Retry-After"
+
+
+def check_origin(exchange: Exchange, settings: CorsSettings | None, *, may_be_unlisted: bool = False) -> None:
+    """Write the headers of an allowed Origin, and take back those of an earlier check; none is needed where none came.
+
+    Raises:
+        Forbidden: the Origin is not listed, and must be.
+    """
+    for name in (hdrs.ACCESS_CONTROL_ALLOW_ORIGIN, hdrs.ACCESS_CONTROL_EXPOSE_HEADERS, hdrs.VARY):
+        exchange.response_headers.pop(name, None)
+    if settings is None:
+        return
+    exchange.response_headers[hdrs.VARY] = "Origin"
+    origins = exchange.request.headers.getall(hdrs.ORIGIN, [])
+    if not origins:
+        return
+    allowed = settings.allowed(origins[0]) if len(origins) == 1 else None
+    if allowed is None and may_be_unlisted:
+        return
+    if allowed is None:
+        raise Forbidden("This Origin may not call here. The route's `cors.origins` must list it.")
+    exchange.response_headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = allowed
+    exchange.response_headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = EXPOSED
+
 
 ALLOWED_HEADERS = "Authorization, Content-Type, X-API-Key, X-Request-ID, traceparent, tracestate"
 MAX_AGE = "600"
