@@ -10,17 +10,49 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator
 from time import monotonic
+from typing import Protocol
 
 from gateway.aio import Once
 from gateway.errors import GatewayError, UpstreamUnreachable
-from gateway.relay.deadlines import Deadlines
+from gateway.relay.deadlines import Deadline, Deadlines
 from gateway.relay.sinks import Outlet
 from gateway.streaming.ends import BodyEnd
 from gateway.upstream.connection import Connection, StaleConnectionError
-from gateway.upstream.owner import CallOwner, Observer
 from gateway.upstream.pool import Pool
 from gateway.upstream.request import UpstreamRequest
 from gateway.upstream.response_parser import ResponseHead
+
+
+class Observer(Protocol):
+    """Who reads along."""
+
+    @property
+    def has_end(self) -> bool:
+        """Whether the answer's last event was seen."""
+
+    @property
+    def first_event_at(self) -> float | None:
+        """When the first event came that is not a comment."""
+
+    def feed(self, data: bytes, now: float) -> None:
+        """The body bytes of one read."""
+
+
+class CallOwner(Protocol):
+    """Whom a call tells. All calls are synchronous."""
+
+    def on_head(self, head: ResponseHead) -> None:
+        """The reply begins; who wants to read along says so now."""
+
+    def on_client_left(self) -> None:
+        """Nobody reads the reply any more; it is still being received."""
+
+    def on_deadline(self, deadline: Deadline) -> None:
+        """Flowise took too long."""
+
+    def on_over(self, end: BodyEnd | GatewayError) -> None:
+        """The reply is over: how its body ended, or why there was no head. Said exactly once."""
+
 
 UNREAD_PIECES = 16  # reads that the observer may be behind
 UNREAD_BYTES = 4096  # a read above it is not put off
