@@ -56,7 +56,7 @@ LAW: dict[str, tuple[str, ...]] = {
         *("gateway.auth.keys_model", "gateway.telemetry"),
     ),
     "gateway.server.admin": (
-        *("gateway.config", "gateway.handlers.admin", "gateway.server.listener", "gateway.server.sockets"),
+        *("gateway.config", "gateway.server.admin", "gateway.server.listener", "gateway.server.sockets"),
         "gateway.telemetry",
     ),
     "gateway.server.sockets": ("gateway.config", "gateway.errors"),
@@ -137,7 +137,7 @@ MUST_BE_PURE = {
     ),
     *(f"gateway.flowise.{name}" for name in ("events", "event_names", "outcome", "usage", "refusals")),
     *("gateway.http.forwarded", "gateway.upstream.headers", "gateway.relay.deadlines"),
-    "gateway.workers.restarts",
+    "gateway.server.worker_process",
 }
 IMPURE_LIBRARIES = {
     *("aiohttp", "asyncio", "datetime", "logging", "os", "random", "secrets", "socket", "structlog", "time"),
@@ -160,7 +160,7 @@ TESTED_IN: dict[str, str] = {
     "gateway.flowise.observer": "flowise/test_observer.py",
     "gateway.flowise.error_responses": "surface",
     "gateway.handlers": "relay",
-    "gateway.handlers.admin": "process/test_admin.py",
+    "gateway.server.admin": "process/test_admin.py",
     "gateway.auth.authenticator": "surface/test_credentials.py",
     "gateway.auth.caller": "surface/test_credentials.py",
     "gateway.auth.caller": "surface/test_credentials.py",

@@ -3,17 +3,110 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import socket
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from time import monotonic
 
 from gateway.auth.keys_model import KeyEntry
 from gateway.errors import CannotRunError
-from gateway.server.ipc import DRAIN, Briefing
+from gateway.server.ipc import DRAIN, READY, Briefing
 from gateway.telemetry.logs import Logger
 from gateway.telemetry.multiprocess import SharedMetrics
-from gateway.workers.child import Child
-from gateway.workers.restarts import Restarts
+
+FIRST = 0.2  # seconds before the next start; each death within WITHIN doubles it
+DEATHS, WITHIN = 5, 60.0  # so many deaths in so many seconds are a crash loop
+UNREADY = 3  # as are so many in a row before it was ever ready
+
+
+class Restarts:
+    """The deaths of one worker and of those that replaced it."""
+
+    def __init__(self) -> None:
+        self._deaths: list[float] = []
+        self._unready = 0
+
+    def died(self, now: float, *, was_ready: bool) -> float | None:
+        """How long to wait before the next start, in seconds; None: it is a crash loop."""
+        self._unready = 0 if was_ready else self._unready + 1
+        self._deaths = [at for at in self._deaths if now - at < WITHIN]
+        self._deaths.append(now)
+        if self._unready >= UNREADY or len(self._deaths) >= DEATHS:
+            return None
+        return FIRST * 2.0 ** (len(self._deaths) - 1)
+
+
+class Child:
+    """A process from its start to its end."""
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        self._process = process
+        self._reader = reader
+        self._writer = writer
+        self.is_ready = False
+
+    @classmethod
+    async def start(cls, briefing: Briefing, environ: Mapping[str, str]) -> Child:
+        """Start a process that imports what this one would import, and brief it.
+
+        Raises:
+            OSError: the system has no room for one more.
+        """
+        ours, theirs = socket.socketpair()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", "gateway.server.worker", str(briefing.worker)),
+                stdin=theirs.fileno(),
+                env={**environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+                start_new_session=True,  # Ctrl-C is for the parent, who passes it on
+            )
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        reader, writer = await asyncio.open_unix_connection(sock=ours)
+        writer.write(briefing.packed())
+        return cls(process, reader, writer)
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    async def ready(self) -> bool:
+        """Wait until it listens; False if it died before."""
+        try:
+            self.is_ready = await self._reader.readline() == READY
+        except ConnectionError:
+            return False
+        return self.is_ready
+
+    async def ended(self) -> str:
+        """Wait until it has ended; tells how: `status N`, or the name of the signal that killed it."""
+        status = await self._process.wait()
+        self._writer.close()
+        names = {number.value: number.name for number in signal.Signals}
+        return f"status {status}" if status >= 0 else names.get(-status, f"signal {-status}")
+
+    def tell(self, word: bytes) -> None:
+        """Say a word; who is dead does not hear it."""
+        if not self._writer.is_closing():
+            self._writer.write(word)
+
+    def kill(self) -> None:
+        """End it without asking."""
+        if self._process.returncode is None:
+            self._process.kill()
+
 
 ENDED = "status 0"
 READY_WITHIN = 60.0  # seconds; a worker that hangs before it serves is killed, and another one is tried

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import count
 
-from gateway.workers.restarts import DEATHS, UNREADY, WITHIN, Restarts
+from gateway.server.worker_process import DEATHS, UNREADY, WITHIN, Restarts
 
 
 def delays(times, *, was_ready=True):
