@@ -22,8 +22,7 @@ from gateway.server.ipc import DRAIN, HURRY, Briefing
 from gateway.server.sockets import Reservation
 from gateway.server.worker_process import Slot, Surroundings
 from gateway.telemetry.logs import Logger, make_logger
-from gateway.telemetry.multiprocess import SharedMetrics
-from gateway.telemetry.shared_lines import SharedLines
+from gateway.telemetry.multiprocess import SharedLines, SharedMetrics
 
 MARGIN = 10.0  # seconds after the drain in which a worker must have settled and closed everything; then it is killed
 

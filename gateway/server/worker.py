@@ -21,8 +21,7 @@ from gateway.errors import CannotRunError
 from gateway.server.ipc import DRAIN, HURRY, READY, Briefing, received
 from gateway.server.process import Process
 from gateway.telemetry.logs import Logger, make_logger
-from gateway.telemetry.multiprocess import abandon
-from gateway.telemetry.shared_lines import SharedLines
+from gateway.telemetry.multiprocess import SharedLines, abandon
 
 ENDED, FAILED = 0, 1
 

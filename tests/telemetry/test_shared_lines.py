@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.telemetry.shared_lines import SharedLines
+from gateway.telemetry.multiprocess import SharedLines
 
 ROOT = Path(__file__).parents[2]
 WRITERS, LINES = 3, 60
@@ -18,7 +18,7 @@ LONG, SHORT = 70_000, 100  # longer than a pipe holds: in between others would g
 WRITER = f"""
 import sys
 from pathlib import Path
-from gateway.telemetry.shared_lines import SharedLines
+from gateway.telemetry.multiprocess import SharedLines
 lines = SharedLines(Path(sys.argv[1]))
 for number in range({LINES}):
     lines.write(sys.argv[2] * ({LONG} if number % 2 else {SHORT}) + "\\n")
@@ -41,7 +41,7 @@ def test_lines_of_several_processes_do_not_mix(tmp_path):
 def test_a_writer_that_died_holding_the_lock_stops_nobody(tmp_path):
     dying = "import fcntl, os, signal, sys\nfrom pathlib import Path\n"
     dying += (
-        "from gateway.telemetry.shared_lines import SharedLines\nlines = SharedLines(Path(sys.argv[1]))\n"
+        "from gateway.telemetry.multiprocess import SharedLines\nlines = SharedLines(Path(sys.argv[1]))\n"
     )
     dying += "fcntl.flock(lines._lock, fcntl.LOCK_EX)\nos.kill(os.getpid(), signal.SIGKILL)\n"
     died = subprocess.run([sys.executable, "-c", dying, str(tmp_path)], cwd=ROOT, check=False)
