@@ -14,7 +14,7 @@ from gateway.flowise.endpoints import upstream_target
 from gateway.flowise.outcome import Outcome, of_answer
 from gateway.handlers.passthrough import Passthrough
 from gateway.relay.results import upstream_result
-from gateway.streaming.ends import BodyEnd
+from gateway.upstream.response_parser import BodyEnd
 from gateway.upstream.upstream import Sender, Upstream
 
 HEAVY = 256 * 1024  # an answer above it is trimmed off the loop

@@ -16,8 +16,7 @@ from gateway.relay.deadlines import Deadlines
 from gateway.relay.delivery import Delivery, deliver
 from gateway.relay.registry import Calls
 from gateway.relay.transfer import Transfer
-from gateway.upstream.headers import downward
-from gateway.upstream.request import UpstreamRequest
+from gateway.upstream.headers import UpstreamRequest, downward
 from gateway.upstream.response_parser import ResponseHead
 from gateway.upstream.upstream import Sender, Upstream
 

@@ -21,7 +21,7 @@ from gateway.relay.delivery import Delivery, deliver
 from gateway.relay.run import Run, RunServices
 from gateway.relay.sinks import EventOutlet, Outlet
 from gateway.upstream.flowise_api import Streamability
-from gateway.upstream.request import UpstreamRequest
+from gateway.upstream.headers import UpstreamRequest
 from gateway.upstream.response_parser import ResponseHead
 from gateway.upstream.upstream import Sender, Upstream
 

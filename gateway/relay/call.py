@@ -16,11 +16,10 @@ from gateway.aio import Once
 from gateway.errors import GatewayError, UpstreamUnreachable
 from gateway.relay.deadlines import Deadline, Deadlines
 from gateway.relay.sinks import Outlet
-from gateway.streaming.ends import BodyEnd
 from gateway.upstream.connection import Connection, StaleConnectionError
+from gateway.upstream.headers import UpstreamRequest
 from gateway.upstream.pool import Pool
-from gateway.upstream.request import UpstreamRequest
-from gateway.upstream.response_parser import ResponseHead
+from gateway.upstream.response_parser import BodyEnd, ResponseHead
 
 
 class Observer(Protocol):

@@ -8,8 +8,7 @@ from typing import Protocol
 from gateway.flowise.observer import StreamObserver
 from gateway.flowise.outcome import Outcome, of_answer, of_stream
 from gateway.flowise.usage import Evidence, Usage, count
-from gateway.streaming.ends import BodyEnd
-from gateway.upstream.response_parser import ResponseHead
+from gateway.upstream.response_parser import BodyEnd, ResponseHead
 
 KEPT_ANSWER = 4 * 1024 * 1024
 _NO_EVENTS: Mapping[str, int] = {}

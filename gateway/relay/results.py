@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from gateway.errors import GatewayError, UpstreamBadReply, UpstreamTimeout, UpstreamUnreachable
 from gateway.flowise.outcome import Outcome
-from gateway.streaming.ends import BodyEnd
+from gateway.upstream.response_parser import BodyEnd
 
 _WORDS: tuple[tuple[type[GatewayError], str], ...] = (
     (UpstreamUnreachable, "unreachable"),

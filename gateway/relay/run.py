@@ -22,9 +22,8 @@ from gateway.relay.deadlines import Deadline, Deadlines
 from gateway.relay.reader import Answer, answer_for, counted
 from gateway.relay.registry import Calls
 from gateway.relay.results import upstream_result
-from gateway.streaming.ends import BodyEnd
 from gateway.telemetry.metrics import Metrics
-from gateway.upstream.response_parser import ResponseHead
+from gateway.upstream.response_parser import BodyEnd, ResponseHead
 
 GRACE = 10.0  # seconds that are still read after a deadline
 # A client may leave before Flowise knows the run, and then the abort finds nothing: so it is said again, while it runs.

@@ -11,7 +11,7 @@ from typing import Protocol
 from gateway.flowise.event_filter import Withholding
 from gateway.http.sse import EventBoundaries
 from gateway.relay.client import ClientStream
-from gateway.streaming.ends import BodyEnd
+from gateway.upstream.response_parser import BodyEnd
 
 
 class Outlet(Protocol):

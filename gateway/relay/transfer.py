@@ -10,8 +10,7 @@ from gateway.relay.deadlines import Deadline, Deadlines
 from gateway.relay.registry import Calls
 from gateway.relay.results import upstream_result
 from gateway.relay.run import TOLD
-from gateway.streaming.ends import BodyEnd
-from gateway.upstream.response_parser import ResponseHead
+from gateway.upstream.response_parser import BodyEnd, ResponseHead
 
 
 class Transfer:

@@ -12,8 +12,7 @@ from time import monotonic
 from typing import Protocol, cast
 
 from gateway.errors import GatewayError, UpstreamBadReply, UpstreamUnreachable
-from gateway.streaming.ends import BodyEnd
-from gateway.upstream.response_parser import Framing, ResponseHead, ResponseParser
+from gateway.upstream.response_parser import BodyEnd, Framing, ResponseHead, ResponseParser
 
 HIGH_WATER = 64 * 1024
 DEFAULT_KEEP_ALIVE = 4.0  # Flowise closes idle connections after 5 to 6 s and says nothing of it on streams

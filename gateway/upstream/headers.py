@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 # What a client says and Flowise may hear. All else that Flowise hears is the gateway's own word.
 UP = ("content-type", "accept", "user-agent", "traceparent", "tracestate", "if-none-match", "range")
@@ -85,3 +86,20 @@ def _text(value: bytes) -> str:
         return value.decode()
     except UnicodeDecodeError:
         return value.decode("latin-1")
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamRequest:
+    """What is written to Flowise. A body of pieces has no length and is sent chunked."""
+
+    method: str
+    target: bytes
+    fields: list[tuple[bytes, bytes]]
+    body: bytes | AsyncIterator[bytes] = b""
+
+    def encoded(self) -> bytes:
+        """The head, and the body if it is at hand."""
+        if isinstance(self.body, bytes):
+            length = [] if self.method in ("GET", "HEAD") else [(b"Content-Length", b"%d" % len(self.body))]
+            return request_head(self.method, self.target, [*self.fields, *length]) + self.body
+        return request_head(self.method, self.target, [*self.fields, (b"Transfer-Encoding", b"chunked")])

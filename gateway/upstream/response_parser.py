@@ -12,6 +12,15 @@ from dataclasses import dataclass, field
 
 import httptools
 
+
+class BodyEnd(enum.Enum):
+    """How the framing of a response body (RFC 9112, 6.3) was closed."""
+
+    WHOLE = enum.auto()  # the framing says that all of it came
+    CLOSED = enum.auto()  # delimited by the close of the connection: whole as far as anyone can know
+    CUT = enum.auto()  # broken off
+
+
 MAX_HEAD = 64 * 1024
 MAX_FIELDS = 128
 _NO_BODY = frozenset({204, 304})

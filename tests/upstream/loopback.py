@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from gateway.relay.deadlines import Deadlines
-from gateway.upstream.request import UpstreamRequest
+from gateway.upstream.headers import UpstreamRequest
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 FIELDS = [(b"Host", b"a")]

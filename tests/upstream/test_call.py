@@ -19,7 +19,7 @@ from gateway.errors import (
 )
 from gateway.relay.call import Call
 from gateway.relay.deadlines import Deadline
-from gateway.streaming.ends import BodyEnd
+from gateway.upstream.response_parser import BodyEnd
 from tests.upstream.loopback import KeepingOutlet, KeepingOwner, ask, deadlines, exchange, url_of
 
 EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"

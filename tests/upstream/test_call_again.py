@@ -10,7 +10,7 @@ from harness.raw_upstream import RawUpstream
 
 from gateway.errors import UpstreamUnreachable
 from gateway.relay.call import Call
-from gateway.streaming.ends import BodyEnd
+from gateway.upstream.response_parser import BodyEnd
 from tests.upstream.loopback import KeepingOwner, ask, deadlines, exchange
 
 EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"

@@ -11,9 +11,9 @@ import pytest
 from harness.raw_upstream import RawUpstream
 
 from gateway.errors import UpstreamBadReply, UpstreamUnreachable
-from gateway.streaming.ends import BodyEnd
 from gateway.upstream import connection as connection_file
 from gateway.upstream.connection import StaleConnectionError
+from gateway.upstream.response_parser import BodyEnd
 from tests.upstream.loopback import GET, KeepingSink, closed, exchange, url_of
 
 OK = b"HTTP/1.1 200 OK\r\n"

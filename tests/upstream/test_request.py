@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.upstream.request import UpstreamRequest
+from gateway.upstream.headers import UpstreamRequest
 
 
 @pytest.mark.parametrize(
