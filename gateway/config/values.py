@@ -241,5 +241,5 @@ def readable_file(path: str) -> Path:
     return Path(path)
 
 
-positive_duration = above_zero(units.parse_duration)
-positive_size = above_zero(units.parse_size)
+positive_duration = above_zero(parse_duration)
+positive_size = above_zero(parse_size)

@@ -19,7 +19,7 @@ from gateway.relay.client import ClientStream
 from gateway.relay.deadlines import Deadlines
 from gateway.relay.delivery import Delivery, deliver
 from gateway.relay.run import Run, RunServices
-from gateway.relay.sinks import EventOutlet, Outlet
+from gateway.relay.writers import EventOutlet, Outlet
 from gateway.upstream.flowise_api import Streamability
 from gateway.upstream.headers import UpstreamRequest
 from gateway.upstream.response_parser import ResponseHead

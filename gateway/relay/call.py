@@ -15,7 +15,7 @@ from typing import Protocol
 from gateway.aio import Once
 from gateway.errors import GatewayError, UpstreamUnreachable
 from gateway.relay.deadlines import Deadline, Deadlines
-from gateway.relay.sinks import Outlet
+from gateway.relay.writers import Outlet
 from gateway.upstream.connection import Connection, StaleConnectionError
 from gateway.upstream.headers import UpstreamRequest
 from gateway.upstream.pool import Pool

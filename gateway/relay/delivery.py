@@ -12,7 +12,7 @@ from aiohttp import hdrs, web
 from gateway.exchange import Exchange
 from gateway.relay.call import Call
 from gateway.relay.client import ClientStream
-from gateway.relay.sinks import BodyOutlet, Outlet
+from gateway.relay.writers import BodyOutlet, Outlet
 from gateway.upstream.headers import downward
 from gateway.upstream.response_parser import Framing, ResponseHead
 

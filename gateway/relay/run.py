@@ -19,8 +19,8 @@ from gateway.flowise.outcome import Outcome, of_error
 from gateway.flowise.usage import Evidence, Usage
 from gateway.relay.call import Call
 from gateway.relay.deadlines import Deadline, Deadlines
-from gateway.relay.reader import Answer, answer_for, counted
 from gateway.relay.registry import Calls
+from gateway.relay.replies import Answer, answer_for, counted
 from gateway.relay.results import upstream_result
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream.response_parser import BodyEnd, ResponseHead

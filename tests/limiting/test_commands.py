@@ -45,7 +45,7 @@ def limits(tell):
 
 @pytest.fixture
 def turns(tell):
-    script = Script("turns.lua")
+    script = Script("conversation_lock.lua")
     tell(asyncio.run(script.load()))
     return lambda act, token, **options: tell(TurnCommands(script, 30.0, 5.0)(act, TALK, token, **options))
 
@@ -60,7 +60,7 @@ def test_both_stores_decide_the_same_when_clocks_step_back(client, monkeypatch):
 
 
 def test_a_script_goes_by_the_name_that_the_server_gives_it(client, limits):
-    script = Script("turns.lua")
+    script = Script("conversation_lock.lua")
     loading = asyncio.run(script.load())
     name = client.execute_command(*loading.words).decode()
     run = script.run(["k1", "k2"], "take")

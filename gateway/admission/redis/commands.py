@@ -91,7 +91,7 @@ class LimitCommands:
 
 
 class TurnCommands:
-    """The commands of `turns.lua`. `lease` and `place`: seconds that a turn, and a place in its queue, last."""
+    """The commands of `conversation_lock.lua`. `lease` and `place`: seconds that a turn, and a place in its queue, last."""
 
     def __init__(self, script: Script, lease: float, place: float) -> None:
         self._script = script

@@ -20,7 +20,7 @@ from gateway.admission.redis.client import Link, Run, Spawn, looked_at
 from gateway.admission.redis.commands import Command, LimitCommands, Script, numbers_of, step_of
 from gateway.admission.redis.connection import RedisConnection
 from gateway.admission.redis.outbox import Backlog
-from gateway.admission.redis.pipeline import Late
+from gateway.admission.redis.pipeline import Late as OnLateReply
 from gateway.admission.store import NOT_SENT, Patience, Reports, Step, StoreError
 from gateway.errors import StoreUnavailable
 
@@ -41,7 +41,7 @@ class SharedStore:
         """Whether it is asked at all."""
         return self._link.is_up
 
-    async def step(self, asks: Sequence[Ask], lease: str, patience: Patience, late: Late) -> Step:
+    async def step(self, asks: Sequence[Ask], lease: str, patience: Patience, late: OnLateReply) -> Step:
         """Spend, charge and take everything that is asked for, or, if one limit refuses, nothing.
 
         Args:
@@ -85,7 +85,7 @@ class SharedStore:
         starts = range(0, len(all_of_them), TOGETHER)
         return [self._commands.renew(all_of_them[at : at + TOGETHER]) for at in starts]
 
-    async def _answer(self, command: Command, patience: Patience, late: Late | None) -> Any:
+    async def _answer(self, command: Command, patience: Patience, late: OnLateReply | None) -> Any:
         try:
             call = self._link.call(command, patience.left, late)
         except StoreError as error:

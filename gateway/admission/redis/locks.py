@@ -60,7 +60,7 @@ class SharedTurns(Turns):
         self._name = name
         self._chance = chance
         self._every = lease / RENEWALS
-        self._script = Script("turns.lua")
+        self._script = Script("conversation_lock.lua")
         self._commands = TurnCommands(self._script, lease, PLACE)
         self._held: dict[Key, _Attempt] = {}
         self._places: dict[Key, _Attempt] = {}  # those who wait for a run of this process
