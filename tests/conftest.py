@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-import sys
-from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import uvloop
 from blockbuster import blockbuster_ctx
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from harness.gateway import running
-from harness.valkey import running_valkey
-from harness.wire import Wire
+from gateway import aio
+from gateway.relay import run
+from gateway.upstream.pool import Pool, Server
+from tests.harness.gateway import running
+from tests.harness.processes import serving
+from tests.harness.raw_client import Wire
+from tests.harness.scripted_pool import closed
+from tests.harness.upstream_reads import watched_reads
+from tests.harness.valkey import running_valkey
 
 SECONDS = 9  # for each test with a loop: pytest's own alarm does not wake an idle uvloop
 
@@ -99,3 +102,50 @@ def own_valkey(tmp_path):
     """A server of this test's own, to be killed, held and restarted."""
     with running_valkey(tmp_path) as server:
         yield server
+
+
+@pytest.fixture
+def serve(tmp_path):
+    """`async with serve(upstream.url, server={...}) as gateway:` a real process."""
+
+    def begin(upstream, **sections):
+        return serving(tmp_path, upstream, **sections)
+
+    return begin
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """Bytes read on all connections to the upstream since the test began; each write is a read of its own."""
+    return watched_reads(monkeypatch)
+
+
+@pytest.fixture
+def hurried(monkeypatch):
+    """The coarse timer is not so coarse, and what goes on after a deadline is closed at once: `hurried(grace)`."""
+    monkeypatch.setattr(aio, "INTERVAL", 0.01)
+
+    def grace(seconds):
+        monkeypatch.setattr(run, "GRACE", seconds)
+
+    return grace
+
+
+@pytest.fixture
+async def pool_to():
+    """`pool_to(url, max_connections=10, connect_timeout=5.0, tls=None)`"""
+    pools = []
+
+    def begin(url, *, max_connections=10, connect_timeout=5.0, tls=None):
+        parts = urlsplit(url)
+        server = Server(parts.hostname, parts.port, tls)
+        pools.append(Pool(server, max_connections=max_connections, connect_timeout=connect_timeout))
+        return pools[-1]
+
+    yield begin
+    for pool in pools:
+        left = list(pool._open)
+        pool.close()
+        for connection in left:
+            await closed(connection)
+        assert repr(pool).endswith(": 0 open, 0 idle, 0 waiting>")

@@ -8,13 +8,14 @@ from collections import Counter
 from contextlib import suppress
 
 import pytest
-from harness.clock import time_passes, until
-from harness.fleet import fleet, status_of, statuses
-from harness.gateway import FLOW
-from harness.raw_upstream import STREAM_HEAD, RawUpstream
-from harness.streams import END, METADATA, START, token
-from harness.wire import Wire
-from surface.asking import answering
+
+from tests.harness.clock import time_passes, until
+from tests.harness.fleet import fleet, status_of, statuses
+from tests.harness.frames import END, METADATA, START, token
+from tests.harness.gateway import FLOW
+from tests.harness.raw_client import Wire
+from tests.harness.raw_upstream import STREAM_HEAD, RawUpstream
+from tests.harness.surface import answering
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 GATEWAYS, ASKED, LIMIT, ROUNDS = 8, 2000, 100, 50

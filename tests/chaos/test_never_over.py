@@ -7,9 +7,9 @@ import random
 from time import monotonic
 
 import pytest
-from harness.clock import time_passes
 
-from tests.limiting.contenders import contender, contenders, most_at_once, raced
+from tests.harness.clock import time_passes
+from tests.harness.contenders import contender, contenders, most_at_once, raced
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.limiting.histories import (
+from tests.harness.limit_histories import (
     BothStores,
     histories,
     histories_of_any_clock,

@@ -7,12 +7,12 @@ from contextlib import suppress
 from time import monotonic
 
 import pytest
-from harness.clock import time_passes
-from harness.slow_proxy import SlowProxy
 
 from gateway.admission.quotas import subject
 from gateway.errors import StoreUnavailable
-from tests.limiting.asking import lag, process, requests, slots, tokens
+from tests.harness.clock import time_passes
+from tests.harness.limit_process import lag, process, requests, slots, tokens
+from tests.harness.slow_proxy import SlowProxy
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(180)]
 

@@ -9,7 +9,7 @@ from itertools import combinations, product
 import pytest
 import yaml
 
-from tests.deploy import monitoring
+from tests.harness import monitoring
 
 BUILT_IN = {"__all", "__rate_interval", "__range"}
 WIDTH = 24

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.deploy import monitoring
+from tests.harness import monitoring
 
 PROVISIONING = monitoring.GRAFANA / "provisioning"
 SOURCE = PROVISIONING / "datasources" / "prometheus.yml"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 
-from tests.deploy import monitoring
+from tests.harness import monitoring
 
 CONFIG = monitoring.PROMETHEUS / "prometheus.yml"
 

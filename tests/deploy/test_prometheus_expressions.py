@@ -7,8 +7,8 @@ import re
 import pytest
 
 from gateway.flowise.outcome import Outcome
-from tests.deploy import monitoring
-from tests.deploy.promql import WrongError, labels_of, selectors
+from tests.harness import monitoring
+from tests.harness.promql import WrongError, labels_of, selectors
 
 KNOWN = {
     "up": frozenset({"job"}),

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.deploy import monitoring
+from tests.harness import monitoring
 
 RULES = sorted((monitoring.PROMETHEUS / "rules").glob("*.yml"))
 UNIT_TESTS = sorted((monitoring.PROMETHEUS / "tests").glob("*.yml"))

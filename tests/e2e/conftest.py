@@ -8,7 +8,6 @@ import os
 import re
 import secrets
 import shutil
-import sys
 import time
 from contextlib import asynccontextmanager
 from copy import deepcopy
@@ -18,13 +17,10 @@ import aiohttp
 import pytest
 import yaml
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "process"))
-sys.path.insert(0, str(Path(__file__).parent))
-
-import children
-from asking import bearer
-from harness.gateway import configuration
-from widget import widget
+from tests.harness import processes
+from tests.harness.gateway import configuration
+from tests.harness.predictions import bearer
+from tests.harness.widget import widget
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +46,7 @@ async def gateway(flowise, tmp_path):
     """The gateway with public routes."""
     public = routes(flowise, auth=["anonymous"], cors={"origins": ["*"]})
     timeouts = {"idle": "3s"}
-    async with children.serving(
+    async with processes.serving(
         tmp_path, flowise["url"], patience=None, routes=public, upstreams={"main": {"timeouts": timeouts}}
     ) as child:
         child.url = f"http://{child.host}:{child.port}"
@@ -102,7 +98,7 @@ class Guarded:
 
 async def keys_command(config: Path, *words: str) -> str:
     """What `flowise-gateway keys ...` says."""
-    async with children.gateway("keys", *words, "--config", str(config), patience=None) as child:
+    async with processes.gateway("keys", *words, "--config", str(config), patience=None) as child:
         status, err = await child.ended()
         assert status == 0, err
         return "\n".join(child.output)
@@ -138,7 +134,7 @@ def guard(flowise, keys, tmp_path):
         config, (file, names) = tmp_path / "gateway.yaml", keys
         config.write_text(guarded(flowise, *origins))
         shutil.copy(file, tmp_path)
-        async with children.gateway("serve", "--config", str(config), patience=None) as child:
+        async with processes.gateway("serve", "--config", str(config), patience=None) as child:
             await child.listens()
             yield Guarded(child, config, *names)
 

@@ -10,7 +10,8 @@ import uuid
 
 import aiohttp
 import pytest
-from asking import answer_of, ask, asked, bearer, events, saw, unique
+
+from tests.harness.predictions import answer_of, ask, asked, bearer, events, saw, unique
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]
 

@@ -7,8 +7,9 @@ import os
 import sys
 
 import pytest
-from asking import run, unique
-from widget import CLIENTS, clients
+
+from tests.harness.predictions import run, unique
+from tests.harness.widget import CLIENTS, clients
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]
 

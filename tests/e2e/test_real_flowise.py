@@ -11,9 +11,10 @@ import sys
 import uuid
 
 import pytest
-from asking import ask, asked, events, lines_of, saw, unique
-from children import spawn
-from widget import CLIENTS, chromium, clients
+
+from tests.harness.predictions import ask, asked, events, lines_of, saw, unique
+from tests.harness.processes import spawn
+from tests.harness.widget import CLIENTS, chromium, clients
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]
 

@@ -10,7 +10,8 @@ import time
 
 import aiohttp
 import pytest
-from asking import bearer, unique
+
+from tests.harness.predictions import bearer, unique
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]
 

@@ -18,7 +18,7 @@ from gateway.flowise.events import (
     is_comment,
     payload,
 )
-from tests.streaming import streams
+from tests.harness import captured_streams as streams
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),

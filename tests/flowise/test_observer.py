@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.flowise.events import HEAD
 from gateway.flowise.observer import GAP_BOUNDS, KEPT_TRACE, MOST_NODES, OTHER, StreamObserver
-from tests.streaming import streams
+from tests.harness import captured_streams as streams
 
 CAPTURED = streams.captured()
 EMPTY_TOKEN = b'message:\ndata:{"event":"token","data":""}\n\n'

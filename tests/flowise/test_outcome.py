@@ -5,7 +5,7 @@ import pytest
 from gateway import errors
 from gateway.flowise.observer import StreamObserver
 from gateway.flowise.outcome import Outcome, of_answer, of_error, of_stream
-from tests.streaming import streams
+from tests.harness import captured_streams as streams
 
 TOKEN = b'message:\ndata:{"event":"token","data":"x"}\n\n'
 METADATA = b'message:\ndata:{"event":"metadata","data":{}}\n\n'

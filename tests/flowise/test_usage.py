@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from gateway.flowise.observer import StreamObserver
 from gateway.flowise.usage import HEAVY, Evidence, Usage, count, started_node
 from tests.flowise.test_events import json_values
-from tests.streaming import streams
+from tests.harness import captured_streams as streams
 
 
 def of_stream(body, question_bytes=0):

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "process"))
-
-from children import Served, serving
-from harness.wire import request
+from tests.harness.processes import Served, serving
+from tests.harness.raw_client import request
 
 SECRET = "a secret of thirty-two bytes or more"
 

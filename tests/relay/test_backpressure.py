@@ -7,12 +7,12 @@ import hashlib
 import socket
 
 import pytest
-from harness.clock import time_passes, until
-from harness.raw_upstream import STREAM_HEAD, RawUpstream
-from harness.streams import ABORT, ABORTED, ASK, ASK_JSON, END, METADATA, PATH, START, only, token
-from harness.wire import Wire
 
 from gateway.relay import client
+from tests.harness.clock import time_passes, until
+from tests.harness.frames import ABORT, ABORTED, ASK, ASK_JSON, END, METADATA, PATH, START, only, token
+from tests.harness.raw_client import Wire
+from tests.harness.raw_upstream import STREAM_HEAD, RawUpstream
 
 MEGABYTE = 1024 * 1024
 PIECE = token("x" * (64 * 1024 - 64))

@@ -8,16 +8,16 @@ from functools import partial
 
 import pytest
 import uvloop
-from harness.gateway import running
-from harness.raw_upstream import STREAM_HEAD, RawUpstream
-from harness.reads import watched_reads
-from harness.streams import ASK, END, METADATA, PATH, START, WHOLE, event, only, settled, token
-from harness.wire import Wire
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.flowise.observer import StreamObserver
-from tests.streaming import streams
+from tests.harness import captured_streams as streams
+from tests.harness.frames import ASK, END, METADATA, PATH, START, WHOLE, event, only, settled, token
+from tests.harness.gateway import running
+from tests.harness.raw_client import Wire
+from tests.harness.raw_upstream import STREAM_HEAD, RawUpstream
+from tests.harness.upstream_reads import watched_reads
 
 CAPTURED = streams.captured()
 # Captures that differ, the short ones to be cut at every place, the others near line ends and here and there.

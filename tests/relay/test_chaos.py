@@ -7,10 +7,11 @@ import random
 import uuid
 
 import pytest
-from harness.clock import time_passes, until
-from harness.raw_upstream import STREAM_HEAD, RawUpstream
-from harness.streams import ABORTED, ASK, END, METADATA, PATH, START, settled, token
-from harness.wire import Wire
+
+from tests.harness.clock import time_passes, until
+from tests.harness.frames import ABORTED, ASK, END, METADATA, PATH, START, settled, token
+from tests.harness.raw_client import Wire
+from tests.harness.raw_upstream import STREAM_HEAD, RawUpstream
 
 COUNT = 300
 AT_ONCE = 30

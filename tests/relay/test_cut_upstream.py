@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from harness.raw_upstream import STREAM_HEAD, RawUpstream
-from harness.streams import (
+
+from tests.harness.frames import (
     ASK,
     ASK_JSON,
     PATH,
@@ -16,6 +16,7 @@ from harness.streams import (
     settled,
     token,
 )
+from tests.harness.raw_upstream import STREAM_HEAD, RawUpstream
 
 FIRST = START + token("a")
 HALF = b'message:\ndata:{"event":"tok'

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from harness.clock import time_passes
-from harness.raw_upstream import STREAM_HEAD, RawUpstream
-from harness.streams import (
+
+from tests.harness.clock import time_passes
+from tests.harness.frames import (
     ABORT,
     ABORTED,
     ASK,
@@ -24,6 +24,7 @@ from harness.streams import (
     stream,
     token,
 )
+from tests.harness.raw_upstream import STREAM_HEAD, RawUpstream
 
 HEARTBEAT = b":heartbeat\n\n"
 LARGE = b'message:\ndata:{"event":"token","data":"' + b"x" * 300 * 1024

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from harness.clock import until
-from harness.raw_upstream import STREAM_HEAD, RawUpstream
-from harness.streams import (
+
+from gateway.errors import UpstreamUnreachable
+from gateway.upstream.upstream import Upstream
+from tests.harness.clock import until
+from tests.harness.frames import (
     ABORT,
     ABORTED,
     ASK,
@@ -22,10 +24,8 @@ from harness.streams import (
     stream,
     token,
 )
-from harness.wire import Wire
-
-from gateway.errors import UpstreamUnreachable
-from gateway.upstream.upstream import Upstream
+from tests.harness.raw_client import Wire
+from tests.harness.raw_upstream import STREAM_HEAD, RawUpstream
 
 USAGE = b'message:\ndata:{"event":"usageMetadata","data":{"input_tokens":7,"output_tokens":3}}\n\n'
 WAYS = ["fin", "rst", "half close"]

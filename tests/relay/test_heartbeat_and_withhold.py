@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from harness.clock import time_passes
-from harness.raw_upstream import STREAM_HEAD, RawUpstream
-from harness.streams import ASK, END, METADATA, PATH, START, WHOLE, event, only, stream, token
+
+from tests.harness.clock import time_passes
+from tests.harness.frames import ASK, END, METADATA, PATH, START, WHOLE, event, only, stream, token
+from tests.harness.raw_upstream import STREAM_HEAD, RawUpstream
 
 BEAT = b":\n\n"
 TRACE = event("agentFlowExecutedData", '"%s"' % ("x" * 700_000))

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from harness.clock import until
-from harness.gateway import FLOW
-from harness.raw_upstream import STREAM_HEAD, RawUpstream
-from harness.wire import request
-
 from gateway import app
+from tests.harness.clock import until
+from tests.harness.gateway import FLOW
+from tests.harness.raw_client import request
+from tests.harness.raw_upstream import STREAM_HEAD, RawUpstream
 
 PATH = f"/api/v1/prediction/{FLOW}"
 ASK = {"question": "hi", "streaming": True, "chatId": "chat-1"}

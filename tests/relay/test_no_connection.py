@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import socket
 
-from harness.raw_upstream import STREAM_HEAD, RawUpstream
-from harness.streams import ABORTED, ASK, PATH, START, only, settled
+from tests.harness.frames import ABORTED, ASK, PATH, START, only, settled
+from tests.harness.raw_upstream import STREAM_HEAD, RawUpstream
 
 
 def timeouts(**limits):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from harness.raw_upstream import RawUpstream
-from harness.streams import PATH
+from tests.harness.frames import PATH
+from tests.harness.raw_upstream import RawUpstream
 
 UPLOADS = {"uploads": True}
 BEGINNING = (

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from gateway.simulator import Simulator
-from tests.simulator import requests
+from tests.harness import recorded_requests as requests
 
 
 async def instantly(_seconds: float) -> None:

@@ -8,10 +8,11 @@ import json
 import pytest
 
 from gateway.simulator import Simulator
-from tests.simulator import recorded, requests
+from tests.harness import captures as recorded
+from tests.harness import recorded_requests as requests
+from tests.harness.captures import comparable
+from tests.harness.exact_client import Wire, ask
 from tests.simulator.conftest import instantly
-from tests.simulator.recorded import comparable
-from tests.simulator.wire import Wire, ask
 
 BEGINNINGS = {
     "hangup-chain": requests.stream(requests.CHAIN, "hi [[tokens=60 delay=0.1]]"),

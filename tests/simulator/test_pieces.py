@@ -12,8 +12,8 @@ from gateway.simulator.bodies import Received, understand
 from gateway.simulator.model import model
 from gateway.simulator.replies import Refusal
 from gateway.simulator.steps import number
-from tests.simulator import requests
-from tests.simulator.wire import Wire, ask
+from tests.harness import recorded_requests as requests
+from tests.harness.exact_client import Wire, ask
 
 
 def spoken(question):

@@ -7,9 +7,10 @@ import asyncio
 import pytest
 
 from gateway.simulator import Close, Event, Hang, Simulator, Token, Wait
-from tests.simulator import recorded, requests
-from tests.simulator.recorded import comparable
-from tests.simulator.wire import Wire, ask, request
+from tests.harness import captures as recorded
+from tests.harness import recorded_requests as requests
+from tests.harness.captures import comparable
+from tests.harness.exact_client import Wire, ask, request
 
 FIVE = [Event("start", ""), *(Token(f"tok{index} ") for index in range(5))]
 

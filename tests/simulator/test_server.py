@@ -30,9 +30,9 @@ from gateway.simulator import (
     Wait,
     frame,
 )
-from tests.simulator import requests
-from tests.simulator.recorded import HEARTBEAT, comparable
-from tests.simulator.wire import Wire, ask, request
+from tests.harness import recorded_requests as requests
+from tests.harness.captures import HEARTBEAT, comparable
+from tests.harness.exact_client import Wire, ask, request
 
 
 @pytest.fixture

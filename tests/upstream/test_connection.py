@@ -8,13 +8,13 @@ import struct
 from time import monotonic
 
 import pytest
-from harness.raw_upstream import RawUpstream
 
 from gateway.errors import UpstreamBadReply, UpstreamUnreachable
 from gateway.upstream import connection as connection_file
 from gateway.upstream.connection import StaleConnectionError
 from gateway.upstream.response_parser import BodyEnd
-from tests.upstream.loopback import GET, KeepingSink, closed, exchange, url_of
+from tests.harness.raw_upstream import RawUpstream
+from tests.harness.scripted_pool import GET, KeepingSink, closed, exchange, url_of
 
 OK = b"HTTP/1.1 200 OK\r\n"
 EMPTY = OK + b"Content-Length: 0\r\n\r\n"

@@ -7,13 +7,13 @@ import socket
 from contextlib import closing
 
 import pytest
-from harness.raw_upstream import RawUpstream
 
 from gateway.errors import Overloaded, UpstreamTimeout, UpstreamUnreachable
 from gateway.upstream import pool as pool_file
 from gateway.upstream.connection import Connection
 from gateway.upstream.pool import Server
-from tests.upstream.loopback import closed, exchange, url_of
+from tests.harness.raw_upstream import RawUpstream
+from tests.harness.scripted_pool import closed, exchange, url_of
 
 
 async def answer(peer, _):

@@ -8,12 +8,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from harness.gateway import FLOW
-from harness.raw_upstream import Peer
+
+from tests.harness.gateway import FLOW
+from tests.harness.raw_upstream import Peer
 
 PATH = f"/api/v1/prediction/{FLOW}"
 ASK = {"question": "hi"}
-CERTS = Path(__file__).parent / "certs"
+CERTS = Path(__file__).parents[1] / "harness" / "certs"
 ANSWER = b'{"text":"hello"}'
 
 

@@ -1,0 +1,105 @@
+"""The shared store: one round trip a step, the same answers as memory, and bounded waits."""
+
+from __future__ import annotations
+
+from time import monotonic
+
+import pytest
+
+from gateway.admission.quotas import subject
+from gateway.admission.redis.commands import PING
+from gateway.admission.redis.limiter import TOGETHER
+from gateway.admission.store import STORE_TIME, Patience, StoreError
+from tests.harness.limit_process import process, requests, slots, tokens
+from tests.harness.slow_proxy import SlowProxy
+
+
+def nothing(_):
+    return None
+
+
+def calls(server):
+    """How often each command was run, but for our own questions."""
+    with server.client() as client:
+        stats = client.info("commandstats")
+        return {
+            name.removeprefix("cmdstat_"): numbers["calls"]
+            for name, numbers in stats.items()
+            if name in ("cmdstat_evalsha", "cmdstat_eval", "cmdstat_multi", "cmdstat_exec")
+        }
+
+
+def reset(server):
+    with server.client() as client:
+        client.config_resetstat()
+
+
+def asks(count=5):
+    return [
+        requests(count).ask(subject("me")),
+        tokens(1000, reserve=10).ask(subject("me")),
+        slots(count).ask(subject("me")),
+    ]
+
+
+async def test_a_step_is_one_round_trip(valkey):
+    async with process(valkey.url) as gateway:
+        reset(valkey)
+        for run in range(10):
+            four = [*asks(), requests(99, scope="key:k").ask(subject("me"))]
+            await gateway.limiter._store.step(four, str(run), Patience(), nothing)
+        assert calls(valkey) == {"evalsha": 10}
+        await gateway.limiter._store.peek(asks(), Patience())
+        assert calls(valkey) == {"evalsha": 11}
+    assert len(gateway.told.took) == 11
+
+
+async def test_all_or_nothing(valkey):
+    async with process(valkey.url) as gateway:
+        store = gateway.limiter._store
+        first = await store.step(asks(1), "1", Patience(), nothing)
+        assert first.is_allowed
+        second = await store.step(asks(1), "2", Patience(), nothing)
+        assert not second.is_allowed
+        assert second.used[2] == 1
+        assert await store.peek(asks(1), Patience()) == pytest.approx(first.used, abs=10**6)
+
+
+async def test_a_step_takes_from_the_patience_of_its_request(valkey):
+    async with SlowProxy(valkey.port) as proxy, process(proxy.url) as gateway:
+        proxy.delay = 0.03
+        patience = Patience()
+        await gateway.limiter._store.step(asks(), "1", patience, nothing)
+        assert patience.left <= STORE_TIME - 0.02  # a timer may be early by a millisecond
+
+
+async def test_after_a_failure_the_same_request_does_not_wait_again(own_valkey):
+    async with process(own_valkey.url) as gateway:
+        own_valkey.hold()
+        store, patience = gateway.limiter._store, Patience(0.02)
+        for waits in (True, False):
+            began = monotonic()
+            with pytest.raises(StoreError, match="timeout"):
+                await store.step(asks(), "1", patience, nothing)
+            assert (monotonic() - began > 0.01) is waits
+        own_valkey.go_on()
+
+
+async def test_many_leases_are_renewed_in_several_commands(valkey):
+    async with process(valkey.url) as gateway:
+        store, key = gateway.limiter._store, slots(9).ask(subject("me")).key
+        leases = [(key, str(run)) for run in range(2 * TOGETHER + 1)]
+        assert [len(command.words) for command in store.renewals(leases)] == [406, 406, 8]
+        store.renew(leases)
+        await gateway.limiter.link.call(PING)
+        with valkey.client() as client:
+            assert client.zcard(key) == len(leases)
+
+
+async def test_a_renewal_that_fails_is_left_to_the_next_one(own_valkey):
+    async with process(own_valkey.url) as gateway:
+        own_valkey.kill()
+        await gateway.told.until_away()
+        gateway.limiter._store.renew([(slots(1).ask(subject("me")).key, "1")])
+        assert not gateway.limiter._store.is_up
+        assert len(gateway.limiter.backlog) == 0

@@ -1,0 +1,80 @@
+"""Limits as configured: memory or a shared store, open or closed without it."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from gateway.admission.factory import limits
+from gateway.admission.quotas import subject
+from gateway.admission.store import Reports
+from gateway.aio import Tasks
+from gateway.config import LimitSettings, Store
+from gateway.errors import ConversationBusy, StoreUnavailable
+from tests.harness.limit_process import requests
+
+TWO = requests(2)
+KEY = ("http://flowise", "chat-1")
+
+
+def opened(store, when_store_fails="local"):
+    settings = LimitSettings.model_construct(store=Store(store), when_store_fails=when_store_fails)
+    tasks = Tasks(lambda error: pytest.fail(repr(error)))
+    return limits(settings, tasks.start, Reports())
+
+
+async def used_up(*some):
+    asks = [await each.limiter.admit([TWO.ask(subject("me"))]) for each in some for _ in range(2)]
+    return [admission.is_allowed for admission in asks]
+
+
+async def test_memory_is_each_process_by_itself():
+    one, other = opened("memory"), opened("memory")
+    await one.limiter.start()
+    assert await used_up(one, other) == [True] * 4
+    (await one.turns.take(KEY, 0))()
+    one.limiter.tick(0.0)
+    await one.limiter.close()
+
+
+async def test_a_store_is_shared_by_all(valkey):
+    one, other = opened(valkey.url), opened(valkey.url)
+    for each in (one, other):
+        await each.limiter.start()
+    assert await used_up(one, other) == [True, True, False, False]
+    give_back = await one.turns.take(KEY, 0)
+    with pytest.raises(ConversationBusy):
+        await other.turns.take(KEY, 0)
+    give_back()
+    for each in (one, other):
+        each.limiter.tick(0.0)
+        await each.limiter.close()
+
+
+async def test_closed_without_the_store(own_valkey):
+    own_valkey.kill()
+    closed, local = opened(own_valkey.url, "closed"), opened(own_valkey.url)
+    for each in (closed, local):
+        await each.limiter.start()
+    with pytest.raises(StoreUnavailable):
+        await closed.limiter.admit([TWO.ask(subject("me"))])
+    assert await used_up(local) == [True, True]
+    for each in (closed, local):
+        await each.limiter.close()
+
+
+def test_a_url_that_cannot_be_read_is_told_before_anything_is_opened():
+    with pytest.raises(ValueError, match=r"limits\.store is not the URL"):
+        opened("redis://:pass#word@127.0.0.1:6379/0")
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    for name in [
+        name for name in sys.modules if name.startswith(("redis", "gateway.admission.redis.connection"))
+    ]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "redis", None)
+    with pytest.raises(ValueError, match="needs the package redis"):
+        opened("redis://127.0.0.1:6379/0")
+    assert opened("memory").limiter is not None

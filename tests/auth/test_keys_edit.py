@@ -1,0 +1,287 @@
+"""A keys file on disk: changed whole or not at all, one command at a time."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import tempfile
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from gateway.auth.key_format import hash_of
+from gateway.auth.keys_edit import KeysFileError, KeysStore
+from gateway.auth.keys_file import read_keys
+from gateway.auth.keys_model import KeyEntry
+from gateway.config import ConfigError
+from tests.harness.key_files import NOW, entry, key, key_id, keys_text, write_keys
+
+
+def new(number):
+    return KeyEntry.model_construct(
+        id=key_id(number), name=f"name{number}", hash=hash_of(key(number)), created=NOW
+    )
+
+
+@pytest.fixture
+def path(tmp_path):
+    return write_keys(tmp_path / "keys.yaml", entry(1))
+
+
+def add(path, number, *, patience=5.0, then=lambda draft: None):
+    with KeysStore(path, patience).editing() as draft:
+        draft.add(new(number))
+        then(draft)
+
+
+def ids(path):
+    return [found.id for found in read_keys(path)]
+
+
+def others_beside(path):
+    """What lies in the folder beside the file and its lock."""
+    return {found.name for found in path.parent.iterdir()} - {path.name, f"{path.name}.lock"}
+
+
+def test_the_first_change_makes_the_file_for_its_owner_only(tmp_path):
+    add(tmp_path / "keys.yaml", 1)
+    assert ids(tmp_path / "keys.yaml") == [key_id(1)]
+    assert {stat.S_IMODE(found.stat().st_mode) for found in tmp_path.iterdir()} == {0o600}
+    assert others_beside(tmp_path / "keys.yaml") == set()
+
+
+def test_a_file_that_others_could_read_is_for_its_owner_only_afterwards(path):
+    path.chmod(0o644)
+    add(path, 2)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert ids(path) == [key_id(1), key_id(2)]
+
+
+def test_nothing_is_written_when_nothing_was_changed(path):
+    before = path.stat()
+    with KeysStore(path).editing() as draft:
+        assert [found.id for found in draft.entries] == [key_id(1)]
+    assert path.stat() == before
+
+
+def test_nothing_is_written_when_the_command_changes_its_mind(path):
+    before = path.read_bytes()
+
+    def change_mind(_):
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        add(path, 2, then=change_mind)
+    assert path.read_bytes() == before
+    assert others_beside(path) == set()
+    add(path, 3)  # the lock is free
+
+
+def test_a_reader_sees_the_old_file_or_the_new_one(path):
+    with path.open() as old:
+        add(path, 2)
+        assert old.read() == keys_text(entry(1))
+
+
+def test_line_ends_of_another_system_stay(path):
+    before = keys_text(entry(1)).replace("\n", "\r\n").encode()
+    path.write_bytes(before)
+    add(path, 2)
+    assert path.read_bytes().startswith(before)
+
+
+def test_a_file_with_mistakes_is_not_touched(path):
+    path.write_text("keys:\n  - \xff")
+    with pytest.raises(ConfigError, match="is no mapping"):
+        add(path, 2)
+    path.write_bytes(b"# \xff\n")
+    with pytest.raises(ConfigError, match="is not UTF-8"):
+        add(path, 2)
+    assert path.read_bytes() == b"# \xff\n"
+
+
+@pytest.mark.parametrize("step", ["replace", "fsync", "fdopen"])
+def test_a_failure_at_any_step_leaves_the_file_as_it_was(path, monkeypatch, step):
+    before, real = path.stat(), getattr(os, step)
+
+    def fail(subject, *_, **__):
+        if isinstance(subject, int) and step == "fdopen":
+            os.close(subject)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, step, fail)
+    with pytest.raises(KeysFileError) as refused:
+        add(path, 2)
+    said = f"{path} is as it was and cannot be changed: No space left on device; make room on its disk"
+    assert (str(refused.value), path.stat(), others_beside(path)) == (said, before, set())
+    monkeypatch.setattr(os, step, real)
+    add(path, 2)
+
+
+def test_a_folder_that_does_not_sync_is_no_failure(path, monkeypatch):
+    real = os.fsync
+
+    def fsync(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    add(path, 2)
+    assert len(ids(path)) == 2
+
+
+def test_file_and_folder_are_synced_before_and_after_the_new_file_takes_its_place(path, monkeypatch):
+    done, fsync, replace = [], os.fsync, os.replace
+
+    def synced(descriptor):
+        done.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
+        fsync(descriptor)
+
+    def replaced(*names):
+        done.append("replace")
+        replace(*names)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", replaced)
+    add(path, 2)
+    assert done == ["file", "replace", "folder"]
+
+
+def test_a_missing_folder_is_told(tmp_path):
+    with pytest.raises(
+        KeysFileError,
+        match=r"keys\.yaml is as it was and cannot be changed: No such file or directory; make its folder",
+    ):
+        add(tmp_path / "nowhere" / "keys.yaml", 1)
+
+
+@contextmanager
+def as_nobody():
+    """Root may write everywhere, so it is somebody else meanwhile."""
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if is_root:
+            os.seteuid(0)
+
+
+def test_a_folder_that_is_not_ours_is_told():
+    with tempfile.TemporaryDirectory() as name:
+        path = write_keys(Path(name) / "keys.yaml", entry(1))
+        path.chmod(0o644)
+        path.parent.chmod(0o555)
+        with (
+            as_nobody(),
+            pytest.raises(KeysFileError, match="Permission denied; run this as the owner of its folder"),
+        ):
+            add(path, 2)
+        path.parent.chmod(0o700)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_the_owner_stays_the_same_also_when_root_writes(path):
+    os.chown(path, 12345, 54321)
+    add(path, 2)
+    for found in (path, path.with_name("keys.yaml.lock")):
+        assert (found.stat().st_uid, found.stat().st_gid) == (12345, 54321)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_a_file_of_somebody_else_is_left_alone_when_it_cannot_stay_his(path, monkeypatch):
+    os.chown(path, 12345, 54321)
+
+    def fchown(*_):
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "fchown", fchown)
+    with pytest.raises(KeysFileError, match="it belongs to another user: run this as that user, or as root"):
+        add(path, 2)
+    assert ids(path) == [key_id(1)]
+    os.chown(path, 0, 54321)
+    add(path, 2)  # a group is no matter: the file is for its owner only
+
+
+def test_a_symbolic_link_stays_one_and_its_target_is_changed(path, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "elsewhere" / "keys.yaml"
+    link.symlink_to("../keys.yaml")
+    add(link, 2)
+    assert link.is_symlink()
+    assert ids(path) == ids(link) == [key_id(1), key_id(2)]
+    assert others_beside(link) == set()
+    assert path.with_name("keys.yaml.lock").exists()
+    assert not link.with_name("keys.yaml.lock").exists()
+
+
+def test_a_symbolic_link_to_nothing_gets_its_target(tmp_path):
+    link = tmp_path / "link.yaml"
+    link.symlink_to("keys.yaml")
+    add(link, 1)
+    assert link.is_symlink()
+    assert ids(tmp_path / "keys.yaml") == [key_id(1)]
+
+
+def test_a_link_in_the_place_of_the_lock_is_not_followed(path, tmp_path):
+    path.with_name("keys.yaml.lock").symlink_to(tmp_path / "other")
+    with pytest.raises(KeysFileError, match="symbolic links"):
+        add(path, 2)
+    assert not (tmp_path / "other").exists()
+
+
+def test_an_edit_by_hand_that_came_between_is_not_lost(path):
+    with pytest.raises(KeysFileError, match="somebody has just changed it: run this again"):
+        add(path, 2, then=lambda _: write_keys(path, entry(1), entry(3)))
+    assert ids(path) == [key_id(1), key_id(3)]
+
+
+def test_a_layout_that_cannot_be_extended_is_refused_and_left_alone(path):
+    inside = ", ".join(line.strip(" -") for line in entry(1).splitlines())
+    text = f"keys: [{{{inside}}}]\n"
+    path.write_text(text)
+    with pytest.raises(KeysFileError, match=r"its layout does not allow it .*: write one key per dash"):
+        add(path, 2)
+    assert path.read_text() == text
+    assert others_beside(path) == set()
+
+
+def test_a_change_that_would_say_something_else_is_refused(path):
+    with pytest.raises(KeysFileError, match="it would say something else"):
+        add(path, 2, then=lambda draft: setattr(draft, "entries", ()))
+    assert path.read_text() == keys_text(entry(1))
+
+
+def test_a_command_waits_for_another_one(path):
+    inside, go_on = threading.Event(), threading.Event()
+
+    def slow():
+        with KeysStore(path).editing() as draft:
+            inside.set()
+            go_on.wait(5)
+            draft.add(new(2))
+
+    first, second = threading.Thread(target=slow), threading.Thread(target=add, args=(path, 3))
+    first.start()
+    inside.wait(5)
+    second.start()
+    second.join(0.05)
+    assert second.is_alive()
+    go_on.set()
+    first.join(5)
+    second.join(5)
+    assert ids(path) == [key_id(1), key_id(2), key_id(3)]
+
+
+def test_a_command_does_not_wait_for_ever(path):
+    with KeysStore(path).editing() as draft:
+        with pytest.raises(KeysFileError, match=r"another command has held its lock for 0\.01 s; try again"):
+            add(path, 3, patience=0.01)
+        draft.add(new(2))
+    add(path, 4)
+    assert ids(path) == [key_id(1), key_id(2), key_id(4)]

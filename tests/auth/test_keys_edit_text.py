@@ -1,0 +1,186 @@
+"""A keys file is changed where it must change, and nowhere else."""
+
+from __future__ import annotations
+
+import difflib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.auth.key_format import hash_of
+from gateway.auth.keys_edit import HEADER, Draft
+from gateway.auth.keys_file import read_keys
+from gateway.auth.keys_model import KeyEntry
+from tests.harness.key_files import NOW, entry, key, key_id, keys_text
+
+LIMITS = "[{name: a, requests: 6, per: 90s, burst: 2}, {name: 'no', tokens: 9, per: 1d, reserve: 0}, {name: c, concurrent: 3}]"
+
+
+@pytest.fixture
+def read(tmp_path):
+    def read(text):
+        path = tmp_path / "keys.yaml"
+        path.write_text(text, newline="")
+        return read_keys(path)
+
+    return read
+
+
+@pytest.fixture
+def draft(read):
+    return lambda text: Draft(text, read(text))
+
+
+def new(number, name="", **values):
+    return KeyEntry.model_construct(
+        id=key_id(number), name=name or f"new{number}", hash=hash_of(key(number)), created=NOW, **values
+    )
+
+
+def changes(before, after):
+    """The lines that went, with -, and those that came, with +."""
+    lines = difflib.ndiff(before.splitlines(keepends=True), after.splitlines(keepends=True))
+    return [line for line in lines if line[0] in "-+"]
+
+
+def test_the_first_key_makes_a_file_with_a_header(draft, read):
+    one = draft("")
+    one.add(new(1))
+    assert one.text.startswith(HEADER)
+    assert read(one.text) == one.entries == (new(1),)
+
+
+@pytest.mark.parametrize("text", ["keys: []\n", "keys:\n", "{}\n", "---\n", "keys: [ ] # none\n"])
+def test_a_key_is_added_to_a_file_without_any_which_keeps_its_comments(draft, read, text):
+    one = draft("# ours\n\n" + text + "  # the end\n")
+    one.add(new(1))
+    assert one.text.startswith("# ours\n\n  # the end\nkeys:\n  - id: ")
+    assert read(one.text) == one.entries == (new(1),)
+
+
+def test_a_key_is_added_behind_the_last_and_nothing_else_changes(draft, read):
+    before = (
+        "# ours\n" + keys_text(entry(1), "  # two\n", entry(2, routes="[a]  # all of them")) + "\n# the end\n"
+    )
+    one = draft(before)
+    one.add(new(3, routes=("a", "b"), expires=NOW + 1))
+    came = changes(before, one.text)
+    assert [line[:6] for line in came] == ["+   - ", *["+     "] * 5]
+    assert one.text.endswith("    routes: [a, b]\n\n# the end\n")
+    assert read(one.text) == one.entries
+    assert [found.id for found in one.entries] == [key_id(1), key_id(2), key_id(3)]
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n", "   # last", "\n...\n"])
+def test_a_key_is_added_whatever_the_last_line_is(draft, read, end):
+    one = draft(keys_text(entry(1)).removesuffix("\n") + end)
+    one.add(new(2))
+    one.add(new(3))
+    assert read(one.text) == one.entries
+    assert len(one.entries) == 3
+
+
+@pytest.mark.parametrize("indent", [0, 1, 8])
+def test_a_key_is_added_as_deep_as_the_others(draft, read, indent):
+    text = "keys:\n" + "".join(" " * indent + line[2:] + "\n" for line in entry(1).splitlines())
+    one = draft(text)
+    one.add(new(2))
+    assert one.text.startswith(text + " " * indent + "- id: ")
+    assert read(one.text) == one.entries
+
+
+def test_all_that_an_entry_may_have_is_written(draft, read):
+    (old,) = read(keys_text(entry(1, '"no"', routes="['on', b.c]", limits=LIMITS)))
+    one = draft("")
+    one.add(new(2, "123", routes=old.routes, limits=old.limits, expires=NOW + 5))
+    (found,) = read(one.text)
+    assert (found.name, found.routes, found.limits, found.expires) == (
+        "123",
+        ("on", "b.c"),
+        old.limits,
+        NOW + 5,
+    )
+    assert "{name: a, requests: 6, per: 90s, burst: 2}" in one.text
+
+
+@pytest.mark.parametrize(
+    "name", ["-", "---", ".", "...", "1e5", "0x1F", "1_0", "null", "yes", "2026-01-31", "a.b-c_d"]
+)
+def test_every_name_is_written_so_that_it_is_read_again(draft, read, name):
+    one = draft("")
+    one.add(new(1, name))
+    assert read(one.text)[0].name == name
+
+
+def test_a_value_is_added_as_the_last_line_of_its_entry(draft, read):
+    before = keys_text(entry(1, x="y").replace("x: y", "routes: [a]  # why"), "\n  # two\n", entry(2))
+    one = draft(before)
+    one.put(key_id(1), revoked=NOW)
+    assert changes(before, one.text) == ["+     revoked: 2026-01-31T08:00:00Z\n"]
+    assert "routes: [a]  # why\n    revoked: " in one.text
+    assert read(one.text) == one.entries
+    assert [found.revoked for found in one.entries] == [NOW, None]
+
+
+def test_a_value_is_added_to_the_last_entry_of_a_file_without_a_line_end(draft, read):
+    one = draft(keys_text(entry(1)).removesuffix("\n"))
+    one.put(key_id(1), revoked=NOW)
+    assert one.text.endswith("Z\n    revoked: 2026-01-31T08:00:00Z\n")
+    assert read(one.text) == one.entries
+
+
+@pytest.mark.parametrize(
+    "written", ["2026-03-01T00:00:00Z", '"2026-03-01T00:00:00Z"', "'2026-03-01T00:00:00Z'"]
+)
+def test_a_value_takes_the_place_of_the_one_that_stood_there(draft, read, written):
+    before = keys_text(entry(1, expires=f"{written}  # spring"), entry(2))
+    one = draft(before)
+    one.put(key_id(1), expires=NOW)
+    assert one.text == before.replace(written, "2026-01-31T08:00:00Z")
+    assert read(one.text) == one.entries
+
+
+def test_an_entry_in_braces_is_changed_within_them(draft, read):
+    inside = ", ".join(line.strip(" -") for line in entry(1).splitlines())
+    one = draft(f"keys:\n  - {{{inside}}}  # one\n" + entry(2))
+    one.put(key_id(1), revoked=NOW, replaced_by="00000000")
+    assert ', revoked: 2026-01-31T08:00:00Z, replaced_by: "00000000"}  # one\n' in one.text
+    assert one.entries[0].revoked == NOW
+
+
+COMMENTS = st.sampled_from(["", "\n", "# one\n", "    # two: [\n", "  # - three\n\n", "      # four\n"])
+BEHIND = st.sampled_from(["", " ", "  # five: {", "\r"])
+
+
+@st.composite
+def layouts(draw):
+    """A keys file as people leave one, and how many keys it has."""
+    count, indent = draw(st.integers(1, 3)), draw(st.integers(0, 3))
+    text = draw(COMMENTS) + "keys:" + draw(BEHIND) + "\n"
+    for number in range(count):
+        more = {"expires": "2026-03-01T00:00:00Z"} if draw(st.booleans()) else {}
+        more |= {"limits": "\n      - name: a\n        concurrent: 1"} if draw(st.booleans()) else {}
+        text += draw(COMMENTS)
+        for line in entry(number, **more).splitlines():
+            text += f"{' ' * indent}{line[2:]}{draw(BEHIND)}\n{draw(COMMENTS)}"
+    return text + draw(COMMENTS), count
+
+
+@settings(max_examples=50, deadline=None)  # reads and writes files
+@given(layouts(), st.data())
+def test_no_comment_is_lost_and_nothing_said_that_was_not_meant(tmp_path_factory, layout, data):
+    text, count = layout
+    path = tmp_path_factory.getbasetemp() / "layout.yaml"
+    path.write_text(text, newline="")
+    one = Draft(text, read_keys(path))
+    for step in range(data.draw(st.integers(1, 4))):
+        if data.draw(st.booleans()):
+            one.add(new(10 + step, f"new{step}"))
+        else:
+            one.put(key_id(data.draw(st.integers(0, count - 1))), expires=NOW + step)
+    path.write_text(one.text, newline="")
+    assert read_keys(path) == one.entries
+    gone = [line for line in changes(text, one.text) if line[0] == "-"]
+    assert all("expires: " in line for line in gone)
+    assert text.count("#") == one.text.count("#")

@@ -1,0 +1,315 @@
+"""The keyring follows its file: a look every half second, in a time that only moves when a test says so."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+import pytest
+
+from gateway.aio import Tasks, Ticker
+from gateway.auth import keys_watch
+from gateway.auth.key_format import hash_of
+from gateway.auth.keyring import Keyring
+from gateway.auth.keys_watch import KeysWatch
+from gateway.config import ConfigError, LogSettings
+from gateway.errors import Unauthenticated
+from gateway.telemetry.logs import make_logger
+from tests.harness.clock import until
+from tests.harness.gateway import Lines
+from tests.harness.key_files import NOW, entry, key, key_id, keys_text, write_keys
+
+
+class Watched:
+    """A keys file, and what follows it."""
+
+    def __init__(self, folder):
+        self.path = folder / "keys.yaml"
+        self.keyring, self.lines, self.errors, self.told = Keyring(), Lines(), [], []
+        self.tasks = Tasks(self.errors.append)
+        self.watch = KeysWatch(self.path, self.keyring, self.tasks, make_logger(LogSettings(), self.lines))
+        self.watch.on_change.append(lambda: self.told.append(self.valid))
+        self._now = 100.0
+
+    async def tick(self, seconds=0.25):
+        """The timer ticks after so long, and what that began has ended."""
+        self._now += seconds
+        self.watch.tick(self._now)
+        await self.tasks.join(5)
+        assert self.errors == []
+
+    async def looks(self, count):
+        for _ in range(count):
+            await self.tick(0.5)
+
+    @property
+    def valid(self):
+        """The numbers of the keys that open something."""
+        return [number for number in range(1, 6) if self._is_valid(number)]
+
+    def _is_valid(self, number):
+        try:
+            return self.keyring.check(key(number), NOW).id == key_id(number)
+        except Unauthenticated:
+            return False
+
+
+@pytest.fixture
+def watched(tmp_path):
+    return Watched(tmp_path)
+
+
+async def test_the_keys_are_there_once_it_has_started(watched):
+    write_keys(watched.path, entry(1), entry(2))
+    await watched.watch.start()
+    assert watched.valid == [1, 2]
+    assert [line["count"] for line in watched.lines.of("keys_loaded")] == [2]
+
+
+async def test_a_missing_file_is_no_keys_until_it_comes(watched):
+    await watched.watch.start()
+    await watched.looks(3)
+    assert [line["count"] for line in watched.lines.all] == [0]
+    write_keys(watched.path, entry(1))
+    await watched.looks(2)
+    assert watched.valid == [1]
+
+
+async def test_it_does_not_start_with_a_broken_file(watched):
+    write_keys(watched.path, entry(1, hash="x"))
+    with pytest.raises(ConfigError, match=r"keys\.yaml:4: keys\[0\]\.hash: the value is no hash"):
+        await watched.watch.start()
+
+
+async def test_a_change_counts_when_it_was_seen_twice_half_a_second_apart(watched):
+    write_keys(watched.path, entry(1))
+    await watched.watch.start()
+    await watched.tick()
+    write_keys(watched.path, entry(1), entry(2))
+    await watched.tick()  # no look yet
+    await watched.tick()
+    await watched.tick()
+    assert (watched.valid, watched.told) == ([1], [])
+    await watched.tick()
+    assert (watched.valid, watched.told) == ([1, 2], [[1, 2]])
+    await watched.looks(4)
+    assert len(watched.lines.of("keys_loaded")) == 2
+
+
+async def test_a_revoked_key_opens_nothing_any_more_and_whoever_asked_is_told(watched):
+    write_keys(watched.path, entry(1), entry(2))
+    await watched.watch.start()
+    write_keys(watched.path, entry(1, revoked="2026-01-31T08:00:00Z"), entry(2))
+    await watched.looks(2)
+    assert watched.told == [[2]]
+    assert watched.keyring.get(key_id(1), NOW) is None
+
+
+async def test_an_editor_that_empties_the_file_and_then_writes_revokes_nobody(watched):
+    write_keys(watched.path, entry(1))
+    await watched.watch.start()
+    for text in ("", keys_text(entry(1))[:30], keys_text(entry(1), entry(2))):
+        watched.path.write_text(text)  # the same file, emptied first
+        await watched.looks(1)
+        assert watched.valid == [1]
+    await watched.looks(1)
+    assert watched.valid == [1, 2]
+    assert watched.lines.of("keys_file_broken") == []
+
+
+async def test_a_file_that_is_emptied_on_purpose_has_no_keys(watched):
+    write_keys(watched.path, entry(1))
+    await watched.watch.start()
+    write_keys(watched.path)
+    await watched.looks(2)
+    assert watched.valid == []
+
+
+async def test_a_change_while_it_is_read_is_waited_for(watched, monkeypatch):
+    write_keys(watched.path, entry(1))
+    await watched.watch.start()
+    write_keys(watched.path, entry(2))
+    await watched.looks(1)
+
+    def read_then_change(path):
+        found = read(path)
+        write_keys(path, entry(3), entry(4))
+        return found
+
+    read = keys_watch.read_keys
+    monkeypatch.setattr(keys_watch, "read_keys", read_then_change)
+    await watched.looks(1)
+    assert (watched.valid, watched.told) == ([1], [])
+    monkeypatch.setattr(keys_watch, "read_keys", read)
+    await watched.looks(1)
+    assert watched.told == [[3, 4]]
+
+
+async def test_a_broken_file_keeps_the_last_good_keys_and_is_told_once(watched):
+    write_keys(watched.path, entry(1))
+    await watched.watch.start()
+    write_keys(watched.path, entry(2, hash=key(2)), entry(3, created=hash_of(key(3))))
+    await watched.looks(5)
+    assert (watched.valid, watched.told) == ([1], [])
+    (line,) = watched.lines.of("keys_file_broken")
+    assert (line["level"], line["count"], line["message"]) == ("error", 2, "the keys stay as they were")
+    begins = [f"{watched.path}:4: keys[0].hash: ", f"{watched.path}:9: keys[1].created: "]
+    assert all(said.startswith(begin) for said, begin in zip(line["mistakes"], begins, strict=True))
+    assert key(2)[13:20] not in watched.lines.getvalue()
+    assert hash_of(key(3))[7:20] not in watched.lines.getvalue()
+
+    write_keys(watched.path, entry(2))
+    await watched.looks(2)
+    assert watched.valid == [2]
+
+
+async def test_each_change_that_is_broken_is_told(watched):
+    await watched.watch.start()
+    for text in ("keys: 1", "keys: 22"):
+        watched.path.write_text(text)
+        await watched.looks(2)
+    assert len(watched.lines.of("keys_file_broken")) == 2
+
+
+async def test_a_log_line_holds_so_many_mistakes_and_tells_how_many_there_are(watched):
+    await watched.watch.start()
+    write_keys(watched.path, *(entry(number, created="x") for number in range(30)))
+    await watched.looks(2)
+    (line,) = watched.lines.of("keys_file_broken")
+    assert (line["count"], len(line["mistakes"])) == (30, 20)
+
+
+async def test_a_file_that_vanishes_keeps_the_last_good_keys_and_is_told_once(watched):
+    write_keys(watched.path, entry(1))
+    await watched.watch.start()
+    watched.path.rename(watched.path.with_name("away"))
+    await watched.looks(5)
+    assert (watched.valid, watched.told) == ([1], [])
+    (line,) = watched.lines.of("keys_file_broken")
+    said = f"{watched.path}: the file is gone: put it back, or restart without keys"
+    assert (line["level"], line["mistakes"]) == ("error", [said])
+    write_keys(watched.path, entry(2))
+    await watched.looks(2)
+    assert watched.valid == [2]
+
+
+async def test_a_file_that_is_away_for_a_moment_is_not_missed(watched):
+    write_keys(watched.path, entry(1))
+    await watched.watch.start()
+    watched.path.rename(watched.path.with_name("away"))
+    await watched.looks(1)
+    watched.path.with_name("away").rename(watched.path)
+    await watched.looks(3)
+    assert watched.valid == [1]
+    assert watched.lines.of("keys_file_broken") == []
+
+
+async def test_a_file_that_cannot_be_read_keeps_the_last_good_keys(watched):
+    write_keys(watched.path, entry(1))
+    await watched.watch.start()
+    watched.path.unlink()
+    watched.path.symlink_to(watched.path)
+    await watched.looks(3)
+    assert watched.valid == [1]
+    (line,) = watched.lines.of("keys_file_broken")
+    assert "the file cannot be read (Too many levels of symbolic links)" in line["mistakes"][0]
+
+
+@pytest.fixture
+def mounted(watched, tmp_path):
+    """The way in which Kubernetes mounts a secret: versions in folders, and a link that is swapped."""
+    for name, number in (("v1", 1), ("v2", 2)):
+        (tmp_path / name).mkdir()
+        write_keys(tmp_path / name / "keys.yaml", entry(number))
+    watched.path.symlink_to("data/keys.yaml")
+
+    def swap(name):
+        (tmp_path / "next").symlink_to(name)
+        (tmp_path / "next").replace(tmp_path / "data")
+
+    swap("v1")
+    return swap
+
+
+async def test_a_swap_of_the_link_that_leads_to_the_file_is_a_change(watched, mounted):
+    await watched.watch.start()
+    assert watched.valid == [1]
+    mounted("v2")
+    await watched.looks(2)
+    assert watched.valid == [2]
+
+
+async def test_a_change_that_was_taken_back_counts_for_nothing(watched, mounted):
+    await watched.watch.start()
+    for name in ("v2", "v1", "v2"):
+        mounted(name)
+        await watched.looks(1)
+        assert watched.valid == [1]
+    await watched.looks(1)
+    assert watched.valid == [2]
+
+
+async def test_an_edit_within_the_same_second_that_keeps_the_size_is_a_change(watched):
+    write_keys(watched.path, entry(1))
+    await watched.watch.start()
+    before = watched.path.stat()
+    write_keys(watched.path, entry(2))
+    os.utime(watched.path, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    after = watched.path.stat()
+    assert (before.st_size, before.st_ino) == (after.st_size, after.st_ino)
+    await watched.looks(2)
+    assert watched.valid == [2]
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604])
+async def test_a_file_that_others_can_read_is_told_once(watched, mode):
+    write_keys(watched.path, entry(1)).chmod(mode)
+    await watched.watch.start()
+    write_keys(watched.path, entry(1), entry(2)).chmod(mode)
+    await watched.looks(2)
+    assert watched.valid == [1, 2]
+    (line,) = watched.lines.of("keys_file_exposed")
+    assert (line["level"], line["file"]) == ("warning", str(watched.path))
+
+
+async def test_a_file_for_its_owner_only_is_nothing_to_tell(watched):
+    write_keys(watched.path, entry(1))
+    await watched.watch.start()
+    assert watched.lines.of("keys_file_exposed") == []
+
+
+async def test_a_slow_disk_is_not_asked_twice_at_once(watched, monkeypatch):
+    await watched.watch.start()
+    begun, go_on, real = [], asyncio.Event(), asyncio.to_thread
+
+    async def slowly(*call):
+        begun.append(call)
+        await go_on.wait()
+        return await real(*call)
+
+    monkeypatch.setattr(keys_watch.asyncio, "to_thread", slowly)
+    for now in (200.0, 201.0, 202.0):
+        watched.watch.tick(now)
+    await until(lambda: begun)
+    go_on.set()
+    await watched.tasks.join(5)
+    assert len(begun) == 1
+    watched.watch.tick(203.0)
+    await watched.tasks.join(5)
+    assert len(begun) == 2
+
+
+async def test_a_change_is_in_effect_within_two_seconds_of_real_time(watched):
+    write_keys(watched.path, entry(1))
+    await watched.watch.start()
+    ticker = Ticker([watched.watch.tick])
+    ticker.start()
+    try:
+        await until(lambda: watched.watch._next_look)  # it runs
+        write_keys(watched.path, entry(2))
+        async with asyncio.timeout(2):
+            await until(lambda: watched.told)
+    finally:
+        ticker.stop()
+        await watched.tasks.join(5)
+    assert watched.valid == [2]

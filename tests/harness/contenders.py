@@ -1,0 +1,97 @@
+"""Contenders as processes: started, told, listened to, killed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+from time import monotonic
+
+ROOT = Path(__file__).parents[2]
+
+
+class Contender:
+    """One process. `spans`: begin and end of every slot that it held; the end is at most the true one."""
+
+    def __init__(self, process):
+        self._process = process
+        self._begun = {}
+        self.spans = []
+
+    async def answer(self):
+        line = await self._process.stdout.readline()
+        return json.loads(line) if line else None
+
+    def tell(self, **words):
+        self._process.stdin.write(json.dumps(words).encode() + b"\n")
+
+    async def watch(self):
+        """Note what it holds, until it is done or dead."""
+        while (said := await self.answer()) is not None and "done" not in said:
+            if "begin" in said:
+                self._begun[said["held"]] = said["begin"]
+            else:
+                self.spans.append((self._begun.pop(said["held"]), said["end"]))
+
+    def kill(self):
+        """As by kill -9; what it holds counts as held until then."""
+        self.killed_at = monotonic()
+        self._process.send_signal(signal.SIGKILL)
+
+    def bury(self):
+        self.spans += [(begin, self.killed_at) for begin in self._begun.values()]
+        self._begun = {}
+
+    async def end(self):
+        if self._process.returncode is None:
+            self._process.stdin.close()
+            try:
+                async with asyncio.timeout(5):
+                    await self._process.wait()
+            except TimeoutError:
+                self._process.kill()
+        await self._process.communicate()
+
+
+async def contender(url, name, lease=30.0):
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.harness.contender", url, name, str(lease)),
+        cwd=ROOT,
+        env={"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    return Contender(process)
+
+
+@asynccontextmanager
+async def contenders(url, count, lease=30.0):
+    """So many, connected."""
+    started = [await contender(url, f"contender {number}", lease) for number in range(count)]
+    try:
+        for each in started:
+            assert await each.answer() == {"ready": True}
+        yield started
+    finally:
+        await asyncio.gather(*(each.end() for each in started))
+
+
+async def raced(started, *, limit, each, who, patience=5.0):
+    """How many passed in all, and how many could not be decided."""
+    for one in started:
+        one.tell(act="race", limit=limit, count=each, patience=patience, who=who)
+    answers = [await one.answer() for one in started]
+    return sum(answer["passed"] for answer in answers), sum(answer["undecided"] for answer in answers)
+
+
+def most_at_once(spans):
+    """The highest number of spans that overlap."""
+    moments = sorted((time, step) for begin, end in spans for time, step in ((begin, 1), (end, -1)))
+    most = now = 0
+    for _, step in moments:
+        now += step
+        most = max(most, now)
+    return most

@@ -1,0 +1,27 @@
+"""An upstream whose stream stays open until the test lets it finish, and the frames that it sends."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.harness.frames import END, METADATA, token
+from tests.harness.raw_upstream import STREAM_HEAD
+
+TOKEN = token("a")
+
+
+class Held:
+    """It streams, sends one token, and then waits for `may_finish`."""
+
+    def __init__(self):
+        self.may_finish = asyncio.Event()
+
+    async def __call__(self, peer, seen):
+        if seen.method == "GET":
+            peer.answer(b'{"isStreaming":true}')
+            return
+        peer.send(STREAM_HEAD)
+        peer.chunk(TOKEN)
+        await self.may_finish.wait()
+        peer.chunk(METADATA + END)
+        peer.chunk(b"")

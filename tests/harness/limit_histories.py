@@ -1,0 +1,107 @@
+"""Random histories of limits, played to the memory store and to the script of the shared one, side by side."""
+
+from __future__ import annotations
+
+import asyncio
+
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from gateway.admission import memory as levels
+from gateway.admission.gcra import SECOND
+from gateway.admission.memory import MemoryStore, Slots
+from gateway.admission.quotas import subject
+from gateway.admission.redis.commands import LimitCommands, Script, numbers_of, step_of
+from tests.harness.limit_process import requests, slots, tokens
+
+LEASE = 3 * SECOND
+QUOTAS = (
+    requests(5, 7.0, scope="route:a"),
+    requests(3, 1.0, burst=1, scope="key:b"),
+    tokens(1000, 10.0, reserve=100),
+    tokens(7, 3.0, reserve=1, scope="key:b"),
+    slots(2),
+    slots(1, scope="key:b"),
+)
+START = 1_800_000_000 * SECOND
+
+subjects = st.sampled_from(["me", "you"])
+gaps = st.one_of(st.integers(0, 3 * SECOND), st.sampled_from([0, 1, LEASE, 60 * SECOND]))
+steps_back = st.sampled_from([-1, -5 * SECOND, -3600 * SECOND])
+buckets = st.lists(st.integers(0, len(QUOTAS) - 1), min_size=1, unique=True)
+runs = st.integers(0, 5).map(str)
+acts = st.one_of(
+    st.tuples(st.just("step"), buckets, st.integers(0, 3000)),
+    st.tuples(st.just("step"), buckets, st.integers(0, 3000)),
+    st.tuples(st.just("peek"), buckets),
+    st.tuples(st.just("settle"), st.sampled_from([2, 3]), st.integers(-2000, 2000)),
+    st.tuples(st.just("renew"), st.sampled_from([4, 5]), runs),
+    st.tuples(st.just("release"), st.sampled_from([4, 5]), runs),
+)
+histories = st.lists(st.tuples(gaps, subjects, runs, acts), max_size=15)
+histories_of_any_clock = st.lists(st.tuples(gaps | steps_back, subjects, runs, acts), max_size=15)
+
+
+class BothStores:
+    """One history after another; `play` fails where the two differ."""
+
+    def __init__(self, client):
+        self._client = client
+        script = Script("limits.lua")
+        client.execute_command(*asyncio.run(script.load()).words)
+        self._commands = LimitCommands(script, LEASE)
+        self._settled = 0
+
+    def play(self, history):
+        self._client.flushall()
+        self._commands.now = START
+        memory = MemoryStore(LEASE, lambda: self._commands.now)
+        for gap, who, run, (act, *words) in history:
+            self._commands.now += gap
+            self._act(memory, act, who, run, words)
+
+    def _act(self, memory, act, who, run, words):
+        where = words[0] if isinstance(words[0], list) else [words[0]]
+        asks = [QUOTAS[place].ask(subject(who), *(words[1:] if act == "step" else ())) for place in where]
+        if act == "step":
+            answer = self._tell(self._commands.admit(asks, run))
+            assert step_of(answer) == memory.step(asks, run)
+        elif act == "peek":
+            assert numbers_of(self._tell(self._commands.peek(asks))) == memory.peek(asks)
+        elif act == "settle":
+            difference = {asks[0].key: words[1] * SECOND // 100}
+            self._settled += 1
+            assert self._tell(self._commands.settle(str(self._settled), difference)) == 1
+            memory.settle(difference)
+        elif act == "renew":
+            self._tell(self._commands.renew([(asks[0].key, words[1])]))
+            memory.renew([(asks[0].key, words[1])])
+        else:
+            self._tell(self._commands.release([asks[0].key], words[1]))
+            memory.release([asks[0].key], words[1])
+
+    def _tell(self, command):
+        return self._client.execute_command(*command.words)
+
+
+def remember_what_is_over(monkeypatch):
+    """For clocks that step back: memory, which has none, forgets what is full or over, and cannot have it back."""
+    monkeypatch.setattr(levels, "SWEPT_WITH_EACH", 0)
+    monkeypatch.setattr(Slots, "sweep", lambda *_: None)
+
+
+def play_all(both, kind, count):
+    """So many histories of this kind."""
+
+    @settings(
+        max_examples=count,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        database=None,
+        phases=[Phase.generate],  # to make it shorter may take minutes
+    )
+    @given(kind)
+    def play(history):
+        both.play(history)
+
+    play()

@@ -1,0 +1,115 @@
+"""Short words for limits, and a gateway's worth of limiting with everything that it tells written down."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from time import monotonic
+
+from gateway.admission.quotas import Quota
+from gateway.admission.redis.connection import RedisConnection
+from gateway.admission.redis.limiter import SharedLimiter, Sharing
+from gateway.admission.redis.locks import SharedTurns
+from gateway.admission.store import Reports
+from gateway.aio import Tasks
+from gateway.config import Limit
+from tests.harness.clock import time_passes, until
+
+MINUTE, DAY = 60.0, 86400.0
+TICK = 0.05
+GLANCE = 0.002
+
+
+def quota(name="burst", scope="route:support", **keys):
+    return Quota(scope, Limit.model_construct(name=name, **keys))
+
+
+def requests(amount, per=MINUTE, scope="route:support", **keys):
+    return quota("burst", scope, requests=amount, per=per, **keys)
+
+
+def tokens(amount, per=DAY, reserve=0, scope="route:support", **keys):
+    return quota("daily", scope, tokens=amount, per=per, reserve=reserve, **keys)
+
+
+def slots(count, scope="route:support", **keys):
+    return quota("open", scope, concurrent=count, **keys)
+
+
+class Told:
+    """What a limiter has reported."""
+
+    def __init__(self):
+        self.failed, self.changed, self.took, self.bugs = [], [], [], []
+        self.reports = Reports(
+            self.failed.append, lambda is_up, why: self.changed.append((is_up, why)), self.took.append
+        )
+
+    async def until_up(self):
+        await until(lambda: self.changed and self.changed[-1][0])
+
+    async def until_away(self):
+        await until(lambda: self.changed and not self.changed[-1][0])
+
+
+class Process:
+    """What one gateway process has of limits: a limiter, turns, a timer."""
+
+    def __init__(self, limiter, turns, told):
+        self.limiter, self.turns, self.told = limiter, turns, told
+
+    def tick(self):
+        self.limiter.tick(monotonic())
+
+    async def admit(self, *asks, patience=None):
+        return await self.limiter.admit(asks, patience)
+
+
+@asynccontextmanager
+async def process(url, name="a", *, is_ticking=False, lease=30.0, ca=None, chance=lambda: 0.5, **sharing):
+    """`async with process(valkey.url) as gateway: await gateway.admit(ask)`"""
+    told = Told()
+    tasks = Tasks(told.bugs.append)
+    limiter = SharedLimiter(
+        RedisConnection(url, ca), Sharing(name, lease=lease, **sharing), tasks.start, told.reports, chance
+    )
+    turns = SharedTurns(limiter.link, limiter.backlog, name, chance, lease)
+    limiter.also(turns)
+    await limiter.start()
+    gateway = Process(limiter, turns, told)
+    timer = asyncio.create_task(_ticking(gateway)) if is_ticking else None
+    try:
+        yield gateway
+    finally:
+        if timer is not None:
+            timer.cancel()
+        await limiter.close()
+        await tasks.join(1)
+        assert told.bugs == []
+
+
+async def _ticking(gateway):
+    while True:
+        gateway.tick()
+        await time_passes(TICK)
+
+
+@asynccontextmanager
+async def lag():
+    """`async with lag() as lost: … lost.most`: the longest time, in seconds, for which this machine let the loop wait."""
+    lost = Lag()
+    watching = asyncio.create_task(lost.watch())
+    try:
+        yield lost
+    finally:
+        watching.cancel()
+
+
+class Lag:
+    most = 0.0
+
+    async def watch(self):
+        while True:
+            began = monotonic()
+            await time_passes(GLANCE)
+            self.most = max(self.most, monotonic() - began - GLANCE)

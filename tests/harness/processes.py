@@ -1,0 +1,149 @@
+"""The gateway as a process of its own: started as a user starts it, read by its log lines, told to stop by signals."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import yaml
+
+from tests.harness.gateway import configuration
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 8.0  # seconds; below the limit of a test, so that it fails in order and leaves no process
+
+
+class Child:
+    """One running process; its standard output is read line by line."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._forgetting: asyncio.Task[None] | None = None
+        self.output: list[str] = []
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """The log lines so far."""
+        return [json.loads(line) for line in self.output if line.startswith("{")]
+
+    async def until(self, event: str, count: int = 1) -> dict[str, Any]:
+        """Read on up to the `count`th log line of this event."""
+        while len(found := [line for line in self.lines if line["event"] == event]) < count:
+            await self._read(f"the log line {event!r}")
+        return found[count - 1]
+
+    async def until_text(self, start: str) -> str:
+        """Read on up to a line that begins so."""
+        while not (found := [line for line in self.output if line.startswith(start)]):
+            await self._read(f"a line that begins with {start!r}")
+        return found[0]
+
+    async def _read(self, wanted: str) -> None:
+        line = await self._process.stdout.readline()
+        if not line:
+            raise AssertionError(f"it ended before {wanted}: {self.output}")
+        self.output.append(line.decode().rstrip("\n"))
+
+    def forget_output(self) -> None:
+        """From here on read and drop what it writes, so that it never stands before a full pipe."""
+
+        async def forget() -> None:
+            while await self._process.stdout.read(2**16):
+                pass
+
+        self._forgetting = asyncio.ensure_future(forget())
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def tell(self, number: signal.Signals = signal.SIGTERM) -> None:
+        self._process.send_signal(number)
+
+    async def ended(self) -> tuple[int, str]:
+        """Its exit status and standard error, when it has ended by itself; the rest of its output is kept."""
+        out, err = await self._process.communicate()
+        self.output += out.decode().splitlines()
+        return self._process.returncode, err.decode()
+
+    async def end(self) -> None:
+        if self._forgetting is not None:
+            self._forgetting.cancel()
+            await asyncio.wait([self._forgetting])
+        if self._process.returncode is None:
+            self._process.kill()
+            await self._process.communicate()
+
+
+class Served(Child):
+    """A child that listens."""
+
+    host = "127.0.0.1"
+    port = 0
+    admin = ""
+
+    async def listens(self) -> None:
+        line = await self.until("listening")
+        self.port = int(line["public"].rpartition(":")[2])
+        self.admin = "http://" + line["admin"]
+
+    async def ask(self, path: str, **headers: str) -> tuple[int, str, aiohttp.typedefs.LooseHeaders]:
+        """GET from the admin listener."""
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(self.admin + path, headers=headers) as answer,
+        ):
+            return answer.status, await answer.text(), answer.headers
+
+    async def refuses_connections(self) -> None:
+        """Return when the public port is closed."""
+        while True:
+            try:
+                _, writer = await asyncio.open_connection(self.host, self.port)
+            except ConnectionError:
+                return
+            writer.close()
+
+
+async def spawn(*command: str) -> asyncio.subprocess.Process:
+    pipe = asyncio.subprocess.PIPE
+    return await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=pipe, stderr=pipe, limit=2**20)
+
+
+@asynccontextmanager
+async def gateway(*arguments: str, before: str = "", patience: float | None = PATIENCE):
+    """`python -m gateway …`; `before` is said to the shell first. It fails after `patience` seconds."""
+    command = [sys.executable, "-m", "gateway", *arguments]
+    if before:
+        command = ["/bin/sh", "-c", f'{before}; exec "$@"', "sh", *command]
+    child = Served(await spawn(*command))
+    try:
+        async with asyncio.timeout(patience):
+            yield child
+    finally:
+        await child.end()
+
+
+@asynccontextmanager
+async def serving(
+    folder: Path, upstream: str, *, before: str = "", patience: float | None = PATIENCE, **sections: Any
+):
+    """`serve` on free ports in front of this upstream; sections as for `configuration`."""
+    path = folder / "gateway.yaml"
+    path.write_text(yaml.safe_dump(configuration(upstream, **sections)))
+    async with gateway("serve", "--config", str(path), before=before, patience=patience) as child:
+        await child.listens()
+        yield child
+
+
+async def run(*arguments: str) -> tuple[int, str, str]:
+    """A command that ends by itself: status, output, errors."""
+    async with gateway(*arguments) as child:
+        status, err = await child.ended()
+        return status, "\n".join(child.output), err

@@ -1,0 +1,42 @@
+"""What the tests of the surface share: an upstream that answers whatever it is asked, and the shapes of refusals."""
+
+from __future__ import annotations
+
+from tests.harness.gateway import FLOW
+from tests.harness.raw_client import request
+from tests.harness.raw_upstream import RawUpstream
+
+PREDICT = f"/api/v1/prediction/{FLOW}"
+QUESTION = b'{"question":"hi"}'
+ANSWER = b'{"text":"hello","chatId":"c"}'
+JSON_KEYS = ["statusCode", "success", "message", "code", "requestId"]
+
+
+def answering(body=ANSWER, status="200 OK", content_type="application/json"):
+    """An upstream with one answer for everything."""
+
+    async def script(peer, _):
+        peer.answer(body, status, content_type)
+
+    return RawUpstream(script)
+
+
+def answering_raw(data):
+    """An upstream that sends these bytes, whatever it is asked."""
+
+    async def script(peer, _):
+        peer.send(data)
+
+    return RawUpstream(script)
+
+
+def fields_of(seen):
+    """The header fields that Flowise saw, each line by itself, by name as it was written."""
+    return [line.split(": ", 1) for line in seen.head.decode("latin-1").split("\r\n")[1:] if line]
+
+
+async def ask(connect, gateway, method="POST", path=PREDICT, body=QUESTION, **headers):
+    """One request on a connection of its own, and its whole reply."""
+    async with connect(gateway) as wire:
+        wire.send(request(method, path, body if method not in ("GET", "HEAD", "OPTIONS") else b"", **headers))
+        return await wire.reply(has_body=method != "HEAD")

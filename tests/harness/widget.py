@@ -1,0 +1,91 @@
+"""The widget in a browser, told what to do step by step: the other end of clients/widget_session.mjs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+CLIENTS = Path(__file__).parents[1] / "e2e" / "clients"
+
+
+def clients() -> Path:
+    """Where the official clients are installed."""
+    folder = Path(os.environ.get("FLOWISE_CLIENTS", "none"))
+    if shutil.which("node") is None or not (folder / "node_modules" / "flowise-sdk").is_dir():
+        pytest.skip("no node here, or no clients in FLOWISE_CLIENTS")
+    return folder
+
+
+def chromium() -> str:
+    """A browser."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if (path := shutil.which(name)) is not None:
+            return path
+    return pytest.skip("no chromium here")
+
+
+class Widget:
+    """One page with the widget, in one browser. A verb of widget_session.mjs is a method here."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self.origin = ""
+
+    async def listens(self) -> None:
+        self.origin = await self._line()
+
+    async def _line(self):
+        return json.loads(await self._process.stdout.readline() or '{"error": "the browser has ended"}')
+
+    async def _do(self, verb: str, argument=None):
+        self._process.stdin.write(json.dumps([verb, argument]).encode() + b"\n")
+        answer = await self._line()
+        assert not isinstance(answer, dict) or "error" not in answer, answer["error"]
+        return answer
+
+    def __getattr__(self, verb: str):
+        return lambda argument=None: self._do(verb, argument)
+
+    async def open(self, api_host: str, flow: str) -> None:
+        """Shows the page, or shows it anew."""
+        await self._do("open", {"apiHost": api_host, "chatflowid": flow})
+
+    async def says(self, question: str, last_words: str) -> str:
+        """Asks; the answer, once it has ended with these words."""
+        await self._do("ask", question)
+        await self._do("shows", last_words)
+        await self._do("idle")
+        return (await self._do("bubbles"))[-1]["text"]
+
+    async def called(self) -> list[str]:
+        """What the page has asked the gateway for since the last time: `POST prediction 200`."""
+        calls = await self._do("calls")
+        words = ((call["method"], call["path"].split("/")[3], call["status"]) for call in calls)
+        return [f"{method} {path.partition('?')[0]} {status}" for method, path, status in words]
+
+
+@asynccontextmanager
+async def widget():
+    """A browser with nothing stored yet."""
+    command = ("node", str(CLIENTS / "widget_session.mjs"), chromium())
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        *command, cwd=clients(), stdin=pipe, stdout=pipe, limit=2**24
+    )
+    shown = Widget(process)
+    try:
+        await shown.listens()
+        yield shown
+    finally:
+        process.stdin.close()
+        try:
+            await asyncio.wait_for(process.wait(), 10)
+        except TimeoutError:
+            process.kill()
+            await process.wait()

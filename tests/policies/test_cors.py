@@ -1,0 +1,222 @@
+"""Which pages may call is the gateway's word alone: on answers, on refusals, on preflights."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.harness.gateway import FLOW
+from tests.harness.raw_client import request
+from tests.harness.surface import ANSWER, PREDICT, answering, answering_raw, ask
+
+APP, EVIL = "https://app.example.com", "https://evil.example"
+LISTED = {"cors": {"origins": [APP]}}
+EVERY = {"cors": {"origins": ["*"]}}
+EXPOSED = "X-Request-ID, RateLimit, RateLimit-Policy, Retry-After"
+ABORT = f"/api/v1/chatmessage/abort/{FLOW}/c"
+
+
+@pytest.mark.parametrize(
+    ("route", "origin", "allowed"),
+    [(LISTED, APP, APP), (EVERY, EVIL, "*"), (EVERY, "null", "*"), (LISTED, None, None), ({}, EVIL, None)],
+)
+async def test_origin_that_may_call(route, origin, allowed, start, connect):
+    async with answering() as upstream, start(upstream.url, route=route) as gateway:
+        reply = await ask(connect, gateway, Origin=origin)
+    assert (reply.status, reply.fields.get("access-control-allow-origin")) == (200, allowed)
+    assert reply.fields.get("access-control-expose-headers") == (EXPOSED if allowed else None)
+    assert reply.fields.get("vary") == ("Origin" if route else None)
+    assert "access-control-allow-credentials" not in reply.fields
+
+
+@pytest.mark.parametrize(
+    "origin", [EVIL, "null", APP.upper(), APP + "/", APP + ":443", "http://app.example.com", ""]
+)
+async def test_origin_that_may_not(origin, start, connect):
+    async with answering() as upstream, start(upstream.url, route=LISTED) as gateway:
+        reply = await ask(connect, gateway, Origin=origin)
+    assert (reply.status, reply.json()["code"]) == (403, "forbidden")
+    assert "access-control-allow-origin" not in reply.fields
+    assert reply.fields["vary"] == "Origin"
+    assert upstream.seen == []
+
+
+async def test_two_origins(start, connect):
+    data = request("GET", f"/api/v1/chatflows-streaming/{FLOW}", Origin=f"{APP}\r\nOrigin: {APP}")
+    async with (
+        answering() as upstream,
+        start(upstream.url, route=LISTED) as gateway,
+        connect(gateway) as wire,
+    ):
+        wire.send(data)
+        reply = await wire.reply()
+    assert reply.status in (400, 403)
+    assert upstream.seen == []
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        (PREDICT, "POST"),
+        (ABORT, "PUT"),
+        ("/api/v1/predictions/chat", "POST"),
+        (f"/api/v1/chatflows-uploads/{FLOW}", "GET, HEAD"),
+    ],
+)
+async def test_preflight(path, methods, start, connect):
+    asked = {
+        "Origin": APP,
+        "Access_Control_Request_Method": "POST",
+        "Access_Control_Request_Headers": "x-own, content-type",
+    }
+    async with answering() as upstream, start(upstream.url, route=LISTED) as gateway:
+        reply = await ask(connect, gateway, "OPTIONS", path, **asked)
+        line = await gateway.lines.request()
+    allowed = reply.fields["access-control-allow-headers"].lower().split(", ")
+    assert (reply.status, reply.body) == (204, b"")
+    assert (reply.fields["access-control-allow-origin"], reply.fields["access-control-allow-methods"]) == (
+        APP,
+        methods,
+    )
+    assert {"authorization", "content-type", "x-api-key", "x-request-id", "traceparent", "x-own"} <= set(
+        allowed
+    )
+    assert (reply.fields["access-control-max-age"], reply.fields["vary"]) == (
+        "600", "Origin, Access-Control-Request-Headers",
+    )  # fmt: skip
+    assert (line["status"], line["outcome"]) == (204, "ok")
+    assert upstream.seen == []
+
+
+async def test_preflight_repeats_no_odd_header_names(start, connect):
+    asked = {"Origin": APP, "Access_Control_Request_Headers": 'x"y\t(z)'}
+    async with answering() as upstream, start(upstream.url, route=LISTED) as gateway:
+        reply = await ask(connect, gateway, "OPTIONS", **asked)
+    assert "(" not in reply.fields["access-control-allow-headers"]
+
+
+@pytest.mark.parametrize(
+    ("route", "origin", "status"), [(LISTED, EVIL, 403), ({}, APP, 204), (LISTED, None, 204)]
+)
+async def test_preflight_that_allows_nothing(route, origin, status, start, connect):
+    async with answering() as upstream, start(upstream.url, route=route) as gateway:
+        reply = await ask(connect, gateway, "OPTIONS", Origin=origin)
+    assert reply.status == status
+    assert not [name for name in reply.fields if name.startswith("access-control-")]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/api/v1/ping", 200),
+        ("GET", "/api/v1/nothing", 404),
+        ("POST", "/api/v1/prediction/other", 404),
+        ("OPTIONS", "/api/v1/leads/", 204),
+        ("GET", "/%2e", 400),
+    ],
+)
+async def test_defaults_decide_where_no_route_is_known(method, path, status, start, connect):
+    async with answering() as upstream, start(upstream.url, defaults=LISTED) as gateway:
+        reply = await ask(connect, gateway, method, path, Origin=APP)
+        refused = await ask(connect, gateway, method, path, Origin=EVIL)
+    assert (reply.status, reply.fields["access-control-allow-origin"]) == (status, APP)
+    assert (refused.status, "access-control-allow-origin" in refused.fields) == (403, False)
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"), [({"method": "GET"}, 405), ({"body": b"[]"}, 400), ({"Authorization": "x"}, 401)]
+)
+async def test_refusals_can_be_read_by_the_page(asked, status, start, connect):
+    async with answering() as upstream, start(upstream.url, route=LISTED) as gateway:
+        reply = await ask(connect, gateway, Origin=APP, **asked)
+    assert (reply.status, reply.fields["access-control-allow-origin"]) == (status, APP)
+    assert reply.fields["access-control-expose-headers"] == EXPOSED
+
+
+async def test_flowises_own_word_never_passes(start, connect):
+    head = (
+        b"HTTP/1.1 200 OK\r\nAccess-Control-Allow-Origin: *\r\nAccess-Control-Allow-Credentials: true\r\n"
+        b"Vary: Accept-Encoding\r\nContent-Security-Policy: x\r\nX-Frame-Options: DENY\r\nServer: express\r\n"
+        b"X-Powered-By: Express\r\nSet-Cookie: a=b\r\nContent-Length: %d\r\n\r\n" % len(ANSWER)
+    )
+    async with answering_raw(head + ANSWER) as upstream, start(upstream.url, route=LISTED) as gateway:
+        reply = await ask(connect, gateway, Origin=APP)
+    assert (reply.fields["access-control-allow-origin"], reply.fields["vary"]) == (APP, "Origin")
+    assert reply.fields["server"] == "flowise-gateway"
+    for name in (
+        "access-control-allow-credentials",
+        "content-security-policy",
+        "x-frame-options",
+        "x-powered-by",
+        "set-cookie",
+    ):
+        assert name not in reply.fields
+
+
+@pytest.mark.parametrize(("origin", "allowed"), [(APP, APP), (EVIL, None)])
+async def test_preflight_of_a_lead_asks_all_routes(origin, allowed, start, connect):
+    """The flow stands in the body that a preflight does not have; the widget sends leads from every page."""
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
+    async with (
+        answering() as upstream,
+        start(upstream.url, route=LISTED) as gateway,
+        connect(gateway) as wire,
+    ):
+        wire.send(request("OPTIONS", "/api/v1/leads/", Origin=origin, **asked))
+        reply = await wire.reply()
+    assert reply.fields.get("access-control-allow-origin") == allowed
+    assert reply.status == (204 if allowed else 403)
+
+
+FILE = "/api/v1/get-upload-file?chatflowId=chat&chatId=c&fileName=a.png"
+
+
+@pytest.mark.parametrize("default", [None, {"origins": ["https://other.example"]}])
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("OPTIONS", FILE, 204),
+        ("GET", FILE, 200),
+        ("GET", f"{FILE}&odd=1", 400),
+        ("GET", FILE.replace("a.png", ".."), 400),
+    ],
+)
+async def test_the_route_of_a_file_stands_in_its_query_also_if_that_is_wrong(
+    method, path, status, default, start, connect
+):
+    sections = {"route": LISTED, "defaults": {"cors": default}}
+    async with answering() as upstream, start(upstream.url, **sections) as gateway:
+        reply = await ask(connect, gateway, method, path, Origin=APP)
+        refused = await ask(connect, gateway, method, path, Origin=EVIL)
+    assert (reply.status, reply.fields.get("access-control-allow-origin")) == (status, APP)
+    assert refused.status == 403
+
+
+ANOTHER = "https://two.example"
+LEAD = b'{"chatflowid":"%b","name":"n"}'
+
+
+@pytest.mark.parametrize(
+    ("default", "second", "flow", "origin", "status", "allowed"),
+    [
+        (ANOTHER, APP, b"chat", APP, 200, APP),  # the route's own word, whatever the default says
+        (ANOTHER, APP, b"chat", ANOTHER, 403, None),
+        (None, None, b"other", EVIL, 200, None),  # a route that checks no Origin, beside one that does
+        (None, None, b"chat", EVIL, 403, None),
+        (None, None, b"other", APP, 200, None),
+        (None, ANOTHER, b"other", APP, 403, None),
+    ],
+)
+async def test_a_lead_may_come_from_the_pages_of_its_route(
+    default, second, flow, origin, status, allowed, start, connect
+):
+    def route(name, chatflow, page):
+        cors = {"cors": {"origins": [page]}} if page else {}
+        return {"name": name, "chatflow": chatflow, "upstream": "main", "auth": ["anonymous"], **cors}
+
+    routes = [route("chat", FLOW, APP), route("other", "12345678-1111-4222-8333-444455556666", second)]
+    # a route takes what `defaults` say unless it says otherwise itself
+    sections = {"routes": routes, "defaults": {"cors": {"origins": [default]} if default else None}}
+    async with answering() as upstream, start(upstream.url, **sections) as gateway:
+        reply = await ask(connect, gateway, "POST", "/api/v1/leads", LEAD % flow, Origin=origin)
+    assert (reply.status, reply.fields.get("access-control-allow-origin")) == (status, allowed)
+    assert len(upstream.seen) == (status == 200)

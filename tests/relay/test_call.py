@@ -1,0 +1,242 @@
+"""One call over loopback: the head, the body, the client that leaves, and the one word at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from time import monotonic
+
+import pytest
+
+from gateway.errors import (
+    BadRequest,
+    Draining,
+    Overloaded,
+    UpstreamBadReply,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
+from gateway.relay.call import Call
+from gateway.relay.deadlines import Deadline
+from gateway.upstream.response_parser import BodyEnd
+from tests.harness.raw_upstream import Peer, RawUpstream
+from tests.harness.scripted_pool import KeepingOutlet, KeepingOwner, ask, deadlines, exchange, url_of
+
+EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.fixture
+def owner():
+    return KeepingOwner()
+
+
+@pytest.fixture
+def call(owner):
+    return Call(owner, deadlines())
+
+
+async def pieces(*parts):
+    for part in parts:
+        yield part
+
+
+async def test_a_whole_reply(call, owner, pool_to):
+    async def script(peer, _):
+        peer.answer(b"hello")
+
+    async with RawUpstream(script) as upstream:
+        head = await call.send(pool_to(upstream.url), ask(b"question"))
+        outlet = KeepingOutlet()
+        call.attach(outlet)
+        await owner.over.wait()
+        assert upstream.seen[0].body == b"question"
+        assert upstream.seen[0].fields["content-length"] == "8"
+    assert (head.status, outlet.body, outlet.end_) == (200, b"hello", BodyEnd.WHOLE)
+    assert (owner.heads, owner.ends, owner.left, call.bytes_in) == ([200], [BodyEnd.WHOLE], 0, 5)
+
+
+async def test_a_body_of_pieces_is_chunked(call, owner, pool_to):
+    async def script(peer, _):
+        peer.send(EMPTY)
+
+    async with RawUpstream(script) as upstream:
+        await call.send(pool_to(upstream.url), ask(pieces(b"a" * 20, b"", b"b")))
+        assert upstream.seen[0].body == b"a" * 20 + b"b"
+        assert "content-length" not in upstream.seen[0].fields
+    assert owner.ends == [BodyEnd.WHOLE]
+
+
+async def test_get_has_no_length(call, pool_to):
+    async def script(peer, _):
+        peer.send(EMPTY)
+
+    async with RawUpstream(script) as upstream:
+        await call.send(pool_to(upstream.url), ask(b"", "GET"))
+        assert upstream.seen[0].head == b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+async def test_a_reply_before_the_end_of_the_upload_ends_the_upload(call, owner, pool_to):
+    is_answered, go_on = asyncio.Event(), asyncio.Event()
+
+    async def refuse_at_once(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 1\r\n\r\n")
+        await go_on.wait()
+        writer.write(b"x")
+        await Peer(reader, writer).closed_by_gateway()
+        writer.close()
+
+    async def endless():
+        yield b"a"
+        await is_answered.wait()
+        while True:
+            yield b"a"
+
+    server = await asyncio.start_server(refuse_at_once, "127.0.0.1", 0)
+    owner.on_head = lambda head: is_answered.set()
+    async with server:
+        pool = pool_to(url_of(server.sockets[0]))
+        assert (await call.send(pool, ask(endless()))).status == 413
+        call.finish()
+        go_on.set()
+        await owner.over.wait()
+        assert repr(pool).endswith("0 idle, 0 waiting>")
+    assert owner.ends == [BodyEnd.WHOLE]
+
+
+async def test_a_body_that_fails_ends_the_call(call, owner, pool_to):
+    async def broken():
+        yield b"a"
+        raise BadRequest("The upload broke off; send it whole.")
+
+    async def script(peer, _):
+        raise AssertionError("the request never became whole")
+
+    async with RawUpstream(script) as upstream:
+        pool = pool_to(upstream.url)
+        with pytest.raises(BadRequest):
+            await call.send(pool, ask(broken()))
+        assert repr(pool).endswith("0 idle, 0 waiting>")
+    assert [type(end) for end in owner.ends] == [BadRequest]
+
+
+async def test_no_room_ends_the_call(call, owner, pool_to):
+    pool = pool_to("http://127.0.0.1:1", max_connections=0, connect_timeout=0.01)
+    with pytest.raises(Overloaded):
+        await call.send(pool, ask())
+    assert [type(end) for end in owner.ends] == [Overloaded]
+    assert not call.is_sent
+
+
+async def test_what_was_given_up_while_it_waited_for_a_connection_is_never_sent(call, owner, pool_to):
+    async def script(peer, _):
+        raise AssertionError("it was sent")
+
+    async with RawUpstream(script) as upstream:
+        pool = pool_to(upstream.url, max_connections=1)
+        busy = await pool.acquire()
+        sending = asyncio.create_task(call.send(pool, ask()))
+        await asyncio.sleep(0)
+        call.close(Draining("ending"))
+        busy.usable_until = math.inf
+        pool._on_idle(busy)
+        with pytest.raises(Draining):
+            await sending
+        assert upstream.seen == []
+        assert pool._idle == [busy]  # for somebody else
+    assert [type(end) for end in owner.ends] == [Draining]
+
+
+async def test_nonsense_is_told(call, owner, pool_to):
+    async def script(peer, _):
+        peer.send(b"nonsense\r\n\r\n")
+
+    async with RawUpstream(script) as upstream:
+        with pytest.raises(UpstreamBadReply):
+            await call.send(pool_to(upstream.url), ask())
+    assert [type(end) for end in owner.ends] == [UpstreamBadReply]
+
+
+async def test_a_client_that_leaves_before_the_request_is_sent_ends_it(call, owner, pool_to):
+    pool = pool_to("http://127.0.0.1:1", max_connections=0)
+    sending = asyncio.create_task(call.send(pool, ask()))
+    await asyncio.sleep(0)
+    sending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+    call.leave()
+    assert owner.left == 1
+    assert [type(end) for end in owner.ends] == [UpstreamUnreachable]
+
+
+async def test_a_client_that_leaves_after_the_send_leaves_the_reply_to_be_read(call, owner, pool_to):
+    is_sent, go_on = asyncio.Event(), asyncio.Event()
+
+    async def script(peer, _):
+        is_sent.set()
+        await go_on.wait()
+        peer.answer(b"all of it")
+
+    async with RawUpstream(script) as upstream:
+        sending = asyncio.create_task(call.send(pool_to(upstream.url), ask()))
+        await is_sent.wait()
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        call.leave()
+        assert (owner.left, owner.ends) == (1, [])
+        go_on.set()
+        await owner.over.wait()
+    assert (owner.heads, owner.ends, call.bytes_in) == ([200], [BodyEnd.WHOLE], 9)
+
+
+async def test_a_client_that_takes_nothing_stops_the_reading(call, owner, pool_to):
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def script(peer, _):
+        if begun.is_set():
+            peer.send(EMPTY)
+            return
+        begun.set()
+        peer.send(CHUNKED)
+        await go_on.wait()
+        peer.send(b"1\r\na\r\n0\r\n\r\n")
+        await peer.writer.drain()
+
+    async with RawUpstream(script) as upstream:
+        pool = pool_to(upstream.url)
+        outlet = KeepingOutlet()
+        await call.send(pool, ask())
+        call.attach(outlet)
+        call.on_client_paused()
+        go_on.set()
+        await exchange(pool)  # by now a connection that is read would have been
+        assert (outlet.body, owner.ends, call.deadlines.is_paused) == (b"", [], True)
+        call.on_client_resumed()
+        await owner.over.wait()
+    assert (outlet.body, outlet.end_, call.deadlines.is_paused) == (b"a", BodyEnd.WHOLE, False)
+
+
+async def test_a_deadline_is_told_and_who_waits_for_the_head_hears_it(call, owner, pool_to):
+    is_sent = asyncio.Event()
+
+    async def script(peer, _):
+        is_sent.set()
+        await peer.closed_by_gateway()
+
+    async with RawUpstream(script) as upstream:
+        sending = asyncio.create_task(call.send(pool_to(upstream.url), ask()))
+        await is_sent.wait()
+        call.deadlines.started_at = monotonic()
+        call.tick(monotonic() + 9)
+        assert owner.deadlines == []
+        call.tick(monotonic() + 11)
+        assert owner.deadlines == [Deadline.HEAD]
+        call.fail(UpstreamTimeout("late"))
+        with pytest.raises(UpstreamTimeout):
+            await sending
+        assert owner.ends == []  # the connection is still read
+        call.close()
+        call.close()
+    assert owner.ends == [BodyEnd.CUT]

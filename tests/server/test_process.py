@@ -1,0 +1,235 @@
+"""SIGTERM: readiness first, then the port, then the streams; nobody is left without a word."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+
+import pytest
+
+from tests.harness.frames import END, METADATA
+from tests.harness.gateway import FLOW
+from tests.harness.held_stream import TOKEN, Held
+from tests.harness.raw_client import request
+from tests.harness.raw_upstream import STREAM_HEAD, RawUpstream
+
+PATH = f"/api/v1/prediction/{FLOW}"
+STREAM = {"question": "hi", "streaming": True, "chatId": "chat-1"}
+
+
+async def never(_peer, _seen):
+    await asyncio.Event().wait()
+
+
+async def streaming(wire):
+    """Begin a stream and read its first token."""
+    wire.post(PATH, STREAM)
+    assert (await wire.head())[0] == 200
+    assert await wire.chunk() == TOKEN
+
+
+async def rest_of(wire):
+    body = b""
+    while chunk := await wire.chunk():
+        body += chunk
+    return body
+
+
+async def test_readiness_turns_at_once_and_the_port_stays_open_for_the_delay(serve, connect):
+    held = Held()
+    held.may_finish.set()
+    server = {"drain_delay": "60s", "drain": "60s"}
+    async with RawUpstream(held) as upstream, serve(upstream.url, server=server) as gateway:
+        assert (await gateway.ask("/readyz"))[:2] == (200, "ok\n")
+        gateway.tell()
+        assert (await gateway.until("draining"))["delay_s"] == 60
+        assert (await gateway.ask("/readyz"))[:2] == (503, "draining\n")
+        assert (await gateway.ask("/livez"))[0] == 200
+        async with connect(gateway) as wire:
+            wire.post(PATH, STREAM)
+            reply = await wire.reply()
+        assert (reply.status, reply.body) == (200, TOKEN + METADATA + END)
+        gateway.tell()
+        assert await gateway.ended() == (0, "")
+
+
+async def test_the_port_closes_and_an_open_stream_finishes(serve, connect):
+    held = Held()
+    async with (
+        RawUpstream(held) as upstream,
+        serve(upstream.url, server={"drain": "60s"}) as gateway,
+        connect(gateway) as wire,
+    ):
+        await streaming(wire)
+        gateway.tell()
+        await gateway.refuses_connections()
+        held.may_finish.set()
+        assert await rest_of(wire) == METADATA + END
+        assert await gateway.ended() == (0, "")
+        assert upstream.aborts == []
+    (line,) = [line for line in gateway.lines if line["event"] == "request"]
+    assert (line["outcome"], line["status"]) == ("ok", 200)
+    assert gateway.lines[-1]["event"] == "stopped"
+
+
+async def test_a_kept_alive_connection_is_served_once_more_and_told_to_close(serve, connect):
+    held = Held()
+    async with (
+        RawUpstream(held) as upstream,
+        serve(upstream.url, server={"drain": "60s"}) as gateway,
+        connect(gateway) as wire,
+        connect(gateway) as kept,
+    ):
+        await streaming(wire)
+        kept.send(request("GET", "/api/v1/ping"))
+        assert "connection" not in (await kept.reply()).fields
+        gateway.tell()
+        await gateway.refuses_connections()
+        kept.send(request("GET", "/api/v1/ping"))
+        reply = await kept.reply()
+        assert (reply.status, reply.body, reply.fields["connection"]) == (200, b"pong", "close")
+        held.may_finish.set()
+        assert await gateway.ended() == (0, "")
+
+
+async def test_a_stream_that_is_left_gets_one_error_one_end_and_the_last_chunk(serve, connect):
+    async with (
+        RawUpstream(Held()) as upstream,
+        serve(upstream.url, server={"drain": "300ms"}) as gateway,
+        connect(gateway) as wire,
+    ):
+        await streaming(wire)
+        gateway.tell()
+        body = await rest_of(wire)
+        assert await wire.reader.read() == b""
+        assert await gateway.ended() == (0, "")
+        assert upstream.aborts == [f"/api/v1/chatmessage/abort/{FLOW}/chat-1"]
+    assert body.startswith(b'message:\ndata:{"event":"error","data":"')
+    assert body.endswith(END)
+    assert body.count(b"\n\n") == 2
+    (line,) = [line for line in gateway.lines if line["event"] == "request"]
+    assert (line["outcome"], line["status"], line["error"]) == ("truncated", 200, "draining")
+
+
+async def test_a_half_sent_event_is_dropped_before_the_error(serve, connect):
+    async def script(peer, _):
+        peer.send(STREAM_HEAD)
+        peer.chunk(TOKEN + b'message:\ndata:{"event":"tok')
+        await asyncio.Event().wait()
+
+    async with (
+        RawUpstream(script) as upstream,
+        serve(upstream.url, server={"drain": "300ms"}) as gateway,
+        connect(gateway) as wire,
+    ):
+        await streaming(wire)
+        gateway.tell()
+        body = await rest_of(wire)
+        assert await gateway.ended() == (0, "")
+    assert body.startswith(b'message:\ndata:{"event":"error","data":"')
+    assert body.endswith(END)
+
+
+@pytest.mark.parametrize("is_streaming", [True, False])
+async def test_a_request_before_its_head_gets_503_draining(serve, connect, is_streaming):
+    async with (
+        RawUpstream(never) as upstream,
+        serve(upstream.url, server={"drain": "300ms"}) as gateway,
+        connect(gateway) as wire,
+    ):
+        wire.post(PATH, {**STREAM, "streaming": is_streaming})
+        await upstream_has_seen(upstream)
+        gateway.tell()
+        reply = await wire.reply()
+        assert await gateway.ended() == (0, "")
+    assert (reply.status, reply.json()["code"]) == (503, "draining")
+
+
+async def test_a_request_that_waits_for_its_turn_gets_503_draining(serve, connect):
+    held = Held()
+    async with (
+        RawUpstream(held) as upstream,
+        serve(upstream.url, server={"drain": "300ms"}) as gateway,
+        connect(gateway) as first,
+        connect(gateway) as second,
+    ):
+        await streaming(first)
+        second.send(request("POST", PATH, json.dumps(STREAM).encode(), Expect="100-continue"))
+        assert (await second.head())[0] == 100  # the body is read now, the turn is asked for next
+        gateway.tell()
+        body, reply = await rest_of(first), await second.reply()
+        assert await gateway.ended() == (0, "")
+        assert len(upstream.seen) == 1
+    assert body.endswith(END)
+    assert (reply.status, reply.json()["code"]) == (503, "draining")
+
+
+async def test_a_run_without_a_client_is_aborted_at_once(serve, connect):
+    held = Held()
+    async with (
+        RawUpstream(held) as upstream,
+        serve(upstream.url, server={"drain": "60s"}, route={"on_disconnect": "ignore"}) as gateway,
+    ):
+        async with connect(gateway) as wire:
+            await streaming(wire)
+        while 'streams_active{route="chat"} 0.0' not in (await gateway.ask("/metrics"))[1]:
+            pass
+        assert upstream.aborts == []
+        gateway.tell()
+        await upstream.aborted.wait()
+        held.may_finish.set()
+        assert await gateway.ended() == (0, "")
+    (line,) = [line for line in gateway.lines if line["event"] == "request"]
+    assert line["outcome"] == "client_closed"
+
+
+async def test_a_second_signal_ends_the_wait(serve, connect):
+    async with (
+        RawUpstream(Held()) as upstream,
+        serve(upstream.url, server={"drain": "10m"}) as gateway,
+        connect(gateway) as wire,
+    ):
+        await streaming(wire)
+        gateway.tell()
+        await gateway.refuses_connections()
+        gateway.tell()
+        assert (await rest_of(wire)).endswith(END)
+        assert await gateway.ended() == (0, "")
+
+
+async def test_sigint_drains_as_well(serve):
+    async with RawUpstream(never) as upstream, serve(upstream.url) as gateway:
+        gateway.tell(signal.SIGINT)
+        await gateway.until("draining")
+        assert await gateway.ended() == (0, "")
+
+
+async def upstream_has_seen(upstream, count=1):
+    while len(upstream.seen) < count:
+        await asyncio.sleep(0)
+
+
+async def test_a_request_in_the_middle_of_its_body_may_finish(serve, connect):
+    held = Held()
+    held.may_finish.set()
+    asked = request("POST", PATH, json.dumps(STREAM).encode(), Expect="100-continue")
+    async with (
+        RawUpstream(held) as upstream,
+        serve(upstream.url, server={"drain": "60s"}) as gateway,
+        connect(gateway) as wire,
+    ):
+        wire.send(asked[:-5])
+        assert (await wire.head())[0] == 100
+        gateway.tell()
+        await gateway.refuses_connections()
+        while not any(line["event"] in ("stopped", "requests_left") for line in gateway.lines):
+            try:
+                async with asyncio.timeout(1.5):
+                    await gateway.until("requests_left")
+            except TimeoutError:
+                break
+        wire.send(asked[-5:])
+        reply = await wire.reply()
+        assert (reply.status, reply.body) == (200, TOKEN + METADATA + END)
+        assert await gateway.ended() == (0, "")

@@ -1,0 +1,365 @@
+"""Several workers on one port: each serves, one scrape is their sum, who dies is replaced, and all end together."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.harness.api_keys import key_of
+from tests.harness.frames import END, METADATA
+from tests.harness.gateway import FLOW, configuration
+from tests.harness.held_stream import TOKEN, Held
+from tests.harness.processes import ROOT, Served, gateway, run, spawn
+from tests.harness.raw_client import Wire, request
+from tests.harness.raw_upstream import RawUpstream
+
+pytestmark = pytest.mark.timeout(30)  # three or four interpreters start in each test
+PATIENCE = 25.0  # as in `harness.processes`: below the limit of a test
+
+PATH = f"/api/v1/prediction/{FLOW}"
+SECRET = "a secret of thirty-two bytes or more"
+SHARED = {"auth": {"secret": SECRET}, "limits": {"store": "redis://127.0.0.1:1/0"}}
+NOWHERE = "http://127.0.0.1:1"
+STREAMS, PINGS = 'flowise_gateway_streams_active{route="chat"}', '{endpoint="ping",'
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path, monkeypatch):
+    """What parents and workers share stands here."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    return lambda: list(tmp_path.glob("flowise-gateway-*"))
+
+
+@pytest.fixture
+def workers(serve):
+    """`async with workers(upstream.url) as gateway:` two of them; sections as for `serve`."""
+
+    def begin(upstream=NOWHERE, *, server=None, before="", **sections):
+        sections = {"server": {"workers": 2, **(server or {})}, **SHARED, **sections}
+        return serve(upstream, before=before, patience=PATIENCE, **sections)
+
+    return begin
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Writes a configuration for two workers, and gives its path."""
+
+    def write(**sections):
+        path = tmp_path / "gateway.yaml"
+        path.write_text(yaml.safe_dump(configuration(NOWHERE, **SHARED, **sections)))
+        return str(path)
+
+    return write
+
+
+@asynccontextmanager
+async def connected(gateway):
+    """A connection to each worker, by its number: they are opened until both have answered one."""
+    async with AsyncExitStack() as stack:
+        wires = {}
+        while len(wires) < 2:
+            asked = len(lines_of(gateway, "request"))
+            wire = await stack.enter_async_context(await Wire.to(gateway.host, gateway.port))
+            wire.send(request("GET", "/api/v1/ping"))
+            assert (await wire.reply()).body == b"pong"
+            line = await gateway.until("request", asked + 1)
+            wires.setdefault(line["worker"], wire)
+        yield wires
+
+
+def lines_of(gateway, name, **fields):
+    return [line for line in gateway.lines if line["event"] == name and fields.items() <= line.items()]
+
+
+def pid_of(gateway, worker):
+    """The process that stands for a worker now."""
+    return lines_of(gateway, "worker_started", worker=worker)[-1]["pid"]
+
+
+@contextmanager
+def stopped(pid):
+    """A process that does nothing for a while; unless it is killed, it goes on then."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
+async def samples(gateway):
+    text = (await gateway.ask("/metrics"))[1]
+    pairs = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    return {name: float(value) for name, value in pairs}
+
+
+async def pings(gateway):
+    found = await samples(gateway)
+    return sum(value for name, value in found.items() if "requests_total" + PINGS in name)
+
+
+async def begin_stream(wire):
+    wire.post(PATH, {"question": "hi", "streaming": True})
+    assert (await wire.head())[0] == 200
+    assert await wire.chunk() == TOKEN
+
+
+async def rest_of(wire):
+    body = b""
+    while chunk := await wire.chunk():
+        body += chunk
+    return body
+
+
+async def test_each_worker_serves_and_one_scrape_is_their_sum(workers, folders):
+    async with workers() as gateway, connected(gateway) as wires:
+        started = lines_of(gateway, "worker_started")
+        assert [line["worker"] for line in started] == [1, 2]
+        pids = {line["pid"] for line in started}
+        assert len(pids) == 2
+        assert gateway.pid not in pids
+        assert {os.getsid(pid) for pid in pids} == pids  # so that Ctrl-C reaches the parent alone
+        assert set(wires) == {1, 2}
+        assert await pings(gateway) == len(lines_of(gateway, "request"))
+        assert len(folders()) == 1
+        for name in ("cmdline", "environ"):
+            assert SECRET.encode() not in Path(f"/proc/{pids.pop()}/{name}").read_bytes()
+        gateway.tell(signal.SIGINT)
+        assert await gateway.ended() == (0, "")
+    assert len(lines_of(gateway, "listening")) == 1
+    assert "worker" not in lines_of(gateway, "listening")[0]
+    assert gateway.lines[-1]["event"] == "stopped"
+    assert folders() == []
+
+
+async def test_one_worker_is_one_process_without_a_parent(serve):
+    async with serve(NOWHERE, server={"workers": 1}) as gateway:
+        assert Path(f"/proc/{gateway.pid}/task/{gateway.pid}/children").read_text() == ""
+        gateway.tell()
+        assert await gateway.ended() == (0, "")
+    assert not [line for line in gateway.lines if "worker" in line or line["event"].startswith("worker")]
+
+
+async def test_a_killed_worker_keeps_its_counts_loses_its_gauges_and_is_replaced_by_its_like(
+    workers, tmp_path
+):
+    held = Held()
+    async with RawUpstream(held) as upstream, workers(upstream.url) as gateway, connected(gateway) as wires:
+        await begin_stream(wires[1])
+        await begin_stream(wires[2])
+        counted = await pings(gateway)
+        assert (await samples(gateway))[STREAMS] == 2
+        (tmp_path / "gateway.yaml").write_text("routes: []")  # which is not read again
+        os.kill(pid_of(gateway, 1), signal.SIGKILL)
+        ended = await gateway.until("worker_ended")
+        assert (ended["worker"], ended["how"], ended["level"]) == (1, "SIGKILL", "warning")
+        assert await pings(gateway) == counted
+        assert (await samples(gateway))[STREAMS] == 1
+        assert (await gateway.until("worker_ready", 3))["worker"] == 1
+        assert (await gateway.ask("/readyz"))[0] == 200
+        assert len({line["pid"] for line in lines_of(gateway, "worker_started")}) == 3
+        async with connected(gateway) as others:
+            assert set(others) == {1, 2}
+            await begin_stream(others[1])
+            assert await pings(gateway) == len(lines_of(gateway, "request"))
+            held.may_finish.set()
+            for wire in (wires[2], others[1]):
+                assert await rest_of(wire) == METADATA + END
+    assert len(lines_of(gateway, "listening")) == 1
+
+
+async def test_a_worker_that_an_operator_ends_finishes_its_streams_and_is_replaced(workers):
+    held = Held()
+    async with RawUpstream(held) as upstream, workers(upstream.url) as gateway, connected(gateway) as wires:
+        await begin_stream(wires[1])
+        pid = pid_of(gateway, 1)
+        os.kill(pid, signal.SIGTERM)
+        assert (await gateway.until("draining"))["worker"] == 1
+        os.kill(pid, signal.SIGTERM)  # whoever says it twice is in no hurry
+        held.may_finish.set()
+        assert await rest_of(wires[1]) == METADATA + END
+        assert (await gateway.until("worker_ended"))["how"] == "status 0"
+        assert (await gateway.until("worker_ready", 3))["pid"] != pid
+
+
+async def test_a_crash_loop_ends_the_gateway_with_1_and_says_so(written):
+    async with gateway("serve", "--config", written(), "--workers", "2", patience=PATIENCE) as child:
+        for count in range(3):
+            while len(started := lines_of(child, "worker_started", worker=1)) <= count:
+                await child.until("worker_started", len(lines_of(child, "worker_started")) + 1)
+            os.kill(started[-1]["pid"], signal.SIGKILL)
+        status, err = await child.ended()
+    assert status == 1
+    assert err == "flowise-gateway: worker 1 dies again and again, the last time by SIGKILL\n"
+    assert len(lines_of(child, "crash_loop")) == 1
+    assert lines_of(child, "worker_ended", worker=2, how="status 0", level="info")
+
+
+async def test_it_is_ready_when_all_workers_are(written):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = "127.0.0.1:{}".format(free.getsockname()[1])
+    path = written(admin={"listen": address})
+    async with gateway("serve", "--config", path, "--workers", "2", patience=PATIENCE) as child:
+        child.admin = f"http://{address}"
+        await child.until("worker_started", 2)
+        with stopped(pid_of(child, 2)):
+            assert (await child.until("worker_ready"))["worker"] == 1
+            assert (await child.ask("/readyz"))[:2] == (503, "starting\n")
+            assert (await child.ask("/livez"))[0] == 200
+        await child.listens()
+        assert (await child.ask("/readyz"))[:2] == (200, "ok\n")
+
+
+async def test_sigterm_lets_the_streams_of_all_workers_finish(workers):
+    held = Held()
+    async with (
+        RawUpstream(held) as upstream,
+        workers(upstream.url, server={"drain": "60s"}) as gateway,
+        connected(gateway) as wires,
+    ):
+        for wire in wires.values():
+            await begin_stream(wire)
+        gateway.tell()
+        await gateway.refuses_connections()
+        assert (await gateway.ask("/readyz"))[:2] == (503, "draining\n")
+        held.may_finish.set()
+        for wire in wires.values():
+            assert await rest_of(wire) == METADATA + END
+        assert await gateway.ended() == (0, "")
+
+
+async def test_the_port_stays_open_for_the_delay_and_a_second_signal_ends_all_waits(workers):
+    async with (
+        RawUpstream(Held()) as upstream,
+        workers(upstream.url, server={"drain_delay": "60s", "drain": "10m"}) as gateway,
+        connected(gateway) as wires,
+    ):
+        for wire in wires.values():
+            await begin_stream(wire)
+        gateway.tell()
+        await gateway.until("draining", 3)
+        assert (await gateway.ask("/readyz"))[:2] == (503, "draining\n")
+        async with connected(gateway) as others:
+            assert set(others) == {1, 2}
+        gateway.tell()
+        for wire in wires.values():
+            body = await rest_of(wire)
+            assert body.startswith(b'message:\ndata:{"event":"error","data":"')
+            assert body.endswith(END)
+        assert await gateway.ended() == (0, "")
+
+
+async def test_workers_end_when_their_parent_is_killed_and_their_streams_finish(workers, folders):
+    held = Held()
+    async with (
+        RawUpstream(held) as upstream,
+        workers(upstream.url, server={"drain_delay": "60s", "drain": "60s"}) as gateway,
+        connected(gateway) as wires,
+    ):
+        for wire in wires.values():
+            await begin_stream(wire)
+        gateway.tell(signal.SIGKILL)
+        await gateway.refuses_connections()
+        held.may_finish.set()
+        for wire in wires.values():
+            assert await rest_of(wire) == METADATA + END
+        assert (await gateway.ended())[0] == -signal.SIGKILL  # and nobody holds its standard output any more
+    assert len(lines_of(gateway, "parent_lost")) == 2
+    assert folders() == []
+
+
+async def test_workers_import_what_their_parent_has_imported_not_what_lies_about(workers, tmp_path):
+    for name in ("gateway", "uvloop"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(5)")
+    before = f'cd {tmp_path}; export PYTHONPATH={ROOT}; python=$1; shift; set -- "$python" -P "$@"'
+    async with workers(before=before) as child:
+        child.tell()
+        assert await child.ended() == (0, "")
+
+
+async def test_a_worker_that_does_not_end_is_killed_after_a_margin(written):
+    hasty = "import sys; from gateway.cli import main; from gateway.server import supervisor; "
+    hasty += "supervisor.MARGIN = 1.0; sys.exit(main(sys.argv[1:]))"
+    command = ["serve", "--config", written(server={"drain": "0s"}), "--workers", "2"]
+    child = Served(await spawn(sys.executable, "-c", hasty, *command))
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await child.listens()
+            with stopped(pid_of(child, 1)):
+                child.tell()
+                assert await child.ended() == (0, "")
+    finally:
+        await child.end()
+    assert len(lines_of(child, "worker_killed", worker=1)) == 1
+    assert lines_of(child, "worker_ended", worker=1, how="SIGKILL", level="warning")
+
+
+async def test_the_parent_loads_nothing_that_serves_requests():
+    loaded = "import sys, gateway.cli; print(*sys.modules)"
+    out, _ = await (await spawn(sys.executable, "-c", loaded)).communicate()
+    modules = set(out.decode().split())
+    assert "gateway.server.supervisor" in modules
+    assert not modules & {
+        "gateway.app",
+        "gateway.server.process",
+        "gateway.simulator",
+        "gateway.upstream.upstream",
+    }
+
+
+async def test_a_port_that_would_be_shared_with_a_stranger_ends_with_1(written):
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = "127.0.0.1:{}".format(taken.getsockname()[1])
+        status, out, err = await run("serve", "--config", written(), "--listen", address, "--workers", "2")
+    assert (status, err) == (1, f"flowise-gateway: cannot listen on {address}: Address already in use\n")
+    assert "worker_started" not in out
+
+
+async def test_a_folder_that_cannot_be_made_ends_with_1(written):
+    path = written()
+    async with gateway("serve", "--config", path, "--workers", "2", before="ulimit -f 0") as child:
+        status, err = await child.ended()
+    assert status == 1
+    assert err.startswith("flowise-gateway: cannot make a folder for what workers share")
+
+
+async def test_a_worker_that_is_replaced_while_the_keys_file_is_broken_knows_the_last_good_keys(
+    workers, tmp_path
+):
+    key = await key_of(tmp_path, "backend")
+    auth = {"auth": {"secret": SECRET}, "route": {"auth": ["api_key"]}}
+    async with RawUpstream(Held()) as upstream, workers(upstream.url, **auth) as gateway:
+        (tmp_path / "keys.yaml").write_text("keys: [")
+        await gateway.until("keys_file_broken", 3)  # the parent and both workers
+        os.kill(pid_of(gateway, 1), signal.SIGKILL)
+        assert (await gateway.until("worker_ready", 3))["worker"] == 1
+        await gateway.until("keys_file_broken", 4)
+        async with connected(gateway) as wires:
+            for wire in wires.values():
+                wire.send(request("GET", "/gateway/v1/limits", Authorization=f"Bearer {key}"))
+                assert (await wire.reply()).status == 200
+    assert not lines_of(gateway, "crash_loop")
+
+
+async def test_a_broken_keys_file_is_told_before_any_worker_starts(tmp_path):
+    (tmp_path / "keys.yaml").write_text("keys: 5\n")
+    path = tmp_path / "gateway.yaml"
+    path.write_text(
+        yaml.safe_dump(configuration(NOWHERE, server={"workers": 2, "listen": "127.0.0.1:0"}, **SHARED))
+    )
+    status, out, err = await run("serve", "--config", str(path))
+    assert (status, "Traceback" in err) == (2, False)
+    assert err.startswith(f"{tmp_path}/keys.yaml:1: keys: ")
+    assert "worker_started" not in out

@@ -1,0 +1,153 @@
+"""The commands as a user types them: what they print, where, and with which exit status."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+import yaml
+
+from gateway import __version__
+from tests.harness.gateway import configuration
+from tests.harness.processes import ROOT, gateway, run
+from tests.harness.raw_upstream import RawUpstream
+
+NOWHERE = "http://127.0.0.1:1"
+WRONG = """\
+server: {listen: "nowhere", drain: 30}
+upstreams:
+  main: {servers: [{url: "ftp://flowise"}]}
+routes:
+  - {name: chat, chatflow: no-uuid, upstream: other, auth: [anonymous], colour: red}
+"""
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Writes a configuration, by text or by sections, and gives its path."""
+
+    def write(text="", **sections):
+        path = tmp_path / "gateway.yaml"
+        path.write_text(text or yaml.safe_dump(configuration(NOWHERE, **sections)))
+        return str(path)
+
+    return write
+
+
+async def test_version_is_printed():
+    assert await run("--version") == (0, __version__, "")
+
+
+@pytest.mark.parametrize("command", ["serve", "check", "schema", "demo"])
+async def test_help_names_each_command(command):
+    status, out, err = await run("--help")
+    assert (status, err) == (0, "")
+    assert f"    {command} " in out
+
+
+@pytest.mark.parametrize("command", ["serve", "check"])
+async def test_a_wrong_configuration_ends_with_2_and_every_mistake_with_its_place(command, written):
+    path = written(WRONG)
+    status, out, err = await run(command, "--config", path)
+    assert (status, out) == (2, "")
+    lines = err.splitlines()
+    places = [line.removeprefix(f"{path}:").split(": ")[:2] for line in lines]
+    assert places == [
+        ["1", "server.drain"],
+        ["1", "server.listen"],
+        ["3", "upstreams.main.servers[0].url"],
+        ["5", "routes[0].chatflow"],
+        ["5", "routes[0].colour"],
+        ["5", "routes[0].upstream"],
+    ]
+
+
+async def test_a_missing_configuration_ends_with_2_and_a_sentence(tmp_path):
+    status, out, err = await run("serve", "--config", str(tmp_path / "none.yaml"))
+    assert (status, out) == (2, "")
+    assert "none.yaml" in err
+    assert "Traceback" not in err
+
+
+async def test_check_says_that_a_configuration_is_right(written):
+    path = written()
+    assert await run("check", "--config", path) == (0, f"{path}: ok, 1 route", "")
+
+
+@pytest.mark.parametrize("name", ["gateway.yaml", "gateway.full.yaml"])
+async def test_check_accepts_what_is_shipped(name):
+    assert (await run("check", "--config", str(ROOT / "config" / name)))[0] == 0
+
+
+async def test_schema_prints_what_is_shipped():
+    status, out, err = await run("schema")
+    assert (status, err) == (0, "")
+    assert json.loads(out) == json.loads((ROOT / "config" / "gateway.schema.json").read_text())
+
+
+async def test_an_address_in_use_ends_with_1_and_names_it(written):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        path = written(server={"listen": f"127.0.0.1:{port}"})
+        status, _, err = await run("serve", "--config", path)
+    assert status == 1
+    assert err == f"flowise-gateway: cannot listen on 127.0.0.1:{port}: Address already in use\n"
+
+
+async def test_an_admin_address_in_use_ends_with_1_and_names_it(written):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        path = written(admin={"listen": f"127.0.0.1:{port}"})
+        status, _, err = await run("serve", "--config", path)
+    assert status == 1
+    assert err == f"flowise-gateway: cannot listen on 127.0.0.1:{port}: Address already in use\n"
+
+
+async def test_listen_wins_over_the_configuration(written):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        path = written(server={"listen": "127.0.0.1:{}".format(taken.getsockname()[1])})
+        async with gateway("serve", "--config", path, "--listen", "127.0.0.1:0") as child:
+            await child.listens()
+            child.tell()
+            assert await child.ended() == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--workers", "2"), "limits.store: is memory, which several workers do not share"),
+        (("--workers", "0"), 'argument --workers: "0" is not right here: write a whole number'),
+        (("--listen", "here"), "argument --listen"),
+        (("--colour",), "unrecognized arguments: --colour"),
+    ],
+)
+async def test_a_wrong_argument_ends_with_2_and_says_why(written, arguments, said):
+    status, out, err = await run("serve", "--config", written(), *arguments)
+    assert (status, out) == (2, "")
+    assert said in err
+
+
+async def test_too_few_file_descriptors_are_told(serve):
+    async with (
+        RawUpstream(None) as upstream,
+        serve(upstream.url, server={"max_connections": 10000}, before="ulimit -n 256") as child,
+    ):
+        line = await child.until("few_file_descriptors")
+    assert (line["limit"], line["needed"], line["level"]) == (256, 10000 + 1000 + 64, "warning")
+    assert "ulimit -n" in line["message"]
+
+
+async def test_the_limit_of_file_descriptors_is_raised_where_it_may_be(serve):
+    sections = {"server": {"max_connections": 300}, "upstreams": {"main": {"max_connections": 10}}}
+    async with (
+        RawUpstream(None) as upstream,
+        serve(upstream.url, before="ulimit -n 1000; ulimit -S -n 100", **sections) as child,
+    ):
+        limits = Path(f"/proc/{child.pid}/limits")
+        if not limits.exists():
+            pytest.skip("this system shows no limits of a process")
+        (line,) = [line for line in limits.read_text().splitlines() if line.startswith("Max open files")]
+        assert not [line for line in child.lines if line["event"] == "few_file_descriptors"]
+    assert line.split()[3:5] == ["374", "1000"]

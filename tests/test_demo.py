@@ -1,0 +1,59 @@
+"""`demo` prints a command that works as it stands, and Ctrl-C ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import shutil
+import signal
+
+import pytest
+
+from tests.harness.processes import gateway, spawn
+from tests.harness.raw_client import Wire
+
+
+async def ask_with_curl(command):
+    process = await spawn(*shlex.split(command))
+    out, _ = await process.communicate()
+    assert process.returncode == 0
+    return out
+
+
+async def ask_by_hand(command):
+    """The same request on a raw socket, read off the command."""
+    words = shlex.split(command)
+    address, _, path = words[2].removeprefix("http://").partition("/")
+    host, _, port = address.rpartition(":")
+    name, _, value = words[words.index("-H") + 1].partition(": ")
+    wire = await Wire.to(host, int(port))
+    try:
+        wire.post("/" + path, words[words.index("-d") + 1].encode(), **{name: value})
+        return (await wire.reply()).body
+    finally:
+        await wire.close()
+
+
+@pytest.mark.parametrize("ask", [ask_with_curl, ask_by_hand])
+async def test_the_printed_command_streams_an_answer(ask):
+    if ask is ask_with_curl and shutil.which("curl") is None:
+        pytest.skip("no curl here; the same request is made by hand")
+    async with gateway("demo", "--listen", "127.0.0.1:0") as child:
+        command = await child.until_text("curl ")
+        assert command.startswith("curl -N http://127.0.0.1:")
+        async with asyncio.timeout(8):
+            body = await ask(command)
+        child.tell(signal.SIGINT)
+        assert await child.ended() == (0, "")
+    assert body.startswith(b'message:\ndata:{"event":"start","data":')
+    assert body.count(b'"event":"token"') > 10
+    assert body.endswith(b'message:\ndata:{"event":"end","data":"[DONE]"}\n\n')
+
+
+async def test_the_demo_says_where_its_metrics_are():
+    async with gateway("demo", "--listen", "127.0.0.1:0") as child:
+        line = await child.until_text("Metrics are at ")
+        child.admin = line.removeprefix("Metrics are at ").partition("/metrics")[0]
+        assert "flowise_gateway_build_info" in (await child.ask("/metrics"))[1]
+        child.tell(signal.SIGINT)
+        assert await child.ended() == (0, "")
