@@ -22,10 +22,11 @@ run: setup ## the demo: the gateway on a simulated Flowise, with a curl command 
 test: setup ## the whole test suite
 	$(PYTEST)
 
-check: setup ## format, lint, types, tests
+check: setup ## format, lint, types, layers, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(PYTEST)
 
 format: setup ## put every file into shape

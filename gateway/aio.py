@@ -38,7 +38,7 @@ class Ticker:
 T = TypeVar("T")
 
 
-class Once(Generic[T]):
+class OneShot(Generic[T]):
     """Set by synchronous code, awaited by one task at most."""
 
     __slots__ = ("_error", "_then", "_value", "_waiter", "is_set")

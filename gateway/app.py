@@ -1,6 +1,6 @@
 """The plan of the house: its services, the rooms in their order, and the handlers at the end of the walk.
 
-A request walks through the rooms in their order; `walk.py` tells how. Each line of `_rooms` says why the room
+A request walks through the rooms in their order; `walk.py` tells how. Each line of `_policies` says why the room
 stands where it stands.
 """
 
@@ -13,22 +13,21 @@ from time import time
 
 from aiohttp import web
 
-from gateway.admission.factory import Limits as Counting
-from gateway.admission.factory import limits
-from gateway.admission.store import Reports
+from gateway.admission.factory import Limiting, limits
+from gateway.admission.store import StoreListener
 from gateway.aio import Tasks, Ticker
 from gateway.auth.keys_model import KeyEntry
-from gateway.auth.service import Identity
+from gateway.auth.service import AuthService
 from gateway.config import Config
 from gateway.errors import CannotRunError, Draining
 from gateway.exchange import Exchange
 from gateway.handlers.chatbot_config import ChatbotConfig
-from gateway.handlers.limits_status import TellLimits
+from gateway.handlers.limits_status import LimitsStatus
 from gateway.handlers.local import ping
 from gateway.handlers.passthrough import Passthrough
 from gateway.handlers.predict import Predict
-from gateway.handlers.session_tokens import MintSessionToken
-from gateway.pipeline import Handler, Room, Walk
+from gateway.handlers.session_tokens import IssueSessionToken
+from gateway.pipeline import Handler, Pipeline, Policy
 from gateway.policies.access_log import logs
 from gateway.policies.auth import auth
 from gateway.policies.body import body
@@ -38,7 +37,7 @@ from gateway.policies.cors import cors
 from gateway.policies.limits import Limits
 from gateway.policies.metrics import metrics
 from gateway.policies.routing import context, routes_by_flow, routing
-from gateway.relay.registry import Calls
+from gateway.relay.registry import InFlight
 from gateway.relay.run import RunServices
 from gateway.revocation import Revocation
 from gateway.telemetry.logs import Logger
@@ -73,7 +72,7 @@ class Gateway:
             for name, settings in config.upstreams.items()
         }
         self._routes = routes_by_flow(config.routes)
-        self._calls = Calls()
+        self._calls = InFlight()
         self._tasks = Tasks(self._on_task_error)
         self._store_tasks = Tasks(self._on_task_error)  # those of the limit store never end by themselves
         self._counting = self._make_limits()
@@ -81,9 +80,9 @@ class Gateway:
         self._limits = Limits(
             self._counting.limiter, config.routes, config.auth.session_tokens.per_minute, self.metrics
         )
-        self._identity = Identity(config.auth, self._tasks, logger, self.metrics.reloaded)
+        self._identity = AuthService(config.auth, self._tasks, logger, self.metrics.reloaded)
         self._streamability = Streamability(config.routes, self._upstreams, logger)
-        self._walk = Walk(self._rooms(), self._handler(), logger)
+        self._walk = Pipeline(self._policies(), self._handler(), logger)
         self._revocation = Revocation(self._identity.keyring, self._walk, self._calls, time)
         self._watchers: list[Callable[[float], None]] = [
             self._calls.tick,
@@ -154,7 +153,7 @@ class Gateway:
         await self._counting.limiter.close()
         await self._store_tasks.join(0)
 
-    def _rooms(self) -> list[Room]:
+    def _policies(self) -> list[Policy]:
         config = self._config
         homes = {name: upstream.home for name, upstream in self._upstreams.items()}
         limits_by_address, limits_by_caller = self._limits.rooms(is_shadow=config.limits.shadow)
@@ -181,8 +180,8 @@ class Gateway:
             "prediction": Predict(self._upstreams, self._streamability, services, send_timeout),
             "chatbot_config": ChatbotConfig(self._upstreams, passthrough),
             "ping": ping,
-            "limits": TellLimits(self._counting.limiter, self._limits.assignment, self._config.routes),
-            "session_tokens": MintSessionToken(
+            "limits": LimitsStatus(self._counting.limiter, self._limits.assignment, self._config.routes),
+            "session_tokens": IssueSessionToken(
                 self._identity.tokens, self._config.auth.session_tokens, self._routes, time
             ),
         }
@@ -192,7 +191,7 @@ class Gateway:
 
         return handle
 
-    def _make_limits(self) -> Counting:
+    def _make_limits(self) -> Limiting:
         settings = self._config.limits
         ca = None if settings.tls.ca is None else str(settings.tls.ca)
         try:
@@ -200,17 +199,17 @@ class Gateway:
         except ValueError as error:  # the package for it is not there
             raise CannotRunError(str(error)) from None
 
-    def _reports(self) -> Reports:
+    def _reports(self) -> StoreListener:
         """Who is told how the limit store does."""
 
-        def changed(is_up: bool, why: str) -> None:  # noqa: FBT001 - as `Reports` has it
+        def changed(is_up: bool, why: str) -> None:  # noqa: FBT001 - as `StoreListener` has it
             if is_up:
                 self._logger.info("limit_store_up")
             else:
                 self._logger.error("limit_store_down", reason=why)
 
         errors, seconds = self.metrics.limit_store_errors, self.metrics.limit_store_seconds
-        return Reports(lambda kind: errors.labels(kind).inc(), changed, seconds.observe)
+        return StoreListener(lambda kind: errors.labels(kind).inc(), changed, seconds.observe)
 
     async def _abort(self, exchange: Exchange) -> bool:
         return await control.abort(self._upstreams[exchange.upstream], exchange)

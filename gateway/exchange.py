@@ -11,10 +11,10 @@ from time import monotonic
 
 from aiohttp import web
 
-from gateway.admission.gcra import Standing
+from gateway.admission.gcra import LimitStatus
 from gateway.admission.limiter import Admission
 from gateway.admission.quotas import Party, Quota
-from gateway.admission.store import Patience
+from gateway.admission.store import StoreBudget
 from gateway.auth.caller import NOBODY, Caller
 from gateway.config import Route
 from gateway.errors import GatewayError
@@ -80,13 +80,13 @@ class Timings:
 class Exchange:
     """One request and everything that is known of it."""
 
-    request: web.BaseRequest  # context, as all up to `misrouted`
+    request: web.BaseRequest  # context, as all up to `routing_error`
     request_id: str
     client: str
     timings: Timings
     match: Match | None = None
     route: Route | None = None
-    misrouted: GatewayError | None = None
+    routing_error: GatewayError | None = None
     trace_id: str = ""
     path_token: str = field(default="", repr=False)  # the session token that stood in the base path
     response_headers: dict[str, str] = field(
@@ -115,9 +115,9 @@ class Exchange:
     bytes_out: int = 0
     abort: str = ""
     error: str = ""
-    patience: Patience | None = None  # limits and conversations: how long it may still wait for the store
+    patience: StoreBudget | None = None  # limits and conversations: how long it may still wait for the store
     admissions: tuple[Admission, ...] = ()  # limits
-    standings: tuple[tuple[Quota, Standing], ...] = ()  # limits: what is left of each
+    standings: tuple[tuple[Quota, LimitStatus], ...] = ()  # limits: what is left of each
     limited_by: str = ""  # limits
     told: GatewayError | None = None  # why the gateway itself ends it, from outside of the walk
     is_run_open: bool = False  # handlers: a run outlives its client
@@ -152,11 +152,11 @@ class Exchange:
             admission.settle(tokens)
         self.free_slots()
 
-    def at_leave(self, undo: Callable[[], None]) -> None:
+    def on_response_done(self, undo: Callable[[], None]) -> None:
         """Call this when the request leaves the walk, the last one first."""
         self._at_leave.append(undo)
 
-    def at_end(self, say: Callable[[Exchange], None]) -> None:
+    def on_complete(self, say: Callable[[Exchange], None]) -> None:
         """Call this when all is known: after the walk, and after the run is settled that outlives it."""
         self._at_end.append(say)
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.auth.key_format import PREFIX, hash_of, make_key, parse_key, without_keys
-from gateway.auth.keys_edit import Draft, KeysStore
+from gateway.auth.key_format import PREFIX, hash_of, make_key, parse_key, redact_keys
+from gateway.auth.keys_edit import KeysFileEditor, KeysStore
 from gateway.auth.keys_model import KeyEntry, format_moment, key_name
 from gateway.config import Config, Limit
 from gateway.config.problems import instead, quoted
@@ -121,7 +121,7 @@ class KeysCommand:
             ],
         )
 
-    def _issue(self, draft: Draft, terms: Terms) -> tuple[str, KeyEntry]:
+    def _issue(self, draft: KeysFileEditor, terms: Terms) -> tuple[str, KeyEntry]:
         """A new key and its entry, which stands in the draft then."""
         taken = {entry.id for entry in draft.entries}
         key = make_key(self._choose)
@@ -150,7 +150,7 @@ class KeysCommand:
         except ValueError as error:
             raise KeysRefusedError(f"--name {_without_key(name)} {error}") from None
 
-    def _check_is_free(self, name: str, draft: Draft) -> None:
+    def _check_is_free(self, name: str, draft: KeysFileEditor) -> None:
         newest = [entry for entry in draft.entries if entry.name == name and entry.replaced_by is None]
         for entry in newest:
             if entry.is_valid(self._now):
@@ -165,7 +165,7 @@ class KeysCommand:
                 meant = instead(route, self._route_names)
                 raise KeysRefusedError(f"--routes: there is no route {_without_key(route)}: {meant}")
 
-    def _find(self, draft: Draft, key_id: str) -> KeyEntry:
+    def _find(self, draft: KeysFileEditor, key_id: str) -> KeyEntry:
         found = {entry.id: entry for entry in draft.entries}
         if key_id in found:
             return found[key_id]
@@ -215,4 +215,4 @@ def _end(entry: KeyEntry) -> str:
 
 def _without_key(text: str) -> str:
     """What the user wrote, in quotes, but for a key that was put in the wrong place."""
-    return quoted(without_keys(text))
+    return quoted(redact_keys(text))

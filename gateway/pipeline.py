@@ -1,7 +1,7 @@
 """The walk of a request: through the rooms in their order, to the handler, and out again, in one frame.
 
 A room looks at the exchange and returns None (go on), a response (that is the answer), or raises. What it has
-to undo or to say it leaves with the exchange (`at_leave`, `at_end`); so an open stream holds one frame, not one
+to undo or to say it leaves with the exchange (`on_response_done`, `on_complete`); so an open stream holds one frame, not one
 for each room. This is the one place with `except Exception`.
 """
 
@@ -54,14 +54,14 @@ def note_client_closed(exchange: Exchange) -> None:
 
 
 Handler = Callable[[Exchange], Awaitable[web.StreamResponse]]
-Room = Callable[[Exchange], Awaitable[web.StreamResponse | None]]
+Policy = Callable[[Exchange], Awaitable[web.StreamResponse | None]]
 
 
-class Walk:
+class Pipeline:
     """The rooms, and the handler at their end; counts who is on the way."""
 
-    def __init__(self, rooms: Sequence[Room], handler: Handler, logger: Logger) -> None:
-        self._rooms = tuple(rooms)
+    def __init__(self, rooms: Sequence[Policy], handler: Handler, logger: Logger) -> None:
+        self._policies = tuple(rooms)
         self._handler = handler
         self._logger = logger
         self._nobody = asyncio.Event()
@@ -75,7 +75,7 @@ class Walk:
         task = self._entered(exchange)
         try:
             response: web.StreamResponse | None = None
-            for room in self._rooms:
+            for room in self._policies:
                 if (response := await room(exchange)) is not None:
                     break
             if response is None:
@@ -90,7 +90,7 @@ class Walk:
             task.uncancel()
             response = answer(exchange, told)
         except Exception as bug:  # noqa: BLE001 - the one place
-            response = self._confess(exchange, bug)
+            response = self._internal_error(exchange, bug)
         finally:
             self._left(exchange, task)
         if self.is_closing:
@@ -108,9 +108,9 @@ class Walk:
     def end(self, error: Draining) -> None:
         """Answer this to everybody who is still on the way in; runs and streams are told by their own register."""
         self._told = error
-        self.end_those(error, lambda _: True)
+        self.reject_pending(error, lambda _: True)
 
-    def end_those(self, error: GatewayError, is_meant: Callable[[Exchange], bool]) -> None:
+    def reject_pending(self, error: GatewayError, is_meant: Callable[[Exchange], bool]) -> None:
         """Answer this to those who are still on the way in, and are meant."""
         for task, exchange in self._walking.items():
             is_on_the_way_in = not exchange.is_run_open and exchange.timings.client_head is None
@@ -126,7 +126,7 @@ class Walk:
         self._nobody.clear()
         return task
 
-    def _confess(self, exchange: Exchange, bug: Exception) -> web.StreamResponse:
+    def _internal_error(self, exchange: Exchange, bug: Exception) -> web.StreamResponse:
         self._logger.error("bug", request_id=exchange.request_id, exc_info=bug)
         if exchange.timings.client_head is not None:
             return cut(exchange)

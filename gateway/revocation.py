@@ -7,8 +7,8 @@ from collections.abc import Callable
 from gateway.auth.keyring import Keyring
 from gateway.errors import Unauthenticated
 from gateway.exchange import Exchange
-from gateway.pipeline import Walk
-from gateway.relay.registry import Calls
+from gateway.pipeline import Pipeline
+from gateway.relay.registry import InFlight
 
 _ENDED = "The key of this request has been revoked or has expired."
 
@@ -16,7 +16,7 @@ _ENDED = "The key of this request has been revoked or has expired."
 class Revocation:
     """Looks after everybody who is on the way or has a call open. `now`: seconds since the epoch."""
 
-    def __init__(self, keyring: Keyring, walk: Walk, calls: Calls, now: Callable[[], float]) -> None:
+    def __init__(self, keyring: Keyring, walk: Pipeline, calls: InFlight, now: Callable[[], float]) -> None:
         self._keyring = keyring
         self._walk = walk
         self._calls = calls
@@ -39,4 +39,4 @@ class Revocation:
 
         error = Unauthenticated(_ENDED)
         self._calls.turn_away(error, has_ended)  # first: who is told here has not left
-        self._walk.end_those(error, has_ended)
+        self._walk.reject_pending(error, has_ended)

@@ -16,11 +16,11 @@ def exchange():
 
 def test_everything_is_undone_backwards_and_said_in_order_though_one_raises(exchange):
     done = []
-    exchange.at_leave(lambda: done.append("undone first told"))
-    exchange.at_leave(lambda: 1 / 0)
-    exchange.at_leave(lambda: done.append("undone last told"))
-    exchange.at_end(lambda _: done.append("counted"))
-    exchange.at_end(lambda _: done.append("logged"))
+    exchange.on_response_done(lambda: done.append("undone first told"))
+    exchange.on_response_done(lambda: 1 / 0)
+    exchange.on_response_done(lambda: done.append("undone last told"))
+    exchange.on_complete(lambda _: done.append("counted"))
+    exchange.on_complete(lambda _: done.append("logged"))
     with pytest.raises(ZeroDivisionError):
         exchange.leave()
     assert done == ["undone last told", "undone first told", "counted", "logged"]
@@ -28,8 +28,8 @@ def test_everything_is_undone_backwards_and_said_in_order_though_one_raises(exch
 
 def test_what_one_cannot_say_keeps_no_other_silent(exchange):
     said = []
-    exchange.at_end(lambda _: 1 / 0)
-    exchange.at_end(lambda _: said.append("logged"))
+    exchange.on_complete(lambda _: 1 / 0)
+    exchange.on_complete(lambda _: said.append("logged"))
     with pytest.raises(ZeroDivisionError):
         exchange.leave()
     assert said == ["logged"]
@@ -38,7 +38,7 @@ def test_what_one_cannot_say_keeps_no_other_silent(exchange):
 def test_a_run_that_is_open_has_the_last_word(exchange):
     said = []
     exchange.is_run_open = True
-    exchange.at_end(lambda _: said.append("logged"))
+    exchange.on_complete(lambda _: said.append("logged"))
     exchange.leave()
     assert said == []
     exchange.settled()

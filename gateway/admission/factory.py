@@ -8,10 +8,10 @@ from random import SystemRandom
 
 from gateway.admission.gcra import SECOND
 from gateway.admission.limiter import LEASE, Limiter
-from gateway.admission.locks import Turns
+from gateway.admission.locks import ConversationLocks
 from gateway.admission.memory import MemoryStore
 from gateway.admission.redis.client import Spawn
-from gateway.admission.store import Reports
+from gateway.admission.store import StoreListener
 from gateway.config import LimitSettings
 
 _NO_PACKAGE = (
@@ -20,14 +20,14 @@ _NO_PACKAGE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class Limiting:
     """What counts and what queues; `limiter.start`, `limiter.tick` and `limiter.close` see to both."""
 
     limiter: Limiter
-    turns: Turns
+    turns: ConversationLocks
 
 
-def limits(settings: LimitSettings, spawn: Spawn, reports: Reports, ca: str | None = None) -> Limits:
+def limits(settings: LimitSettings, spawn: Spawn, reports: StoreListener, ca: str | None = None) -> Limiting:
     """The limits of this process; nothing is opened yet.
 
     Args:
@@ -41,21 +41,23 @@ def limits(settings: LimitSettings, spawn: Spawn, reports: Reports, ca: str | No
     """
     name = secrets.token_hex(8)
     if not settings.store.is_shared:
-        return Limits(Limiter(MemoryStore(int(LEASE * SECOND)), name), Turns())
+        return Limiting(Limiter(MemoryStore(int(LEASE * SECOND)), name), ConversationLocks())
     return _shared(settings, spawn, reports, name, ca)
 
 
-def _shared(settings: LimitSettings, spawn: Spawn, reports: Reports, name: str, ca: str | None) -> Limits:
+def _shared(
+    settings: LimitSettings, spawn: Spawn, reports: StoreListener, name: str, ca: str | None
+) -> Limiting:
     try:
         from gateway.admission.redis.connection import RedisConnection  # noqa: PLC0415 - an optional package, and large
-        from gateway.admission.redis.limiter import SharedLimiter, Sharing  # noqa: PLC0415 - needs it
-        from gateway.admission.redis.locks import SharedTurns  # noqa: PLC0415 - needs it
+        from gateway.admission.redis.limiter import SharedLimiter, SharedSettings  # noqa: PLC0415 - needs it
+        from gateway.admission.redis.locks import RedisConversationLocks  # noqa: PLC0415 - needs it
     except ModuleNotFoundError:
         raise ValueError(_NO_PACKAGE) from None
 
     chance = SystemRandom().random
-    sharing = Sharing(name, is_closed=settings.when_store_fails == "closed")
+    sharing = SharedSettings(name, is_closed=settings.when_store_fails == "closed")
     limiter = SharedLimiter(RedisConnection(settings.store.url, ca), sharing, spawn, reports, chance)
-    turns = SharedTurns(limiter.link, limiter.backlog, name, chance)
+    turns = RedisConversationLocks(limiter.link, limiter.backlog, name, chance)
     limiter.also(turns)
-    return Limits(limiter, turns)
+    return Limiting(limiter, turns)

@@ -18,7 +18,7 @@ SLOT_RETRY = 1.0  # seconds: nobody knows when a run ends
 Kind = Literal["requests", "tokens", "concurrent"]
 
 
-class Standing(NamedTuple):
+class LimitStatus(NamedTuple):
     """What is left of one limit.
 
     Attributes:
@@ -54,15 +54,15 @@ class Rule:
         """What so many units use: microseconds of refill (of slots: slots)."""
         return min(MOST, -(-units * self.per // self.amount))
 
-    def standing(self, used: int) -> Standing:
+    def standing(self, used: int) -> LimitStatus:
         """What is left when so much is used."""
         free = self.depth - used
         if self.kind == "concurrent":
-            return Standing(max(0, free), None, 0.0 if free > 0 else SLOT_RETRY, None)
+            return LimitStatus(max(0, free), None, 0.0 if free > 0 else SLOT_RETRY, None)
         remaining = free * self.amount // self.per if free > 0 else 0
         following = -(-(remaining + 1) * self.per // self.amount) - free
         wait = self.need - free if free < self.need else 0
-        return Standing(remaining, following / SECOND, wait / SECOND, used / SECOND)
+        return LimitStatus(remaining, following / SECOND, wait / SECOND, used / SECOND)
 
 
 def request_rule(amount: int, per: float, burst: int | None = None) -> Rule:

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from gateway.admission.gcra import Standing
+from gateway.admission.gcra import LimitStatus
 from gateway.admission.memory import MemoryStore
-from gateway.admission.quotas import Ask, slots_of, standings
-from gateway.admission.store import Patience, Step
+from gateway.admission.quotas import Charge, slots_of, standings
+from gateway.admission.store import Decision, StoreBudget
 
 LEAST_RETRY = 1.0  # seconds
 
@@ -52,7 +52,7 @@ class Admission:
         "slots",
     )
 
-    def __init__(self, books: Books, asks: Sequence[Ask], lease: str, step: Step) -> None:
+    def __init__(self, books: Books, asks: Sequence[Charge], lease: str, step: Decision) -> None:
         self._books = books
         self.asks = asks
         self.lease = lease
@@ -66,7 +66,7 @@ class Admission:
         self.is_open = step.is_allowed
 
     @property
-    def standings(self) -> list[Standing]:
+    def standings(self) -> list[LimitStatus]:
         """What is left of each, in the order of `asks`; if refused: as before, since nothing was spent."""
         return standings(self.asks, self._used)
 
@@ -87,7 +87,7 @@ class Admission:
         return max(LEAST_RETRY, *(left.retry_after for left in self.standings))
 
     def settle(self, tokens: int) -> None:
-        """The run has used so many tokens in truth; what was taken at the start is corrected. Once.
+        """The run has used so many tokens in truth; what was taken at the start is corrected, once.
 
         Who never calls it leaves the reservation spent.
         """
@@ -96,7 +96,7 @@ class Admission:
             self._books.settle(self, tokens)
 
     def release(self) -> None:
-        """The run has ended: its slots are free. Once."""
+        """The run has ended: its slots are free, once."""
         if self.is_open:
             self.is_open = False
             self._books.release(self)
@@ -128,8 +128,8 @@ class Limiter:
     async def close(self) -> None:
         """End. Admissions may still be settled and released."""
 
-    async def admit(self, asks: Sequence[Ask], patience: Patience | None = None) -> Admission:  # noqa: ARG002 - shared
-        """Ask all these limits in one step: all are spent, charged and taken, or nothing is.
+    async def admit(self, asks: Sequence[Charge], patience: StoreBudget | None = None) -> Admission:  # noqa: ARG002 - shared
+        """Charge all these limits in one step: all are spent, charged and taken, or nothing is.
 
         Args:
             asks: none of one bucket twice.
@@ -140,7 +140,7 @@ class Limiter:
         """
         return self._admit_here(asks, self._next_lease())
 
-    async def peek(self, asks: Sequence[Ask], patience: Patience | None = None) -> list[Standing]:  # noqa: ARG002 - shared
+    async def peek(self, asks: Sequence[Charge], patience: StoreBudget | None = None) -> list[LimitStatus]:  # noqa: ARG002 - shared
         """What is left of each; spends nothing.
 
         Raises:
@@ -171,7 +171,7 @@ class Limiter:
     def _leases(self) -> list[tuple[str, str]]:
         return [(key, lease) for lease, admission in self._holding.items() for key in admission.slots]
 
-    def _admit_here(self, asks: Sequence[Ask], lease: str) -> Admission:
+    def _admit_here(self, asks: Sequence[Charge], lease: str) -> Admission:
         step = self._local.step(asks, lease)
         return self._admitted(Admission(self, asks, lease, step))
 
@@ -180,7 +180,7 @@ class Limiter:
             self._holding[admission.lease] = admission
         return admission
 
-    def _peek_here(self, asks: Sequence[Ask]) -> list[Standing]:
+    def _peek_here(self, asks: Sequence[Charge]) -> list[LimitStatus]:
         return standings(asks, self._local.peek(asks))
 
     def _next_lease(self) -> str:
@@ -188,7 +188,7 @@ class Limiter:
         return f"{self._name}:{self._count}"
 
 
-def differences(asks: Sequence[Ask], tokens: int) -> dict[str, int]:
+def differences(asks: Sequence[Charge], tokens: int) -> dict[str, int]:
     """What is still to be charged to each bucket of tokens, if a run has used so many in truth."""
     found = {ask.key: ask.rule.cost(tokens) - ask.cost for ask in asks if ask.rule.kind == "tokens"}
     return {key: difference for key, difference in found.items() if difference}

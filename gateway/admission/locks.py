@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gateway.admission.store import Patience
+from gateway.admission.store import StoreBudget
 from gateway.errors import ConversationBusy, GatewayError
 
 Key = tuple[str, str]  # the Flowise (its address, not its name here), the chatId that it sees
@@ -21,7 +21,7 @@ class _Turn:
     waiting: asyncio.Future[None] | None = None
 
 
-class Turns:
+class ConversationLocks:
     """The turns that are taken now."""
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class Turns:
         self,
         key: Key,
         wait: float,
-        patience: Patience | None = None,  # noqa: ARG002 - of those who ask a store
+        patience: StoreBudget | None = None,  # noqa: ARG002 - of those who ask a store
     ) -> Callable[[], None]:
         """Take the turn, after waiting up to `wait` seconds (0: not at all); returns how to give it back.
 

@@ -7,11 +7,11 @@ from heapq import heappop, heappush
 from time import monotonic_ns
 
 from gateway.admission.gcra import changed, drained
-from gateway.admission.quotas import Ask
-from gateway.admission.store import Step
+from gateway.admission.quotas import Charge
+from gateway.admission.store import Decision
 
 
-class Slots:
+class Leases:
     """The leases of one process; all times in microseconds."""
 
     def __init__(self, lease: int) -> None:
@@ -62,7 +62,7 @@ SWEPT_WITH_EACH = 2  # so that memory shrinks faster than it can grow
 SWEPT_AT_ONCE = 500  # by the timer; under a millisecond
 
 
-class Levels:
+class Buckets:
     """The levels of one process; all times in microseconds."""
 
     def __init__(self, most: int = MOST_BUCKETS) -> None:
@@ -139,20 +139,20 @@ class MemoryStore:
         self, lease: int, clock: Callable[[], int] = monotonic_microseconds, most: int = MOST_BUCKETS
     ) -> None:
         self._clock = clock
-        self._levels = Levels(most)
-        self._slots = Slots(lease)
+        self._levels = Buckets(most)
+        self._slots = Leases(lease)
 
     def __len__(self) -> int:
         """How many buckets are known."""
         return len(self._levels) + len(self._slots)
 
-    def step(self, asks: Sequence[Ask], lease: str) -> Step:
+    def step(self, asks: Sequence[Charge], lease: str) -> Decision:
         """Spend, charge and take everything that is asked for, or, if one limit refuses, nothing."""
         now = self._clock()
         used = [self._used(ask, now) for ask in asks]
         for ask, level in zip(asks, used, strict=True):
             if level + ask.rule.need > ask.rule.depth:
-                return Step(is_allowed=False, used=used)
+                return Decision(is_allowed=False, used=used)
         for place, ask in enumerate(asks):
             used[place] += ask.cost
             if ask.is_slot:
@@ -160,9 +160,9 @@ class MemoryStore:
             else:
                 used[place] = changed(used[place], 0)
                 self._levels.put(ask.key, used[place], now)
-        return Step(is_allowed=True, used=used)
+        return Decision(is_allowed=True, used=used)
 
-    def peek(self, asks: Sequence[Ask]) -> list[int]:
+    def peek(self, asks: Sequence[Charge]) -> list[int]:
         """What is used of each; spends nothing."""
         now = self._clock()
         return [self._used(ask, now) for ask in asks]
@@ -190,7 +190,7 @@ class MemoryStore:
         """Forget buckets that are full again, some at a time; called by the timer."""
         self._levels.sweep(self._clock())
 
-    def _used(self, ask: Ask, now: int) -> int:
+    def _used(self, ask: Charge, now: int) -> int:
         if ask.is_slot:
             return self._slots.count(ask.key, now)
         return self._levels.used(ask.key, now)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from typing import NamedTuple, NewType
 
-from gateway.admission.gcra import Kind, Rule, Standing, request_rule, slot_rule, token_rule
+from gateway.admission.gcra import Kind, LimitStatus, Rule, request_rule, slot_rule, token_rule
 from gateway.config import Limit, Route
 
 PREFIX = "fgw:"
@@ -26,7 +26,7 @@ _LETTERS: dict[Kind, str] = {"requests": "r", "tokens": "t", "concurrent": "c"}
 Subject = NewType("Subject", str)
 
 
-class Ask(NamedTuple):
+class Charge(NamedTuple):
     """What one request asks of one bucket. In one step every bucket is asked once at most.
 
     Attributes:
@@ -67,12 +67,12 @@ class Quota:
         self._reserve = limit.reserve
         self._cost = None if self.rule.kind == "tokens" else self.rule.need
 
-    def ask(self, subject: Subject, question: int = 0) -> Ask:
+    def ask(self, subject: Subject, question: int = 0) -> Charge:
         """One request of this subject; its `question` has so many bytes, of which tokens are estimated."""
         cost = self._cost
         if cost is None:
             cost = self.rule.cost(-(-question // BYTES_PER_TOKEN) + self._reserve)
-        return Ask(self.name, self._prefix + subject, self.rule, cost, self._is_slot)
+        return Charge(self.name, self._prefix + subject, self.rule, cost, self._is_slot)
 
 
 def subject(text: str) -> Subject:
@@ -92,12 +92,12 @@ def digest(*parts: str) -> str:
     return found.hexdigest()
 
 
-def slots_of(asks: Iterable[Ask]) -> tuple[str, ...]:
+def slots_of(asks: Iterable[Charge]) -> tuple[str, ...]:
     """The keys of those buckets that hold slots."""
     return tuple([ask.key for ask in asks if ask.is_slot])
 
 
-def standings(asks: Sequence[Ask], used: Sequence[int]) -> list[Standing]:
+def standings(asks: Sequence[Charge], used: Sequence[int]) -> list[LimitStatus]:
     """What is left of each, if so much is used."""
     return [ask.rule.standing(level) for ask, level in zip(asks, used, strict=True)]
 
@@ -140,14 +140,14 @@ class Party(NamedTuple):
     key_limits: tuple[Limit, ...] = ()
 
 
-class Assigned(NamedTuple):
+class ApplicableLimit(NamedTuple):
     """One limit that has to be passed, and whose bucket it is."""
 
     quota: Quota
     subject: Subject
 
 
-class Assignment:
+class LimitResolver:
     """The limits of all routes, and of the keys that have asked."""
 
     def __init__(self, routes: Sequence[Route]) -> None:
@@ -156,19 +156,19 @@ class Assignment:
         self._late = {name: _of_time(quotas, is_early=False) for name, quotas in self._by_route.items()}
         self._by_key: dict[str, tuple[tuple[Limit, ...], tuple[Quota, ...]]] = {}
 
-    def of_route(self, route: str, party: Party) -> list[Assigned]:
+    def of_route(self, route: str, party: Party) -> list[ApplicableLimit]:
         """Those of a route."""
         return _of(self._by_route[route], party)
 
-    def by_address(self, route: str, party: Party) -> list[Assigned]:
+    def by_address(self, route: str, party: Party) -> list[ApplicableLimit]:
         """Those of a route that need nothing but an address, and count requests."""
         return _of(self._early[route], party)
 
-    def by_caller(self, route: str, party: Party) -> list[Assigned]:
+    def by_caller(self, route: str, party: Party) -> list[ApplicableLimit]:
         """All others: of the route, and of the key."""
         return _of(self._late[route], party) + self.of_key(party)
 
-    def of_key(self, party: Party) -> list[Assigned]:
+    def of_key(self, party: Party) -> list[ApplicableLimit]:
         """Those of the key alone."""
         if not party.key_limits:
             return []
@@ -176,7 +176,7 @@ class Assignment:
         if known is None or known[0] != party.key_limits:
             known = (party.key_limits, _quotas(f"key:{party.key}", party.key_limits, KEY_LIMIT))
             self._by_key[party.key] = known
-        return [Assigned(quota, EVERYBODY) for quota in known[1]]
+        return [ApplicableLimit(quota, EVERYBODY) for quota in known[1]]
 
 
 def network(address: str) -> str:
@@ -201,7 +201,7 @@ def _of_time(quotas: Sequence[Quota], *, is_early: bool) -> tuple[Quota, ...]:
     )
 
 
-def _of(quotas: Sequence[Quota], party: Party) -> list[Assigned]:
+def _of(quotas: Sequence[Quota], party: Party) -> list[ApplicableLimit]:
     """Each with its subject; who shares several of them is named once."""
     named: dict[str, Subject] = {"route": EVERYBODY}
     assigned = []
@@ -209,7 +209,7 @@ def _of(quotas: Sequence[Quota], party: Party) -> list[Assigned]:
         by = "address" if quota.by == "caller" and not party.caller else quota.by
         if by not in named:
             named[by] = caller_of(party if by == "caller" else party._replace(caller=""))
-        assigned.append(Assigned(quota, named[by]))
+        assigned.append(ApplicableLimit(quota, named[by]))
     return assigned
 
 

@@ -13,7 +13,7 @@ Failure = Literal["timeout", "connection", "auth", "reply", "away", "overflow", 
 NOT_SENT: tuple[Failure, ...] = ("away", "overflow")  # the store has certainly not done it
 
 
-class Step(NamedTuple):
+class Decision(NamedTuple):
     """What became of one step: all was spent, or nothing. `used`: of each bucket, afterwards."""
 
     is_allowed: bool
@@ -28,16 +28,16 @@ class StoreError(Exception):
         self.kind: Failure = kind
 
 
-class Unknown:
+class NoScript:
     """The answer of a server that does not know a script by its name."""
 
 
-class Refusal:
+class ErrorReply:
     """The answer of a server that would not do it."""
 
 
 @dataclass(slots=True)
-class Patience:
+class StoreBudget:
     """The time that one request may still wait for the store, in seconds."""
 
     left: float = STORE_TIME
@@ -52,7 +52,7 @@ class Patience:
 
 
 @dataclass(frozen=True, slots=True)
-class Reports:
+class StoreListener:
     """Who is told what happens to the store.
 
     Attributes:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from gateway.auth import key_format, session_tokens
 from gateway.auth.caller import Caller, Method, session_name
-from gateway.auth.jwt import Identity, JsonWebTokens
+from gateway.auth.jwt import JsonWebTokens, JwtIdentity
 from gateway.auth.keyring import ApiKey, Keyring
 from gateway.auth.session_tokens import SessionGrant, SessionTokens
 from gateway.errors import Unauthenticated
@@ -42,7 +42,7 @@ class _Session:
 class _Token:
     """A verified JWT."""
 
-    identity: Identity
+    identity: JwtIdentity
     caller: Caller
 
 

@@ -123,7 +123,7 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class JwtIdentity:
     """Who a verified token says the caller is.
 
     Attributes:
@@ -166,7 +166,7 @@ class ClaimRules:
         self._settings = settings
         self._reserved = _taken_subjects(settings.issuer, others)
 
-    def identity(self, claims: Mapping[str, Any], now: float) -> Identity:
+    def identity(self, claims: Mapping[str, Any], now: float) -> JwtIdentity:
         """Who the claims say the caller is.
 
         Raises:
@@ -176,7 +176,7 @@ class ClaimRules:
             raise Unauthenticated("The token is not for this audience (aud).")
         not_before, expires_at = self._times(claims)
         subject = self._subject(claims)
-        identity = Identity(self._settings.issuer, subject, self._routes(claims), not_before, expires_at)
+        identity = JwtIdentity(self._settings.issuer, subject, self._routes(claims), not_before, expires_at)
         identity.check(now)
         return identity
 
@@ -258,7 +258,7 @@ class JsonWebTokens:
         for issuer in self._issuers.values():
             issuer.keys.tick(now)
 
-    async def verify(self, token: str, now: float) -> Identity:
+    async def verify(self, token: str, now: float) -> JwtIdentity:
         """Who the caller is; `now` in seconds since the epoch. Waits only if the issuer must be asked for a key.
 
         Raises:
@@ -267,7 +267,7 @@ class JsonWebTokens:
         unverified = take_apart(token)
         return await self._issuer(unverified.claims.get("iss")).verify(unverified, now)
 
-    def check(self, identity: Identity, now: float) -> None:
+    def check(self, identity: JwtIdentity, now: float) -> None:
         """Look again at what was verified before; cheap, for each use. `now` in seconds since the epoch.
 
         Raises:
@@ -294,7 +294,7 @@ class _Issuer:
         self._monotonic = monotonic
         self._algorithms = frozenset(keys.settings.algorithms) & KIND_OF.keys()
 
-    async def verify(self, token: UnverifiedToken, now: float) -> Identity:
+    async def verify(self, token: UnverifiedToken, now: float) -> JwtIdentity:
         if token.algorithm not in self._algorithms:
             raise Unauthenticated("The token's algorithm (alg) is not one that is allowed for its issuer.")
         key = self._known(token)

@@ -73,7 +73,7 @@ def hash_of(key: str) -> str:
     return f"sha256:{digest_of(key).hex()}"
 
 
-def without_keys(text: str) -> str:
+def redact_keys(text: str) -> str:
     """The text with everything taken out that may be a key, a part of one, or a hash of one."""
     return _TELLING.sub(r"\1\2…", text)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import yaml
 
-from gateway.auth.keys_file import Mark, mark_of, read_keys
+from gateway.auth.keys_file import FileVersion, mark_of, read_keys
 from gateway.auth.keys_model import KeyEntry, format_moment
 from gateway.config import ConfigError, Limit
 from gateway.config.tree import Kind, plain_scalar
@@ -32,7 +32,7 @@ _COMMENT = re.compile(r"[ \t]*(#.*)?")
 _SAFE = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
 
 
-class Draft:
+class KeysFileEditor:
     """A keys file that is being changed: its entries, and its text to be written.
 
     Attributes:
@@ -176,7 +176,7 @@ class KeysStore:
         return read_keys(self._path)
 
     @contextmanager
-    def editing(self) -> Iterator[Draft]:
+    def editing(self) -> Iterator[KeysFileEditor]:
         """A draft of the file, which takes its place at the end of the block if nothing was raised in it.
 
         Raises:
@@ -188,7 +188,7 @@ class KeysStore:
                 mark = mark_of(self._target)
                 entries = self.entries()  # first: what has mistakes is not looked at further
                 before = self._text()
-                draft = Draft(before, entries)
+                draft = KeysFileEditor(before, entries)
                 yield draft
                 if draft.text != before:
                     self._replace(draft, mark)
@@ -214,7 +214,7 @@ class KeysStore:
         except FileNotFoundError:
             return ""
 
-    def _replace(self, draft: Draft, mark: Mark) -> None:
+    def _replace(self, draft: KeysFileEditor, mark: FileVersion) -> None:
         folder = self._target.parent
         descriptor, name = tempfile.mkstemp(prefix=f".{self._target.name}.", dir=folder)  # mode 0600
         new = Path(name)
@@ -233,7 +233,7 @@ class KeysStore:
             new.unlink(missing_ok=True)
         _sync(folder)
 
-    def _prove(self, new: Path, draft: Draft) -> None:
+    def _prove(self, new: Path, draft: KeysFileEditor) -> None:
         """Never put a file into place that says something else than was meant."""
         try:
             problem = "" if read_keys(new) == draft.entries else "it would say something else"

@@ -14,7 +14,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from gateway.auth.key_format import ID_PATTERN, without_keys
+from gateway.auth.key_format import ID_PATTERN, redact_keys
 from gateway.auth.keys_model import KeyEntries, KeyEntry
 from gateway.config import Limit
 from gateway.config.checks import check_routes
@@ -89,8 +89,8 @@ def _limits(entry: Node, mistakes: Mistakes) -> None:
             mistakes.add(line, path, message)
 
 
-Mark = tuple[int, ...]
-MISSING: Mark = ()
+FileVersion = tuple[int, ...]
+ABSENT: FileVersion = ()
 LARGEST_FILE = 16 * 1024 * 1024  # bytes; revoked and expired keys keep their entries
 _EXAMPLE = "config/keys.example.yaml shows how"
 
@@ -100,18 +100,18 @@ class KeysFileMistakes(Mistakes):
 
     def add(self, line: int, key: str, message: str) -> None:
         """Note one mistake."""
-        super().add(line, without_keys(key), without_keys(message))
+        super().add(line, redact_keys(key), redact_keys(message))
 
 
-def mark_of(path: Path) -> Mark:
-    """What tells one state of a file from the next without reading it; `MISSING` if it is not there.
+def mark_of(path: Path) -> FileVersion:
+    """What tells one state of a file from the next without reading it; `ABSENT` if it is not there.
 
     The time of the last change is part of it, so that an edit is seen that keeps size and modification time.
     """
     try:
         found = path.stat()
     except FileNotFoundError:
-        return MISSING
+        return ABSENT
     except OSError as error:
         return (error.errno or 0,)
     return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)

@@ -13,7 +13,7 @@ from gateway.auth.key_format import HASH_PATTERN, ID_LENGTH, ID_PATTERN, KeyForm
 from gateway.config import Limit
 from gateway.config.section import Section
 from gateway.config.tree import Kind, Scalar
-from gateway.config.types import ANY, TEXT, Leaf, RouteName
+from gateway.config.types import ANY, TEXT, RouteName, ValueType
 from gateway.config.values import NAME_WANTED, name
 
 _STRING: dict[str, Any] = {"type": "string"}
@@ -78,12 +78,12 @@ def _none_of_them(written: object) -> object:
     return () if is_nothing else written
 
 
-KeyId = Annotated[str, Leaf(_ID_WANTED, _key_id, _STRING, ANY, is_secret=True)]
-OptionalKeyId = Annotated[str | None, Leaf(_ID_WANTED, _key_id, _STRING, ANY, is_secret=True)]
-KeyName = Annotated[str, Leaf(NAME_WANTED, key_name, _STRING, TEXT)]
-KeyHash = Annotated[str, Leaf("sha256: and 64 hexadecimal digits", _hash, _STRING, TEXT, is_secret=True)]
-Moment = Annotated[float, Leaf(_MOMENT_WANTED, parse_moment, _STRING, ANY)]
-OptionalMoment = Annotated[float | None, Leaf(_MOMENT_WANTED, parse_moment, _STRING, ANY)]
+KeyId = Annotated[str, ValueType(_ID_WANTED, _key_id, _STRING, ANY, is_secret=True)]
+OptionalKeyId = Annotated[str | None, ValueType(_ID_WANTED, _key_id, _STRING, ANY, is_secret=True)]
+KeyName = Annotated[str, ValueType(NAME_WANTED, key_name, _STRING, TEXT)]
+KeyHash = Annotated[str, ValueType("sha256: and 64 hexadecimal digits", _hash, _STRING, TEXT, is_secret=True)]
+Moment = Annotated[float, ValueType(_MOMENT_WANTED, parse_moment, _STRING, ANY)]
+OptionalMoment = Annotated[float | None, ValueType(_MOMENT_WANTED, parse_moment, _STRING, ANY)]
 
 
 class KeyEntry(Section):

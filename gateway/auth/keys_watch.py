@@ -15,7 +15,7 @@ from pathlib import Path
 
 from gateway.aio import Tasks
 from gateway.auth.keyring import Keyring, api_key
-from gateway.auth.keys_file import MISSING, Mark, mark_of, read_keys
+from gateway.auth.keys_file import ABSENT, FileVersion, mark_of, read_keys
 from gateway.auth.keys_model import KeyEntry
 from gateway.config import ConfigError, Mistake
 from gateway.telemetry.logs import Logger
@@ -31,7 +31,7 @@ class _Reading:
 
     entries: tuple[KeyEntry, ...]
     mistakes: tuple[Mistake, ...]
-    mark: Mark
+    mark: FileVersion
     is_exposed: bool
 
 
@@ -59,8 +59,8 @@ class KeysWatch:
         self._logger = logger
         self._on_read = on_read
         self.on_change: list[Callable[[], None]] = []
-        self._settled: Mark = MISSING  # what was read, or told to be broken
-        self._seen: Mark | None = None  # something else, seen once
+        self._settled: FileVersion = ABSENT  # what was read, or told to be broken
+        self._seen: FileVersion | None = None  # something else, seen once
         self._next_look = 0.0
         self._is_looking = False
         self._has_warned = False
@@ -73,7 +73,7 @@ class KeysWatch:
         """
         self._settled = await asyncio.to_thread(mark_of, self._path)
         reading = await asyncio.to_thread(_read, self._path)
-        is_gone = bool(known) and self._settled == MISSING
+        is_gone = bool(known) and self._settled == ABSENT
         if known is not None and (reading.mistakes or is_gone):
             self._fill(known)
             self._tell_broken([str(mistake) for mistake in reading.mistakes] or [self._gone])
@@ -96,7 +96,7 @@ class KeysWatch:
                 self._seen = None
             elif mark != self._seen:
                 self._seen = mark
-            elif mark == MISSING:
+            elif mark == ABSENT:
                 self._settle(mark)
                 self._tell_broken([self._gone])
             else:
@@ -104,7 +104,7 @@ class KeysWatch:
         finally:
             self._is_looking = False
 
-    async def _reload(self, mark: Mark) -> None:
+    async def _reload(self, mark: FileVersion) -> None:
         reading = await asyncio.to_thread(_read, self._path)
         if reading.mark != mark:  # changed again under our eyes
             self._seen = reading.mark
@@ -117,7 +117,7 @@ class KeysWatch:
         for tell in self.on_change:
             tell()
 
-    def _settle(self, mark: Mark) -> None:
+    def _settle(self, mark: FileVersion) -> None:
         self._settled, self._seen = mark, None
 
     def _take(self, reading: _Reading) -> None:

@@ -21,7 +21,7 @@ from gateway.telemetry.logs import Logger
 RANDOM_SECRET = 32  # bytes
 
 
-class Identity:
+class AuthService:
     """Open from `start` to `close`."""
 
     def __init__(

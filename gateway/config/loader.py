@@ -61,7 +61,7 @@ def _with_max_body(route: Node, largest: str) -> Node:
 
 
 @dataclass(frozen=True, slots=True)
-class Missing:
+class NotImplementedKey:
     """One key that is not available yet; `*` in its path stands for every entry."""
 
     path: tuple[str, ...]
@@ -73,7 +73,7 @@ def _has_several(node: Node) -> bool:
     return len(node.items) > 1
 
 
-NOT_YET = (Missing(("upstreams", "*", "servers"), _has_several, "write one server"),)
+NOT_YET = (NotImplementedKey(("upstreams", "*", "servers"), _has_several, "write one server"),)
 
 
 def check_availability(root: Node, mistakes: Mistakes) -> None:

@@ -17,7 +17,7 @@ _VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
-class Outside:
+class Environment:
     """Where placeholders are looked up; relative files are looked for in `folder`."""
 
     environ: Mapping[str, str]
@@ -32,7 +32,7 @@ class Expanded:
     problems: tuple[str, ...]
 
 
-def expand(text: str, outside: Outside) -> Expanded:
+def expand(text: str, outside: Environment) -> Expanded:
     """Replace every placeholder once; what comes in is not looked at again."""
     problems: list[str] = []
 
@@ -48,7 +48,7 @@ def expand(text: str, outside: Outside) -> Expanded:
     return Expanded(_PLACEHOLDER.sub(replacement, text), tuple(problems))
 
 
-def _look_up(inside: str | None, outside: Outside) -> str:
+def _look_up(inside: str | None, outside: Environment) -> str:
     """What one placeholder stands for; an empty variable counts as unset where a default is given.
 
     Raises:

@@ -35,7 +35,7 @@ _RESTRICTIONS = frozenset({"pattern", "enum", "minLength"})
 
 
 @dataclass(frozen=True, eq=False)
-class Leaf:
+class ValueType:
     """How one type of value is read.
 
     Attributes:
@@ -100,7 +100,7 @@ class Leaf:
         return dict(self.schema) if is_any_text else {"anyOf": [self.schema, _PLACEHOLDER]}
 
 
-class FileLeaf(Leaf):
+class FileLeaf(ValueType):
     """A path, relative to the folder of the configuration file; empty: none."""
 
     def parsed(self, text: str, info: ValidationInfo) -> Path | None:
@@ -110,7 +110,7 @@ class FileLeaf(Leaf):
         return path
 
 
-def one_of(*words: str) -> Leaf:
+def one_of(*words: str) -> ValueType:
     """One word of a few; those that YAML takes for something else (`off`) count as words here."""
 
     def parse(text: str) -> str:
@@ -118,7 +118,7 @@ def one_of(*words: str) -> Leaf:
             raise ValueError(f"is not known here: {instead(text, words)}")
         return text
 
-    return Leaf(f"one of {', '.join(words)}", parse, {"type": "string", "enum": list(words)}, takes=ANY)
+    return ValueType(f"one of {', '.join(words)}", parse, {"type": "string", "enum": list(words)}, takes=ANY)
 
 
 def _shape(written: object) -> str:
@@ -147,67 +147,70 @@ def _store_url(store: addresses.Store) -> str:
     return store.url
 
 
-Text = Annotated[str, Leaf("one line of text", texts.text, _STRING | {"minLength": 1})]
-OptionalText = Annotated[str, Leaf('a text, or ""', texts.text_or_empty, _STRING)]
-Name = Annotated[str, Leaf(texts.NAME_WANTED, texts.name, _NAME_SCHEMA)]
-RouteName = Annotated[str, Leaf(texts.NAME_WANTED, texts.route_name, _NAME_SCHEMA)]
-ChatflowId = Annotated[str, Leaf("a UUID", texts.chatflow_id, _UUID_SCHEMA)]
+Text = Annotated[str, ValueType("one line of text", texts.text, _STRING | {"minLength": 1})]
+OptionalText = Annotated[str, ValueType('a text, or ""', texts.text_or_empty, _STRING)]
+Name = Annotated[str, ValueType(texts.NAME_WANTED, texts.name, _NAME_SCHEMA)]
+RouteName = Annotated[str, ValueType(texts.NAME_WANTED, texts.route_name, _NAME_SCHEMA)]
+ChatflowId = Annotated[str, ValueType("a UUID", texts.chatflow_id, _UUID_SCHEMA)]
 
 Whole = Annotated[
-    int, Leaf(texts.WHOLE_WANTED, texts.whole, {"type": "integer", "minimum": 1}, UNQUOTED, int)
+    int, ValueType(texts.WHOLE_WANTED, texts.whole, {"type": "integer", "minimum": 1}, UNQUOTED, int)
 ]
 WholeOrZero = Annotated[
-    int, Leaf(texts.WHOLE_WANTED, texts.whole_or_zero, {"type": "integer", "minimum": 0}, UNQUOTED, int)
+    int, ValueType(texts.WHOLE_WANTED, texts.whole_or_zero, {"type": "integer", "minimum": 0}, UNQUOTED, int)
 ]
 OptionalWhole = Annotated[
-    int | None, Leaf(texts.WHOLE_WANTED, texts.whole, {"type": "integer", "minimum": 1}, UNQUOTED, _as_is)
+    int | None,
+    ValueType(texts.WHOLE_WANTED, texts.whole, {"type": "integer", "minimum": 1}, UNQUOTED, _as_is),
 ]
-Switch = Annotated[bool, Leaf("true or false", texts.switch, {"type": "boolean"}, UNQUOTED, bool)]
+Switch = Annotated[bool, ValueType("true or false", texts.switch, {"type": "boolean"}, UNQUOTED, bool)]
 Duration = Annotated[
-    float, Leaf(_DURATION_WANTED, units.parse_duration, _DURATION_SCHEMA, ANY, units.format_duration)
+    float, ValueType(_DURATION_WANTED, units.parse_duration, _DURATION_SCHEMA, ANY, units.format_duration)
 ]
 PositiveDuration = Annotated[
-    float, Leaf(_DURATION_WANTED, texts.positive_duration, _DURATION_SCHEMA, ANY, units.format_duration)
+    float, ValueType(_DURATION_WANTED, texts.positive_duration, _DURATION_SCHEMA, ANY, units.format_duration)
 ]
 OptionalDuration = Annotated[
-    float | None, Leaf(_DURATION_WANTED, texts.positive_duration, _DURATION_SCHEMA, ANY, _as_is)
+    float | None, ValueType(_DURATION_WANTED, texts.positive_duration, _DURATION_SCHEMA, ANY, _as_is)
 ]
-Size = Annotated[int, Leaf(_SIZE_WANTED, texts.positive_size, _SIZE_SCHEMA, ANY, units.format_size)]
+Size = Annotated[int, ValueType(_SIZE_WANTED, texts.positive_size, _SIZE_SCHEMA, ANY, units.format_size)]
 
 Listen = Annotated[
-    addresses.Address, Leaf("an address like 127.0.0.1:8080", addresses.parse_listen, _STRING, ANY)
+    addresses.Address, ValueType("an address like 127.0.0.1:8080", addresses.parse_listen, _STRING, ANY)
 ]
 TrustedNetwork = Annotated[
-    addresses.Network, Leaf("a CIDR like 10.0.0.0/8", addresses.parse_network, _STRING, ANY)
+    addresses.Network, ValueType("a CIDR like 10.0.0.0/8", addresses.parse_network, _STRING, ANY)
 ]
-ServerUrl = Annotated[addresses.Url, Leaf(_URL_WANTED, addresses.parse_url, _STRING, ANY)]
+ServerUrl = Annotated[addresses.Url, ValueType(_URL_WANTED, addresses.parse_url, _STRING, ANY)]
 PublicUrl = Annotated[
     addresses.Url | None,
-    Leaf('a URL like https://flowise.example.com, or ""', addresses.parse_public_url, _STRING, ANY),
+    ValueType('a URL like https://flowise.example.com, or ""', addresses.parse_public_url, _STRING, ANY),
 ]
 WebAddress = Annotated[
-    str, Leaf("a URL like https://id.example.com/jwks.json", texts.web_address, _STRING, ANY)
+    str, ValueType("a URL like https://id.example.com/jwks.json", texts.web_address, _STRING, ANY)
 ]
 WebOrigin = Annotated[
-    str, Leaf('an origin like https://app.example.com, or "*"', addresses.parse_origin, _STRING, ANY)
+    str, ValueType('an origin like https://app.example.com, or "*"', addresses.parse_origin, _STRING, ANY)
 ]
 StoreUrl = Annotated[
     addresses.Store,
-    Leaf("memory or redis://HOST:PORT/0", addresses.parse_store, _STRING, ANY, _store_url, is_secret=True),
+    ValueType(
+        "memory or redis://HOST:PORT/0", addresses.parse_store, _STRING, ANY, _store_url, is_secret=True
+    ),
 ]
 
 HeaderSecret = Annotated[
-    SecretStr, Leaf('a text, or ""', texts.header_secret, _STRING, write=_revealed, is_secret=True)
+    SecretStr, ValueType('a text, or ""', texts.header_secret, _STRING, write=_revealed, is_secret=True)
 ]
 SigningSecret = Annotated[
-    SecretStr, Leaf("32 bytes or more", texts.signing_secret, _STRING, write=_revealed, is_secret=True)
+    SecretStr, ValueType("32 bytes or more", texts.signing_secret, _STRING, write=_revealed, is_secret=True)
 ]
 AuthorityFile = Annotated[Path | None, FileLeaf('a file name, or ""', texts.readable_file, _STRING)]
 KeysFile = Annotated[Path | None, FileLeaf('a file name, or ""', Path, _STRING)]
 
-EventName = Annotated[str, Leaf("an event name", texts.event_name, _STRING, ANY)]
-OverrideName = Annotated[str, Leaf("the name of an override", texts.override_name, _STRING)]
-VariableText = Annotated[str, Leaf("a text", texts.template, _STRING)]
+EventName = Annotated[str, ValueType("an event name", texts.event_name, _STRING, ANY)]
+OverrideName = Annotated[str, ValueType("the name of an override", texts.override_name, _STRING)]
+VariableText = Annotated[str, ValueType("a text", texts.template, _STRING)]
 
 AuthMethod = Annotated[str, one_of("anonymous", "api_key", "session", "jwt")]
 LegacyField = Annotated[str, one_of("history", "evaluation", "evaluationRunId", "stopNodeId", "analytics")]

@@ -14,7 +14,7 @@ from typing import cast
 
 import yaml
 
-from gateway.config.placeholders import Outside, expand
+from gateway.config.placeholders import Environment, expand
 from gateway.config.problems import Mistakes, quoted, step
 from gateway.config.tree import Kind, Node, Scalar, plain_scalar, quoted_scalar
 
@@ -42,7 +42,7 @@ def read_tree(
     text = _text(path, mistakes, largest)
     if text is None:
         return None
-    root = _parse(text, Outside(environ, path.parent), mistakes)
+    root = _parse(text, Environment(environ, path.parent), mistakes)
     if root is not None and not isinstance(root.value, dict):
         is_nothing = isinstance(root.value, Scalar) and root.value.kind is Kind.EMPTY
         what = "is empty" if is_nothing else "is no mapping"
@@ -72,7 +72,7 @@ def _text(path: Path, mistakes: Mistakes, largest: int) -> str | None:
         return None
 
 
-def _parse(text: str, outside: Outside, mistakes: Mistakes) -> Node | None:
+def _parse(text: str, outside: Environment, mistakes: Mistakes) -> Node | None:
     if yaml.__with_libyaml__:
         found = Mistakes(mistakes.file)
         try:
@@ -101,7 +101,7 @@ class _Builder:
     """Builds one document from the events of a parser."""
 
     def __init__(
-        self, loader: yaml.SafeLoader | yaml.CSafeLoader, outside: Outside, mistakes: Mistakes
+        self, loader: yaml.SafeLoader | yaml.CSafeLoader, outside: Environment, mistakes: Mistakes
     ) -> None:
         self._loader = loader
         self._outside = outside

@@ -56,7 +56,7 @@ def refusal(error: GatewayError, request_id: str, accept: str, *, is_prediction:
     return Refusal(error.status, {**content_type, **headers}, msgspec.json.encode(body))
 
 
-def epilogue(message: str) -> bytes:
+def error_tail(message: str) -> bytes:
     """What completes a stream that broke off: an `error` and an `end`, as Flowise would write them."""
     return error_event(message) + END_EVENT
 
@@ -72,7 +72,7 @@ def _for_the_widget(error: GatewayError) -> Refusal:
         "X-Gateway-Status": str(error.status),
         **error.headers,
     }
-    return Refusal(200, headers, epilogue(error.message))
+    return Refusal(200, headers, error_tail(error.message))
 
 
 def _problem(error: GatewayError, request_id: str) -> bytes:

@@ -13,7 +13,7 @@ _CUSTOM = "custom:"
 _LINE_ENDS = b"\r\n"
 
 
-class Withholding:
+class EventFilter:
     """What passes of one stream; `custom:<name>` in `names` is a name that Flowise does not define."""
 
     __slots__ = ("_ended_with_cr", "_is_withheld", "_last", "_names")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 
 from gateway.flowise.events import EVENT_NAMES, HEAD, content_size, event_name, is_comment
-from gateway.flowise.usage import Evidence, started_node
+from gateway.flowise.usage import UsageSource, started_node
 from gateway.http.sse import boundaries
 
 _LINE_ENDS = b"\r\n"
@@ -72,7 +72,7 @@ class StreamObserver:
         text_bytes: the text of all tokens, as escaped on the wire.
         gap_counts: gaps between tokens (and `thinking`), one place per bound of `GAP_BOUNDS` (seconds, a gap
             equal to the bound belongs to it) and one above; `gap_sum` is their sum.
-        has_given_up: the last `agentFlowExecutedData` was above `KEPT_TRACE` bytes and is not counted.
+        trace_too_large: the last `agentFlowExecutedData` was above `KEPT_TRACE` bytes and is not counted.
     """
 
     def __init__(self) -> None:
@@ -82,7 +82,7 @@ class StreamObserver:
         self.has_metadata = False
         self.has_error = False
         self.has_end = False
-        self.has_given_up = False
+        self.trace_too_large = False
         self.text_bytes = 0
         self.gap_counts = [0] * (len(GAP_BOUNDS) + 1)
         self.gap_sum = 0.0
@@ -108,9 +108,9 @@ class StreamObserver:
         """Whether there was a token, an action, artifacts or tools that were not empty (DESIGN 5)."""
         return self.text_bytes > 0 or self._has_other_content
 
-    def evidence(self, question_bytes: int = 0) -> Evidence:
+    def evidence(self, question_bytes: int = 0) -> UsageSource:
         """What the tokens of this run are counted from; `question_bytes` is the size of what was asked."""
-        return Evidence(
+        return UsageSource(
             executed=self._trace,
             usage_metadata=self._usage,
             started_nodes=frozenset(self._nodes) if self._nodes else None,
@@ -176,8 +176,8 @@ class StreamObserver:
         if name in _OUTPUT:
             self._on_output_event(known, kept, size, now)
         elif name == _TRACE:
-            self.has_given_up = size > KEPT_TRACE
-            self._trace = None if self.has_given_up else kept
+            self.trace_too_large = size > KEPT_TRACE
+            self._trace = None if self.trace_too_large else kept
         else:
             self._note(known, kept, size)
 

@@ -34,7 +34,7 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class UsageSource:
     """What is known of one run.
 
     Attributes:
@@ -59,7 +59,7 @@ class Evidence:
         return len(self.executed or b"") + len(self.answer or b"") > HEAVY
 
 
-def count(evidence: Evidence) -> Usage:
+def count(evidence: UsageSource) -> Usage:
     """Count one run: by its trace if that reports anything, else by the last turn alone, else an estimate."""
     answer = _read(evidence.answer or b"", _Answer, _Answer())
     trace = _data_of(evidence.executed) if evidence.executed else answer.agent_flow_executed_data

@@ -15,7 +15,7 @@ from gateway.flowise.outcome import Outcome, of_answer
 from gateway.handlers.passthrough import Passthrough
 from gateway.relay.results import upstream_result
 from gateway.upstream.response_parser import BodyEnd
-from gateway.upstream.upstream import Sender, Upstream
+from gateway.upstream.upstream import ForwardedIdentity, Upstream
 
 HEAVY = 256 * 1024  # an answer above it is trimmed off the loop
 _JSON = "application/json; charset=utf-8"
@@ -42,7 +42,9 @@ class ChatbotConfig:
         exchange.upstream, exchange.server = upstream.name, str(upstream.server)
         target = upstream_target(found, route.chatflow, prefix=upstream.server.prefix)
         try:
-            status, body = await upstream.ask("GET", target, Sender(exchange.request_id, exchange.client))
+            status, body = await upstream.ask(
+                "GET", target, ForwardedIdentity(exchange.request_id, exchange.client)
+            )
         except GatewayError as error:
             exchange.upstream_result = upstream_result(error, 0, None)
             raise

@@ -7,19 +7,19 @@ from collections.abc import Sequence
 
 from aiohttp import web
 
-from gateway.admission.gcra import Standing
+from gateway.admission.gcra import LimitStatus
 from gateway.admission.limiter import Limiter
-from gateway.admission.quotas import Assigned, Assignment
+from gateway.admission.quotas import ApplicableLimit, LimitResolver
 from gateway.auth.caller import refusal
 from gateway.config import Route
 from gateway.exchange import Exchange
-from gateway.handlers.local import own_answer
+from gateway.handlers.local import local_json
 
 
-class TellLimits:
+class LimitsStatus:
     """The handler."""
 
-    def __init__(self, limiter: Limiter, assignment: Assignment, routes: Sequence[Route]) -> None:
+    def __init__(self, limiter: Limiter, assignment: LimitResolver, routes: Sequence[Route]) -> None:
         self._limiter = limiter
         self._assignment = assignment
         self._routes = routes
@@ -32,17 +32,17 @@ class TellLimits:
         """
         caller = exchange.caller
         party = exchange.party
-        listed: list[tuple[str | None, Assigned]] = []
+        listed: list[tuple[str | None, ApplicableLimit]] = []
         for route in self._routes:
             if refusal(route, caller) is None:
                 listed += [(route.name, one) for one in self._assignment.of_route(route.name, party)]
         listed += [(None, one) for one in self._assignment.of_key(party)]
         left = await self._limiter.peek([one.quota.ask(one.subject) for _, one in listed])
         told = [_told(route, one, standing) for (route, one), standing in zip(listed, left, strict=True)]
-        return own_answer(exchange, {"caller": caller.name, "limits": told})
+        return local_json(exchange, {"caller": caller.name, "limits": told})
 
 
-def _told(route: str | None, one: Assigned, standing: Standing) -> dict[str, object]:
+def _told(route: str | None, one: ApplicableLimit, standing: LimitStatus) -> dict[str, object]:
     quota = one.quota
     return {
         "route": route,

@@ -15,7 +15,7 @@ async def ping(exchange: Exchange) -> web.StreamResponse:
     return web.Response(text="pong", headers=exchange.response_headers)
 
 
-def own_answer(exchange: Exchange, told: object) -> web.Response:
+def local_json(exchange: Exchange, told: object) -> web.Response:
     """What is told, as a 200 that no cache keeps; written into the exchange as well."""
     body = msgspec.json.encode(told)
     exchange.status, exchange.outcome, exchange.bytes_out = 200, Outcome.OK, len(body)

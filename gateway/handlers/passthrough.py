@@ -8,17 +8,17 @@ from time import monotonic
 
 from aiohttp import hdrs, web
 
-from gateway.admission.locks import Turns
+from gateway.admission.locks import ConversationLocks
 from gateway.errors import UpstreamBadReply
 from gateway.exchange import Exchange, UpstreamBody
 from gateway.flowise.endpoints import upstream_target
 from gateway.relay.deadlines import Deadlines
 from gateway.relay.delivery import Delivery, deliver
-from gateway.relay.registry import Calls
+from gateway.relay.registry import InFlight
 from gateway.relay.transfer import Transfer
 from gateway.upstream.headers import UpstreamRequest, downward
 from gateway.upstream.response_parser import ResponseHead
-from gateway.upstream.upstream import Sender, Upstream
+from gateway.upstream.upstream import ForwardedIdentity, Upstream
 
 # A file in an answer is somebody's upload: it must not become a page of this site.
 _FILE_HEADERS = {
@@ -33,7 +33,11 @@ class Passthrough:
     """The handler for every endpoint that needs no other."""
 
     def __init__(
-        self, upstreams: Mapping[str, Upstream], calls: Calls, turns: Turns, send_timeout: float
+        self,
+        upstreams: Mapping[str, Upstream],
+        calls: InFlight,
+        turns: ConversationLocks,
+        send_timeout: float,
     ) -> None:
         self._upstreams = upstreams
         self._calls = calls
@@ -70,7 +74,7 @@ def _request(exchange: Exchange, upstream: Upstream) -> UpstreamRequest:
     body = UpstreamBody("", b"")
     if exchange.document is not None:
         body = exchange.document.encode(route.chatflow, exchange.chat_id)
-    sender = Sender(exchange.request_id, exchange.client)
+    sender = ForwardedIdentity(exchange.request_id, exchange.client)
     fields = upstream.fields(sender, exchange.request.raw_headers, body.content_type)
     target = upstream_target(found, route.chatflow, exchange.chat_id, upstream.server.prefix)
     exchange.timings.upstream_written = monotonic()

@@ -13,17 +13,17 @@ from gateway.config import Route
 from gateway.errors import UpstreamBadReply
 from gateway.exchange import Exchange, UpstreamBody
 from gateway.flowise.endpoints import upstream_target
-from gateway.flowise.error_responses import epilogue
+from gateway.flowise.error_responses import error_tail
 from gateway.flowise.events import HEARTBEAT
 from gateway.relay.client import ClientStream
 from gateway.relay.deadlines import Deadlines
 from gateway.relay.delivery import Delivery, deliver
 from gateway.relay.run import Run, RunServices
-from gateway.relay.writers import EventOutlet, Outlet
+from gateway.relay.writers import EventStreamWriter, ResponseWriter
 from gateway.upstream.flowise_api import Streamability
 from gateway.upstream.headers import UpstreamRequest
 from gateway.upstream.response_parser import ResponseHead
-from gateway.upstream.upstream import Sender, Upstream
+from gateway.upstream.upstream import ForwardedIdentity, Upstream
 
 # Flowise sends these itself since 2.1.2; an older one must not be buffered either.
 _STREAM_HEADERS = {hdrs.CACHE_CONTROL: "no-cache", "X-Accel-Buffering": "no"}
@@ -89,7 +89,7 @@ def _request(exchange: Exchange, upstream: Upstream, *, may_stream: bool) -> Ups
         else exchange.upload(changes)
     )
     exchange.prediction = prediction.without_body()  # what is sent is held by the request alone
-    sender = Sender(exchange.request_id, exchange.client)
+    sender = ForwardedIdentity(exchange.request_id, exchange.client)
     fields = upstream.fields(sender, exchange.request.raw_headers, body.content_type)
     target = upstream_target(exchange.match, exchange.route.chatflow, prefix=upstream.server.prefix)
     exchange.timings.upstream_written = monotonic()
@@ -117,7 +117,7 @@ def _fault(head: ResponseHead) -> UpstreamBadReply | None:
     return None
 
 
-def _event_outlet(client: ClientStream, route: Route) -> Outlet:
-    return EventOutlet(
-        client, epilogue, withheld=route.events.withhold, heartbeat=(HEARTBEAT, route.heartbeat)
+def _event_outlet(client: ClientStream, route: Route) -> ResponseWriter:
+    return EventStreamWriter(
+        client, error_tail, withheld=route.events.withhold, heartbeat=(HEARTBEAT, route.heartbeat)
     )

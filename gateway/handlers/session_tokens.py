@@ -19,12 +19,12 @@ from gateway.errors import BadRequest, Forbidden
 from gateway.exchange import Exchange
 from gateway.flowise.checks import bound_id
 from gateway.flowise.raw_json import JsonObject, read_document, shown, text_of
-from gateway.handlers.local import own_answer
+from gateway.handlers.local import local_json
 
 _FIELDS = ("caller", "routes", "ttl")
 
 
-class MintSessionToken:
+class IssueSessionToken:
     """The handler. `routes`: by name and by chatflow id; `now`: seconds since the epoch."""
 
     def __init__(
@@ -49,7 +49,7 @@ class MintSessionToken:
         expires_at = now + int(self._ttl(asked))
         grant = SessionGrant(caller.key_id, user, routes, expires_at=expires_at, issued_at=now)
         told = {"token": self._tokens.issue(grant), "expires_at": datetime.fromtimestamp(expires_at, UTC)}
-        return own_answer(exchange, told)
+        return local_json(exchange, told)
 
     def _narrowed(self, asked: list[str] | None, allowed: frozenset[str] | None) -> frozenset[str] | None:
         if asked is None:

@@ -17,6 +17,6 @@ def logs(logger: Logger, *, with_prompts: bool) -> Callable[[Exchange], Awaitabl
         (logger.error if exchange.outcome is Outcome.FAILED else logger.info)("request", **line)
 
     async def room(exchange: Exchange) -> None:
-        exchange.at_end(say)
+        exchange.on_complete(say)
 
     return room

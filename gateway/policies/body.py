@@ -48,7 +48,7 @@ def body(
         if reader is None:
             return
         exchange.body_sent = reader.release
-        exchange.at_leave(reader.release)
+        exchange.on_response_done(reader.release)
         await reading.read(exchange, reader)
         exchange.changes = Changes(vars=_variables(exchange))
         exchange.timings.waited += reader.waited

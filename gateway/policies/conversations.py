@@ -14,8 +14,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from time import monotonic
 
-from gateway.admission.locks import Key, Turns
-from gateway.admission.store import STORE_TIME, Patience
+from gateway.admission.locks import ConversationLocks, Key
+from gateway.admission.store import STORE_TIME, StoreBudget
 from gateway.auth.conversation_ids import ConversationIds
 from gateway.config import ConversationSettings
 from gateway.exchange import Exchange
@@ -29,7 +29,7 @@ NOTICED = (
 
 
 def conversations(
-    turns: Turns, metrics: Metrics, homes: Mapping[str, str], ids: ConversationIds
+    turns: ConversationLocks, metrics: Metrics, homes: Mapping[str, str], ids: ConversationIds
 ) -> Callable[[Exchange], Awaitable[None]]:
     """The room. `homes`: which Flowise each upstream is."""
     queue = _Queue(turns, metrics)
@@ -48,7 +48,7 @@ def conversations(
             return
         key = (homes[exchange.route.upstream], exchange.chat_id)
         turn = exchange.turn = await queue.take(exchange, key, exchange.route.conversations)
-        exchange.at_leave(lambda: None if exchange.is_run_open else turn())
+        exchange.on_response_done(lambda: None if exchange.is_run_open else turn())
 
     return room
 
@@ -56,15 +56,15 @@ def conversations(
 class _Queue:
     """Takes turns, and accounts for who had to wait."""
 
-    def __init__(self, turns: Turns, metrics: Metrics) -> None:
+    def __init__(self, turns: ConversationLocks, metrics: Metrics) -> None:
         self._turns = turns
         self._metrics = metrics
 
     async def take(self, exchange: Exchange, key: Key, settings: ConversationSettings) -> Callable[[], None]:
-        """Take the turn; returns how to give it back. Raises as `Turns.take` does."""
+        """Take the turn; returns how to give it back. Raises as `ConversationLocks.take` does."""
         is_busy, began = self._turns.is_busy(key), monotonic()
         longest = settings.wait if settings.when_busy == "wait" else 0.0
-        exchange.patience = exchange.patience or Patience()
+        exchange.patience = exchange.patience or StoreBudget()
         result = "refused"
         try:
             turn = await self._turns.take(key, longest, exchange.patience)

@@ -61,7 +61,7 @@ def cors(
         if exchange.endpoint == "leads":
             settings = of_leads
         check_origin(exchange, settings, may_be_unlisted=exchange.endpoint == "leads" and is_any_open)
-        if exchange.request.method == hdrs.METH_OPTIONS and exchange.misrouted is None:
+        if exchange.request.method == hdrs.METH_OPTIONS and exchange.routing_error is None:
             return _preflight(exchange, settings)
         return None
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-from gateway.admission.gcra import SECOND, Standing
+from gateway.admission.gcra import SECOND, LimitStatus
 from gateway.admission.limiter import Admission, Limiter
-from gateway.admission.quotas import Assigned, Assignment, Quota, caller_of, subject
-from gateway.admission.store import Patience
+from gateway.admission.quotas import ApplicableLimit, LimitResolver, Quota, caller_of, subject
+from gateway.admission.store import StoreBudget
 from gateway.config import Limit, Route
 from gateway.errors import RateLimited, StoreUnavailable
 from gateway.exchange import Exchange
@@ -31,7 +31,7 @@ class Limits:
     """The two rooms, `by_address` and `by_caller`, and what they ask."""
 
     def __init__(self, limiter: Limiter, routes: Sequence[Route], minted: int, metrics: Metrics) -> None:
-        self.assignment = Assignment(routes)
+        self.assignment = LimitResolver(routes)
         self._limiter = limiter
         self._metrics = metrics
         minting = Limit.model_construct(name=MINTING, requests=minted, per=_MINUTE, by="caller")
@@ -52,19 +52,19 @@ class Limits:
 
         return by_address, by_caller
 
-    def _assigned(self, exchange: Exchange) -> list[Assigned]:
+    def _assigned(self, exchange: Exchange) -> list[ApplicableLimit]:
         party = exchange.party
         if exchange.endpoint == "session_tokens":
-            return [Assigned(self._minting, subject(party.key))]
+            return [ApplicableLimit(self._minting, subject(party.key))]
         if exchange.endpoint == "limits":
-            return [Assigned(self._asking, caller_of(party))]
+            return [ApplicableLimit(self._asking, caller_of(party))]
         if exchange.route is None or exchange.endpoint not in _COUNTED:
             return []
         route = exchange.route.name
         late = self.assignment.by_address(route, party) if exchange.endpoint == "leads" else []
         return late + self.assignment.by_caller(route, party)  # a lead's route was not known before
 
-    async def _ask(self, exchange: Exchange, assigned: list[Assigned], *, is_shadow: bool) -> None:
+    async def _ask(self, exchange: Exchange, assigned: list[ApplicableLimit], *, is_shadow: bool) -> None:
         is_run = exchange.endpoint == "prediction"
         assigned = [one for one in assigned if is_run or one.quota.rule.kind == "requests"]
         if not assigned:
@@ -82,14 +82,14 @@ class Limits:
             if not is_shadow:
                 raise _refusal(exchange, admission.refused, admission.retry_after)
 
-    async def _admit(self, exchange: Exchange, assigned: list[Assigned]) -> Admission:
-        """Ask for all of them in one step, and tell the client what is left."""
+    async def _admit(self, exchange: Exchange, assigned: list[ApplicableLimit]) -> Admission:
+        """Charge for all of them in one step, and tell the client what is left."""
         size = 0 if exchange.prediction is None else len(exchange.prediction.question.encode())
-        exchange.patience = exchange.patience or Patience()
+        exchange.patience = exchange.patience or StoreBudget()
         asks = [one.quota.ask(one.subject, size) for one in assigned]
         admission = await self._limiter.admit(asks, exchange.patience)
         exchange.admissions += (admission,)
-        exchange.at_leave(lambda: None if exchange.is_run_open else exchange.give_back(0))
+        exchange.on_response_done(lambda: None if exchange.is_run_open else exchange.give_back(0))
         exchange.standings += tuple(
             (one.quota, left) for one, left in zip(assigned, admission.standings, strict=True)
         )
@@ -111,7 +111,7 @@ def _policy(quota: Quota) -> str:
     return f'"{quota.name}";q={quota.amount}{window}{_UNITS[rule.kind]}'
 
 
-def _left(quota: Quota, standing: Standing) -> str:
+def _left(quota: Quota, standing: LimitStatus) -> str:
     reset = "" if standing.reset is None else f";t={math.ceil(standing.reset)}"
     return f'"{quota.name}";r={standing.remaining}{reset}'
 

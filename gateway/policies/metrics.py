@@ -12,6 +12,6 @@ def metrics(book: Metrics) -> Callable[[Exchange], Awaitable[None]]:
     """The room."""
 
     async def room(exchange: Exchange) -> None:
-        exchange.at_end(book.record)
+        exchange.on_complete(book.record)
 
     return room

@@ -61,7 +61,7 @@ def context(
                 exchange.match = exchange.match.check(request.method)
                 exchange.route = route_of(exchange.match, routes)
         except GatewayError as error:
-            exchange.misrouted = error
+            exchange.routing_error = error
         return walk(exchange)
 
     return handle
@@ -117,5 +117,5 @@ def route_of(found: Match, routes: Mapping[str, Route]) -> Route | None:
 
 async def routing(exchange: Exchange) -> None:
     """The room."""
-    if exchange.misrouted is not None:
-        raise exchange.misrouted
+    if exchange.routing_error is not None:
+        raise exchange.routing_error

@@ -12,10 +12,10 @@ from collections.abc import AsyncIterator
 from time import monotonic
 from typing import Protocol
 
-from gateway.aio import Once
+from gateway.aio import OneShot
 from gateway.errors import GatewayError, UpstreamUnreachable
 from gateway.relay.deadlines import Deadline, Deadlines
-from gateway.relay.writers import Outlet
+from gateway.relay.writers import ResponseWriter
 from gateway.upstream.connection import Connection, StaleConnectionError
 from gateway.upstream.headers import UpstreamRequest
 from gateway.upstream.pool import Pool
@@ -37,7 +37,7 @@ class Observer(Protocol):
         """The body bytes of one read."""
 
 
-class CallOwner(Protocol):
+class CallListener(Protocol):
     """Whom a call tells. All calls are synchronous."""
 
     def on_head(self, head: ResponseHead) -> None:
@@ -78,18 +78,18 @@ class Call:
         "observer",
     )
 
-    def __init__(self, owner: CallOwner, deadlines: Deadlines) -> None:
+    def __init__(self, owner: CallListener, deadlines: Deadlines) -> None:
         self._owner = owner
         self.deadlines = deadlines
         self.observer: Observer | None = None
         self._connection: Connection | None = None
-        self._outlet: Outlet | None = None
+        self._outlet: ResponseWriter | None = None
         self._early: list[bytes] = []
         self._early_end: BodyEnd | None = None
         self._told = ""
         self._is_client_paused = False
-        self.head: Once[ResponseHead] = Once()
-        self.delivered: Once[None] = Once()
+        self.head: OneShot[ResponseHead] = OneShot()
+        self.delivered: OneShot[None] = OneShot()
         self.is_over = False
         self._unread: list[tuple[bytes, float]] = []
         self._last_byte_at = 0.0
@@ -134,7 +134,7 @@ class Call:
         raise AssertionError("a call that was given up has no head")
 
     def _begin_again(self) -> None:
-        self.head = Once()
+        self.head = OneShot()
         self.deadlines.sent_at = math.inf
 
     async def _send_on(self, connection: Connection, request: UpstreamRequest) -> ResponseHead:
@@ -213,7 +213,7 @@ class Call:
 
     # -- the client --------------------------------------------------------------------------------
 
-    def attach(self, outlet: Outlet) -> None:
+    def attach(self, outlet: ResponseWriter) -> None:
         """From now on the body goes there; what came with the head goes first."""
         if self.delivered.is_set:
             outlet.tell(self._told)
@@ -314,7 +314,7 @@ class Call:
         if self._connection is not None:
             self._connection.resume_reading()
 
-    def _deliver(self, outlet: Outlet, end: BodyEnd) -> None:
+    def _deliver(self, outlet: ResponseWriter, end: BodyEnd) -> None:
         if self.delivered.is_set:
             return
         outlet.end(end, is_complete=self.observer is not None and self.observer.has_end)

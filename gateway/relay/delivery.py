@@ -12,7 +12,7 @@ from aiohttp import hdrs, web
 from gateway.exchange import Exchange
 from gateway.relay.call import Call
 from gateway.relay.client import ClientStream
-from gateway.relay.writers import BodyOutlet, Outlet
+from gateway.relay.writers import RawWriter, ResponseWriter
 from gateway.upstream.headers import downward
 from gateway.upstream.response_parser import Framing, ResponseHead
 
@@ -23,7 +23,7 @@ class Delivery:
 
     headers: Mapping[str, str]
     send_timeout: float
-    outlet: Callable[[ClientStream], Outlet] = BodyOutlet
+    outlet: Callable[[ClientStream], ResponseWriter] = RawWriter
     meanwhile: AbstractContextManager[object] = field(default_factory=nullcontext)
 
 

@@ -10,7 +10,7 @@ from gateway.errors import GatewayError
 from gateway.exchange import Exchange
 
 
-class OpenCall(Protocol):
+class InFlightCall(Protocol):
     """What the register needs of a run or a transfer."""
 
     exchange: Exchange
@@ -32,11 +32,11 @@ class OpenCall(Protocol):
         """Tell the client, abort, and account for what still comes; once."""
 
 
-class Calls:
+class InFlight:
     """The register."""
 
     def __init__(self) -> None:
-        self._open: set[OpenCall] = set()
+        self._open: set[InFlightCall] = set()
         self._empty = asyncio.Event()
         self._empty.set()
         self.is_draining = False
@@ -44,12 +44,12 @@ class Calls:
     def __len__(self) -> int:
         return len(self._open)
 
-    def add(self, call: OpenCall) -> None:
+    def add(self, call: InFlightCall) -> None:
         """It begins."""
         self._open.add(call)
         self._empty.clear()
 
-    def discard(self, call: OpenCall) -> None:
+    def discard(self, call: InFlightCall) -> None:
         """It is over."""
         self._open.discard(call)
         if not self._open:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from gateway.flowise.observer import StreamObserver
 from gateway.flowise.outcome import Outcome, of_answer, of_stream
-from gateway.flowise.usage import Evidence, Usage, count
+from gateway.flowise.usage import Usage, UsageSource, count
 from gateway.upstream.response_parser import BodyEnd, ResponseHead
 
 KEPT_ANSWER = 4 * 1024 * 1024
@@ -50,7 +50,7 @@ class Answer(Protocol):
     def outcome(self, end: BodyEnd) -> Outcome:
         """How it went."""
 
-    def evidence(self, question: str) -> Evidence | None:
+    def evidence(self, question: str) -> UsageSource | None:
         """What its tokens are counted from; None: nothing was spent."""
 
 
@@ -58,16 +58,16 @@ def answer_for(head: ResponseHead) -> Answer:
     """The reader for a reply with this head."""
     content_type = head.get(b"content-type").lower()
     if head.status == 200 and content_type.startswith(b"text/event-stream"):
-        return StreamAnswer()
-    return WholeAnswer(head.status)
+        return StreamReply()
+    return BodyReply(head.status)
 
 
-def counted(evidence: Evidence | None) -> Usage | None:
+def counted(evidence: UsageSource | None) -> Usage | None:
     """The tokens of a run."""
     return None if evidence is None else count(evidence)
 
 
-class StreamAnswer:
+class StreamReply:
     """A 200 event stream."""
 
     is_stream = True
@@ -111,12 +111,12 @@ class StreamAnswer:
         """How it went."""
         return of_stream(self._observer)
 
-    def evidence(self, question: str) -> Evidence | None:
+    def evidence(self, question: str) -> UsageSource | None:
         """The trace, the usage event, and the sizes."""
         return self._observer.evidence(len(question.encode()))
 
 
-class WholeAnswer:
+class BodyReply:
     """Any other reply: kept, up to a bound, because its end tells the tokens."""
 
     is_stream = False
@@ -150,12 +150,12 @@ class WholeAnswer:
         self._is_whole = end is not BodyEnd.CUT
         return of_answer(self.status, is_whole=self._is_whole)
 
-    def evidence(self, question: str) -> Evidence | None:
+    def evidence(self, question: str) -> UsageSource | None:
         """The answer, if it is one and was not too large to keep; a refusal costs nothing, a failure the question."""
         if 300 <= self.status < 500:
             return None
         if self.status >= 500:
-            return Evidence(question_bytes=len(question.encode()))
+            return UsageSource(question_bytes=len(question.encode()))
         kept = None if self._parts is None else b"".join(self._parts)
         size = self._size if kept is None else 0
-        return Evidence(answer=kept, question_bytes=len(question.encode()), answer_bytes=size)
+        return UsageSource(answer=kept, question_bytes=len(question.encode()), answer_bytes=size)

@@ -16,10 +16,10 @@ from gateway.aio import Tasks
 from gateway.errors import GatewayError, UpstreamTimeout
 from gateway.exchange import Exchange
 from gateway.flowise.outcome import Outcome, of_error
-from gateway.flowise.usage import Evidence, Usage
+from gateway.flowise.usage import Usage, UsageSource
 from gateway.relay.call import Call
 from gateway.relay.deadlines import Deadline, Deadlines
-from gateway.relay.registry import Calls
+from gateway.relay.registry import InFlight
 from gateway.relay.replies import Answer, answer_for, counted
 from gateway.relay.results import upstream_result
 from gateway.telemetry.metrics import Metrics
@@ -40,7 +40,7 @@ TOLD = {
 class RunServices:
     """What a run needs of the house. `abort` tells whether Flowise took the abort."""
 
-    calls: Calls
+    calls: InFlight
     tasks: Tasks
     metrics: Metrics
     abort: Callable[[Exchange], Awaitable[bool]]
@@ -84,7 +84,7 @@ class Run:
         """Whether somebody still waits for the answer."""
         return not self.call.delivered.is_set
 
-    # -- CallOwner ---------------------------------------------------------------------------------
+    # -- CallListener ---------------------------------------------------------------------------------
 
     def on_head(self, head: ResponseHead) -> None:
         """Flowise begins to answer: choose who reads along."""
@@ -122,11 +122,11 @@ class Run:
         else:
             self._settle(counted(evidence))
 
-    def _evidence(self) -> Evidence | None:
+    def _evidence(self) -> UsageSource | None:
         """What its tokens are counted from: at least the question, once Flowise has it. None: it cost nothing."""
         if self._answer is not None:
             return self._answer.evidence(self._question)
-        return Evidence(question_bytes=len(self._question.encode())) if self.call.is_sent else None
+        return UsageSource(question_bytes=len(self._question.encode())) if self.call.is_sent else None
 
     # -- endings that come from inside the gateway ---------------------------------------------------
 
@@ -177,7 +177,7 @@ class Run:
     async def _send_abort(self) -> None:
         self._is_abort_taken = await self._services.abort(self.exchange)
 
-    async def _settle_later(self, evidence: Evidence | None) -> None:
+    async def _settle_later(self, evidence: UsageSource | None) -> None:
         is_heavy = evidence is not None and evidence.is_heavy
         usage, is_counted = (None, False) if is_heavy else (counted(evidence), True)
         try:

@@ -7,7 +7,7 @@ from gateway.exchange import Exchange
 from gateway.flowise.outcome import Outcome, of_error
 from gateway.relay.call import Call
 from gateway.relay.deadlines import Deadline, Deadlines
-from gateway.relay.registry import Calls
+from gateway.relay.registry import InFlight
 from gateway.relay.results import upstream_result
 from gateway.relay.run import TOLD
 from gateway.upstream.response_parser import BodyEnd, ResponseHead
@@ -16,7 +16,7 @@ from gateway.upstream.response_parser import BodyEnd, ResponseHead
 class Transfer:
     """The owner of one call."""
 
-    def __init__(self, exchange: Exchange, deadlines: Deadlines, calls: Calls) -> None:
+    def __init__(self, exchange: Exchange, deadlines: Deadlines, calls: InFlight) -> None:
         self.exchange = exchange
         self.call = Call(self, deadlines)
         self._calls = calls

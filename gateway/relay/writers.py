@@ -1,4 +1,4 @@
-"""Two ways to pass a body on: event by event (`EventOutlet`), or as it comes (`BodyOutlet`).
+"""Two ways to pass a body on: event by event (`EventStreamWriter`), or as it comes (`RawWriter`).
 
 An outlet decides what may leave now and what is said when the body broke off. It does not know where the
 bytes come from, nor what they mean: the caller tells it whether the answer was already complete.
@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from gateway.flowise.event_filter import Withholding
+from gateway.flowise.event_filter import EventFilter
 from gateway.http.sse import EventBoundaries
 from gateway.relay.client import ClientStream
 from gateway.upstream.response_parser import BodyEnd
 
 
-class Outlet(Protocol):
+class ResponseWriter(Protocol):
     """What a call needs of the client's side."""
 
     def feed(self, data: bytes) -> None:
@@ -30,14 +30,14 @@ class Outlet(Protocol):
         """Time passes. `now`: monotonic seconds."""
 
 
-class Epilogue(Protocol):
+class ErrorTail(Protocol):
     """How a stream is completed that broke off: the bytes of an error event and an end event."""
 
     def __call__(self, message: str) -> bytes:
         """All that is written after the last whole event."""
 
 
-class BodyOutlet:
+class RawWriter:
     """Passes a body that is no event stream on, byte for byte; a broken one is cut."""
 
     def __init__(self, client: ClientStream) -> None:
@@ -55,7 +55,7 @@ class BodyOutlet:
         self._client.cut()
 
 
-class EventOutlet:
+class EventStreamWriter:
     """Passes whole events on, so that a heartbeat or an error always stands between two of them."""
 
     __slots__ = (
@@ -72,15 +72,15 @@ class EventOutlet:
     def __init__(
         self,
         client: ClientStream,
-        epilogue: Epilogue,
+        error_tail: ErrorTail,
         *,
         withheld: frozenset[str] = frozenset(),
         heartbeat: tuple[bytes, float] = (b"", 0.0),
     ) -> None:
         self._client = client
-        self._epilogue = epilogue
+        self._epilogue = error_tail
         self._boundaries = EventBoundaries()
-        self._withholding = Withholding(withheld) if withheld else None
+        self._withholding = EventFilter(withheld) if withheld else None
         self._heartbeat, self._heartbeat_after = heartbeat
         self._sent = 0
         self._sent_at: float | None = None

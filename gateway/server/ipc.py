@@ -18,12 +18,12 @@ from gateway.config import Config
 
 READY = b"ready\n"  # the worker listens
 DRAIN = b"drain\n"  # begin to end
-HURRY = b"hurry\n"  # end now
+STOP = b"hurry\n"  # end now
 _LENGTH = struct.Struct("!I")
 
 
 @dataclass(frozen=True, slots=True)
-class Briefing:
+class WorkerConfig:
     """What a worker must know.
 
     Attributes:
@@ -44,13 +44,13 @@ class Briefing:
         return _LENGTH.pack(len(content)) + content
 
 
-def received(channel: socket.socket) -> Briefing | None:
+def received(channel: socket.socket) -> WorkerConfig | None:
     """What the parent has sent; None if it died before."""
     length = _exactly(channel, _LENGTH.size)
     content = length and _exactly(channel, *_LENGTH.unpack(length))
     if not content:
         return None
-    briefing: Briefing = pickle.loads(content)  # noqa: S301 - from our own parent, over a socket without a name
+    briefing: WorkerConfig = pickle.loads(content)  # noqa: S301 - from our own parent, over a socket without a name
     return briefing
 
 

@@ -30,7 +30,7 @@ _UNANSWERED = Failed("The gateway could not answer.")
 LINGER = 1.0  # seconds in which the rest of a refused body is read, so that the client reads the refusal
 
 
-class Guard:
+class ConnectionGuard:
     """Counts connections and looks after idle, slow and stalled ones. Times are monotonic seconds."""
 
     def __init__(self, settings: ServerSettings, logger: Logger) -> None:
@@ -100,7 +100,9 @@ class ClientConnection(web.RequestHandler):
         "head_due",
     )
 
-    def __init__(self, manager: web.Server, guard: Guard, settings: ServerSettings, **options: Any) -> None:
+    def __init__(
+        self, manager: web.Server, guard: ConnectionGuard, settings: ServerSettings, **options: Any
+    ) -> None:
         super().__init__(manager, **options)
         self._guard = guard
         self._head_seconds = settings.timeouts.headers
@@ -227,7 +229,7 @@ class ListenerPlan:
     """What a listener needs."""
 
     settings: ServerSettings
-    guard: Guard
+    guard: ConnectionGuard
     logger: Logger
 
 

@@ -18,7 +18,7 @@ from gateway.app import Gateway
 from gateway.auth.keys_model import KeyEntry
 from gateway.config import Address, Config
 from gateway.server.admin import AdminListener
-from gateway.server.listener import Guard, Listener, ListenerPlan
+from gateway.server.listener import ConnectionGuard, Listener, ListenerPlan
 from gateway.server.sockets import open_site
 from gateway.telemetry.logs import Logger
 
@@ -42,7 +42,7 @@ class Process:
     ) -> None:
         self._config = config
         self._logger = logger
-        self._guard = Guard(config.server, logger)
+        self._guard = ConnectionGuard(config.server, logger)
         self.gateway = Gateway(config, logger, known_keys)
         self._listener = Listener(self.gateway.handle, ListenerPlan(config.server, self._guard, logger))
         self._public = web.ServerRunner(self._listener, shutdown_timeout=FORCED)

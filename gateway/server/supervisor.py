@@ -18,9 +18,9 @@ from gateway.auth.keys_watch import KeysWatch
 from gateway.config import Config
 from gateway.errors import CannotRunError
 from gateway.server.admin import AdminListener
-from gateway.server.ipc import DRAIN, HURRY, Briefing
+from gateway.server.ipc import DRAIN, STOP, WorkerConfig
 from gateway.server.sockets import Reservation
-from gateway.server.worker_process import Slot, Surroundings
+from gateway.server.worker_process import WorkerContext, WorkerProcess
 from gateway.telemetry.logs import Logger, make_logger
 from gateway.telemetry.multiprocess import SharedLines, SharedMetrics
 
@@ -56,7 +56,7 @@ class Supervisor:
         file = config.auth.keys_file
         self._keys = None if file is None else KeysWatch(file, Keyring(), self._tasks, logger)
         self._ticker = Ticker([] if self._keys is None else [self._keys.tick])
-        self._surroundings = Surroundings(
+        self._surroundings = WorkerContext(
             {**environ, **metrics.environment},
             metrics,
             logger,
@@ -64,9 +64,9 @@ class Supervisor:
             self._on_ready,
             lambda: None if self._keys is None else self._keys.entries,
         )
-        self._admin = AdminListener(config.admin, metrics.exposition, self._hindrance, logger)
+        self._admin = AdminListener(config.admin, metrics.exposition, self._not_ready_reason, logger)
         self._port = Reservation(config.server.listen)
-        self._slots: list[Slot] = []
+        self._slots: list[WorkerProcess] = []
         self._has_listened = self._is_hurried = False
         self._killing: asyncio.TimerHandle | None = None
         self._failure: CannotRunError | None = None
@@ -99,7 +99,7 @@ class Supervisor:
     def _start(self) -> None:
         config = self._config.with_listen(self._port.address)
         for worker in range(1, config.server.workers + 1):
-            slot = Slot(Briefing(worker, config, self._folder), self._surroundings)
+            slot = WorkerProcess(WorkerConfig(worker, config, self._folder), self._surroundings)
             self._slots.append(slot)
             self._tasks.start(slot.keep(), f"worker {worker}")
 
@@ -108,7 +108,7 @@ class Supervisor:
             self._has_listened = True
             self._logger.info("listening", public=str(self._port.address), admin=str(self._admin.address))
 
-    def _hindrance(self) -> str:
+    def _not_ready_reason(self) -> str:
         if self._is_ending.is_set():
             return "draining"
         return "" if self._are_ready() else "starting"
@@ -119,7 +119,7 @@ class Supervisor:
     def _on_signal(self) -> None:
         if self._is_ending.is_set():
             self._is_hurried = True
-            self._tell(HURRY)
+            self._tell(STOP)
             self._kill_after(MARGIN)
         self._is_ending.set()
 
@@ -140,7 +140,7 @@ class Supervisor:
         longest = server.drain_delay + server.drain + MARGIN
         self._tell(DRAIN)
         if self._is_hurried:  # before the drain had begun
-            self._tell(HURRY)
+            self._tell(STOP)
         self._kill_after(longest)
         await self._tasks.join(longest + MARGIN)
 

@@ -18,7 +18,7 @@ import uvloop
 from gateway.aio import Tasks
 from gateway.config import ConfigError
 from gateway.errors import CannotRunError
-from gateway.server.ipc import DRAIN, HURRY, READY, Briefing, received
+from gateway.server.ipc import DRAIN, READY, STOP, WorkerConfig, received
 from gateway.server.process import Process
 from gateway.telemetry.logs import Logger, make_logger
 from gateway.telemetry.multiprocess import SharedLines, abandon
@@ -47,7 +47,7 @@ def main() -> int:
     return ENDED
 
 
-async def _work(channel: socket.socket, briefing: Briefing, logger: Logger) -> bool:
+async def _work(channel: socket.socket, briefing: WorkerConfig, logger: Logger) -> bool:
     """Serve until the parent says so, or a signal; a second signal changes nothing, as both may mean the same.
 
     Tells whether the parent was lost.
@@ -58,7 +58,7 @@ async def _work(channel: socket.socket, briefing: Briefing, logger: Logger) -> b
         loop.add_signal_handler(number, process.end)
     reader, writer = await asyncio.open_unix_connection(sock=channel)
     tasks = Tasks(lambda error: logger.error("bug", error=repr(error), exc_info=error))
-    obeying = tasks.start(_obey(reader, process, logger), "obey")
+    obeying = tasks.start(_listen_to_parent(reader, process, logger), "obey")
     try:
         await process.run(lambda _: writer.write(READY))
         return obeying.done()
@@ -68,12 +68,12 @@ async def _work(channel: socket.socket, briefing: Briefing, logger: Logger) -> b
         writer.close()
 
 
-async def _obey(parent: asyncio.StreamReader, process: Process, logger: Logger) -> None:
+async def _listen_to_parent(parent: asyncio.StreamReader, process: Process, logger: Logger) -> None:
     try:
         while word := await parent.readline():
             if word == DRAIN:
                 process.end()
-            elif word == HURRY:
+            elif word == STOP:
                 process.hurry()
     except ConnectionError:  # it died before it read our last word
         pass

@@ -13,7 +13,7 @@ from time import monotonic
 
 from gateway.auth.keys_model import KeyEntry
 from gateway.errors import CannotRunError
-from gateway.server.ipc import DRAIN, READY, Briefing
+from gateway.server.ipc import DRAIN, READY, WorkerConfig
 from gateway.telemetry.logs import Logger
 from gateway.telemetry.multiprocess import SharedMetrics
 
@@ -22,7 +22,7 @@ DEATHS, WITHIN = 5, 60.0  # so many deaths in so many seconds are a crash loop
 UNREADY = 3  # as are so many in a row before it was ever ready
 
 
-class Restarts:
+class RestartPolicy:
     """The deaths of one worker and of those that replaced it."""
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class Restarts:
         return FIRST * 2.0 ** (len(self._deaths) - 1)
 
 
-class Child:
+class ChildProcess:
     """A process from its start to its end."""
 
     def __init__(
@@ -54,7 +54,7 @@ class Child:
         self.is_ready = False
 
     @classmethod
-    async def start(cls, briefing: Briefing, environ: Mapping[str, str]) -> Child:
+    async def start(cls, briefing: WorkerConfig, environ: Mapping[str, str]) -> ChildProcess:
         """Start a process that imports what this one would import, and brief it.
 
         Raises:
@@ -117,7 +117,7 @@ class CrashLoopError(CannotRunError):
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class WorkerContext:
     """What all slots of a parent share.
 
     Attributes:
@@ -137,13 +137,13 @@ class Surroundings:
     keys: Callable[[], tuple[KeyEntry, ...] | None]
 
 
-class Slot:
+class WorkerProcess:
     """One of the workers, whichever process it is."""
 
-    def __init__(self, briefing: Briefing, surroundings: Surroundings) -> None:
+    def __init__(self, briefing: WorkerConfig, surroundings: WorkerContext) -> None:
         self._briefing = briefing
         self._around = surroundings
-        self._child: Child | None = None
+        self._child: ChildProcess | None = None
         self._logger = surroundings.logger.bind(worker=briefing.worker)
 
     @property
@@ -157,7 +157,7 @@ class Slot:
         Raises:
             CrashLoopError: that is no use.
         """
-        restarts = Restarts()
+        restarts = RestartPolicy()
         while not self._around.is_ending.is_set():
             how, was_ready = await self._live()
             if self._around.is_ending.is_set():
@@ -175,7 +175,7 @@ class Slot:
         """One life: how it ended, and whether it was ready before."""
         try:
             briefing = replace(self._briefing, keys=self._around.keys())
-            child = await Child.start(briefing, self._around.environ)
+            child = await ChildProcess.start(briefing, self._around.environ)
         except OSError as error:
             return f"{error.strerror}", False
         self._child = child
@@ -190,7 +190,7 @@ class Slot:
         await asyncio.to_thread(self._around.metrics.forget, child.pid)
         return how, child.is_ready
 
-    async def _is_ready_in_time(self, child: Child) -> bool:
+    async def _is_ready_in_time(self, child: ChildProcess) -> bool:
         try:
             async with asyncio.timeout(READY_WITHIN):
                 return await child.ready()

@@ -12,7 +12,7 @@ from gateway.simulator.flows import (
     Flow,
     RateLimit,
 )
-from gateway.simulator.requests import Asked
+from gateway.simulator.requests import ReceivedRequest
 from gateway.simulator.runs import Run
 from gateway.simulator.server import Simulator
 from gateway.simulator.steps import (
@@ -38,7 +38,6 @@ __all__ = [
     "ORIGINS_ID",
     "PROTECTED_ID",
     "RATE_LIMITED_ID",
-    "Asked",
     "Close",
     "Delay",
     "Event",
@@ -50,6 +49,7 @@ __all__ = [
     "RateLimit",
     "Raw",
     "Received",
+    "ReceivedRequest",
     "Run",
     "Simulator",
     "Step",

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.simulator.model import Model
+from gateway.simulator.prompt_directives import Model
 from gateway.simulator.steps import Delay, Event, Fail, Step, Token, number
 
 START, LLM = ("startAgentflow", "Start"), ("llmAgentflow", "General Agent")

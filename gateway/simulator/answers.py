@@ -11,8 +11,8 @@ import msgspec
 
 from gateway.simulator import agentflow
 from gateway.simulator.flows import Flow
-from gateway.simulator.model import model
-from gateway.simulator.requests import Asked, printable
+from gateway.simulator.prompt_directives import model
+from gateway.simulator.requests import ReceivedRequest, printable
 from gateway.simulator.steps import Delay, Event, Fail, Step, present
 
 ABORTED = "This operation was aborted"
@@ -29,7 +29,7 @@ _WRONG_MODEL_KEY_TOLD = (
 class Call:
     """One prediction and the names it goes by."""
 
-    asked: Asked
+    asked: ReceivedRequest
     flow: Flow
     is_streaming: bool
     chat_id: Any
@@ -37,7 +37,7 @@ class Call:
     message_id: str
 
     @classmethod
-    def of(cls, asked: Asked, flow: Flow) -> Call:
+    def of(cls, asked: ReceivedRequest, flow: Flow) -> Call:
         """Name it as Flowise does: chatId, else sessionId, else a new one (stream-chain-session)."""
         given, session = asked.fields.get("chatId"), asked.overrides.get("sessionId")
         in_override = asked.fields.get("overrideConfig")
@@ -62,7 +62,7 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Mishap:
+class Failure:
     """Why a run fails: the words for its caller, and the events before them."""
 
     told: str
@@ -84,24 +84,24 @@ def default(call: Call, turn: Callable[[], agentflow.Turn]) -> Iterator[Step]:
     yield from thinking.steps
 
 
-def obstacle(call: Call, key: str) -> Mishap | None:
+def precondition(call: Call, key: str) -> Failure | None:
     """Find why a run may not even begin; `key`: what a protected flow asks for, empty: nobody has it."""
     if call.flow.needs_key and not _has_key(call.asked, key):
-        return Mishap(_PREFIX + "Unauthorized")
+        return Failure(_PREFIX + "Unauthorized")
     if not call.is_agentflow and not isinstance(call.chat_id, str):
-        return Mishap(_PREFIX + "Invalid chatId: must be a string")
+        return Failure(_PREFIX + "Invalid chatId: must be a string")
     if call.is_agentflow and call.asked.form is not None and call.asked.question is not None:
         message = "Question and form cannot be provided at the same time"
-        return Mishap(_PREFIX + message, tuple(agentflow.failing_at_start(message)))
+        return Failure(_PREFIX + message, tuple(agentflow.failing_at_start(message)))
     return None
 
 
-def mishap(call: Call, message: str) -> Mishap:
+def mishap(call: Call, message: str) -> Failure:
     """Put the model's failure into Flowise's words."""
     if not call.is_agentflow:
-        return Mishap(_told(message))
+        return Failure(_told(message))
     message = _NODE_PREFIX + message
-    return Mishap(_told(message), tuple(agentflow.failing(call.to_model, message)))
+    return Failure(_told(message), tuple(agentflow.failing(call.to_model, message)))
 
 
 def metadata(call: Call) -> Event:
@@ -133,7 +133,7 @@ def answer(call: Call, parts: Sequence[str], turn: agentflow.Turn) -> dict[str, 
     return present({**said, **trace, "sessionId": call.session_id})
 
 
-def _has_key(asked: Asked, key: str) -> bool:
+def _has_key(asked: ReceivedRequest, key: str) -> bool:
     """With `Bearer` or without, both pass (capture key-right-stream; the bare key is from its source)."""
     return bool(key) and asked.headers.get("Authorization", "").removeprefix("Bearer ") == key
 

@@ -11,9 +11,9 @@ from aiohttp import web
 from gateway.simulator import endpoints
 from gateway.simulator.bodies import Received, receive, understand
 from gateway.simulator.flows import Flow
-from gateway.simulator.predictions import Desk, silence
-from gateway.simulator.replies import FRAMING, HTML, VARY, Refusal, Reply, Visit
-from gateway.simulator.requests import Asked
+from gateway.simulator.predictions import State, silence
+from gateway.simulator.replies import FRAMING, HTML, VARY, Refusal, Reply, Responder
+from gateway.simulator.requests import ReceivedRequest
 
 _OPEN = ("/api/v1/prediction/", "/api/v1/public-chatbotConfig/", "/api/v1/chatflows-streaming/")
 _METHODS = ("Access-Control-Allow-Methods", "GET,HEAD,PUT,PATCH,POST,DELETE")
@@ -21,7 +21,7 @@ _NO_BODY = Received(b"", 0, "", b"")
 
 
 @dataclass(frozen=True)
-class Front:
+class App:
     """Answers every request.
 
     Attributes:
@@ -29,13 +29,13 @@ class Front:
         max_body: largest JSON or urlencoded body, bytes.
     """
 
-    desk: Desk
+    desk: State
     keep_alive: float
     max_body: int
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answer one request, perhaps never."""
-        visit = Visit(request, self.keep_alive)
+        visit = Responder(request, self.keep_alive)
         asked = _asked(request)
         try:
             asked = replace(asked, received=await receive(request, self.max_body))
@@ -49,11 +49,11 @@ class Front:
         except Refusal as refusal:
             return await self._refuse(visit, asked, refusal)
 
-    def _note(self, asked: Asked) -> None:
+    def _note(self, asked: ReceivedRequest) -> None:
         self.desk.ledger.asked.append(asked)
         self.desk.ledger.note()
 
-    async def _refuse(self, visit: Visit, asked: Asked, refusal: Refusal) -> Reply:
+    async def _refuse(self, visit: Responder, asked: ReceivedRequest, refusal: Refusal) -> Reply:
         """Answer as Flowise's error handler does: never while `streaming` is set (unknown-stream)."""
         if asked.is_unanswerable:
             await silence()
@@ -61,7 +61,7 @@ class Front:
             visit.base += [*self._cors(asked), *FRAMING]
         return visit.refuse(refusal)
 
-    async def _route(self, visit: Visit, asked: Asked) -> web.StreamResponse:
+    async def _route(self, visit: Responder, asked: ReceivedRequest) -> web.StreamResponse:
         if asked.method == "OPTIONS":
             return self._preflight(visit, asked)
         visit.base += [*self._cors(asked), *FRAMING]
@@ -72,7 +72,7 @@ class Front:
         handler = endpoints.find(asked.method, asked.path) if asked.path.startswith("/api/v1/") else None
         return await handler(self.desk, visit, asked) if handler else visit.page()
 
-    def _cors(self, asked: Asked) -> Iterator[tuple[str, str]]:
+    def _cors(self, asked: ReceivedRequest) -> Iterator[tuple[str, str]]:
         """Open only three endpoints, and those only to a flow's origins (captures origin-*, ping-origin)."""
         origin = asked.headers.get("Origin")
         if not origin:
@@ -81,7 +81,7 @@ class Front:
             yield "Access-Control-Allow-Origin", origin
             yield VARY
 
-    def _is_open(self, asked: Asked, origin: str) -> bool:
+    def _is_open(self, asked: ReceivedRequest, origin: str) -> bool:
         flow = self._flow(asked)
         if flow is None or not asked.path.startswith(_OPEN):
             return False
@@ -90,11 +90,11 @@ class Front:
         except ValueError:
             return False
 
-    def _flow(self, asked: Asked) -> Flow | None:
+    def _flow(self, asked: ReceivedRequest) -> Flow | None:
         found = endpoints.segments(asked.path)
         return self.desk.flows.get(found[0]) if found else None
 
-    def _preflight(self, visit: Visit, asked: Asked) -> Reply:
+    def _preflight(self, visit: Responder, asked: ReceivedRequest) -> Reply:
         """Captures prediction-preflight, ping-options, feedback-preflight."""
         origin, wanted = asked.headers.get("Origin"), asked.headers.get("Access-Control-Request-Headers")
         if origin and not self._is_open(asked, origin):
@@ -107,10 +107,10 @@ class Front:
         return Reply(204, b"", [*head, ("Content-Length", "0"), *visit.closing()])
 
 
-def _asked(request: web.Request) -> Asked:
+def _asked(request: web.Request) -> ReceivedRequest:
     path = request.raw_path.partition("?")[0]
     found = endpoints.segments(path) if path.startswith("/api/v1/prediction/") else []
-    return Asked(
+    return ReceivedRequest(
         method=request.method,
         path=path,
         query=dict(request.query),
@@ -121,7 +121,7 @@ def _asked(request: web.Request) -> Asked:
     )
 
 
-def _understood(asked: Asked) -> Asked:
+def _understood(asked: ReceivedRequest) -> ReceivedRequest:
     body, files = understand(asked.received, asked.headers.get("Content-Type", ""))
     return replace(asked, body=body, files=files)
 

@@ -11,11 +11,11 @@ from urllib.parse import unquote
 from aiohttp import web
 
 from gateway.simulator.flows import Flow
-from gateway.simulator.predictions import Desk, predict
-from gateway.simulator.replies import HTML, Refusal, Visit
-from gateway.simulator.requests import Asked
+from gateway.simulator.predictions import State, predict
+from gateway.simulator.replies import HTML, Refusal, Responder
+from gateway.simulator.requests import ReceivedRequest
 
-Handler = Callable[[Desk, Visit, Asked], Awaitable[web.StreamResponse]]
+Handler = Callable[[State, Responder, ReceivedRequest], Awaitable[web.StreamResponse]]
 
 _UPLOADS = {
     "isSpeechToTextEnabled": False,
@@ -46,36 +46,36 @@ def is_public(path: str) -> bool:
     return path.startswith(_PUBLIC)
 
 
-async def ping(_desk: Desk, visit: Visit, _asked: Asked) -> web.StreamResponse:
+async def ping(_desk: State, visit: Responder, _asked: ReceivedRequest) -> web.StreamResponse:
     """Capture ping."""
     return visit.send(HTML, b"pong")
 
 
-async def version(_desk: Desk, visit: Visit, _asked: Asked) -> web.StreamResponse:
+async def version(_desk: State, visit: Responder, _asked: ReceivedRequest) -> web.StreamResponse:
     """Capture version."""
     return visit.json({"version": "3.1.4"})
 
 
-async def is_streaming(desk: Desk, visit: Visit, asked: Asked) -> web.StreamResponse:
+async def is_streaming(desk: State, visit: Responder, asked: ReceivedRequest) -> web.StreamResponse:
     """Capture chatflows-streaming-chain."""
     flow = _flow(desk, asked, "chatflowsService.checkIfChatflowIsValidForStreaming")
     return visit.json({"isStreaming": flow.is_streaming})
 
 
-async def uploads(desk: Desk, visit: Visit, asked: Asked) -> web.StreamResponse:
+async def uploads(desk: State, visit: Responder, asked: ReceivedRequest) -> web.StreamResponse:
     """Capture chatflows-uploads."""
     _flow(desk, asked, "chatflowsService.checkIfChatflowIsValidForUploads")
     return visit.json(_UPLOADS)
 
 
-async def chatbot_config(desk: Desk, visit: Visit, asked: Asked) -> web.StreamResponse:
+async def chatbot_config(desk: State, visit: Responder, asked: ReceivedRequest) -> web.StreamResponse:
     """Capture public-chatbotConfig-chain: everything, to anybody."""
     flow = _flow(desk, asked, "chatflowsService.getSinglePublicChatbotConfig")
     told = {"uploads": _UPLOADS, "flowData": flow.told_nodes(), "isTTSEnabled": False}
     return visit.json({**flow.chatbot_config, **told})
 
 
-async def abort(desk: Desk, visit: Visit, asked: Asked) -> web.StreamResponse:
+async def abort(desk: State, visit: Responder, asked: ReceivedRequest) -> web.StreamResponse:
     """Capture abort-idle: 200 whatever it achieved."""
     _, flow_id, chat_id = segments(asked.path)
     desk.ledger.aborts.append((flow_id, chat_id))
@@ -86,7 +86,7 @@ async def abort(desk: Desk, visit: Visit, asked: Asked) -> web.StreamResponse:
     return visit.json({"status": 200, "message": "Chat message aborted"})
 
 
-async def feedback(desk: Desk, visit: Visit, asked: Asked) -> web.StreamResponse:
+async def feedback(desk: State, visit: Responder, asked: ReceivedRequest) -> web.StreamResponse:
     """Captures feedback, feedback-no-content, feedback-unknown-message."""
     message = asked.fields.get("messageId")
     if not message:
@@ -98,7 +98,7 @@ async def feedback(desk: Desk, visit: Visit, asked: Asked) -> web.StreamResponse
     return visit.json({"chatflowid": segments(asked.path)[0], **said, **_stored()})
 
 
-async def leads(_desk: Desk, visit: Visit, asked: Asked) -> web.StreamResponse:
+async def leads(_desk: State, visit: Responder, asked: ReceivedRequest) -> web.StreamResponse:
     """Captures leads, leads-slash, leads-empty, leads-partial."""
     if "chatflowid" not in asked.fields:
         detail = "SQLITE_CONSTRAINT: NOT NULL constraint failed: lead.chatflowid"
@@ -108,7 +108,7 @@ async def leads(_desk: Desk, visit: Visit, asked: Asked) -> web.StreamResponse:
     return visit.json({**said, **_stored()})
 
 
-async def attachments(desk: Desk, visit: Visit, asked: Asked) -> web.StreamResponse:
+async def attachments(desk: State, visit: Responder, asked: ReceivedRequest) -> web.StreamResponse:
     """Captures attachments-off, attachments-unknown; the answer with files is as the widget reads it."""
     flow = _flow(desk, asked, "attachmentService.createAttachment")
     if not flow.may_upload:
@@ -130,7 +130,7 @@ async def attachments(desk: Desk, visit: Visit, asked: Asked) -> web.StreamRespo
     )
 
 
-async def upload_file(desk: Desk, visit: Visit, asked: Asked) -> web.StreamResponse:
+async def upload_file(desk: State, visit: Responder, asked: ReceivedRequest) -> web.StreamResponse:
     """Captures get-upload-file, get-upload-file-missing, get-upload-file-no-name."""
     flow_id, chat_id, name = (asked.query.get(key, "") for key in ("chatflowId", "chatId", "fileName"))
     if not (flow_id and chat_id and name):
@@ -147,7 +147,7 @@ def segments(path: str) -> list[str]:
     return [unquote(part) for part in path.removeprefix("/api/v1/").split("/")[1:] if part]
 
 
-def _flow(desk: Desk, asked: Asked, service: str) -> Flow:
+def _flow(desk: State, asked: ReceivedRequest, service: str) -> Flow:
     flow_id = segments(asked.path)[0]
     if flow_id not in desk.flows:
         raise Refusal(500, f"Error: {service} - Chatflow {flow_id} not found")

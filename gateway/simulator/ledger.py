@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from gateway.simulator.requests import Asked
+from gateway.simulator.requests import ReceivedRequest
 
 if TYPE_CHECKING:
     from gateway.simulator.runs import Run
@@ -23,7 +23,7 @@ class Ledger:
         runs: every prediction that got as far as a flow.
     """
 
-    asked: list[Asked] = field(default_factory=list)
+    asked: list[ReceivedRequest] = field(default_factory=list)
     aborts: list[tuple[str, str]] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)

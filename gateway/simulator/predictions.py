@@ -14,17 +14,17 @@ from gateway.simulator.answers import Call
 from gateway.simulator.flows import Flow, is_flow_id
 from gateway.simulator.ledger import Ledger
 from gateway.simulator.rates import FixedWindow
-from gateway.simulator.replies import HTML, Refusal, Visit
-from gateway.simulator.requests import Asked
+from gateway.simulator.replies import HTML, Refusal, Responder
+from gateway.simulator.requests import ReceivedRequest
 from gateway.simulator.runs import Run, Surroundings
 from gateway.simulator.steps import Steps
 from gateway.simulator.streams import EventStream, cut
 
-Script = Callable[[Asked], Steps | None]
+Script = Callable[[ReceivedRequest], Steps | None]
 
 
 @dataclass
-class Desk:
+class State:
     """What predictions share.
 
     Attributes:
@@ -61,12 +61,12 @@ class Desk:
             if self.pool.get((run.flow.id, str(run.chat_id))) is run:
                 del self.pool[run.flow.id, str(run.chat_id)]
 
-    def _script(self, asked: Asked) -> Steps | None:
+    def _script(self, asked: ReceivedRequest) -> Steps | None:
         script = self.scripts.get(asked.flow) or self.scripts.get("")
         return script(asked) if script else None
 
 
-async def predict(desk: Desk, visit: Visit, asked: Asked) -> web.StreamResponse:
+async def predict(desk: State, visit: Responder, asked: ReceivedRequest) -> web.StreamResponse:
     """Answer a prediction.
 
     Raises:
@@ -89,12 +89,12 @@ async def predict(desk: Desk, visit: Visit, asked: Asked) -> web.StreamResponse:
     return await (_stream(desk, visit, run) if run.call.is_streaming else _answer(desk, visit, run))
 
 
-def _limit_message(desk: Desk, asked: Asked) -> bytes:
+def _limit_message(desk: State, asked: ReceivedRequest) -> bytes:
     limit = desk.flows[asked.flow].rate_limit
     return limit.message.encode() if limit else b""
 
 
-def _flow(desk: Desk, flow_id: str) -> Flow:
+def _flow(desk: State, flow_id: str) -> Flow:
     if not flow_id:
         raise Refusal(412, "Error: predictionsController.createPrediction - id not provided!")
     if not is_flow_id(flow_id):
@@ -111,7 +111,7 @@ def _is_allowed(flow: Flow, origin: str) -> bool:
         raise Refusal(500, str(error)) from error
 
 
-def _keep_uploads(desk: Desk, asked: Asked) -> None:
+def _keep_uploads(desk: State, asked: ReceivedRequest) -> None:
     """Store what a prediction brings along, for `get-upload-file` (capture upload-in-prediction)."""
     uploads = asked.fields.get("uploads")
     for upload in uploads if isinstance(uploads, list) else ():
@@ -120,7 +120,7 @@ def _keep_uploads(desk: Desk, asked: Asked) -> None:
         desk.files[name] = base64.b64decode(data + "==")
 
 
-async def _stream(desk: Desk, visit: Visit, run: Run) -> web.StreamResponse:
+async def _stream(desk: State, visit: Responder, run: Run) -> web.StreamResponse:
     """The head at once; then the run says what it says, and may find somebody else under its chat id."""
     stream = EventStream(visit.request, visit.base)
     await stream.open()
@@ -134,7 +134,7 @@ async def _stream(desk: Desk, visit: Visit, run: Run) -> web.StreamResponse:
     return stream
 
 
-async def _answer(desk: Desk, visit: Visit, run: Run) -> web.StreamResponse:
+async def _answer(desk: State, visit: Responder, run: Run) -> web.StreamResponse:
     """The JSON answer when the run has ended."""
     desk.start(run)
     try:
@@ -149,7 +149,7 @@ async def _answer(desk: Desk, visit: Visit, run: Run) -> web.StreamResponse:
     return visit.json(run.answer())
 
 
-async def _vanish(visit: Visit, run: Run) -> NoReturn:
+async def _vanish(visit: Responder, run: Run) -> NoReturn:
     """Close the connection without an answer; the handler ends by being cancelled."""
     cut(visit.request.transport, "rst" if run.closed and run.closed.how == "rst" else "fin")
     await silence()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from gateway.simulator.flows import RateLimit
 from gateway.simulator.replies import date
-from gateway.simulator.requests import Asked
+from gateway.simulator.requests import ReceivedRequest
 
 
 class FixedWindow:
@@ -20,7 +20,7 @@ class FixedWindow:
         self._counts: Counter[str] = Counter()
         self._resets_at = time.time() + limit.seconds
 
-    def spend(self, asked: Asked) -> int:
+    def spend(self, asked: ReceivedRequest) -> int:
         """Count a request; what is left, negative if it is one too many."""
         if time.time() >= self._resets_at:
             self._counts.clear()

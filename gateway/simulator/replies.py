@@ -70,7 +70,7 @@ class Poured(web.StreamResponse):
 
 
 @dataclass
-class Visit:
+class Responder:
     """One request while it is answered.
 
     Attributes:

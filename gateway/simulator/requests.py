@@ -12,7 +12,7 @@ from gateway.simulator.bodies import File, Received
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class ReceivedRequest:
     """One request.
 
     Attributes:

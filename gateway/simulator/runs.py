@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from gateway.simulator import agentflow, answers
-from gateway.simulator.answers import Call, Mishap
+from gateway.simulator.answers import Call, Failure
 from gateway.simulator.flows import Flow
-from gateway.simulator.requests import Asked
+from gateway.simulator.requests import ReceivedRequest
 from gateway.simulator.steps import (
     HEARTBEAT,
     Close,
@@ -88,7 +88,7 @@ class Run:
         )
 
     @property
-    def asked(self) -> Asked:
+    def asked(self) -> ReceivedRequest:
         """The request that started it."""
         return self.call.asked
 
@@ -132,9 +132,9 @@ class Run:
             self._around.noted()
 
     async def _ending(self, script: Steps | None) -> Outcome:
-        obstacle = answers.obstacle(self.call, self._around.key)
-        if obstacle:
-            return await self._fail("failed", obstacle)
+        precondition = answers.precondition(self.call, self._around.key)
+        if precondition:
+            return await self._fail("failed", precondition)
         steps = answers.default(self.call, self._turn) if script is None else script
         try:
             self._performance = asyncio.ensure_future(self._perform(steps))
@@ -186,7 +186,7 @@ class Run:
         else:
             self._around.streams.cut(self.chat_id, step.how)
 
-    async def _fail(self, outcome: Outcome, mishap: Mishap) -> Outcome:
+    async def _fail(self, outcome: Outcome, mishap: Failure) -> Outcome:
         for event in mishap.events:
             await self._tell(event)
         self.failure = mishap.told

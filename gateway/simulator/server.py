@@ -9,13 +9,13 @@ from typing import Self
 
 from aiohttp import web
 
-from gateway.simulator.app import Front
+from gateway.simulator.app import App
 from gateway.simulator.flows import DEFAULT_FLOWS, Flow
 from gateway.simulator.ledger import Ledger
-from gateway.simulator.predictions import Desk, Script
+from gateway.simulator.predictions import Script, State
 from gateway.simulator.rates import FixedWindow
 from gateway.simulator.replies import finish_head
-from gateway.simulator.requests import Asked
+from gateway.simulator.requests import ReceivedRequest
 from gateway.simulator.runs import Run, Surroundings
 from gateway.simulator.streams import Streams
 
@@ -56,7 +56,7 @@ class Simulator:
             sleep: how the model's time passes.
         """
         ledger = Ledger()
-        self.asked: list[Asked] = ledger.asked
+        self.asked: list[ReceivedRequest] = ledger.asked
         self.aborts: list[tuple[str, str]] = ledger.aborts
         self.runs: list[Run] = ledger.runs
         self._ledger = ledger
@@ -65,8 +65,8 @@ class Simulator:
         self._keep_alive = keep_alive
         around = Surroundings(self._streams, sleep, ledger.note, api_key)
         windows = {flow.id: FixedWindow(flow.rate_limit) for flow in flows if flow.rate_limit}
-        self._desk = Desk({flow.id: flow for flow in flows}, ledger, around, windows)
-        self._front = Front(self._desk, keep_alive, max_body)
+        self._desk = State({flow.id: flow for flow in flows}, ledger, around, windows)
+        self._front = App(self._desk, keep_alive, max_body)
         self._runner: web.AppRunner | None = None
         self._heart: asyncio.Task[None] | None = None
         self.url = ""

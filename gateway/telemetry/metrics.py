@@ -99,7 +99,7 @@ class Metrics:
         )
         self.limited = self._counter("limited", "Requests that a limit refused.", "route", "limit")
         self.limit_store_errors = self._counter(
-            "limit_store_errors", "Calls to the limit store that failed.", "kind"
+            "limit_store_errors", "InFlight to the limit store that failed.", "kind"
         )
         self.limit_store_seconds = self._histogram(
             "limit_store_seconds", "From a call to the limit store to its answer.", (), STORE_BUCKETS

@@ -109,7 +109,7 @@ class SharedMetrics(Collector):
         with self._lock:
             mark_process_dead(pid, str(self._folder))
             for kind in _LASTING:
-                self._bequeath(self._folder / f"{kind}_{pid}.db", self._folder / f"{kind}_dead.db")
+                self._merge_into(self._folder / f"{kind}_{pid}.db", self._folder / f"{kind}_dead.db")
 
     def _counted(self) -> Mapping[str, Metric]:
         with self._lock:
@@ -117,7 +117,7 @@ class SharedMetrics(Collector):
             files = [str(path) for path in self._folder.glob("*.db") if path.stat().st_size]
             return {metric.name: metric for metric in MultiProcessCollector.merge(files)}
 
-    def _bequeath(self, left: Path, heir: Path) -> None:
+    def _merge_into(self, left: Path, heir: Path) -> None:
         if not left.exists():
             return
         if left.stat().st_size:

@@ -12,7 +12,7 @@ from gateway.exchange import Exchange
 from gateway.flowise.events import UNREADABLE
 from gateway.http.target import join_target
 from gateway.telemetry.logs import Logger
-from gateway.upstream.upstream import Sender, Upstream
+from gateway.upstream.upstream import ForwardedIdentity, Upstream
 
 
 async def abort(upstream: Upstream, exchange: Exchange) -> bool:
@@ -28,7 +28,7 @@ async def abort(upstream: Upstream, exchange: Exchange) -> bool:
         (*upstream.server.prefix, "api", "v1", "chatmessage", "abort", route.chatflow, chat_id), {}
     )
     try:
-        status, _ = await upstream.ask("PUT", target, Sender(exchange.request_id, exchange.client))
+        status, _ = await upstream.ask("PUT", target, ForwardedIdentity(exchange.request_id, exchange.client))
     except GatewayError:
         return False
     return status == 200
@@ -62,7 +62,7 @@ class Streamability:
             (*upstream.server.prefix, "api", "v1", "chatflows-streaming", route.chatflow), {}
         )
         try:
-            status, body = await upstream.ask("GET", target, Sender("streamability"))
+            status, body = await upstream.ask("GET", target, ForwardedIdentity("streamability"))
             answer = msgspec.json.decode(body) if status == 200 else None
         except (GatewayError, *UNREADABLE) as error:
             self._logger.debug("streamability_unknown", route=route.name, error=type(error).__name__)

@@ -23,7 +23,7 @@ MAX_ANSWER = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Sender:
+class ForwardedIdentity:
     """On whose behalf a request is sent."""
 
     request_id: str
@@ -80,7 +80,7 @@ class Upstream:
             await self._session.close()
 
     def fields(
-        self, sender: Sender, from_client: Iterable[tuple[bytes, bytes]], content_type: str = ""
+        self, sender: ForwardedIdentity, from_client: Iterable[tuple[bytes, bytes]], content_type: str = ""
     ) -> list[tuple[bytes, bytes]]:
         """The header fields of a relayed request: what may pass of the client's, and the gateway's own.
 
@@ -89,7 +89,7 @@ class Upstream:
         passed = [pair for pair in upward(from_client) if pair[0] != b"content-type"]
         return [*own_fields({**self._own(sender), "Content-Type": content_type}), *passed]
 
-    async def ask(self, method: str, target: bytes, sender: Sender) -> tuple[int, bytes]:
+    async def ask(self, method: str, target: bytes, sender: ForwardedIdentity) -> tuple[int, bytes]:
         """A short question of the gateway's own: status and body (up to 16 MiB).
 
         Raises:
@@ -110,7 +110,7 @@ class Upstream:
         except aiohttp.ClientError as error:
             raise UpstreamBadReply("Flowise sent a response that is not valid HTTP.") from error
 
-    def _own(self, sender: Sender) -> dict[str, str]:
+    def _own(self, sender: ForwardedIdentity) -> dict[str, str]:
         return {**self._identity, "X-Forwarded-For": sender.client, "X-Request-ID": sender.request_id}
 
 

@@ -1,4 +1,4 @@
-"""Limits as configured: memory or a shared store, open or closed without it."""
+"""Limiting as configured: memory or a shared store, open or closed without it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from gateway.admission.factory import limits
 from gateway.admission.quotas import subject
-from gateway.admission.store import Reports
+from gateway.admission.store import StoreListener
 from gateway.aio import Tasks
 from gateway.config import LimitSettings, Store
 from gateway.errors import ConversationBusy, StoreUnavailable
@@ -21,7 +21,7 @@ KEY = ("http://flowise", "chat-1")
 def opened(store, when_store_fails="local"):
     settings = LimitSettings.model_construct(store=Store(store), when_store_fails=when_store_fails)
     tasks = Tasks(lambda error: pytest.fail(repr(error)))
-    return limits(settings, tasks.start, Reports())
+    return limits(settings, tasks.start, StoreListener())
 
 
 async def used_up(*some):

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.admission.limiter import Admission
 from gateway.admission.quotas import subject
-from gateway.admission.store import Step
+from gateway.admission.store import Decision
 from tests.harness.limit_process import requests, slots, tokens
 
 
@@ -31,7 +31,7 @@ NOTHING = [0, 0, 0]
 
 def admission(used, *, is_allowed):
     books = Books()
-    return Admission(books, ASKS, "run", Step(is_allowed, used)), books.entries
+    return Admission(books, ASKS, "run", Decision(is_allowed, used)), books.entries
 
 
 def test_it_settles_and_releases_once_whoever_calls_twice():

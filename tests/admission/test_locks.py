@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from gateway.admission.locks import Turns
+from gateway.admission.locks import ConversationLocks
 from gateway.errors import ConversationBusy, Draining
 
 KEY, OTHER = ("main", "chat-1"), ("main", "chat-2")
@@ -15,7 +15,7 @@ LONG = 60.0
 
 @pytest.fixture
 def turns():
-    turns = Turns()
+    turns = ConversationLocks()
     yield turns
     assert len(turns) == 0
 

@@ -8,24 +8,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.admission import memory as levels_module
-from gateway.admission.memory import SWEPT_AT_ONCE, TRIES, Levels
+from gateway.admission.memory import SWEPT_AT_ONCE, TRIES, Buckets
 
 
 def test_what_was_put_drains():
-    levels = Levels()
+    levels = Buckets()
     assert levels.used("a", 0) == 0
     levels.put("a", 100, 50)
     assert [levels.used("a", now) for now in (50, 90, 150, 999)] == [100, 60, 0, 0]
 
 
 def test_nothing_used_is_not_kept():
-    levels = Levels()
+    levels = Buckets()
     levels.put("a", 0, 0)
     assert len(levels) == 0
 
 
 def test_a_full_bucket_is_forgotten_by_the_timer():
-    levels = Levels()
+    levels = Buckets()
     levels.put("a", 100, 0)
     levels.put("b", 300, 0)
     levels.put("a", 150, 50)  # until 200 now
@@ -35,7 +35,7 @@ def test_a_full_bucket_is_forgotten_by_the_timer():
 
 
 def test_a_given_back_bucket_is_forgotten_in_its_time():
-    levels = Levels()
+    levels = Buckets()
     levels.put("a", 100, 0)
     levels.put("a", 0, 10)
     levels.sweep(100)
@@ -43,7 +43,7 @@ def test_a_given_back_bucket_is_forgotten_in_its_time():
 
 
 def test_newcomers_sweep_so_memory_does_not_wait_for_the_timer():
-    levels = Levels()
+    levels = Buckets()
     for count in range(1000):
         levels.put(f"old {count}", 10, 0)
     for count in range(1000):
@@ -52,7 +52,7 @@ def test_newcomers_sweep_so_memory_does_not_wait_for_the_timer():
 
 
 def test_one_sweep_does_not_hold_up_the_loop():
-    levels = Levels()
+    levels = Buckets()
     for count in range(SWEPT_AT_ONCE * 2):
         levels.put(str(count), 10, 0)
     levels.sweep(1000)
@@ -60,7 +60,7 @@ def test_one_sweep_does_not_hold_up_the_loop():
 
 
 def test_above_the_most_the_soonest_full_goes_and_the_newest_stays():
-    levels = Levels(most=3)
+    levels = Buckets(most=3)
     for key, used in (("debt", 1_000_000), ("small", 10), ("middle", 500), ("newest", 1)):
         levels.put(key, used, 0)
     assert {key: levels.used(key, 0) for key in ("debt", "small", "middle", "newest")} == {
@@ -72,7 +72,7 @@ def test_above_the_most_the_soonest_full_goes_and_the_newest_stays():
 
 
 def test_a_crowd_of_strangers_frees_nobody_of_a_debt():
-    levels = Levels(most=100)
+    levels = Buckets(most=100)
     levels.put("debt", 10**9, 0)
     for stranger in range(10_000):
         levels.put(f"stranger {stranger}", 1000, stranger)
@@ -81,14 +81,14 @@ def test_a_crowd_of_strangers_frees_nobody_of_a_debt():
 
 
 def test_a_million_callers_take_no_more_than_the_most():
-    levels = Levels(most=1000)
+    levels = Buckets(most=1000)
     for caller in range(20_000):
         levels.put(str(caller), 60_000_000 + caller, caller)
     assert len(levels) == len(levels._due) == 1000
 
 
 def test_of_those_that_were_used_since_the_soonest_goes():
-    levels = Levels(most=3)
+    levels = Buckets(most=3)
     for key in ("first", "second", "third"):
         levels.put(key, 10, 0)
     for key, used in (("first", 900), ("second", 100), ("third", 800)):
@@ -105,7 +105,7 @@ def test_looking_for_the_soonest_is_bounded(monkeypatch):
         return heappop(heap)
 
     monkeypatch.setattr(levels_module, "heappop", counted)
-    levels = Levels(most=50)
+    levels = Buckets(most=50)
     for key in range(50):
         levels.put(str(key), 10 + key, 0)
     for key in range(50):
@@ -116,7 +116,7 @@ def test_looking_for_the_soonest_is_bounded(monkeypatch):
 
 
 def test_a_clock_that_steps_back_goes_on_from_there():
-    levels = Levels()
+    levels = Buckets()
     levels.put("a", 100, 1000)
     assert levels.used("a", 500) == 100
     assert levels.used("a", 560) == 40
@@ -127,7 +127,7 @@ keys = st.sampled_from("abcdef")
 
 @given(st.lists(st.tuples(keys, st.integers(0, 200), st.integers(0, 60)), max_size=60))
 def test_it_says_the_same_as_a_plain_mapping(puts):
-    levels, plain, now = Levels(), {}, 0
+    levels, plain, now = Buckets(), {}, 0
     for key, used, gap in puts:
         now += gap
         levels.put(key, used, now)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.admission.memory import Slots
+from gateway.admission.memory import Leases
 
 LEASE = 100
 
 
 @pytest.fixture
 def slots():
-    return Slots(LEASE)
+    return Leases(LEASE)
 
 
 def test_taken_until_given_back(slots):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.admission.store import LATER_STEP, STORE_TIME, Patience, Reports, StoreError
+from gateway.admission.store import LATER_STEP, STORE_TIME, StoreBudget, StoreError, StoreListener
 
 
 def test_each_step_takes_from_the_whole_and_leaves_a_little_for_the_next():
-    patience = Patience()
+    patience = StoreBudget()
     patience.waited(0.03)
     assert patience.left == pytest.approx(0.07)
     patience.waited(0.07)
@@ -16,7 +16,7 @@ def test_each_step_takes_from_the_whole_and_leaves_a_little_for_the_next():
 
 
 def test_after_a_failure_nobody_waits_again():
-    patience = Patience()
+    patience = StoreBudget()
     patience.end()
     assert patience.left == 0
 
@@ -30,7 +30,7 @@ def test_an_error_says_its_kind_and_nothing_else():
 
 
 def test_nobody_needs_to_listen():
-    reports = Reports()
+    reports = StoreListener()
     reports.failed("timeout")
     reports.changed(False, "timeout")
     reports.took(0.1)

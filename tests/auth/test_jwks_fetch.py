@@ -116,7 +116,7 @@ async def test_an_endless_document_is_not_read_to_its_end():
 
 async def test_a_compressed_document_is_not_unpacked():
     await fails(http_answer(b"\x1f\x8b", "Content-Encoding: gzip"), r"^the answer was compressed")
-    async with fetching(http_answer(DOCUMENT, "Content-Encoding: Identity")) as (fetch, _):
+    async with fetching(http_answer(DOCUMENT, "Content-Encoding: JwtIdentity")) as (fetch, _):
         assert await fetch() == DOCUMENT
 
 

@@ -17,7 +17,7 @@ from gateway.auth.key_format import (
     hash_of,
     make_key,
     parse_key,
-    without_keys,
+    redact_keys,
 )
 
 KNOWN = "fgw_a8Xk2LmQ_0123456789ABCDEFGHIJKLMNOPQRSTUV44AK52"  # its checksum was computed by other means
@@ -116,11 +116,11 @@ def test_what_is_stored_is_the_hash_of_the_whole_key():
 @given(keys, st.integers(20, 51))
 def test_a_text_without_keys_has_no_part_of_one_and_no_hash(key, length):
     secret, digits = key[13:45], hash_of(key).removeprefix("sha256:")
-    text = without_keys(f'a "{key[:length]}…" b {hash_of(key)} c {digits} d {hash_of(key)[:length]}')
+    text = redact_keys(f'a "{key[:length]}…" b {hash_of(key)} c {digits} d {hash_of(key)[:length]}')
     assert not [part for part in (secret[:7], digits[:13]) if part in text]
     assert text == 'a "fgw_……" b sha256:… c … d sha256:…'
 
 
 def test_a_text_that_holds_none_stays_as_it_is():
     text = "write sha256: and 64 of 0-9 a-f; key a8Xk2LmQ, those behind the key's fgw_; fgw_a8Xk2LmQ"
-    assert without_keys(text) == text
+    assert redact_keys(text) == text

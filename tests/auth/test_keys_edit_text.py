@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.auth.key_format import hash_of
-from gateway.auth.keys_edit import HEADER, Draft
+from gateway.auth.keys_edit import HEADER, KeysFileEditor
 from gateway.auth.keys_file import read_keys
 from gateway.auth.keys_model import KeyEntry
 from tests.harness.key_files import NOW, entry, key, key_id, keys_text
@@ -29,7 +29,7 @@ def read(tmp_path):
 
 @pytest.fixture
 def draft(read):
-    return lambda text: Draft(text, read(text))
+    return lambda text: KeysFileEditor(text, read(text))
 
 
 def new(number, name="", **values):
@@ -173,7 +173,7 @@ def test_no_comment_is_lost_and_nothing_said_that_was_not_meant(tmp_path_factory
     text, count = layout
     path = tmp_path_factory.getbasetemp() / "layout.yaml"
     path.write_text(text, newline="")
-    one = Draft(text, read_keys(path))
+    one = KeysFileEditor(text, read_keys(path))
     for step in range(data.draw(st.integers(1, 4))):
         if data.draw(st.booleans()):
             one.add(new(10 + step, f"new{step}"))

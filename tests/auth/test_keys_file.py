@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.auth.key_format import hash_of
-from gateway.auth.keys_file import MISSING, mark_of, read_keys
+from gateway.auth.keys_file import ABSENT, mark_of, read_keys
 from gateway.auth.keys_model import KeyEntry
 from gateway.config import ConfigError
 from tests.harness.key_files import NOW, entry, key, key_id, keys_text, write_keys
@@ -230,15 +230,15 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path):
         ConfigError, match=r"1: the file cannot be read \(Too many levels of symbolic links\)"
     ):
         read_keys(loop)
-    assert mark_of(loop) not in (MISSING, mark_of(tmp_path))
+    assert mark_of(loop) not in (ABSENT, mark_of(tmp_path))
 
 
 def test_the_mark_of_a_file_tells_its_states_apart(tmp_path):
     path = tmp_path / "keys.yaml"
-    assert mark_of(path) == MISSING
+    assert mark_of(path) == ABSENT
     write_keys(path, entry(1))
     first = mark_of(path)
-    assert first == mark_of(path) != MISSING
+    assert first == mark_of(path) != ABSENT
     before = path.stat()
     write_keys(path, entry(2))  # the same size, and by and by the same time
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))

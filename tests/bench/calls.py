@@ -18,7 +18,7 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from gateway.admission.gcra import SECOND
 from gateway.admission.limiter import Limiter
 from gateway.admission.memory import MemoryStore
-from gateway.admission.quotas import Assignment, Party
+from gateway.admission.quotas import LimitResolver, Party
 from gateway.auth.authenticator import Authenticator
 from gateway.auth.conversation_ids import ConversationIds
 from gateway.auth.jwks import IssuerKeys, KeySet
@@ -120,7 +120,7 @@ def _limits() -> Iterator[Measured]:
         Limit.model_construct(name="open", concurrent=10**6, by="caller"),
         Limit.model_construct(name="all", requests=10**9, per=60.0, by="route"),
     )
-    assignment = Assignment([Route.model_construct(name="support", limits=limits)])
+    assignment = LimitResolver([Route.model_construct(name="support", limits=limits)])
     limiter = Limiter(MemoryStore(30 * SECOND), "bench")
 
     def one(name: str) -> None:

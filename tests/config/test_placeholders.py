@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.config.placeholders import LARGEST_FILE, Outside, expand
+from gateway.config.placeholders import LARGEST_FILE, Environment, expand
 
 
 @pytest.fixture
 def outside(tmp_path):
-    return Outside({"NAME": "value", "EMPTY": "", "NESTED": "${NAME}"}, tmp_path)
+    return Environment({"NAME": "value", "EMPTY": "", "NESTED": "${NAME}"}, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -75,5 +75,5 @@ def test_a_file_that_cannot_be_a_value_is_told(outside, tmp_path, name, content,
 
 @given(st.text())
 def test_any_text_is_expanded_or_told(text):
-    expanded = expand(text, Outside({}, None))
+    expanded = expand(text, Environment({}, None))
     assert expanded.problems or "${" not in text or "$${" in text or ":-" in text

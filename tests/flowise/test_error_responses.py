@@ -7,7 +7,7 @@ import json
 import pytest
 
 from gateway.errors import BadRequest, Forbidden, RateLimited, Unauthenticated, UpstreamTimeout
-from gateway.flowise.error_responses import accepted, epilogue, refusal
+from gateway.flowise.error_responses import accepted, error_tail, refusal
 
 STREAM = "text/event-stream"
 LIMITED = RateLimited("wait", headers={"Retry-After": "3"}, policies=["daily"])
@@ -59,7 +59,7 @@ def test_the_widget_gets_a_stream_for_others(error):
     assert said.body == (
         b'message:\ndata:{"event":"error","data":"a \\"b\\"\\n"}\n\nmessage:\ndata:{"event":"end","data":"[DONE]"}\n\n'
     )
-    assert said.body == epilogue('a "b"\n')
+    assert said.body == error_tail('a "b"\n')
 
 
 def test_a_stream_is_for_predictions_only():

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.flowise.event_filter import Withholding
+from gateway.flowise.event_filter import EventFilter
 from gateway.flowise.events import event_name
 from gateway.http import sse
 from gateway.http.sse import LARGE_EVENT, EventBoundaries
@@ -17,7 +17,7 @@ CAPTURED = streams.captured()
 
 
 def passed(pieces, names=NAMES):
-    edges, withholding = EventBoundaries(), Withholding(names)
+    edges, withholding = EventBoundaries(), EventFilter(names)
     sent = b"".join(withholding.feed(edges.feed(piece)) for piece in pieces)
     return sent + withholding.feed(edges.rest())
 
@@ -60,12 +60,12 @@ def test_events_in_pieces_are_withheld_just_the_same(monkeypatch):
 
 
 def test_one_event_that_passes_is_not_copied():
-    assert Withholding(frozenset({"end"})).feed(TOKEN) is TOKEN
-    assert Withholding(frozenset({"end"})).feed(b"") == b""
+    assert EventFilter(frozenset({"end"})).feed(TOKEN) is TOKEN
+    assert EventFilter(frozenset({"end"})).feed(b"") == b""
 
 
 def test_a_large_withheld_event_is_dropped_piece_by_piece():
-    withholding = Withholding(NAMES)
+    withholding = EventFilter(NAMES)
     first = TRACE[:-3] + b"x" * LARGE_EVENT
     assert withholding.feed(b":c\n\n" + first) == b":c\n\n"
     assert withholding.is_dropping
@@ -77,13 +77,13 @@ def test_a_large_withheld_event_is_dropped_piece_by_piece():
 
 
 def test_a_large_event_that_passes_is_not_searched_for_names():
-    withholding = Withholding(NAMES)
+    withholding = EventFilter(NAMES)
     pieces = [b"data:" + b"x" * LARGE_EVENT, b'data:{"event":"token"}', b"\n\n", TOKEN, b":c\n\n"]
     assert [withholding.feed(piece) for piece in pieces] == [*pieces[:3], b"", b":c\n\n"]
 
 
 def test_it_is_not_dropping_between_events():
-    withholding = Withholding(NAMES)
+    withholding = EventFilter(NAMES)
     assert withholding.feed(TRACE) == b""
     assert not withholding.is_dropping
 
@@ -92,7 +92,7 @@ def test_it_is_not_dropping_between_events():
     "block", [b":heartbeat\n\n", b"data:[DONE]\n\n", b"data:\n\n", b"\n\n\n", b"id:5\n\n"]
 )
 def test_comments_and_nameless_events_pass(block):
-    assert Withholding(NAMES).feed(TRACE + block + TRACE) == block
+    assert EventFilter(NAMES).feed(TRACE + block + TRACE) == block
 
 
 def test_a_custom_name_is_one_that_flowise_does_not_define():
@@ -103,6 +103,6 @@ def test_a_custom_name_is_one_that_flowise_does_not_define():
 
 def test_the_line_feed_of_a_split_line_end_goes_with_its_event():
     for name, rest in ((b"token", b""), (b"start", b"event:start\r\r\n")):
-        withholding = Withholding(NAMES)
+        withholding = EventFilter(NAMES)
         head = withholding.feed(b"event:%b\r\r" % name)
         assert head + withholding.feed(b"\n") == rest

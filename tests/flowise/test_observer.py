@@ -220,7 +220,7 @@ def test_a_trace_up_to_the_limit_is_kept_and_a_larger_one_given_up():
         body = event("agentFlowExecutedData", [1]) + event("agentFlowExecutedData", "x" * size) + TOKEN
         for pieces in ([body], [body[at : at + 65536] for at in range(0, len(body), 65536)]):
             observer = observed(pieces)
-            assert observer.has_given_up is not is_kept
+            assert observer.trace_too_large is not is_kept
             assert (observer.evidence().executed is not None) is is_kept
             assert observer.events == {"agentFlowExecutedData": 2, "token": 1}
 

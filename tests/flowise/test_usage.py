@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.flowise.observer import StreamObserver
-from gateway.flowise.usage import HEAVY, Evidence, Usage, count, started_node
+from gateway.flowise.usage import HEAVY, Usage, UsageSource, count, started_node
 from tests.flowise.test_events import json_values
 from tests.harness import captured_streams as streams
 
@@ -54,9 +54,9 @@ def test_a_single_turn_is_counted_once(name, tokens_in, tokens_out):
 
 def test_a_json_answer_is_counted_by_its_trace():
     answer = (streams.CAPTURES / "3.1.2" / "v2_llm_json.body").read_bytes()
-    assert count(Evidence(answer=answer)) == Usage(11, 7, "reported")
+    assert count(UsageSource(answer=answer)) == Usage(11, 7, "reported")
     raw = (streams.CAPTURES / "nonstream-agentflow.raw").read_bytes()
-    assert count(Evidence(answer=raw.partition(b"\r\n\r\n")[2])) == Usage(3, 8, "reported")
+    assert count(UsageSource(answer=raw.partition(b"\r\n\r\n")[2])) == Usage(3, 8, "reported")
 
 
 @pytest.mark.parametrize(
@@ -65,21 +65,21 @@ def test_a_json_answer_is_counted_by_its_trace():
 def test_a_json_answer_without_trace_is_estimated_from_its_text(name, member):
     answer = (streams.CAPTURES / name).read_bytes().rpartition(b"\r\n\r\n")[2]
     size = len(json.dumps(json.loads(answer)[member], ensure_ascii=False).encode()) - 2
-    assert count(Evidence(answer=answer, question_bytes=9)) == Usage(3, -(-size // 4), "estimated")
+    assert count(UsageSource(answer=answer, question_bytes=9)) == Usage(3, -(-size // 4), "estimated")
 
 
 def test_a_json_answer_of_structured_output_is_estimated_from_it():
-    assert count(Evidence(answer=b'{"json":{"a":12}}')) == Usage(0, 2, "estimated")
+    assert count(UsageSource(answer=b'{"json":{"a":12}}')) == Usage(0, 2, "estimated")
 
 
 def test_a_classic_stream_is_estimated_from_question_and_answer():
     assert of_stream(streams.captured()["stream-chain"], question_bytes=26) == Usage(7, 10, "estimated")
-    assert count(Evidence()) == Usage(0, 0, "estimated")
-    assert count(Evidence(question_bytes=1, answer_bytes=4)) == Usage(1, 1, "estimated")
+    assert count(UsageSource()) == Usage(0, 0, "estimated")
+    assert count(UsageSource(question_bytes=1, answer_bytes=4)) == Usage(1, 1, "estimated")
 
 
 def test_all_nodes_loops_and_iterations_are_added():
-    evidence = Evidence(
+    evidence = UsageSource(
         executed=executed(entry("a", 1, 2), entry("b", 4, 8, (16, 32), (64, 128)), entry("a", 256, 512))
     )
     assert count(evidence) == Usage(1 + 4 + 16 + 64 + 256, 2 + 8 + 32 + 128 + 512, "reported")
@@ -87,7 +87,7 @@ def test_all_nodes_loops_and_iterations_are_added():
 
 def test_a_resumed_run_counts_only_the_nodes_that_began_in_it():
     trace = executed(entry("before", 100, 100), entry("after", 1, 2))
-    assert count(Evidence(executed=trace, started_nodes=frozenset({"after"}))) == Usage(1, 2, "reported")
+    assert count(UsageSource(executed=trace, started_nodes=frozenset({"after"}))) == Usage(1, 2, "reported")
     started = frame("nextAgentFlow", {"nodeId": "after", "nodeLabel": "x", "status": "INPROGRESS"})
     assert of_stream(started + b"\n\n" + trace + b"\n\n") == Usage(1, 2, "reported")
 
@@ -95,18 +95,18 @@ def test_a_resumed_run_counts_only_the_nodes_that_began_in_it():
 def test_only_assistant_messages_are_turns():
     strange = entry("a", 1, 2)
     strange["data"]["input"]["messages"] += [{"role": "user", "usage_metadata": metadata(50, 50)}, 5, None]
-    assert count(Evidence(executed=executed(strange))) == Usage(1, 2, "reported")
+    assert count(UsageSource(executed=executed(strange))) == Usage(1, 2, "reported")
 
 
 def test_the_last_turn_alone_is_the_fallback():
     last = frame("usageMetadata", metadata(11, 7))
     for trace in (None, executed({"nodeId": "a"}), b"data:broken", executed()):
-        evidence = Evidence(executed=trace, usage_metadata=last, answer_bytes=400)
+        evidence = UsageSource(executed=trace, usage_metadata=last, answer_bytes=400)
         assert count(evidence) == Usage(11, 7, "reported")
 
 
 def test_the_trace_wins_over_the_last_turn():
-    evidence = Evidence(
+    evidence = UsageSource(
         executed=executed(entry("a", 5, 6)), usage_metadata=frame("usageMetadata", metadata(1, 1))
     )
     assert count(evidence) == Usage(5, 6, "reported")
@@ -114,7 +114,7 @@ def test_the_trace_wins_over_the_last_turn():
 
 @pytest.mark.parametrize("value", [-1, True, 1.5, "7", None, [], {}, 10**12 + 1, 10**400])
 def test_what_is_no_count_counts_nothing(value):
-    usage = count(Evidence(executed=executed(entry("a", value, 3), entry("b", 2, value))))
+    usage = count(UsageSource(executed=executed(entry("a", value, 3), entry("b", 2, value))))
     assert usage == Usage(2, 3, "reported")
 
 
@@ -139,16 +139,16 @@ def test_what_is_no_count_counts_nothing(value):
 )
 def test_hostile_json_is_an_estimate(text):
     for evidence in (
-        Evidence(executed=b"data:" + text, answer_bytes=8),
-        Evidence(usage_metadata=b"data:" + text, answer_bytes=8),
-        Evidence(answer=text.replace(b'"data":[', b'"agentFlowExecutedData":[', 1), answer_bytes=8),
+        UsageSource(executed=b"data:" + text, answer_bytes=8),
+        UsageSource(usage_metadata=b"data:" + text, answer_bytes=8),
+        UsageSource(answer=text.replace(b'"data":[', b'"agentFlowExecutedData":[', 1), answer_bytes=8),
     ):
         assert count(evidence) == Usage(0, 2, "estimated")
 
 
 def test_one_strange_entry_spoils_only_itself():
     trace = executed(entry("a", 1, 2), {"nodeId": 5, "data": {}}, "x", entry("b", 4, 8))
-    assert count(Evidence(executed=trace)) == Usage(5, 10, "reported")
+    assert count(UsageSource(executed=trace)) == Usage(5, 10, "reported")
 
 
 @given(json_values, json_values)
@@ -156,13 +156,13 @@ def test_any_json_is_counted_without_failing(one, other):
     strange = entry("a", one, other)
     for place in ("input", "output"):
         strange["data"] = {**strange["data"], place: other}
-        count(Evidence(executed=executed(strange, one), usage_metadata=frame("usageMetadata", other)))
-    count(Evidence(answer=json.dumps({"text": one, "json": other, "agentFlowExecutedData": one}).encode()))
+        count(UsageSource(executed=executed(strange, one), usage_metadata=frame("usageMetadata", other)))
+    count(UsageSource(answer=json.dumps({"text": one, "json": other, "agentFlowExecutedData": one}).encode()))
 
 
 def test_a_large_trace_is_heavy():
-    assert not Evidence(executed=b"x" * HEAVY).is_heavy
-    assert Evidence(executed=b"x" * HEAVY, answer=b"x").is_heavy
+    assert not UsageSource(executed=b"x" * HEAVY).is_heavy
+    assert UsageSource(executed=b"x" * HEAVY, answer=b"x").is_heavy
 
 
 @pytest.mark.parametrize(
@@ -183,5 +183,5 @@ def test_a_node_has_started_when_it_is_in_progress(data, node):
 
 @given(st.binary(max_size=80))
 def test_no_bytes_make_it_fail(noise):
-    count(Evidence(executed=noise, usage_metadata=noise, answer=noise))
+    count(UsageSource(executed=noise, usage_metadata=noise, answer=noise))
     started_node(b"data:" + noise)

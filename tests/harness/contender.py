@@ -15,7 +15,7 @@ from time import monotonic
 import uvloop
 
 from gateway.admission.quotas import subject
-from gateway.admission.store import Patience
+from gateway.admission.store import StoreBudget
 from gateway.errors import StoreUnavailable
 from tests.harness.limit_process import process, requests, slots
 
@@ -29,7 +29,7 @@ async def race(gateway, *, limit, count, patience, who):
 
     async def one():
         try:
-            return (await gateway.admit(ask, patience=Patience(patience))).is_allowed
+            return (await gateway.admit(ask, patience=StoreBudget(patience))).is_allowed
         except StoreUnavailable:
             return None
 
@@ -43,7 +43,7 @@ async def hold(gateway, *, limit, hands, who, seconds):
 
     async def one():
         while monotonic() < until:
-            run = await gateway.admit(ask, patience=Patience(5.0))
+            run = await gateway.admit(ask, patience=StoreBudget(5.0))
             if not run.is_allowed:
                 await asyncio.sleep(random.uniform(0.0, 0.02))
                 continue

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.admission import memory as levels
 from gateway.admission.gcra import SECOND
-from gateway.admission.memory import MemoryStore, Slots
+from gateway.admission.memory import Leases, MemoryStore
 from gateway.admission.quotas import subject
 from gateway.admission.redis.commands import LimitCommands, Script, numbers_of, step_of
 from tests.harness.limit_process import requests, slots, tokens
@@ -87,7 +87,7 @@ class BothStores:
 def remember_what_is_over(monkeypatch):
     """For clocks that step back: memory, which has none, forgets what is full or over, and cannot have it back."""
     monkeypatch.setattr(levels, "SWEPT_WITH_EACH", 0)
-    monkeypatch.setattr(Slots, "sweep", lambda *_: None)
+    monkeypatch.setattr(Leases, "sweep", lambda *_: None)
 
 
 def play_all(both, kind, count):

@@ -8,9 +8,9 @@ from time import monotonic
 
 from gateway.admission.quotas import Quota
 from gateway.admission.redis.connection import RedisConnection
-from gateway.admission.redis.limiter import SharedLimiter, Sharing
-from gateway.admission.redis.locks import SharedTurns
-from gateway.admission.store import Reports
+from gateway.admission.redis.limiter import SharedLimiter, SharedSettings
+from gateway.admission.redis.locks import RedisConversationLocks
+from gateway.admission.store import StoreListener
 from gateway.aio import Tasks
 from gateway.config import Limit
 from tests.harness.clock import time_passes, until
@@ -41,7 +41,7 @@ class Told:
 
     def __init__(self):
         self.failed, self.changed, self.took, self.bugs = [], [], [], []
-        self.reports = Reports(
+        self.reports = StoreListener(
             self.failed.append, lambda is_up, why: self.changed.append((is_up, why)), self.took.append
         )
 
@@ -71,9 +71,13 @@ async def process(url, name="a", *, is_ticking=False, lease=30.0, ca=None, chanc
     told = Told()
     tasks = Tasks(told.bugs.append)
     limiter = SharedLimiter(
-        RedisConnection(url, ca), Sharing(name, lease=lease, **sharing), tasks.start, told.reports, chance
+        RedisConnection(url, ca),
+        SharedSettings(name, lease=lease, **sharing),
+        tasks.start,
+        told.reports,
+        chance,
     )
-    turns = SharedTurns(limiter.link, limiter.backlog, name, chance, lease)
+    turns = RedisConversationLocks(limiter.link, limiter.backlog, name, chance, lease)
     limiter.also(turns)
     await limiter.start()
     gateway = Process(limiter, turns, told)

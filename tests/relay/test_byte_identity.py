@@ -36,7 +36,7 @@ UNLIKELY = {
     "comment in an event": b":c\n" + WHOLE,
     "unknown events": event("somethingNew", "[1,2]") + b"event: own\ndata: x\n\n" + WHOLE,
     "message without colon": WHOLE.replace(b"message:", b"message"),
-    "the documented form": b"event: start\ndata: \n\nevent: token\ndata: Once\n\nevent: metadata\ndata: {}\n\n"
+    "the documented form": b"event: start\ndata: \n\nevent: token\ndata: OneShot\n\nevent: metadata\ndata: {}\n\n"
     b"event: end\ndata: [DONE]\n\n",
     "no boundary at the end": WHOLE.removesuffix(b"\n"),
     "nothing": b"",

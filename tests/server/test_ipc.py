@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from gateway.config import load
-from gateway.server.ipc import Briefing, received
+from gateway.server.ipc import WorkerConfig, received
 from tests.harness.gateway import configuration
 
 
@@ -21,7 +21,7 @@ def briefing(tmp_path):
     upstreams = {"main": {"api_key": "k", "public_url": "https://flowise.example.com"}}
     written = configuration("http://127.0.0.1:1", server=server, upstreams=upstreams, route=route)
     path.write_text(yaml.safe_dump(written))
-    return Briefing(3, load(path, {}), tmp_path)
+    return WorkerConfig(3, load(path, {}), tmp_path)
 
 
 @pytest.fixture

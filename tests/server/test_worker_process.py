@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from itertools import count
 
-from gateway.server.worker_process import DEATHS, UNREADY, WITHIN, Restarts
+from gateway.server.worker_process import DEATHS, UNREADY, WITHIN, RestartPolicy
 
 
 def delays(times, *, was_ready=True):
-    restarts = Restarts()
+    restarts = RestartPolicy()
     return [restarts.died(at, was_ready=was_ready) for at in times]
 
 
@@ -31,7 +31,7 @@ def test_three_deaths_in_a_row_before_it_was_ready_are_a_crash_loop_however_long
 
 
 def test_being_ready_once_begins_the_row_anew():
-    restarts, clock = Restarts(), count(0, 100)
+    restarts, clock = RestartPolicy(), count(0, 100)
     for _ in range(5):
         for was_ready in [*[False] * (UNREADY - 1), True]:
             assert restarts.died(next(clock), was_ready=was_ready) is not None

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.simulator import CHAIN_ID, Close, Delay, Event, Fail, Flow, Hang, Simulator, Token, frame
 from gateway.simulator.bodies import Received, understand
-from gateway.simulator.model import model
+from gateway.simulator.prompt_directives import model
 from gateway.simulator.replies import Refusal
 from gateway.simulator.steps import number
 from tests.harness import recorded_requests as requests

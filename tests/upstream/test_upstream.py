@@ -12,7 +12,7 @@ import pytest
 from gateway.config import load
 from gateway.errors import UpstreamBadReply, UpstreamTimeout, UpstreamUnreachable
 from gateway.upstream import upstream as service_file
-from gateway.upstream.upstream import Sender, Upstream
+from gateway.upstream.upstream import ForwardedIdentity, Upstream
 from tests.harness.gateway import FLOW
 from tests.harness.raw_upstream import RawUpstream
 from tests.harness.scripted_pool import url_of
@@ -223,7 +223,7 @@ async def test_a_question_carries_the_same_identity_and_its_target_untouched(tmp
         asking(tmp_path, flowise.url, api_key="k", public_url="https://f.example") as upstream,
     ):
         target = b"/api/v1/a%2Fb/%2e%2e/c%20d?x=%26"
-        assert await upstream.ask("PUT", target, Sender("r-1", "1.2.3.4")) == (200, ANSWER)
+        assert await upstream.ask("PUT", target, ForwardedIdentity("r-1", "1.2.3.4")) == (200, ANSWER)
         seen = flowise.seen[0]
     assert (seen.method, seen.target.encode()) == ("PUT", target)
     assert seen.fields["host"] == "f.example"
@@ -238,7 +238,7 @@ async def test_a_redirect_is_an_answer_and_a_cookie_is_forgotten(tmp_path):
 
     async with RawUpstream(script) as flowise, asking(tmp_path, flowise.url) as upstream:
         for _ in range(2):
-            assert await upstream.ask("GET", b"/", Sender("r")) == (302, b"")
+            assert await upstream.ask("GET", b"/", ForwardedIdentity("r")) == (302, b"")
         assert [seen.fields.get("cookie") for seen in flowise.seen] == [None, None]
 
 
@@ -260,7 +260,7 @@ async def test_what_a_question_can_come_to(tmp_path, raw, error, monkeypatch):
 
     async with RawUpstream(script) as flowise, asking(tmp_path, flowise.url) as upstream:
         with pytest.raises(error):
-            await upstream.ask("GET", b"/", Sender("r"))
+            await upstream.ask("GET", b"/", ForwardedIdentity("r"))
 
 
 async def test_a_question_that_nobody_answers(tmp_path, monkeypatch):
@@ -271,7 +271,7 @@ async def test_a_question_that_nobody_answers(tmp_path, monkeypatch):
 
     async with RawUpstream(script) as flowise, asking(tmp_path, flowise.url) as upstream:
         with pytest.raises(UpstreamTimeout, match=r"0\.02 s"):
-            await upstream.ask("GET", b"/", Sender("r"))
+            await upstream.ask("GET", b"/", ForwardedIdentity("r"))
 
 
 async def test_a_question_before_the_start(tmp_path):
@@ -279,4 +279,4 @@ async def test_a_question_before_the_start(tmp_path):
         await upstream.close()
         upstream._session = None
         with pytest.raises(UpstreamUnreachable, match="not open"):
-            await upstream.ask("GET", b"/", Sender("r"))
+            await upstream.ask("GET", b"/", ForwardedIdentity("r"))

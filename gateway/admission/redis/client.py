@@ -15,8 +15,8 @@ from typing import Any
 
 from gateway.admission.redis.commands import PING, Command
 from gateway.admission.redis.connection import RedisConnection
-from gateway.admission.redis.pipeline import Breaker, Late, Traffic
-from gateway.admission.store import STORE_TIME, Failure, Refusal, Reports, StoreError, Unknown
+from gateway.admission.redis.pipeline import Breaker, OnLateReply, RequestQueue
+from gateway.admission.store import STORE_TIME, ErrorReply, Failure, NoScript, StoreError, StoreListener
 
 OPEN_WITHIN = 2.0  # seconds to connect and authenticate, and for each of the commands that it begins with
 AT_ONCE = 100  # commands that are sent before their answers are read, while it catches up
@@ -27,18 +27,18 @@ Run = Callable[[Sequence[Command]], Awaitable[list[Any]]]
 CatchUp = Callable[[Run], Awaitable[None]]
 
 
-class Link:
+class MultiplexedClient:
     """The connection, kept open from `start` to `close`. `chance` gives numbers from 0 to 1."""
 
     def __init__(
-        self, connection: RedisConnection, spawn: Spawn, reports: Reports, chance: Callable[[], float]
+        self, connection: RedisConnection, spawn: Spawn, reports: StoreListener, chance: Callable[[], float]
     ) -> None:
         self._connection = connection
         self._spawn = spawn
         self._reports = reports
         self._chance = chance
         self._breaker = Breaker()
-        self._traffic = Traffic(self._breaker, reports.failed, self._fall)
+        self._traffic = RequestQueue(self._breaker, reports.failed, self._fall)
         self._tasks: set[asyncio.Task[None]] = set()
         self._tried = asyncio.Event()
         self._known: bool | None = None  # the state that was told
@@ -69,7 +69,7 @@ class Link:
         await self._connection.close()
 
     def call(
-        self, command: Command, within: float = STORE_TIME, late: Late | None = None
+        self, command: Command, within: float = STORE_TIME, late: OnLateReply | None = None
     ) -> asyncio.Future[Any]:
         """Send a command; the future has its answer, or a `StoreError`, `within` seconds after it was sent.
 
@@ -105,7 +105,7 @@ class Link:
     async def _open(self, opening: tuple[Command, ...], catch_up: CatchUp) -> None:
         """Connect, catch up; it is there if then a question is answered as quickly as requests need it."""
         await _within(OPEN_WITHIN, self._connection.open())
-        if any(isinstance(answer, Refusal | Unknown) for answer in await self._run(opening)):
+        if any(isinstance(answer, ErrorReply | NoScript) for answer in await self._run(opening)):
             raise StoreError("reply")
         await catch_up(self._run)
         await _within(STORE_TIME, self._ask((PING,)))

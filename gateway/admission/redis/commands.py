@@ -8,8 +8,8 @@ from hashlib import sha1
 from pathlib import Path
 from typing import NamedTuple
 
-from gateway.admission.quotas import PREFIX, Ask, digest
-from gateway.admission.store import Step
+from gateway.admission.quotas import PREFIX, Charge, digest
+from gateway.admission.store import Decision
 
 Word = str | int
 SETTLED_FOR = 3_600_000  # milliseconds that a settlement is remembered, so that it is never done twice
@@ -56,14 +56,14 @@ class LimitCommands:
         self._lease = lease
         self.now = now
 
-    def admit(self, asks: Sequence[Ask], lease: str) -> Command:
+    def admit(self, asks: Sequence[Charge], lease: str) -> Command:
         """All of these, or nothing. `step_of` reads the answer."""
         words = [
             f"{'c' if is_slot else 'r'} {rule.need} {cost} {rule.depth}" for _, _, rule, cost, is_slot in asks
         ]
         return self._run("admit", [ask.key for ask in asks], lease, *words)
 
-    def peek(self, asks: Sequence[Ask]) -> Command:
+    def peek(self, asks: Sequence[Charge]) -> Command:
         """What is used of each; `numbers_of` reads the answer."""
         kinds = ("c" if ask.is_slot else "r" for ask in asks)
         return self._run("peek", [ask.key for ask in asks], *kinds)
@@ -107,10 +107,10 @@ class TurnCommands:
         )
 
 
-def step_of(answer: bytes) -> Step:
+def step_of(answer: bytes) -> Decision:
     """What `admit` answered."""
     is_allowed, *used = numbers_of(answer)
-    return Step(is_allowed=is_allowed == 1, used=used)
+    return Decision(is_allowed=is_allowed == 1, used=used)
 
 
 def numbers_of(answer: bytes) -> list[int]:

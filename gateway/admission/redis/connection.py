@@ -22,7 +22,7 @@ from redis.exceptions import (
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from gateway.admission.redis.commands import Word
-from gateway.admission.store import Failure, Refusal, StoreError, Unknown
+from gateway.admission.store import ErrorReply, Failure, NoScript, StoreError
 
 OPTIONS = {"db", "username", "password", "host", "port", "path"}  # of a URL, and all that begin with ssl_
 _CANNOT_BE_READ = (
@@ -96,7 +96,7 @@ class RedisConnection:
             raise StoreError(_kind(error)) from None
 
     async def answer(self) -> Any:
-        """The next answer; `Unknown` and `Refusal` stand for errors that leave the connection usable.
+        """The next answer; `NoScript` and `ErrorReply` stand for errors that leave the connection usable.
 
         Raises:
             StoreError: the connection broke.
@@ -104,9 +104,9 @@ class RedisConnection:
         try:
             return await self._connection.read_response()
         except NoScriptError:
-            return Unknown()
+            return NoScript()
         except ResponseError:
-            return Refusal()
+            return ErrorReply()
         except _BROKEN as error:
             raise StoreError(_kind(error)) from None
 

@@ -12,16 +12,16 @@ from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Any, Protocol
 
-from gateway.admission.gcra import SECOND, Standing
+from gateway.admission.gcra import SECOND, LimitStatus
 from gateway.admission.limiter import LEASE, Admission, Limiter, differences
 from gateway.admission.memory import MemoryStore
-from gateway.admission.quotas import Ask, slots_of, standings
-from gateway.admission.redis.client import Link, Run, Spawn, looked_at
+from gateway.admission.quotas import Charge, slots_of, standings
+from gateway.admission.redis.client import MultiplexedClient, Run, Spawn, looked_at
 from gateway.admission.redis.commands import Command, LimitCommands, Script, numbers_of, step_of
 from gateway.admission.redis.connection import RedisConnection
-from gateway.admission.redis.outbox import Backlog
-from gateway.admission.redis.pipeline import Late as OnLateReply
-from gateway.admission.store import NOT_SENT, Patience, Reports, Step, StoreError
+from gateway.admission.redis.outbox import Outbox
+from gateway.admission.redis.pipeline import OnLateReply
+from gateway.admission.store import NOT_SENT, Decision, StoreBudget, StoreError, StoreListener
 from gateway.errors import StoreUnavailable
 
 TOGETHER = 200  # leases renewed by one command: the server answers nobody else meanwhile
@@ -30,7 +30,9 @@ TOGETHER = 200  # leases renewed by one command: the server answers nobody else 
 class SharedStore:
     """The same as `MemoryStore`; what nobody waits for is sent in the background."""
 
-    def __init__(self, link: Link, backlog: Backlog, commands: LimitCommands, reports: Reports) -> None:
+    def __init__(
+        self, link: MultiplexedClient, backlog: Outbox, commands: LimitCommands, reports: StoreListener
+    ) -> None:
         self._link = link
         self._backlog = backlog
         self._commands = commands
@@ -41,7 +43,9 @@ class SharedStore:
         """Whether it is asked at all."""
         return self._link.is_up
 
-    async def step(self, asks: Sequence[Ask], lease: str, patience: Patience, late: OnLateReply) -> Step:
+    async def step(
+        self, asks: Sequence[Charge], lease: str, patience: StoreBudget, late: OnLateReply
+    ) -> Decision:
         """Spend, charge and take everything that is asked for, or, if one limit refuses, nothing.
 
         Args:
@@ -55,7 +59,7 @@ class SharedStore:
         """
         return step_of(await self._answer(self._commands.admit(asks, lease), patience, late))
 
-    async def peek(self, asks: Sequence[Ask], patience: Patience) -> list[int]:
+    async def peek(self, asks: Sequence[Charge], patience: StoreBudget) -> list[int]:
         """What is used of each; spends nothing.
 
         Raises:
@@ -85,7 +89,7 @@ class SharedStore:
         starts = range(0, len(all_of_them), TOGETHER)
         return [self._commands.renew(all_of_them[at : at + TOGETHER]) for at in starts]
 
-    async def _answer(self, command: Command, patience: Patience, late: OnLateReply | None) -> Any:
+    async def _answer(self, command: Command, patience: StoreBudget, late: OnLateReply | None) -> Any:
         try:
             call = self._link.call(command, patience.left, late)
         except StoreError as error:
@@ -107,14 +111,14 @@ class SharedStore:
         return answer
 
 
-class Late:
+class LateReply:
     """Takes the answer to one step, and gives back what nobody uses.
 
     Attributes:
         admission: of the run that was let in without the store; None: the request was refused, or is gone.
     """
 
-    def __init__(self, store: SharedStore, asks: Sequence[Ask], lease: str) -> None:
+    def __init__(self, store: SharedStore, asks: Sequence[Charge], lease: str) -> None:
         self._store = store
         self.asks = asks
         self.lease = lease
@@ -138,7 +142,7 @@ class Late:
             self._store.settle(f"{self.lease}:late", back)
 
 
-class Sharer(Protocol):
+class RedisTenant(Protocol):
     """Somebody else who keeps something in the same store."""
 
     async def load(self) -> Command:
@@ -152,7 +156,7 @@ class Sharer(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Sharing:
+class SharedSettings:
     """How one process shares its limits.
 
     Attributes:
@@ -174,9 +178,9 @@ class SharedLimiter(Limiter):
     def __init__(
         self,
         connection: RedisConnection,
-        sharing: Sharing,
+        sharing: SharedSettings,
         spawn: Spawn,
-        reports: Reports,
+        reports: StoreListener,
         chance: Callable[[], float],
     ) -> None:
         lease = int(sharing.lease * SECOND)
@@ -184,14 +188,14 @@ class SharedLimiter(Limiter):
         mine = replace(reports, changed=self._changed)
         self._reports = reports
         self._is_closed = sharing.is_closed
-        self.link = Link(connection, spawn, mine, chance)
-        self.backlog = Backlog(self.link, mine)
+        self.link = MultiplexedClient(connection, spawn, mine, chance)
+        self.backlog = Outbox(self.link, mine)
         self._script = Script("limits.lua")
         self._commands = LimitCommands(self._script, lease, sharing.now)
         self._store = SharedStore(self.link, self.backlog, self._commands, reports)
-        self._others: list[Sharer] = []
+        self._others: list[RedisTenant] = []
 
-    def also(self, sharer: Sharer) -> None:
+    def also(self, sharer: RedisTenant) -> None:
         """Let somebody else use the same connection; before `start`."""
         self._others.append(sharer)
 
@@ -205,14 +209,14 @@ class SharedLimiter(Limiter):
         await self.backlog.flush()
         await self.link.close()
 
-    async def admit(self, asks: Sequence[Ask], patience: Patience | None = None) -> Admission:
+    async def admit(self, asks: Sequence[Charge], patience: StoreBudget | None = None) -> Admission:
         """As `Limiter.admit`, in one round trip."""
         lease = self._next_lease()
         if not asks:
             return self._admit_here(asks, lease)
-        late = Late(self._store, asks, lease)
+        late = LateReply(self._store, asks, lease)
         try:
-            step = await self._store.step(asks, lease, patience or Patience(), late)
+            step = await self._store.step(asks, lease, patience or StoreBudget(), late)
         except StoreError as error:
             return self._admit_without(late, is_unknown=error.kind not in NOT_SENT)
         admission = Admission(self, asks, lease, step)
@@ -220,12 +224,12 @@ class SharedLimiter(Limiter):
         admission.is_in_store = admission.has_leases_there = step.is_allowed
         return self._admitted(admission)
 
-    async def peek(self, asks: Sequence[Ask], patience: Patience | None = None) -> list[Standing]:
+    async def peek(self, asks: Sequence[Charge], patience: StoreBudget | None = None) -> list[LimitStatus]:
         """As `Limiter.peek`, in one round trip."""
         if not asks:
             return []
         try:
-            return standings(asks, await self._store.peek(asks, patience or Patience()))
+            return standings(asks, await self._store.peek(asks, patience or StoreBudget()))
         except StoreError:
             if self._is_closed:
                 raise _unavailable() from None
@@ -257,7 +261,7 @@ class SharedLimiter(Limiter):
         for other in self._others:
             other.tick(now)
 
-    def _admit_without(self, late: Late, *, is_unknown: bool) -> Admission:
+    def _admit_without(self, late: LateReply, *, is_unknown: bool) -> Admission:
         """Decide without the store; `is_unknown`: it may have done the step, or may do it yet."""
         if not self._is_closed:
             if self._store.is_up:

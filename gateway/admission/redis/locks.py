@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from time import monotonic
 
 from gateway.admission.limiter import LEASE, RENEWALS
-from gateway.admission.locks import Key, Turns
-from gateway.admission.redis.client import Link
+from gateway.admission.locks import ConversationLocks, Key
+from gateway.admission.redis.client import MultiplexedClient
 from gateway.admission.redis.commands import Command, Script, TurnCommands
-from gateway.admission.redis.outbox import Backlog
-from gateway.admission.store import Patience, StoreError
+from gateway.admission.redis.outbox import Outbox
+from gateway.admission.store import StoreBudget, StoreError
 from gateway.errors import ConversationBusy, GatewayError
 
 PLACE = 5.0  # seconds that a place in the queue lasts, and a turn that was handed over, if nobody is heard of
@@ -39,20 +39,25 @@ class _Attempt:
     token: str
     wait: float
     until: float
-    patience: Patience
+    patience: StoreBudget
     called_off: asyncio.Future[None]
     is_there: bool = False
     is_waiting: bool = False
 
 
-class SharedTurns(Turns):
-    """The same as `Turns`; of other processes `is_busy` knows nothing.
+class RedisConversationLocks(ConversationLocks):
+    """The same as `ConversationLocks`; of other processes `is_busy` knows nothing.
 
     `name` is unique among all processes, ever; `chance` gives numbers from 0 to 1.
     """
 
     def __init__(
-        self, link: Link, backlog: Backlog, name: str, chance: Callable[[], float], lease: float = LEASE
+        self,
+        link: MultiplexedClient,
+        backlog: Outbox,
+        name: str,
+        chance: Callable[[], float],
+        lease: float = LEASE,
     ) -> None:
         super().__init__()
         self._link = link
@@ -68,12 +73,12 @@ class SharedTurns(Turns):
         self._count = 0
         self._renew_at = self._places_at = 0.0
 
-    async def take(self, key: Key, wait: float, patience: Patience | None = None) -> Callable[[], None]:
-        """As `Turns.take`. `patience`: how long this request may wait for the store, apart from its turn."""
+    async def take(self, key: Key, wait: float, patience: StoreBudget | None = None) -> Callable[[], None]:
+        """As `ConversationLocks.take`. `patience`: how long this request may wait for the store, apart from its turn."""
         self._count += 1
         token = f"{self._name}:{self._count}"
         called_off = asyncio.get_running_loop().create_future()
-        attempt = _Attempt(key, token, wait, monotonic() + wait, patience or Patience(), called_off)
+        attempt = _Attempt(key, token, wait, monotonic() + wait, patience or StoreBudget(), called_off)
         try:
             give_back_here = await self._take_here(attempt)
             try:
@@ -96,7 +101,7 @@ class SharedTurns(Turns):
         return give_back
 
     def call_off(self, key: Key) -> bool:
-        """As `Turns.call_off`. Who waits in another process is told as well, but not counted in the answer."""
+        """As `ConversationLocks.call_off`. Who waits in another process is told as well, but not counted in the answer."""
         error = ConversationBusy(ABORTED)
         if super().call_off(key) or _tell(self._places.get(key), error):
             return True
@@ -107,7 +112,7 @@ class SharedTurns(Turns):
         return False
 
     def call_all_off(self, error: GatewayError) -> None:
-        """As `Turns.call_all_off`: everybody who waits in this process."""
+        """As `ConversationLocks.call_all_off`: everybody who waits in this process."""
         super().call_all_off(error)
         for attempt in (*self._places.values(), *self._asking.values()):
             _tell(attempt, error)
@@ -166,7 +171,7 @@ class SharedTurns(Turns):
                 pause = min(look * (0.5 + self._chance()), max(0.0, attempt.until - monotonic()))
                 await asyncio.wait([attempt.called_off], timeout=pause)
                 look = min(LONGEST_LOOK, 2 * look)
-                attempt.patience = Patience()
+                attempt.patience = StoreBudget()
                 answer = await self._ask("take", attempt)
         finally:
             del self._asking[attempt.key]
@@ -187,7 +192,7 @@ class SharedTurns(Turns):
     def _keep_place(self, key: Key, attempt: _Attempt) -> None:
         def seen(answer: bytes) -> None:
             if answer == b"called_off" and self._places.get(key) is attempt:
-                super(SharedTurns, self).call_off(key)
+                super(RedisConversationLocks, self).call_off(key)
 
         self._send(self._commands("keep_waiting", key, attempt.token), seen)
 

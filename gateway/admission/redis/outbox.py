@@ -9,19 +9,19 @@ import asyncio
 from collections import deque
 from typing import Any
 
-from gateway.admission.redis.client import Link, Run
+from gateway.admission.redis.client import MultiplexedClient, Run
 from gateway.admission.redis.commands import Command
-from gateway.admission.store import Refusal, Reports, StoreError, Unknown
+from gateway.admission.store import ErrorReply, NoScript, StoreError, StoreListener
 
 MOST = 10_000  # commands kept; then the oldest goes
 TRIES = 5  # of one command, while the store is there
 AT_ONCE = 100  # commands tried by one tick
 
 
-class Backlog:
+class Outbox:
     """Sends what nobody waits for, and keeps what did not arrive."""
 
-    def __init__(self, link: Link, reports: Reports) -> None:
+    def __init__(self, link: MultiplexedClient, reports: StoreListener) -> None:
         self._link = link
         self._reports = reports
         self._waiting: deque[tuple[Command, int]] = deque()
@@ -67,7 +67,7 @@ class Backlog:
                 if not has_arrived:
                     self._waiting.extendleft(reversed(batch))
             for answer in answers:
-                if isinstance(answer, Refusal | Unknown):
+                if isinstance(answer, ErrorReply | NoScript):
                     self._reports.failed("dropped")
 
     def _answered(self, answer: asyncio.Future[Any], command: Command, tries: int) -> None:

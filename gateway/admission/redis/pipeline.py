@@ -13,7 +13,7 @@ from time import monotonic
 from typing import Any
 
 from gateway.admission.redis.commands import Command, Word
-from gateway.admission.store import Failure, Refusal, StoreError, Unknown
+from gateway.admission.store import ErrorReply, Failure, NoScript, StoreError
 
 FAILURES = 3  # in a row, and the store counts as away
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
@@ -54,15 +54,15 @@ class Breaker:
 MOST_CALLS = 10_000  # on their way at once
 PASSES = 5  # of the loop
 
-Late = Callable[[Any], None]
+OnLateReply = Callable[[Any], None]
 
 
-class _Call:
+class _Pending:
     """A command on its way; `late` takes an answer for which nobody waits any more."""
 
     __slots__ = ("answer", "command", "late", "timer", "within")
 
-    def __init__(self, command: Command, within: float, late: Late | None) -> None:
+    def __init__(self, command: Command, within: float, late: OnLateReply | None) -> None:
         self.command = command
         self.within = within
         self.late = late
@@ -76,7 +76,7 @@ class _Call:
             self.answer.set_exception(StoreError(kind))
 
 
-class Traffic:
+class RequestQueue:
     """All calls of one link. `failed` is told of each that fails, `give_up` when the breaker says so.
 
     Attributes:
@@ -91,8 +91,8 @@ class Traffic:
         self._breaker = breaker
         self._failed = failed
         self._give_up = give_up
-        self._queued: list[_Call] = []
-        self._sent: deque[_Call] = deque()
+        self._queued: list[_Pending] = []
+        self._sent: deque[_Pending] = deque()
         self.something = asyncio.Event()
         self.is_stuck = False
         self.answered_at = 0.0
@@ -105,7 +105,7 @@ class Traffic:
         """Whether anybody waits for an answer."""
         return any(not call.answer.done() for call in (*self._queued, *self._sent))
 
-    def add(self, command: Command, within: float, late: Late | None) -> asyncio.Future[Any]:
+    def add(self, command: Command, within: float, late: OnLateReply | None) -> asyncio.Future[Any]:
         """Queue a command; the future has its answer, or a `StoreError`, `within` seconds after it was sent.
 
         Raises:
@@ -115,7 +115,7 @@ class Traffic:
             raise StoreError("timeout")
         if len(self) >= MOST_CALLS:
             raise StoreError("overflow")
-        call = _Call(command, within, late)
+        call = _Pending(command, within, late)
         if self.is_stuck:
             self._start(call)
         self._queued.append(call)
@@ -140,13 +140,13 @@ class Traffic:
         if not self._sent:
             raise StoreError("reply")
         call = self._sent.popleft()
-        if isinstance(answer, Unknown) and call.command.script:
+        if isinstance(answer, NoScript) and call.command.script:
             call.command = Command(call.command.in_full)
             self._queued.append(call)
             self.something.set()
             return
         self.answered_at = monotonic()
-        is_refused = isinstance(answer, Refusal | Unknown)
+        is_refused = isinstance(answer, ErrorReply | NoScript)
         if call.answer.done():
             if call.late is not None and not is_refused:
                 call.late(answer)
@@ -169,12 +169,12 @@ class Traffic:
             call.fail(kind)
         self.something.set()
 
-    def _start(self, call: _Call) -> None:
+    def _start(self, call: _Pending) -> None:
         if call.timer is None:
             loop = asyncio.get_running_loop()
             call.timer = loop.call_later(call.within, self._is_due, call, PASSES)
 
-    def _is_due(self, call: _Call, passes: int) -> None:
+    def _is_due(self, call: _Pending, passes: int) -> None:
         if call.answer.done():
             return
         if passes:
@@ -182,7 +182,7 @@ class Traffic:
         else:
             self._fail(call, "timeout")
 
-    def _fail(self, call: _Call, kind: Failure) -> None:
+    def _fail(self, call: _Pending, kind: Failure) -> None:
         self._failed(kind)
         call.fail(kind)
         if self._breaker.failed():

@@ -8,7 +8,7 @@ from time import monotonic
 
 import pytest
 
-from gateway.admission.redis.client import QUIET, Link, looked_at
+from gateway.admission.redis.client import QUIET, MultiplexedClient, looked_at
 from gateway.admission.redis.commands import PING, Command
 from gateway.admission.redis.connection import RedisConnection
 from gateway.admission.redis.pipeline import FAILURES
@@ -30,7 +30,7 @@ async def nothing_due(run):
 async def linked(url, opening=(), catch_up=nothing_due):
     told = Told()
     tasks = Tasks(told.bugs.append)
-    link = Link(RedisConnection(url), tasks.start, told.reports, lambda: 0.5)
+    link = MultiplexedClient(RedisConnection(url), tasks.start, told.reports, lambda: 0.5)
     await link.start(opening, catch_up)
     try:
         yield link, told

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gateway.admission.redis.connection import RedisConnection
-from gateway.admission.store import Refusal, StoreError, Unknown
+from gateway.admission.store import ErrorReply, NoScript, StoreError
 from tests.harness.slow_proxy import SlowProxy
 from tests.harness.valkey import free_port, running_valkey
 
@@ -48,8 +48,8 @@ async def test_commands_are_answered_in_order(valkey):
 async def test_errors_that_leave_it_usable_are_answers(valkey):
     async with opened(valkey.url) as connection:
         await connection.send([("EVALSHA", "0" * 40, 0), ("GET",), PING])
-        assert isinstance(await connection.answer(), Unknown)
-        assert isinstance(await connection.answer(), Refusal)
+        assert isinstance(await connection.answer(), NoScript)
+        assert isinstance(await connection.answer(), ErrorReply)
         assert await connection.answer() == PONG
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.admission.quotas import subject
 from gateway.admission.redis.pipeline import FAILURES
-from gateway.admission.store import Patience
+from gateway.admission.store import StoreBudget
 from gateway.errors import StoreUnavailable
 from tests.harness.clock import time_passes, until
 from tests.harness.limit_process import lag, process, requests, slots, tokens
@@ -189,7 +189,7 @@ async def test_what_ended_without_the_store_is_told_when_it_is_back(own_valkey):
         run = await gateway.admit(one.ask(subject("me")), daily.ask(subject("me")))
         own_valkey.hold()
         for _ in range(FAILURES):
-            assert not (await gateway.admit(one.ask(subject("me")), patience=Patience(0.02))).is_allowed
+            assert not (await gateway.admit(one.ask(subject("me")), patience=StoreBudget(0.02))).is_allowed
         assert not gateway.limiter.link.is_up
         run.settle(300)
         run.release()

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from gateway.admission.quotas import subject
-from gateway.admission.store import Patience
+from gateway.admission.store import StoreBudget
 from gateway.errors import StoreUnavailable
 from tests.harness.limit_process import process, requests, slots, tokens
 
@@ -29,7 +29,7 @@ async def remaining(gateway):
 async def all_arrived(gateway):
     """Everything that was on its way has been answered, and what followed from it, too."""
     for _ in range(3):
-        await gateway.limiter.peek(asks(), Patience(5.0))
+        await gateway.limiter.peek(asks(), StoreBudget(5.0))
         await gateway.limiter.backlog.flush()
 
 
@@ -37,7 +37,7 @@ async def test_a_request_that_was_refused_meanwhile_gives_all_back(own_valkey):
     async with process(own_valkey.url, is_closed=True) as gateway:
         own_valkey.hold()
         with pytest.raises(StoreUnavailable):
-            await gateway.admit(*asks(), patience=Patience(HASTY))
+            await gateway.admit(*asks(), patience=StoreBudget(HASTY))
         own_valkey.go_on()
         await all_arrived(gateway)
         assert await remaining(gateway) == [10, 100, 5]
@@ -60,7 +60,7 @@ async def test_a_client_that_left_meanwhile_gives_all_back(own_valkey):
 async def test_a_run_that_was_let_in_meanwhile_is_charged_once(own_valkey):
     async with process(own_valkey.url) as gateway:
         own_valkey.hold()
-        run = await gateway.admit(*asks(), patience=Patience(HASTY))
+        run = await gateway.admit(*asks(), patience=StoreBudget(HASTY))
         assert run.is_allowed
         assert not run.is_in_store
         own_valkey.go_on()
@@ -76,7 +76,7 @@ async def test_a_run_that_was_let_in_meanwhile_is_charged_once(own_valkey):
 async def test_a_run_that_has_ended_meanwhile_is_charged_once(own_valkey):
     async with process(own_valkey.url) as gateway:
         own_valkey.hold()
-        run = await gateway.admit(*asks(), patience=Patience(HASTY))
+        run = await gateway.admit(*asks(), patience=StoreBudget(HASTY))
         run.settle(30)
         run.release()
         own_valkey.go_on()
@@ -90,7 +90,7 @@ async def test_a_late_refusal_gives_nothing_back(own_valkey):
         holder = await gateway.admit(one, asks()[0])
         own_valkey.hold()
         with pytest.raises(StoreUnavailable):
-            await gateway.admit(one, requests(10).ask(subject("me")), patience=Patience(HASTY))
+            await gateway.admit(one, requests(10).ask(subject("me")), patience=StoreBudget(HASTY))
         own_valkey.go_on()
         await all_arrived(gateway)
         assert (await gateway.admit(one)).refused == ("open",)

@@ -9,7 +9,7 @@ import pytest
 from gateway.admission.quotas import subject
 from gateway.admission.redis.commands import PING
 from gateway.admission.redis.limiter import TOGETHER
-from gateway.admission.store import STORE_TIME, Patience, StoreError
+from gateway.admission.store import STORE_TIME, StoreBudget, StoreError
 from tests.harness.limit_process import process, requests, slots, tokens
 from tests.harness.slow_proxy import SlowProxy
 
@@ -47,9 +47,9 @@ async def test_a_step_is_one_round_trip(valkey):
         reset(valkey)
         for run in range(10):
             four = [*asks(), requests(99, scope="key:k").ask(subject("me"))]
-            await gateway.limiter._store.step(four, str(run), Patience(), nothing)
+            await gateway.limiter._store.step(four, str(run), StoreBudget(), nothing)
         assert calls(valkey) == {"evalsha": 10}
-        await gateway.limiter._store.peek(asks(), Patience())
+        await gateway.limiter._store.peek(asks(), StoreBudget())
         assert calls(valkey) == {"evalsha": 11}
     assert len(gateway.told.took) == 11
 
@@ -57,18 +57,18 @@ async def test_a_step_is_one_round_trip(valkey):
 async def test_all_or_nothing(valkey):
     async with process(valkey.url) as gateway:
         store = gateway.limiter._store
-        first = await store.step(asks(1), "1", Patience(), nothing)
+        first = await store.step(asks(1), "1", StoreBudget(), nothing)
         assert first.is_allowed
-        second = await store.step(asks(1), "2", Patience(), nothing)
+        second = await store.step(asks(1), "2", StoreBudget(), nothing)
         assert not second.is_allowed
         assert second.used[2] == 1
-        assert await store.peek(asks(1), Patience()) == pytest.approx(first.used, abs=10**6)
+        assert await store.peek(asks(1), StoreBudget()) == pytest.approx(first.used, abs=10**6)
 
 
 async def test_a_step_takes_from_the_patience_of_its_request(valkey):
     async with SlowProxy(valkey.port) as proxy, process(proxy.url) as gateway:
         proxy.delay = 0.03
-        patience = Patience()
+        patience = StoreBudget()
         await gateway.limiter._store.step(asks(), "1", patience, nothing)
         assert patience.left <= STORE_TIME - 0.02  # a timer may be early by a millisecond
 
@@ -76,7 +76,7 @@ async def test_a_step_takes_from_the_patience_of_its_request(valkey):
 async def test_after_a_failure_the_same_request_does_not_wait_again(own_valkey):
     async with process(own_valkey.url) as gateway:
         own_valkey.hold()
-        store, patience = gateway.limiter._store, Patience(0.02)
+        store, patience = gateway.limiter._store, StoreBudget(0.02)
         for waits in (True, False):
             began = monotonic()
             with pytest.raises(StoreError, match="timeout"):

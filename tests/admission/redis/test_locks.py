@@ -1,4 +1,4 @@
-"""Turns over several processes: one holds, one waits, the others are refused; and what becomes of it without the store."""
+"""ConversationLocks over several processes: one holds, one waits, the others are refused; and what becomes of it without the store."""
 
 from __future__ import annotations
 

@@ -10,19 +10,19 @@ import pytest
 
 from gateway.admission.redis import pipeline as traffic_module
 from gateway.admission.redis.commands import PING, Command
-from gateway.admission.redis.pipeline import FAILURES, Breaker, Traffic
-from gateway.admission.store import Refusal, StoreError, Unknown
+from gateway.admission.redis.pipeline import FAILURES, Breaker, RequestQueue
+from gateway.admission.store import ErrorReply, NoScript, StoreError
 from tests.harness.clock import time_passes
 
 LONG, SHORT = 60.0, 0.005
 
 
 class Road:
-    """Traffic, and what it tells."""
+    """RequestQueue, and what it tells."""
 
     def __init__(self):
         self.failed, self.given_up, self.late = [], [], []
-        self.traffic = Traffic(Breaker(), self.failed.append, self.given_up.append)
+        self.traffic = RequestQueue(Breaker(), self.failed.append, self.given_up.append)
 
     def add(self, within=LONG, command=PING):
         return self.traffic.add(command, within, self.late.append)
@@ -132,8 +132,8 @@ async def test_an_error_of_the_server_is_a_failure_and_never_late(road):
     answer, left = road.add(), road.add()
     road.traffic.sending()
     left.cancel()
-    road.traffic.take(Refusal())
-    road.traffic.take(Refusal())
+    road.traffic.take(ErrorReply())
+    road.traffic.take(ErrorReply())
     assert await kind_of(answer) == "reply"
     assert road.late == []
 
@@ -142,8 +142,8 @@ async def test_a_forgotten_script_is_sent_in_full_within_the_same_time(road):
     command = Command(("EVALSHA", "name", 1, "key"), "return 1")
     answer, quick = road.add(command=command), road.add(SHORT, command)
     road.traffic.sending()
-    road.traffic.take(Unknown())
-    road.traffic.take(Unknown())
+    road.traffic.take(NoScript())
+    road.traffic.take(NoScript())
     assert road.traffic.sending() == [("EVAL", "return 1", 1, "key")] * 2
     assert await kind_of(quick) == "timeout"
     road.traffic.take(1)
@@ -153,24 +153,24 @@ async def test_a_forgotten_script_is_sent_in_full_within_the_same_time(road):
 async def test_a_script_that_stays_unknown_is_a_failure(road):
     answer = road.add(command=Command(("EVALSHA", "name", 0), "return 1"))
     road.traffic.sending()
-    road.traffic.take(Unknown())
+    road.traffic.take(NoScript())
     road.traffic.sending()
-    road.traffic.take(Unknown())
+    road.traffic.take(NoScript())
     assert await kind_of(answer) == "reply"
 
 
 async def test_failures_in_a_row_give_the_store_up(road):
     answers = [road.add() for _ in range(FAILURES + 1)]
     road.traffic.sending()
-    road.traffic.take(Refusal())
+    road.traffic.take(ErrorReply())
     road.traffic.take("fine")
     for _ in range(FAILURES - 1):
-        road.traffic.take(Refusal())
+        road.traffic.take(ErrorReply())
     assert road.given_up == []
     await asyncio.wait(answers)
     last = road.add()
     road.traffic.sending()
-    road.traffic.take(Refusal())
+    road.traffic.take(ErrorReply())
     assert await kind_of(last) == "reply"
     assert road.given_up == ["reply"]
     assert [answer.exception() is None for answer in answers] == [False, True, False, False]

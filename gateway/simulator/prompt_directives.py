@@ -39,7 +39,7 @@ _GREETING = (
 
 
 class Wishes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One question's wishes; see the module's docstring for each."""
+    """One question's directives; see the module's docstring for each."""
 
     tokens: int = 12
     delay: float = 0.05
@@ -70,15 +70,15 @@ class Model:
 def model(question: str) -> Model:
     """Decide what the model does; a wish that makes no sense is answered as a failure that says so."""
     try:
-        wishes = _wishes(question)
+        directives = _wishes(question)
     except (msgspec.ValidationError, ValueError) as error:
         return Model(0, f"400 {error}; a wish is name=value as in [[tokens=50 delay=0.1]]", iter(()))
-    if wishes is None:
+    if directives is None:
         return Model(0, "", _greet())
-    if wishes.fail:
-        reason = _MESSAGES.get(wishes.fail, f"fake failure {wishes.fail}")
-        return Model(wishes.first, f"{wishes.fail} {reason}", iter(()))
-    return Model(wishes.first, "", _speak(wishes))
+    if directives.fail:
+        reason = _MESSAGES.get(directives.fail, f"fake failure {directives.fail}")
+        return Model(directives.first, f"{directives.fail} {reason}", iter(()))
+    return Model(directives.first, "", _speak(directives))
 
 
 def _wishes(question: str) -> Wishes | None:
@@ -87,10 +87,10 @@ def _wishes(question: str) -> Wishes | None:
     if not found:
         return None if question.strip() else Wishes()
     pairs = dict(word.split("=", 1) for word in found[-1].split() if "=" in word)
-    wishes = msgspec.convert(pairs, Wishes, strict=False)
-    if wishes.how not in ("rst", "eof", "error", "hang"):
-        raise ValueError(f"how={wishes.how}: rst, eof, error and hang are known")
-    return wishes
+    directives = msgspec.convert(pairs, Wishes, strict=False)
+    if directives.how not in ("rst", "eof", "error", "hang"):
+        raise ValueError(f"how={directives.how}: rst, eof, error and hang are known")
+    return directives
 
 
 def _greet() -> Iterator[Step]:
@@ -99,20 +99,20 @@ def _greet() -> Iterator[Step]:
         yield Delay(0.05)
 
 
-def _speak(wishes: Wishes) -> Iterator[Step]:
-    for index in range(wishes.tokens):
-        if index == wishes.die:
+def _speak(directives: Wishes) -> Iterator[Step]:
+    for index in range(directives.tokens):
+        if index == directives.die:
             yield Close("fin")
             return
-        if index == wishes.cut:
-            yield Hang() if wishes.how == "hang" else Fail(_BROKEN.get(wishes.how, _TERMINATED))
+        if index == directives.cut:
+            yield Hang() if directives.how == "hang" else Fail(_BROKEN.get(directives.how, _TERMINATED))
             return
-        yield Token(_word(wishes, index))
-        yield Delay(wishes.delay)
+        yield Token(_word(directives, index))
+        yield Delay(directives.delay)
 
 
-def _word(wishes: Wishes, index: int) -> str:
+def _word(directives: Wishes, index: int) -> str:
     """One token; padded with short words, because one long word would block a real Flowise."""
-    word = wishes.text or f"tok{index}"
-    padded = word + _PADDING * (wishes.size // len(_PADDING) + 1)
-    return padded[: max(wishes.size - 1, len(word))] + " "
+    word = directives.text or f"tok{index}"
+    padded = word + _PADDING * (directives.size // len(_PADDING) + 1)
+    return padded[: max(directives.size - 1, len(word))] + " "
