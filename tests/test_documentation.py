@@ -20,22 +20,50 @@ from gateway.telemetry.logs import request_line
 from gateway.telemetry.metrics import Metrics
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
-CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = PYPROJECT["project"]
+DOCUMENTS = {
+    str(path.relative_to(ROOT)): path.read_text()
+    for folder in (".", "config", "deploy", "gateway", "gateway/flowise", "tests", "tests/bench")
+    for path in sorted((ROOT / folder).glob("*.md"))
+}
+SECTIONS = {
+    "Working on it": "README.md",
+    "Layers": "gateway/README.md",
+    "Glossary": "gateway/README.md",
+    "HTTP surface": "gateway/README.md",
+    "Errors": "gateway/README.md",
+    "Commands": "deploy/README.md",
+    "Metrics": "deploy/README.md",
+    "Outcomes": "deploy/README.md",
+    "The log": "deploy/README.md",
+    "Dependencies": "CONTRIBUTING.md",
+    "Environment variables": "tests/README.md",
+    "Suites": "tests/README.md",
+}
 
 
-def section(title, text=README):
+def section(title, document=None):
     """The text below a heading, up to the next one of its depth."""
-    found = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
-    assert found, f"README.md has no section {title!r}"
+    document = document or SECTIONS[title]
+    pattern = rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)"
+    found = re.search(pattern, DOCUMENTS[document], re.MULTILINE | re.DOTALL)
+    assert found, f"{document} has no section {title!r}"
     return found[1]
 
 
-def rows(title, text=README):
-    """The rows of the one table of a section, as lists of cells."""
-    lines = [line for line in section(title, text).splitlines() if line.startswith("|")]
-    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[2:]]
+def tables(title, document=None):
+    """The tables of a section: for each its rows, as lists of cells."""
+    found = []
+    for block in re.findall(r"(?:^\|.*\n?)+", section(title, document), re.MULTILINE):
+        lines = block.splitlines()
+        found.append([[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[2:]])
+    return found
+
+
+def rows(title, document=None):
+    """The rows of the first table of a section."""
+    return tables(title, document)[0]
 
 
 def words(cell):
@@ -81,7 +109,7 @@ def test_every_error_says_its_title_and_has_a_code_of_its_own():
 
 
 def test_every_outcome_is_documented_and_no_other():
-    assert {words(row[0])[0] for row in rows("How a request ends")} == {outcome.value for outcome in Outcome}
+    assert {words(row[0])[0] for row in rows("Outcomes")} == {outcome.value for outcome in Outcome}
 
 
 def test_every_log_field_is_documented_and_no_other():
@@ -107,7 +135,7 @@ def test_every_event_of_the_log_is_documented_and_no_other():
 
 def test_every_path_is_documented_with_its_methods_and_endpoint_and_no_other():
     documented = {
-        words(row[2])[0]: (tuple(words(row[0])), tuple(row[1].split(", "))) for row in rows("What it serves")
+        words(row[2])[0]: (tuple(words(row[0])), tuple(row[1].split(", "))) for row in rows("HTTP surface")
     }
     assert documented == {endpoint.name: (endpoint.paths, endpoint.methods) for endpoint in ENDPOINTS}
 
@@ -150,32 +178,70 @@ def test_every_make_verb_is_documented_and_no_other():
     assert documented == real
     (phony,) = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
     assert set(phony.split()) == real | {"help"}
-    assert set(re.findall(r"\bmake ([a-z0-9]+)\b(?= *#|`|\n)", README + CONTRIBUTING)) <= real
+    named = {
+        verb for text in DOCUMENTS.values() for verb in re.findall(r"\bmake ([a-z0-9]+)\b(?= *#|`|\n)", text)
+    }
+    assert named <= real
 
 
 def test_every_dependency_has_its_reason():
     names = {re.split(r"[>=<\[]", dependency)[0] for dependency in PROJECT["dependencies"]}
-    assert {words(row[0])[0] for row in rows("Dependencies", CONTRIBUTING)} == names
+    assert {words(row[0])[0] for row in rows("Dependencies")} == names
     extras = {
         re.split(r"[>=<\[]", name)[0] for names in PROJECT["optional-dependencies"].values() for name in names
     }
-    assert extras <= set(words(section("Dependencies", CONTRIBUTING)))
+    assert extras <= set(words(section("Dependencies")))
+    development = {word for row in tables("Dependencies")[1] for word in words(row[0])}
+    assert development <= extras
 
 
-def test_every_room_stands_in_the_map():
+def test_the_layers_are_those_of_the_code_and_of_the_contract_in_their_order():
     modules = {path.stem for path in (ROOT / "gateway").glob("*.py")} - {"__init__", "__main__"}
-    folders = {path.name + "/" for path in (ROOT / "gateway").iterdir() if (path / "__init__.py").exists()}
-    assert {word for row in rows("The house", CONTRIBUTING) for word in words(row[0])} == modules | folders
+    folders = {path.name for path in (ROOT / "gateway").iterdir() if (path / "__init__.py").exists()}
+    documented = [[word.rstrip("/") for word in words(row[0])] for row in rows("Layers")]
+    assert {word for layer in documented for word in layer} == modules | folders
+    contracts = PYPROJECT["tool"]["importlinter"]["contracts"]
+    (layers,) = (contract["layers"] for contract in contracts if contract["type"] == "layers")
+    contracted = [set(re.split(r" [:|] ", layer)) for layer in layers]
+    assert [set(layer) for layer in documented] == [layer for layer in contracted if layer != {"__main__"}]
 
 
-def test_links_lead_somewhere():
-    for text in (README, CONTRIBUTING):
-        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
-            assert (ROOT / target).exists(), target
+def test_every_contract_of_the_layers_is_explained():
+    names = {contract["name"] for contract in PYPROJECT["tool"]["importlinter"]["contracts"]}
+    assert {row[0] for row in rows("Layers", "CONTRIBUTING.md")} == names
+
+
+def test_every_policy_stands_in_the_life_of_a_request():
+    chart = section("Life of a request", "gateway/README.md")
+    policies = {path.stem for path in (ROOT / "gateway" / "policies").glob("*.py")} - {"__init__"}
+    drawn = set(re.findall(r"^ +├ (\w+)", chart, re.MULTILINE))
+    assert drawn <= policies
+    helpers = {policy for policy in policies if any(policy.startswith(f"{name}_") for name in drawn)}
+    assert policies - helpers == drawn
+
+
+def test_the_glossary_is_short():
+    assert len(rows("Glossary")) <= 15
+
+
+def test_the_first_page_is_one():
+    assert len(DOCUMENTS["README.md"].splitlines()) <= 130
+
+
+def test_every_test_folder_and_variable_is_documented():
+    folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir()} - {"__pycache__"}
+    mirrored = {path.name for path in (ROOT / "gateway").iterdir() if path.is_dir()}
+    assert {words(row[0])[0].rstrip("/") for row in rows("Suites")} == folders - mirrored
+    read = set(re.findall(r"^(\w+) \?= ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    read |= set(re.findall(r"\$\{([A-Z_]+):-", (ROOT / "tests" / "e2e" / "run").read_text()))
+    for path in (ROOT / "tests").rglob("*.py"):
+        read |= set(re.findall(r'os\.environ(?:\.get\(|\[)"([A-Z_]+)"', path.read_text()))
+    documented = {word for row in rows("Environment variables") for word in words(row[0])}
+    assert documented == read - {"PATH", "XDG_CACHE_HOME"}
 
 
 def test_the_small_configuration_in_the_readme_is_one(tmp_path, capsys):
-    (yaml,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    (yaml,) = re.findall(r"```yaml\n(.*?)```", DOCUMENTS["README.md"], re.DOTALL)
     path = tmp_path / "gateway.yaml"
     path.write_text(yaml)
     assert main(["check", "--config", str(path)]) == 0
@@ -183,21 +249,23 @@ def test_the_small_configuration_in_the_readme_is_one(tmp_path, capsys):
 
 
 def test_configuration_keys_that_are_named_exist():
-    full = (ROOT / "config" / "gateway.full.yaml").read_text()
-    named = re.findall(r"`(server|admin|logs|timeouts|defaults|cors)\.(\w+)", README)
-    named += [("", key) for key in re.findall(r"`([a-z_]+): [^`]+`", README)]
+    files = ("gateway.full.yaml", "keys.example.yaml")
+    full = "\n".join((ROOT / "config" / name).read_text() for name in files)
+    text = "\n".join(text for name, text in DOCUMENTS.items() if name != "gateway/flowise/README.md")
+    named = re.findall(r"`(server|admin|logs|limits|timeouts|metrics|defaults|cors)\.(\w+)", text)
+    named += [("", key) for key in re.findall(r"`([a-z_]+): [^`]+`", text)]
     assert len(named) > 5
     for _, key in named:
-        assert re.search(rf"^[#\s]*(- )?{key}:", full, re.MULTILINE), key
+        assert re.search(rf"^[#\s]*(- )?{key}:|[{{,] *{key}:", full, re.MULTILINE), key
 
 
 def test_the_changelog_begins_with_what_comes_next():
-    headings = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    headings = re.findall(r"^## (.*)$", DOCUMENTS["CHANGELOG.md"], re.MULTILINE)
     assert headings[0] == "[Unreleased]"
-    assert __version__ in (ROOT / "CHANGELOG.md").read_text()
+    assert __version__ in DOCUMENTS["CHANGELOG.md"]
 
 
 def test_no_document_is_left_with_a_line_that_is_too_long():
-    for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"):
-        prose = [line for line in (ROOT / name).read_text().splitlines() if not line.startswith("|")]
+    for name, text in DOCUMENTS.items():
+        prose = [line for line in text.splitlines() if not line.startswith("|")]
         assert not [line for line in prose if len(line) > 125], name

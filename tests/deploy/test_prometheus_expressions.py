@@ -53,7 +53,7 @@ def test_every_value_that_is_asked_for_is_one_that_the_gateway_says():
                     values = lists.get((selector.name, matcher.name), frozenset())
                     unsaid = set(matcher.value.split("|")) - values
                     wrong |= {(where, selector.name, matcher.name, value) for value in unsaid}
-    assert not wrong, "not in the brackets of README.md's table of metrics, nor an outcome or endpoint"
+    assert not wrong, "not in the brackets of deploy/README.md's table of metrics, nor an outcome or endpoint"
 
 
 def test_failing_is_everywhere_every_outcome_without_a_proper_answer():

@@ -64,7 +64,7 @@ def level_of(record: str) -> frozenset[str]:
 
 
 def closed_lists() -> dict[tuple[str, str], frozenset[str]]:
-    """The values that a label of a series may have: `Outcome`, the endpoints, what README.md says in brackets."""
+    """The values that a label of a series may have: `Outcome`, the endpoints, what deploy/README.md says in brackets."""
     documented = {
         (words(name)[0], label): frozenset(values.split(", "))
         for name, _, labels in rows("Metrics")
