@@ -14,7 +14,7 @@ from gateway.auth.key_format import PREFIX, hash_of, make_key, parse_key, redact
 from gateway.auth.keys_edit import KeysFileEditor, KeysStore
 from gateway.auth.keys_model import KeyEntry, format_moment, key_name
 from gateway.config import Config, Limit
-from gateway.config.problems import instead, quoted
+from gateway.config.problems import did_you_mean, quote
 
 TAKEN_WITHIN = "A running gateway knows it within 2 s."
 
@@ -162,7 +162,7 @@ class KeysCommand:
     def _check_routes(self, routes: Sequence[str]) -> None:
         for route in routes:
             if route not in self._route_names:
-                meant = instead(route, self._route_names)
+                meant = did_you_mean(route, self._route_names)
                 raise KeysRefusedError(f"--routes: there is no route {_without_key(route)}: {meant}")
 
     def _find(self, draft: KeysFileEditor, key_id: str) -> KeyEntry:
@@ -172,8 +172,8 @@ class KeysCommand:
         if key_id.startswith(PREFIX):
             raise KeysRefusedError(f"this is a key, not its id: write the 8 letters behind its {PREFIX}")
         if ids := [entry.id for entry in draft.entries if entry.name == key_id]:
-            raise KeysRefusedError(f"{quoted(key_id)} is a name: write the id of its key, {' or '.join(ids)}")
-        raise KeysRefusedError(f"there is no key {quoted(key_id)} in {self._file}: `keys list` shows the ids")
+            raise KeysRefusedError(f"{quote(key_id)} is a name: write the id of its key, {' or '.join(ids)}")
+        raise KeysRefusedError(f"there is no key {quote(key_id)} in {self._file}: `keys list` shows the ids")
 
     def _check_may_rotate(self, entry: KeyEntry) -> None:
         if entry.revoked is not None:
@@ -215,4 +215,4 @@ def _end(entry: KeyEntry) -> str:
 
 def _without_key(text: str) -> str:
     """What the user wrote, in quotes, but for a key that was put in the wrong place."""
-    return quoted(redact_keys(text))
+    return quote(redact_keys(text))

@@ -18,7 +18,7 @@ from gateway.auth.key_format import ID_PATTERN, redact_keys
 from gateway.auth.keys_model import KeyEntries, KeyEntry
 from gateway.config import Limit
 from gateway.config.checks import check_routes
-from gateway.config.problems import Mistakes, instead, step
+from gateway.config.problems import Mistakes, did_you_mean, join_path
 from gateway.config.section import Section
 from gateway.config.tree import Kind, Node, Scalar
 from gateway.config.yaml_reader import read_tree
@@ -197,9 +197,9 @@ def _note(error: ErrorDetails, root: Node, mistakes: Mistakes) -> None:
     if error["type"] == "missing":
         example = (section.model_fields[str(loc[-1])].examples or [""])[0]
         message = f'is missing: write for example {loc[-1]}: "{example}"'
-        mistakes.add(node.line, step(node.path, str(loc[-1])), message)
+        mistakes.add(node.line, join_path(node.path, str(loc[-1])), message)
     elif error["type"] == "extra_forbidden":
-        meant = instead(str(loc[-1]), section.model_fields.keys() - {"by"})
+        meant = did_you_mean(str(loc[-1]), section.model_fields.keys() - {"by"})
         mistakes.add(node.line, node.path, f"is not a key here: {meant}")
     else:
         mistakes.add(node.line, node.path, _message(error))

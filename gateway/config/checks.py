@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from gateway.config import values as units
 from gateway.config.addresses import Address, is_shared_store, parse_listen, parse_url
 from gateway.config.model import AdminSettings, ServerSettings, SessionTokenSettings
-from gateway.config.problems import Mistakes, instead
+from gateway.config.problems import Mistakes, did_you_mean
 from gateway.config.tree import Node, Scalar
 from gateway.config.values import is_above_one, parse_duration
 
@@ -51,7 +51,7 @@ def _upstream(root: Node, route: Node, mistakes: Mistakes) -> None:
     if node is None or not isinstance(node.value, Scalar) or not node.text or upstreams is None:
         return
     if upstreams.entries and node.text not in upstreams.entries:
-        meant = instead(node.text, upstreams.entries)
+        meant = did_you_mean(node.text, upstreams.entries)
         mistakes.add(node.line, node.path, f"there is no upstream {node.value.shown}: {meant}")
 
 

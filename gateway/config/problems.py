@@ -11,7 +11,7 @@ LONGEST_QUOTE = 60
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
-def quoted(text: str) -> str:
+def quote(text: str) -> str:
     """The text in double quotes on one line: what cannot be printed is escaped, what is long is cut."""
     if len(text) > LONGEST_QUOTE:
         text = text[: LONGEST_QUOTE - 1] + "…"
@@ -22,14 +22,14 @@ def _printable(letter: str) -> str:
     return letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
 
 
-def step(path: str, key: str) -> str:
+def join_path(path: str, key: str) -> str:
     """The path of a key inside the mapping at `path`."""
     if not _PLAIN_KEY.fullmatch(key):
-        return f"{path}[{quoted(key)}]"
+        return f"{path}[{quote(key)}]"
     return f"{path}.{key}" if path else key
 
 
-def instead(word: str, known: Collection[str]) -> str:
+def did_you_mean(word: str, known: Collection[str]) -> str:
     """What was probably meant, else everything that may be meant."""
     by_fold = {name.casefold(): name for name in known}
     close = difflib.get_close_matches(word.casefold(), by_fold, n=1)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gateway.config.problems import quoted, step
+from gateway.config.problems import join_path, quote
 
 
 class Kind(enum.Enum):
@@ -67,7 +67,7 @@ class Scalar:
     @property
     def shown(self) -> str:
         """How a mistake may quote it: with placeholders unreplaced, and no password of a URL."""
-        text = quoted(_USERINFO.sub("//…@", self.written))
+        text = quote(_USERINFO.sub("//…@", self.written))
         return f"the value of {text}" if self.kind is Kind.EXPANDED else text
 
 
@@ -131,7 +131,7 @@ class Node:
         """Line and path where a key stands, or would stand."""
         node, path = self, self.path
         for key in keys:
-            path = step(path, key)
+            path = join_path(path, key)
             node = node.entries.get(key, node)
         return node.line, path
 

@@ -17,7 +17,7 @@ from pydantic_core import CoreSchema, core_schema
 from gateway.config import addresses
 from gateway.config import values as texts
 from gateway.config import values as units
-from gateway.config.problems import instead
+from gateway.config.problems import did_you_mean
 from gateway.config.tree import Kind, Scalar, quoted_scalar
 
 TEXT = frozenset({Kind.TEXT, Kind.EXPANDED})
@@ -115,7 +115,7 @@ def one_of(*words: str) -> ValueType:
 
     def parse(text: str) -> str:
         if text not in words:
-            raise ValueError(f"is not known here: {instead(text, words)}")
+            raise ValueError(f"is not known here: {did_you_mean(text, words)}")
         return text
 
     return ValueType(f"one of {', '.join(words)}", parse, {"type": "string", "enum": list(words)}, takes=ANY)

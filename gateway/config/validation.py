@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from gateway.config.model import Config
-from gateway.config.problems import Mistakes, instead, step
+from gateway.config.problems import Mistakes, did_you_mean, join_path
 from gateway.config.section import Section
 from gateway.config.tree import Kind, Node, Scalar
 
@@ -24,36 +24,52 @@ def validate(root: Node, folder: Path, mistakes: Mistakes) -> Config | None:
     try:
         return Config.model_validate(root.plain(), context=folder)
     except ValidationError as refused:
-        for error in refused.errors(include_url=False, include_input=False):
-            _note(error, root, mistakes)
+        note_errors(refused, root, Config, mistakes)
     return None
 
 
-def _note(error: ErrorDetails, root: Node, mistakes: Mistakes) -> None:
-    loc = error["loc"]
-    node = root.nearest(loc)
-    if node.is_broken or (error["type"] == "too_short" and node.items):
-        return
-    if error["type"] == "missing":
-        key = str(loc[-1])
-        mistakes.add(node.line, step(node.path, key), _missing(loc, key))
-    else:
-        mistakes.add(node.line, node.path, _message(error, node))
+def note_errors(
+    refused: ValidationError,
+    root: Node,
+    model: type[Section],
+    mistakes: Mistakes,
+    hidden: frozenset[str] = frozenset(),
+) -> None:
+    """Note every error that pydantic found in a tree.
+
+    Args:
+        refused: what pydantic raised.
+        root: the tree that was read.
+        model: the section that it was read as.
+        mistakes: where the errors are noted.
+        hidden: keys of the model that are never suggested.
+    """
+    for error in refused.errors(include_url=False, include_input=False):
+        node = root.nearest(error["loc"])
+        if node.is_broken or (error["type"] == "too_short" and node.items):
+            continue  # a mistake in the value, or in an entry, is noted already
+        if error["type"] == "missing":
+            key = str(error["loc"][-1])
+            mistakes.add(node.line, join_path(node.path, key), _missing(error, model))
+        else:
+            mistakes.add(node.line, node.path, _message(error, node, model, hidden))
 
 
-def _missing(loc: tuple[int | str, ...], key: str) -> str:
-    section = _section_at(loc[:-1])
-    example = json.dumps((section.model_fields[key].examples or [""])[0], ensure_ascii=False)
+def _missing(error: ErrorDetails, model: type[Section]) -> str:
+    *above, key = error["loc"]
+    field = _section_at(model, above).model_fields[str(key)]
+    example = json.dumps((field.examples or [""])[0], ensure_ascii=False)
     return f"is missing: write for example {key}: {example}"
 
 
-def _message(error: ErrorDetails, node: Node) -> str:
+def _message(error: ErrorDetails, node: Node, model: type[Section], hidden: frozenset[str]) -> str:
     kind = error["type"]
     if kind == "value_error":
         return str(error["ctx"]["error"])
     if kind == "extra_forbidden":
         *above, key = error["loc"]
-        return f"is not a key here: {instead(str(key), _section_at(tuple(above)).model_fields)}"
+        known = _section_at(model, above).model_fields.keys() - hidden
+        return f"is not a key here: {did_you_mean(str(key), known)}"
     if kind in _LISTS:
         return f"is {_shape(node)}: write a list, like [one, two] or one per line after a dash"
     if kind in _MAPPINGS:
@@ -68,9 +84,9 @@ def _shape(node: Node) -> str:
     return "a mapping" if isinstance(node.value, dict) else "a list"
 
 
-def _section_at(loc: tuple[int | str, ...]) -> type[Section]:
+def _section_at(model: type[Section], loc: Iterable[int | str]) -> type[Section]:
     """The section at a place; indexes and names below lists and mappings of sections are skipped."""
-    section: type[Section] = Config
+    section = model
     steps = iter(loc)
     for key in steps:
         annotation = section.model_fields[str(key)].annotation

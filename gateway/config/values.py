@@ -16,7 +16,7 @@ from typing import TypeVar
 from pydantic import SecretStr
 
 from gateway.config import addresses
-from gateway.config.problems import instead
+from gateway.config.problems import did_you_mean
 from gateway.flowise.events import EVENT_NAMES
 
 DURATION_EXAMPLES = "500ms 5s 2m 1h 90d"
@@ -209,7 +209,7 @@ def event_name(written: str) -> str:
         return custom
     if written not in EVENT_NAMES:
         raise ValueError(
-            f"is no event of Flowise: {instead(written, EVENT_NAMES)} (or custom:NAME for other names)"
+            f"is no event of Flowise: {did_you_mean(written, EVENT_NAMES)} (or custom:NAME for other names)"
         )
     return written
 

@@ -15,7 +15,7 @@ from typing import cast
 import yaml
 
 from gateway.config.placeholders import Environment, expand
-from gateway.config.problems import Mistakes, quoted, step
+from gateway.config.problems import Mistakes, join_path, quote
 from gateway.config.tree import Kind, Node, Scalar, plain_scalar, quoted_scalar
 
 LARGEST_FILE = 1024 * 1024
@@ -154,7 +154,7 @@ class _Builder:
             if key is None:
                 self._skip(self._next())
                 continue
-            value = self._node(self._next(), step(path, key), line, depth + 1)
+            value = self._node(self._next(), join_path(path, key), line, depth + 1)
             if key in entries:
                 first = entries[key].line
                 self._mistakes.add(
@@ -172,9 +172,9 @@ class _Builder:
             self._mistakes.add(line, path, "a key is a list, a mapping or an alias: write a plain name")
         elif event.value == "<<":
             message = "merge keys are not read here: what routes share belongs into `defaults`"
-            self._mistakes.add(line, step(path, "<<"), message)
+            self._mistakes.add(line, join_path(path, "<<"), message)
         elif event.tag is not None or _UNWANTED.search(event.value):
-            self._mistakes.add(line, path, f"the key {quoted(event.value)} cannot be one: write a plain name")
+            self._mistakes.add(line, path, f"the key {quote(event.value)} cannot be one: write a plain name")
         else:
             return event.value
         return None
