@@ -1,6 +1,6 @@
 """Where something listens or is reached: addresses, URLs, origins, networks, stores (pure).
 
-Every `ValueError` here is the rest of a sentence that begins with what was written; none repeats it.
+Every `ValueError` here is the rest of a sentence that begins with the text that was parsed; none repeats the text.
 """
 
 from __future__ import annotations
@@ -9,57 +9,63 @@ import ipaddress
 import re
 from dataclasses import dataclass, field
 
+from yarl import URL
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 HIGHEST_PORT = 65535
-DEFAULT_PORTS = {"http": 80, "https": 443}
 LONGEST_HOST = 253
-_ANY_IPV4, _ANY_IPV6 = "0.0.0.0", "::"  # noqa: S104 - compared, never bound
+HTTP_PORTS = {"http": 80, "https": 443}
+REDIS_PORT = 6379
+
+_LISTEN_EXAMPLE = "write HOST:PORT, like 127.0.0.1:8080, or [::1]:8080 for IPv6"
+_URL_EXAMPLE = "write one like http://127.0.0.1:3000"
+_ORIGIN_EXAMPLE = 'write scheme://host[:port], like https://app.example.com, or "*"'
+_STORE_EXAMPLE = "write memory, redis://HOST:PORT/0, rediss://HOST:PORT/0 or unix:///PATH"
+
+_AUTHORITY = re.compile(r"(?P<host>\[[^\[\]]*\]|[^\[\]:]*)(:(?P<port>[^:]*))?")
+_PORT = re.compile(r"[0-9]{1,5}")
 _HOST_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*")
 _IPV4_LIKE = re.compile(r"[0-9.]+")
 _IPV6_LIKE = re.compile(r"\[([0-9A-Fa-f:.]+)\]")
-_PORT = re.compile(r"[0-9]{1,5}")
-_AUTHORITY = re.compile(r"(?P<host>\[[^\[\]]*\]|[^\[\]:]*)(:(?P<port>[^:]*))?")
-_URL = re.compile(
-    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<authority>[^/?#]*)(?P<path>[^?#]*)(?P<rest>.*)", re.DOTALL
-)
-_PATH = re.compile(r"(/[A-Za-z0-9._~!$&'()*+,;=:@-]+)*/?")
+_PREFIX = re.compile(r"(/[A-Za-z0-9._~!$&'()*+,;=:@-]+)*/?")
 _STORE = re.compile(r"rediss?://(?:[^\s/?#@]*@)?(?P<authority>[^\s/?#@]+)(?:/[0-9]{1,5})?|unix:///\S+")
-_STORE_EXAMPLE = "write memory, redis://HOST:PORT/0, rediss://HOST:PORT/0 or unix:///PATH"
-REDIS_PORT = 6379
+_ANY_IPV4, _ANY_IPV6 = "0.0.0.0", "::"  # noqa: S104 - compared, never bound
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where to listen; an IPv6 host stands without its brackets. Port 0: the system chooses."""
+    """Where to listen. An IPv6 host has no brackets; port 0 lets the system choose."""
 
     host: str
     port: int
 
     def __str__(self) -> str:
-        return f"{_bracketed(self.host)}:{self.port}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this machine can reach it."""
-        return self.host == "localhost" or (_is_ip(self.host) and ipaddress.ip_address(self.host).is_loopback)
+        """Whether only this machine can connect to it."""
+        ip = _ip_address(self.host)
+        return self.host == "localhost" if ip is None else ip.is_loopback
 
     def meets(self, other: Address) -> bool:
-        """Whether both cannot be listened on at once."""
+        """Whether the two cannot be bound at the same time."""
         is_same_host = self.host == other.host or self._covers(other) or other._covers(self)
         return self.port == other.port != 0 and is_same_host
 
     def _covers(self, other: Address) -> bool:
+        ip = _ip_address(other.host)
         if self.host == "localhost":
             return other.is_loopback
         if self.host == _ANY_IPV4:
-            return ":" not in other.host
-        return self.host == _ANY_IPV6 and (":" in other.host or not _is_ip(other.host))
+            return ip is None or ip.version == 4
+        return self.host == _ANY_IPV6 and (ip is None or ip.version == 6)
 
 
 @dataclass(frozen=True, slots=True)
 class Url:
-    """An http or https server; `prefix` is its path without a last slash, often empty."""
+    """An http or https server; `prefix` is its path without the last slash, often empty."""
 
     scheme: str
     host: str
@@ -71,20 +77,20 @@ class Url:
 
     @property
     def netloc(self) -> str:
-        """The value of a Host field: the port only where it is not the scheme's own."""
-        host = _bracketed(self.host)
-        return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
+        """The value of a Host field: the port is left out where it is the default of the scheme."""
+        url = URL.build(scheme=self.scheme, host=self.host, port=self.port)
+        return url.host_port_subcomponent or ""
 
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """Where limits are counted: `memory`, or the URL of a Redis or Valkey (which may hold a password)."""
+    """Where limits are counted: `memory`, or the URL of a Redis or Valkey, which may hold a password."""
 
     url: str = field(default="memory", repr=False)
 
     @property
     def is_shared(self) -> bool:
-        """Whether several processes count together there."""
+        """Whether several processes can count in it together."""
         return self.url != "memory"
 
 
@@ -92,37 +98,31 @@ def parse_listen(text: str) -> Address:
     """An address like `127.0.0.1:8080`, `[::1]:8080` or `localhost:8080`.
 
     Raises:
-        ValueError: the rest of a sentence that begins with the text: what is wrong, what would be right.
+        ValueError: it has no host or no port, or one that is not valid.
     """
-    example = "write HOST:PORT, like 127.0.0.1:8080, or [::1]:8080 for IPv6"
     parts = _AUTHORITY.fullmatch(text)
     if parts is None or not parts["port"]:
-        raise ValueError(f"is not an address with a port: {example}")
+        raise ValueError(f"is not an address with a port: {_LISTEN_EXAMPLE}")
     if not parts["host"]:
         raise ValueError("has no host: write 127.0.0.1 before the colon, or 0.0.0.0 for all addresses")
-    return Address(_host(parts["host"], example), _port(parts["port"], lowest=0))
+    return Address(_host(parts["host"], _LISTEN_EXAMPLE), _port(parts["port"], lowest=0))
 
 
 def parse_url(text: str) -> Url:
-    """The URL of a server, for http or https; the path is kept as the prefix.
+    """The URL of an http or https server; its path is kept as the prefix.
 
     Raises:
-        ValueError: another scheme, credentials, a query, a host or path that cannot be.
+        ValueError: another scheme, credentials, a query, or a host or path that is not valid.
     """
-    example = "write one like http://127.0.0.1:3000"
-    parts = _URL.fullmatch(text)
-    if parts is None or parts["scheme"].lower() not in DEFAULT_PORTS:
-        raise ValueError(f"is not an http or https URL: {example}")
-    if "@" in parts["authority"]:
-        raise ValueError("has credentials in it: leave them out, a key for Flowise belongs into api_key")
-    if parts["rest"]:
+    url = _http_url(text, f"is not an http or https URL: {_URL_EXAMPLE}")
+    if "@" in url.raw_authority:
+        raise ValueError("has credentials in it: leave them out, a key for Flowise belongs in api_key")
+    if "?" in text or "#" in text:
         raise ValueError("has a query or fragment: leave it out")
-    segments = parts["path"].split("/")
-    if not _PATH.fullmatch(parts["path"]) or {".", ".."} & set(segments):
+    if not _PREFIX.fullmatch(url.raw_path) or {".", ".."} & set(url.raw_parts):
         raise ValueError("has a path that cannot be a prefix: write plain segments, like /flowise")
-    scheme = parts["scheme"].lower()
-    host, port = _authority(parts["authority"], DEFAULT_PORTS[scheme], example)
-    return Url(scheme, host, port, parts["path"].rstrip("/"))
+    host, port = _host_and_port(url.raw_authority, HTTP_PORTS[url.scheme], _URL_EXAMPLE)
+    return Url(url.scheme, host, port, url.raw_path.rstrip("/"))
 
 
 def parse_public_url(text: str) -> Url | None:
@@ -143,94 +143,100 @@ def parse_origin(text: str) -> str:
     """An Origin as browsers send it (RFC 6454 6.2), or `*` for all of them.
 
     Raises:
-        ValueError: not scheme://host[:port]; what would be right is told.
+        ValueError: not scheme://host[:port].
     """
     if text == "*":
         return text
-    example = 'write scheme://host[:port], like https://app.example.com, or "*"'
-    parts = _URL.fullmatch(text)
-    if parts is None or parts["scheme"].lower() not in DEFAULT_PORTS or "@" in parts["authority"]:
-        raise ValueError(f"is not an origin: {example}")
-    scheme = parts["scheme"].lower()
-    origin = str(Url(scheme, *_authority(parts["authority"], DEFAULT_PORTS[scheme], example)))
-    if parts["path"] or parts["rest"]:
-        raise ValueError(f"has a slash or path after the host: {example}")
-    return origin
+    url = _http_url(text, f"is not an origin: {_ORIGIN_EXAMPLE}")
+    if "@" in url.raw_authority:
+        raise ValueError(f"is not an origin: {_ORIGIN_EXAMPLE}")
+    host, port = _host_and_port(url.raw_authority, HTTP_PORTS[url.scheme], _ORIGIN_EXAMPLE)
+    if text.count("/") > 2 or "?" in text or "#" in text:
+        raise ValueError(f"has a slash or path after the host: {_ORIGIN_EXAMPLE}")
+    return str(Url(url.scheme, host, port))
 
 
 def parse_network(text: str) -> Network:
     """A network in CIDR form; one address alone is a network of its own.
 
     Raises:
-        ValueError: not a network, or one with bits behind its mask.
+        ValueError: not a network, or one with bits set behind its mask.
     """
+    try:
+        network = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError("is not a network: write a CIDR, like 10.0.0.0/8 or fd00::/8") from None
     try:
         return ipaddress.ip_network(text)
     except ValueError:
-        pass
-    try:
-        ipaddress.ip_network(text, strict=False)
-    except ValueError:
-        raise ValueError("is not a network: write a CIDR, like 10.0.0.0/8 or fd00::/8") from None
-    raise ValueError(
-        "has bits behind its mask: write the network's own address, as 10.0.0.0/8 for 10.1.2.3/8"
-    )
+        raise ValueError(f"has bits set behind its mask: write {network}") from None
 
 
 def parse_store(text: str) -> Store:
-    """`memory`, or where a Redis or Valkey is.
+    """`memory`, or the URL of a Redis or Valkey.
 
     Raises:
         ValueError: neither.
     """
-    found = None if text == "memory" else _STORE.fullmatch(text)
-    if text != "memory" and found is None:
+    if text == "memory":
+        return Store(text)
+    parts = _STORE.fullmatch(text)
+    if parts is None:
         raise ValueError(f"is not a store: {_STORE_EXAMPLE}")
-    if found is not None and found["authority"]:
-        _authority(found["authority"], REDIS_PORT, _STORE_EXAMPLE)
+    if parts["authority"]:
+        _host_and_port(parts["authority"], REDIS_PORT, _STORE_EXAMPLE)
     return Store(text)
 
 
 def is_shared_store(text: str | None) -> bool:
-    """Whether it is a store that several processes count in; what is no store is none."""
+    """Whether the text has the form of a store that several processes can count in."""
     return _STORE.fullmatch(text or "") is not None
 
 
-def _authority(text: str, default_port: int, example: str) -> tuple[str, int]:
-    parts = _AUTHORITY.fullmatch(text)
+def _http_url(text: str, refusal: str) -> URL:
+    """The parts of a URL as written: nothing is decoded or normalized but the case of the scheme.
+
+    yarl drops line ends, and blanks in front; here they are refused.
+    """
+    if not text.isprintable() or text[:1].isspace():
+        raise ValueError(refusal)
+    try:
+        url = URL(text, encoded=True)
+    except (ValueError, IndexError):  # IndexError: http://[]@
+        raise ValueError(refusal) from None
+    if url.scheme not in HTTP_PORTS or not text[len(url.scheme) :].startswith("://"):
+        raise ValueError(refusal)
+    return url
+
+
+def _host_and_port(authority: str, default_port: int, example: str) -> tuple[str, int]:
+    parts = _AUTHORITY.fullmatch(authority)
     if parts is None or not parts["host"] or parts["port"] == "":
-        raise ValueError(f"has no host, or a port that is none: {example}")
+        raise ValueError(f"has no host, or an empty port: {example}")
     port = default_port if parts["port"] is None else _port(parts["port"], lowest=1)
     return _host(parts["host"], example), port
 
 
 def _host(text: str, example: str) -> str:
     """A host name in lower case, or an IP address in its shortest form, without brackets."""
-    if inside := _IPV6_LIKE.fullmatch(text):
-        return _ip(inside[1], example)
-    if _IPV4_LIKE.fullmatch(text):
-        return _ip(text, example)
+    if (inside := _IPV6_LIKE.fullmatch(text)) or _IPV4_LIKE.fullmatch(text):
+        ip = _ip_address(inside[1] if inside else text)
+        if ip is None:
+            raise ValueError(f"has a host that is not an IP address: {example}")
+        return str(ip)
     if _HOST_NAME.fullmatch(text) and len(text) <= LONGEST_HOST:
         return text.lower()
-    raise ValueError(f"has a host that cannot be one: {example}")
+    raise ValueError(f"has a host that is not valid: {example}")
 
 
-def _ip(text: str, example: str) -> str:
+def _ip_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        return str(ipaddress.ip_address(text))
+        return ipaddress.ip_address(text)
     except ValueError:
-        raise ValueError(f"has a host that is no IP address: {example}") from None
+        return None
 
 
 def _port(text: str, *, lowest: int) -> int:
     if not _PORT.fullmatch(text) or not lowest <= int(text) <= HIGHEST_PORT:
-        raise ValueError(f"has a port that is none: write a number from {lowest} to {HIGHEST_PORT}")
+        raise ValueError(f"has a port that is not valid: write a number from {lowest} to {HIGHEST_PORT}")
     return int(text)
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
-
-
-def _is_ip(host: str) -> bool:
-    return ":" in host or _IPV4_LIKE.fullmatch(host) is not None
