@@ -117,8 +117,8 @@ async def test_listen_wins_over_the_configuration(written):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--workers", "2"), "limits.store: is memory, which several workers do not share"),
-        (("--workers", "0"), 'argument --workers: "0" is not right here: write a whole number'),
+        (("--workers", "2"), "limits.store: is memory, which workers cannot share"),
+        (("--workers", "0"), 'argument --workers: "0" is not valid: write a whole number'),
         (("--listen", "here"), "argument --listen"),
         (("--colour",), "unrecognized arguments: --colour"),
     ],

@@ -180,8 +180,8 @@ def test_a_name_that_was_rotated_is_told_with_its_newest_key(refused, path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--name", "a b"), '--name "a b" cannot be a name: write 1 to 64 of the letters A-Z a-z 0-9 . _ -'),
-        (("--name", ""), '--name "" cannot be a name: write 1 to 64'),
+        (("--name", "a b"), '--name "a b" is not a valid name: write 1 to 64 characters of A-Z a-z 0-9 . _ -'),
+        (("--name", ""), '--name "" is not a valid name: write 1 to 64'),
         (("--name", key(1)), '--name "fgw_…" is a key, not a name: write a name of your own'),
         (("--name", "a", "--routes", "chart"), '--routes: there is no route "chart": did you mean chat?'),
         (("--name", "a", "--routes", "chat,x"), '--routes: there is no route "x": write one of chat, sales'),
@@ -202,11 +202,11 @@ def test_create_refuses_what_cannot_be_and_says_what_would_be_right(refused, pat
         (("create",), "the following arguments are required: --name"),
         (
             ("create", "--name", "a", "--expires", "90"),
-            'argument --expires: "90" has no unit: write one behind',
+            'argument --expires: "90" has no unit: write one after',
         ),
         (
             ("create", "--name", "a", "--expires", "0s"),
-            'argument --expires: "0s" is too little: write more than',
+            'argument --expires: "0s" is zero: write more than',
         ),
         (
             ("create", "--name", "a", "--routes", "chat,"),

@@ -21,7 +21,7 @@ import yaml
 from gateway.auth.keys_file import FileVersion, mark_of, read_keys
 from gateway.auth.keys_model import KeyEntry, format_moment
 from gateway.config import ConfigError, Limit
-from gateway.config.tree import Kind, plain_scalar
+from gateway.config.tree import ScalarKind, plain_scalar
 from gateway.config.values import format_duration
 
 HEADER = """\
@@ -139,7 +139,7 @@ def _limit(limit: Limit) -> str:
 
 def _scalar(text: str) -> str:
     """The text plain where YAML takes it for text, else in quotes; names and ids have nothing to be escaped."""
-    is_plain = _SAFE.fullmatch(text) and plain_scalar(text).kind is Kind.TEXT
+    is_plain = _SAFE.fullmatch(text) and plain_scalar(text).kind is ScalarKind.TEXT
     return text if is_plain else f'"{text}"'
 
 

@@ -17,10 +17,10 @@ from pydantic_core import ErrorDetails
 from gateway.auth.key_format import ID_PATTERN, redact_keys
 from gateway.auth.keys_model import KeyEntries, KeyEntry
 from gateway.config import Limit
-from gateway.config.checks import check_routes
+from gateway.config.checks import check_limits
 from gateway.config.problems import Mistakes, did_you_mean, join_path
 from gateway.config.section import Section
-from gateway.config.tree import Kind, Node, Scalar
+from gateway.config.tree import Node, Scalar, ScalarKind
 from gateway.config.yaml_reader import read_tree
 
 _ID = re.compile(ID_PATTERN)
@@ -76,12 +76,11 @@ def _rotation(namesakes: list[Node], mistakes: Mistakes) -> None:
 
 
 def _limits(entry: Node, mistakes: Mistakes) -> None:
-    """A key's limits are those of a route, but for `by`: the check of routes sees nothing else of the entry."""
+    """A key's limits are those of a route, but for `by`."""
     limits = entry.at("limits")
     if limits is None:
         return
-    as_route = Node(entry.path, entry.line, {"limits": limits})
-    check_routes(Node("", 1, {"routes": Node("", 1, [as_route])}), mistakes)
+    check_limits(entry, mistakes)
     for limit in limits.items:
         if limit.at("by") is not None:
             line, path = limit.place_of("by")
@@ -171,7 +170,7 @@ def _begin(content: bytes) -> yaml.Event | None:
 
 
 def _refuse_placeholders(node: Node, mistakes: Mistakes) -> None:
-    if isinstance(node.value, Scalar) and node.value.kind is Kind.EXPANDED:
+    if isinstance(node.value, Scalar) and node.value.kind is ScalarKind.EXPANDED:
         mistakes.add(
             node.line, node.path, "holds a placeholder, and a keys file has none: write the value itself"
         )

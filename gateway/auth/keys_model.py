@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field
 from gateway.auth.key_format import HASH_PATTERN, ID_LENGTH, ID_PATTERN, KeyFormError, parse_key
 from gateway.config import Limit
 from gateway.config.section import Section
-from gateway.config.tree import Kind, Scalar
+from gateway.config.tree import Scalar, ScalarKind
 from gateway.config.types import ANY, TEXT, RouteName, ValueType
 from gateway.config.values import NAME_WANTED, name
 
@@ -74,7 +74,7 @@ def _hash(text: str) -> str:
 
 def _none_of_them(written: object) -> object:
     """A list that lost its last entry is an empty one."""
-    is_nothing = isinstance(written, Scalar) and written.kind in (Kind.EMPTY, Kind.NULL)
+    is_nothing = isinstance(written, Scalar) and written.kind in (ScalarKind.EMPTY, ScalarKind.NULL)
     return () if is_nothing else written
 
 

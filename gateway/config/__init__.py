@@ -1,4 +1,4 @@
-"""Settings: one YAML file becomes one frozen, typed `Config`, or a list of every mistake in it."""
+"""The configuration: a YAML file becomes an immutable, typed `Config`, or a list of every mistake in it."""
 
 from gateway.config.addresses import Address, Network, Store, Url, parse_listen
 from gateway.config.loader import load

@@ -163,13 +163,16 @@ def parse_network(text: str) -> Network:
         ValueError: not a network, or one with bits set behind its mask.
     """
     try:
-        network = ipaddress.ip_network(text, strict=False)
-    except ValueError:
-        raise ValueError("is not a network: write a CIDR, like 10.0.0.0/8 or fd00::/8") from None
-    try:
         return ipaddress.ip_network(text)
     except ValueError:
-        raise ValueError(f"has bits set behind its mask: write {network}") from None
+        pass
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError("is not a network: write a CIDR, like 10.0.0.0/8 or fd00::/8") from None
+    raise ValueError(
+        "has bits set behind its mask: write the network's address, like 10.0.0.0/8 for 10.1.2.3/8"
+    )
 
 
 def parse_store(text: str) -> Store:

@@ -1,4 +1,7 @@
-"""The whole schema of the configuration (DESIGN.md 3): typed, frozen, closed; routes are in `route`."""
+"""The sections of the configuration, typed and frozen; the keys of a route are in `route`.
+
+The docstring of a field is its description in the JSON Schema and in `config/README.md`.
+"""
 
 from __future__ import annotations
 
@@ -42,112 +45,124 @@ MIB = 1024**2
 
 
 class ServerTimeouts(Section):
-    """How long a client may take, in seconds."""
+    """How long a client may take."""
 
     headers: PositiveDuration = 10.0
-    """For its request head."""
+    """To send the request head."""
     body_idle: PositiveDuration = 30.0
-    """Between two pieces of its body."""
+    """Between two pieces of the request body."""
     keep_alive: PositiveDuration = 75.0
-    """Between two requests."""
+    """Between two requests of a connection."""
     send: PositiveDuration = 30.0
-    """While it takes no byte of the answer."""
+    """A client that reads no byte of the response for this long is disconnected."""
 
 
 class ServerSettings(Section):
     """The public listener."""
 
     listen: Listen = Address("127.0.0.1", 8080)
-    """HOST:PORT, an IPv6 host in brackets."""
+    """HOST:PORT of the public port; an IPv6 host in brackets."""
     workers: Whole = 1
-    """Processes that share the port."""
+    """Processes that share the port; more than one needs auth.secret and a shared limits.store."""
     trusted_proxies: tuple[TrustedNetwork, ...] = ()
-    """CIDRs; only these are believed about X-Forwarded-For and Forwarded."""
+    """Networks (CIDR) whose X-Forwarded-For and Forwarded headers are believed."""
     max_body: Size = 50 * MIB
-    """Largest body of all; routes have their own, smaller one."""
+    """Largest request body on any route."""
     buffered_bodies: Size = 512 * MIB
-    """All bodies held in memory at once; beyond it 503 overloaded."""
+    """Memory for request bodies of all requests together; above it requests get 503 overloaded."""
     timeouts: ServerTimeouts = ServerTimeouts()
     max_connections: Whole = 10000
+    """Open client connections, per worker."""
     max_connections_per_address: Whole = 200
+    """Open connections of one client address, per worker."""
     drain: Duration = 30.0
-    """How long open streams may finish after SIGTERM."""
+    """How long open streams may continue after SIGTERM."""
     drain_delay: Duration = 0.0
-    """Readiness is off for so long before the port closes."""
+    """How long /readyz answers 503 before the port closes."""
 
 
 class AdminSettings(Section):
     """The listener for /metrics, /livez and /readyz."""
 
     listen: Listen = Address("127.0.0.1", 9090)
+    """HOST:PORT of the admin port."""
     token: HeaderSecret = SecretStr("")
-    """Bearer token for everything but the two probes; required unless the listener is on loopback."""
+    """Bearer token for everything but the two probes; required unless listen is a loopback address."""
 
 
 class UpstreamTimeouts(Section):
-    """Deadlines of one prediction, in seconds."""
+    """Deadlines of one prediction."""
 
     connect: PositiveDuration = 5.0
+    """To open a connection."""
     head: PositiveDuration = 30.0
-    """From the moment the request body is sent."""
+    """From the end of the request to the response head."""
     first_event: PositiveDuration = 2 * MINUTE
-    """Until the first event that is not a comment."""
+    """To the first event that is not a comment."""
     idle: PositiveDuration = 2 * MINUTE
-    """No byte from Flowise."""
+    """Between two bytes from Flowise."""
     total: PositiveDuration = 30 * MINUTE
+    """For the whole response."""
 
 
 class UpstreamServer(Section):
     """One server of an upstream."""
 
     url: ServerUrl = Field(examples=["http://127.0.0.1:3000"])
-    """A path in the URL is kept as a prefix."""
+    """The URL of Flowise; a path is kept as a prefix."""
 
 
 class TlsSettings(Section):
-    """For https servers."""
+    """Certificates for TLS connections that the gateway opens."""
 
     ca: AuthorityFile = None
-    """File with the certificates of a private authority; empty: the system's authorities."""
+    """File with the certificates of a private authority; empty: the authorities of the system."""
 
 
 class UpstreamSettings(Section):
     """One Flowise."""
 
     servers: tuple[UpstreamServer, ...] = Field(examples=[[{"url": "http://127.0.0.1:3000"}]], min_length=1)
+    """The servers of this Flowise; only one is available yet."""
     api_key: HeaderSecret = SecretStr("")
-    """Put on every request to Flowise; the client's own credentials never pass."""
+    """Sent with every request to Flowise; credentials of the client are never forwarded."""
     public_url: PublicUrl = None
-    """Host and X-Forwarded-Proto that Flowise sees; empty: the server's own address."""
+    """Sets the Host and X-Forwarded-Proto that Flowise sees; empty: those of the server's URL."""
     timeouts: UpstreamTimeouts = UpstreamTimeouts()
     max_connections: Whole = 1000
+    """Open connections to this Flowise, per worker."""
     tls: TlsSettings = TlsSettings()
+    """For https servers."""
 
 
 class SessionTokenSettings(Section):
-    """Short-lived tokens for browser users."""
+    """Short-lived tokens for browser users, created with an API key."""
 
     ttl: PositiveDuration = 15 * MINUTE
-    """How long one lives if the request does not say."""
+    """Lifetime of a token whose request names none."""
     max_ttl: PositiveDuration = 24 * HOUR
-    """The longest life that a request may ask for."""
+    """Longest lifetime that a request may ask for."""
     per_minute: Whole = 600
-    """So many tokens may each API key mint in a minute, and so many at once."""
+    """Tokens that each API key may create in a minute, and at once."""
 
 
 class JwtSettings(Section):
     """One issuer of JSON Web Tokens."""
 
     issuer: Text = Field(examples=["https://id.example.com"])
+    """The value of the claim iss."""
     audience: Text = Field(examples=["chat"])
+    """A value of the claim aud."""
     jwks_url: WebAddress = Field(examples=["https://id.example.com/jwks.json"])
+    """The URL of the issuer's public keys."""
     algorithms: tuple[JwtAlgorithm, ...] = Field(default=("RS256",), min_length=1)
+    """Accepted signature algorithms."""
     caller_claim: Text = "sub"
     """The claim that names the caller."""
     routes_claim: OptionalText = ""
-    """The claim that lists the routes the caller may use; empty: all."""
+    """The claim that lists the routes that the caller may use; empty: all routes."""
     leeway: Duration = 30.0
-    """How far clocks may differ."""
+    """How far the clocks of issuer and gateway may differ."""
 
 
 def _as_list(written: object) -> Any:
@@ -163,84 +178,83 @@ def _text_or_list(schema: dict[str, Any]) -> None:
 
 
 class AuthSettings(Section):
-    """Where credentials come from."""
+    """How callers are authenticated."""
 
     secret: Annotated[tuple[SigningSecret, ...], BeforeValidator(_as_list)] = Field(
         default=(), json_schema_extra=_text_or_list
     )
-    """Text or list, 32 bytes or more each: the first signs, all verify. Empty: a random one per start."""
+    """Text or list, 32 bytes or more each: the first signs, all verify; empty: a random one per start."""
     keys_file: KeysFile = Path("keys.yaml")
-    """API keys; empty: none."""
+    """File with the API keys; empty: none."""
     session_tokens: SessionTokenSettings = SessionTokenSettings()
     jwt: tuple[JwtSettings, ...] = ()
+    """Issuers of JSON Web Tokens."""
 
 
 class LimitSettings(Section):
     """Where limits are counted."""
 
     store: StoreUrl = Store()
-    """memory, or redis://HOST:PORT/0, rediss://, unix://."""
+    """memory, or redis://HOST:PORT/0, rediss://HOST:PORT/0, unix:///PATH."""
     when_store_fails: Annotated[Literal["local", "closed"], one_of("local", "closed")] = "local"
-    """Count in this process alone, or refuse."""
+    """local: count in each process alone; closed: refuse with 503 store_unavailable."""
     shadow: Switch = False
-    """Decide and record, refuse nobody."""
+    """Record what the limits would refuse, and refuse nothing."""
     tls: TlsSettings = TlsSettings()
-    """For a rediss:// store with a private authority."""
+    """For a rediss:// store."""
 
 
 class LogSettings(Section):
-    """One line per request."""
+    """The log on standard output."""
 
     format: Annotated[Literal["json", "console"], one_of("json", "console")] = "json"
+    """json: one object per line; console: for reading."""
     level: Annotated[
         Literal["debug", "info", "warning", "error"], one_of("debug", "info", "warning", "error")
     ] = "info"
+    """The lowest level that is logged."""
     prompts: Switch = False
-    """Whether questions stand in the log."""
+    """Whether the questions of predictions are logged."""
 
 
 class MetricsSettings(Section):
-    """What /metrics tells."""
+    """What /metrics contains."""
 
     per_caller: Switch = False
-    """Whether callers are told apart, by the names of their keys."""
+    """Whether requests and tokens are also counted by the names of API keys."""
 
 
 class Config(Section):
-    """The configuration of the gateway. Durations are seconds, sizes bytes.
-
-    `routes` have `defaults` merged in: mappings key by key at every depth, lists and single values whole.
-    """
+    """The configuration of the gateway. Durations are in seconds, sizes in bytes."""
 
     server: ServerSettings = ServerSettings()
     admin: AdminSettings = AdminSettings()
     upstreams: Mapping[Name, UpstreamSettings] = Field(
         examples=[{"main": {"servers": [{"url": "http://127.0.0.1:3000"}]}}], min_length=1
     )
-    """Each Flowise, by name."""
+    """Each Flowise, by a name of your own."""
     auth: AuthSettings = AuthSettings()
     limits: LimitSettings = LimitSettings()
     logs: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()
     defaults: Defaults = Defaults()
-    """Any key of a route, for all routes that do not have it themselves."""
+    """Any key of a route, for all routes that do not have it."""
     routes: tuple[Route, ...] = Field(
         examples=[[{"name": "support", "chatflow": "…", "upstream": "main", "auth": ["anonymous"]}]],
         min_length=1,
     )
-    """Each chatflow that may be called."""
+    """The chatflows that clients may call."""
 
     def with_listen(self, address: Address) -> Config:
-        """The same with another address for `server.listen`."""
         return self.model_copy(update={"server": self.server.model_copy(update={"listen": address})})
 
     @property
     def defaults_cors(self) -> CorsSettings | None:
-        """Which web pages may call where no route is known."""
+        """For requests that belong to no route."""
         return self.defaults.cors
 
 
 def schema_json() -> str:
-    """The schema as text that is always the same, with a line end."""
+    """The JSON Schema of the configuration file."""
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"

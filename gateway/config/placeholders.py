@@ -1,7 +1,6 @@
 """Placeholders inside values: `${NAME}`, `${NAME:-default}`, `${file:PATH}`, and `$${` for a literal `${`.
 
-Works on text that was already parsed, so nothing from outside can become YAML; never on keys. What comes in
-is never shown.
+They are replaced after YAML was parsed, so a variable cannot add YAML; keys have none. No message repeats a value.
 """
 
 from __future__ import annotations
@@ -18,29 +17,29 @@ _VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """Where placeholders are looked up; relative files are looked for in `folder`."""
+    """Where placeholders are looked up; relative file names start in `folder`."""
 
-    environ: Mapping[str, str]
+    variables: Mapping[str, str]
     folder: Path
 
 
 @dataclass(frozen=True, slots=True)
 class Expanded:
-    """The text with its placeholders replaced, and why some could not be."""
+    """The text with its placeholders replaced, and the reason for each that could not be."""
 
     text: str
     problems: tuple[str, ...]
 
 
-def expand(text: str, outside: Environment) -> Expanded:
-    """Replace every placeholder once; what comes in is not looked at again."""
+def expand(text: str, environment: Environment) -> Expanded:
+    """Replace every placeholder once; a replacement is not expanded again."""
     problems: list[str] = []
 
     def replacement(found: re.Match[str]) -> str:
         if found[0] == "$${":
             return "${"
         try:
-            return _look_up(found[1], outside)
+            return _look_up(found[1], environment)
         except ValueError as error:
             problems.append(str(error))
             return ""
@@ -48,34 +47,34 @@ def expand(text: str, outside: Environment) -> Expanded:
     return Expanded(_PLACEHOLDER.sub(replacement, text), tuple(problems))
 
 
-def _look_up(inside: str | None, outside: Environment) -> str:
-    """What one placeholder stands for; an empty variable counts as unset where a default is given.
+def _look_up(inside: str | None, environment: Environment) -> str:
+    """The value of one placeholder; an empty variable counts as unset where a default is given.
 
     Raises:
-        ValueError: why it stands for nothing.
+        ValueError: not a placeholder, or one without a value.
     """
     if inside is not None and inside.startswith("file:"):
-        return _content(inside.removeprefix("file:"), outside.folder)
-    variable = _VARIABLE.fullmatch(inside or "")
-    if variable is None:
+        return _content(inside.removeprefix("file:"), environment.folder)
+    parts = _VARIABLE.fullmatch(inside or "")
+    if parts is None:
         raise ValueError(
-            "has a ${ that begins no placeholder: write ${NAME}, ${NAME:-default} or ${file:/path};"
-            " $${ stands for the two letters themselves"
+            "has a ${ that starts no placeholder: write ${NAME}, ${NAME:-default} or ${file:/path},"
+            " or $${ for a literal ${"
         )
-    name, default = variable[1], variable[2]
-    found = outside.environ.get(name)
+    name, default = parts[1], parts[2]
+    value = environment.variables.get(name)
     if default is not None:
-        return found or default
-    if found is None:
+        return value or default
+    if value is None:
         raise ValueError(f"environment variable {name} is not set: set it, or write ${{{name}:-default}}")
-    return found
+    return value
 
 
 def _content(name: str, folder: Path) -> str:
-    """The text of a file without the line end at its end.
+    """The text of a file without the line ends at its end.
 
     Raises:
-        ValueError: it cannot be read, is too large, or is not UTF-8.
+        ValueError: the file cannot be read, is too large, or is not UTF-8.
     """
     try:
         with (folder / name).open("rb") as file:
@@ -83,9 +82,9 @@ def _content(name: str, folder: Path) -> str:
     except OSError as error:
         raise ValueError(f"file {name!a} cannot be read ({error.strerror}): name a readable file") from None
     except ValueError:
-        raise ValueError(f"file {name!a} cannot be read: a file name has no NUL") from None
+        raise ValueError(f"file {name!a} cannot be read: write a name without a NUL character") from None
     if len(content) > LARGEST_FILE:
-        raise ValueError(f"file {name!a} is larger than 64KiB: name a file that holds only the value")
+        raise ValueError(f"file {name!a} is larger than 64KiB: name a file that has only the value")
     try:
         return content.decode("utf-8").rstrip("\r\n")
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""Mistakes in a configuration file, collected one by one and told all at once; found elsewhere (pure)."""
+"""The mistakes of a configuration file: collected one by one, reported together (pure)."""
 
 from __future__ import annotations
 
@@ -11,42 +11,15 @@ LONGEST_QUOTE = 60
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
-def quote(text: str) -> str:
-    """The text in double quotes on one line: what cannot be printed is escaped, what is long is cut."""
-    if len(text) > LONGEST_QUOTE:
-        text = text[: LONGEST_QUOTE - 1] + "…"
-    return f'"{"".join(_printable(letter) for letter in text)}"'
-
-
-def _printable(letter: str) -> str:
-    return letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
-
-
-def join_path(path: str, key: str) -> str:
-    """The path of a key inside the mapping at `path`."""
-    if not _PLAIN_KEY.fullmatch(key):
-        return f"{path}[{quote(key)}]"
-    return f"{path}.{key}" if path else key
-
-
-def did_you_mean(word: str, known: Collection[str]) -> str:
-    """What was probably meant, else everything that may be meant."""
-    by_fold = {name.casefold(): name for name in known}
-    close = difflib.get_close_matches(word.casefold(), by_fold, n=1)
-    if close:
-        return f"did you mean {by_fold[close[0]]}?"
-    return f"write one of {', '.join(sorted(known))}"
-
-
 @dataclass(frozen=True, slots=True, order=True)
 class Mistake:
-    """What is wrong in one place of a file, and what would be right there.
+    """What is wrong in one place of a file, and what would be right.
 
     Attributes:
         file: the file as the user named it.
         line: counted from 1.
         key: the key's path, like `routes[0].limits[1].per`; empty when the whole file is meant.
-        message: plain words on one line, never a value that came from the environment or a file.
+        message: one line, never a value that came from the environment or a file.
     """
 
     file: str
@@ -60,7 +33,7 @@ class Mistake:
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used; `mistakes` holds every reason, in the order of the file."""
+    """The configuration cannot be used; `mistakes` has every reason, in the order of the file."""
 
     def __init__(self, mistakes: Sequence[Mistake]) -> None:
         super().__init__("\n".join(str(mistake) for mistake in mistakes))
@@ -69,25 +42,50 @@ class ConfigError(Exception):
 
 @dataclass(slots=True)
 class Mistakes:
-    """What was found so far in one file; the same mistake found twice counts once."""
+    """Collects the mistakes of one file; the same mistake found twice counts once."""
 
     file: str
     _found: set[Mistake] = field(default_factory=set)
 
     def add(self, line: int, key: str, message: str) -> None:
-        """Note one mistake."""
         self._found.add(Mistake(self.file, line, key, message))
 
     def add_all(self, others: Mistakes) -> None:
-        """Note what was found elsewhere."""
         for mistake in others._found:
             self.add(mistake.line, mistake.key, mistake.message)
 
     def raise_if_any(self) -> None:
-        """End the loading if something was found.
+        """End the loading.
 
         Raises:
-            ConfigError: with every mistake, in the order of the file.
+            ConfigError: with every mistake, in the order of the file; not if there is none.
         """
         if self._found:
             raise ConfigError(sorted(self._found))
+
+
+def join_path(path: str, key: str) -> str:
+    """The path of a key inside the mapping at `path`."""
+    if not _PLAIN_KEY.fullmatch(key):
+        return f"{path}[{quote(key)}]"
+    return f"{path}.{key}" if path else key
+
+
+def quote(text: str) -> str:
+    """The text in double quotes on one line: unprintable characters are escaped, a long text is cut."""
+    if len(text) > LONGEST_QUOTE:
+        text = text[: LONGEST_QUOTE - 1] + "…"
+    return f'"{"".join(_printable(letter) for letter in text)}"'
+
+
+def _printable(letter: str) -> str:
+    return letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
+
+
+def did_you_mean(word: str, known: Collection[str]) -> str:
+    """A suggestion: the known word that is closest, else all of them."""
+    by_fold = {name.casefold(): name for name in known}
+    close = difflib.get_close_matches(word.casefold(), by_fold, n=1)
+    if close:
+        return f"did you mean {by_fold[close[0]]}?"
+    return f"write one of {', '.join(sorted(known))}"

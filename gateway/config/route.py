@@ -1,4 +1,4 @@
-"""The keys of a route, all of which may stand in `defaults` too; merging those is done in `effective`."""
+"""The keys of a route; `defaults` takes the same keys, and `loader` merges them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field
 
 from gateway.config.section import Section, without_required
-from gateway.config.tree import Kind, Scalar
+from gateway.config.tree import Scalar, ScalarKind
 from gateway.config.types import (
     AuthMethod,
     ChatflowId,
@@ -32,135 +32,134 @@ from gateway.config.types import (
 )
 
 
-def _kinds_of_limits(schema: dict[str, Any]) -> None:
+def _one_count(schema: dict[str, Any]) -> None:
     required = (["requests", "per"], ["tokens", "per"], ["concurrent"])
     schema["oneOf"] = [{"required": keys} for keys in required]
 
 
 class Limit(Section):
-    """How much: requests or tokens in a time, or runs at once."""
+    """Requests or tokens per time, or concurrent runs."""
 
-    model_config = ConfigDict(json_schema_extra=_kinds_of_limits)
+    model_config = ConfigDict(json_schema_extra=_one_count)
 
     name: Name = Field(examples=["burst"])
-    """Names the limit in headers and metrics."""
+    """The name of the limit in headers and metrics."""
     requests: OptionalWhole = None
-    """So many requests `per` time."""
+    """Requests `per` time."""
     tokens: OptionalWhole = None
-    """So many tokens `per` time."""
+    """Tokens `per` time."""
     concurrent: OptionalWhole = None
-    """So many runs at once."""
+    """Concurrent runs."""
     per: OptionalDuration = None
-    """The time in which the whole is refilled, evenly."""
+    """The time in which the limit refills, evenly."""
     by: Annotated[Literal["caller", "address", "route"], one_of("caller", "address", "route")] = "caller"
-    """Who shares the limit."""
+    """What the limit counts for: each caller, each client address, or the route as a whole."""
     burst: OptionalWhole = None
-    """So many requests at once; `requests` if not given."""
+    """Requests at once; the value of `requests` if left out."""
     reserve: WholeOrZero = 1000
-    """Tokens taken at the start of each run and settled at its end."""
+    """Tokens charged at the start of each run and corrected at its end."""
 
 
 class CorsSettings(Section):
-    """Which web pages may call."""
+    """Which web pages may call the route."""
 
     origins: tuple[WebOrigin, ...] = Field(examples=[["https://app.example.com"]])
-    """Origins as browsers send them, or "*" for all. An Origin that is not listed is refused."""
+    """Origins as browsers send them, or "*" for all; others are refused."""
 
     def allowed(self, origin: str) -> str | None:
-        """The value of Access-Control-Allow-Origin for this Origin; None if it may not call."""
+        """The value of Access-Control-Allow-Origin; None if the origin is not listed."""
         if "*" in self.origins:
             return "*"
         return origin if origin in self.origins else None
 
 
 class ConversationSettings(Section):
-    """Whose conversations are whose, and what happens when one is busy."""
+    """Conversations and their callers."""
 
     bind: Switch = True
-    """Whether conversation ids belong to their caller, so that nobody else reaches them."""
+    """Whether conversation ids belong to their caller; false: any caller that knows an id can use it."""
     when_busy: Annotated[Literal["wait", "refuse"], one_of("wait", "refuse")] = "wait"
-    """What the next request of a busy conversation does."""
+    """What happens to a request for a conversation whose run is not finished."""
     wait: PositiveDuration = 30.0
-    """How long it waits for its turn."""
+    """How long it waits."""
 
 
 class OverrideSettings(Section):
-    """What a client may put into `overrideConfig`."""
+    """What clients may write in `overrideConfig`."""
 
     allow: frozenset[OverrideName] = frozenset({"sessionId"})
-    """Names, vars.NAME, or vars.* for all vars."""
+    """Allowed names, vars.NAME, or vars.* for all vars."""
 
 
 class BodySettings(Section):
-    """Other fields of a prediction's body."""
+    """Other fields in the body of a prediction."""
 
     allow: frozenset[LegacyField] = frozenset()
-    """Legacy fields that pass: history, evaluation, evaluationRunId, stopNodeId, analytics."""
+    """Legacy fields that are forwarded; others are dropped."""
     unknown: Annotated[Literal["pass", "drop", "refuse"], one_of("pass", "drop", "refuse")] = "pass"
     """What happens to fields that Flowise does not define."""
 
 
 class EventSettings(Section):
-    """Which events of a stream do not reach the client."""
+    """Events of a stream."""
 
     withhold: frozenset[EventName] = frozenset()
-    """Event names; custom:NAME for those that Flowise does not define, read as NAME."""
+    """Events that are not sent to the client; custom:NAME for events that Flowise does not define."""
 
 
 def _null_as_none(written: object) -> object:
-    """Only a written `null` means none: a key that lost its value must not open the route to every page."""
-    return None if isinstance(written, Scalar) and written.kind is Kind.NULL else written
+    """Only a written `null` means none: a key without a value must not open the route to every page."""
+    return None if isinstance(written, Scalar) and written.kind is ScalarKind.NULL else written
 
 
 class RouteKeys(Section):
     """The keys of a route that have a default."""
 
     limits: tuple[Limit, ...] = ()
-    """How much; a request must pass all of them."""
+    """Limits of the route; a request must pass all of them."""
     cors: Annotated[CorsSettings | None, BeforeValidator(_null_as_none)] = None
-    """Which web pages may call; null or left out: no Origin is checked, no CORS header sent."""
+    """Which web pages may call; null or left out: no Origin is checked and no CORS header is sent."""
     conversations: ConversationSettings = ConversationSettings()
     override_config: OverrideSettings = OverrideSettings()
     vars: Mapping[Text, VariableText] = Field(default={}, repr=False)
-    """Set into overrideConfig.vars by the gateway; {caller}, {user} and {route} are replaced."""
+    """Values that the gateway sets in overrideConfig.vars; {caller}, {user} and {route} are replaced."""
     body: BodySettings = BodySettings()
     max_body: Size = 1024 * 1024
-    """Largest body; a route with uploads that has none of its own takes server.max_body."""
+    """Largest request body; a route with uploads: server.max_body."""
     max_question: Whole = 20000
-    """Characters of the question; covers form, history and feedback texts too."""
+    """Most characters in a question, and in form, history and feedback texts."""
     max_word: Whole = 2000
-    """Characters of the longest run without white space."""
+    """Most characters without white space between them."""
     uploads: Switch = False
-    """Whether files may be sent."""
+    """Whether clients may send files."""
     events: EventSettings = EventSettings()
     heartbeat: Duration = 45.0
-    """A comment when nothing was sent for so long; 0s: none."""
+    """A comment is sent after this long without data; 0s: never."""
     on_disconnect: Annotated[Literal["abort", "ignore"], one_of("abort", "ignore")] = "abort"
-    """What happens to the run of a client that left."""
+    """What happens to the run of a client that disconnects."""
     chatbot_config: Annotated[Literal["public", "full", "off"], one_of("public", "full", "off")] = "public"
-    """What public-chatbotConfig tells: without flowData, everything, or nothing."""
+    """What public-chatbotConfig returns: all but flowData, everything, or 404."""
 
 
 class Defaults(RouteKeys):
-    """Any key of a route, for all routes that do not have it themselves."""
+    """Any key of a route, for all routes that do not have it."""
 
     name: RouteName | None = None
     chatflow: ChatflowId | None = None
     upstream: Name | None = None
     auth: frozenset[AuthMethod] | None = None
-    """Who may call."""
 
 
 class Route(RouteKeys):
-    """One chatflow, with `defaults` merged in."""
+    """One chatflow."""
 
     model_config = ConfigDict(json_schema_extra=without_required)
 
     name: RouteName = Field(examples=["support"])
-    """Works wherever Flowise takes an id."""
+    """Clients may use it wherever Flowise takes a chatflow id."""
     chatflow: ChatflowId = Field(examples=["2c5e8d0a-1111-4222-8333-444455556666"])
-    """The flow's id in Flowise, in lower case."""
+    """The id of the chatflow in Flowise."""
     upstream: Name = Field(examples=["main"])
-    """One of the upstreams."""
+    """The name of one of the upstreams."""
     auth: frozenset[AuthMethod] = Field(examples=[["anonymous"]], min_length=1)
-    """Who may call: any of api_key, session, jwt; [anonymous] for public."""
+    """Accepted credentials: any of api_key, session and jwt; [anonymous] for a public route."""

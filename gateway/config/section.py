@@ -1,4 +1,4 @@
-"""What all sections of the schema share, and how they describe themselves to editors."""
+"""The base of all sections of the configuration, and their JSON Schema."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic_core import CoreSchema
 
 
 class Section(BaseModel):
-    """A mapping with known keys, which never changes once it was read."""
+    """A mapping with known keys; immutable. The docstring of a field is its description."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -17,7 +17,7 @@ class Section(BaseModel):
     def __get_pydantic_json_schema__(
         cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        """The schema with defaults in the form in which they are written: `10s`, not `10.0`."""
+        """The schema with defaults as they are written in the file: `10s`, not `10.0`."""
         schema = handler(core_schema)
         written = cls.model_construct().model_dump(mode="json", exclude_none=True)
         for key, field in handler.resolve_ref_schema(schema)["properties"].items():
@@ -28,5 +28,5 @@ class Section(BaseModel):
 
 
 def without_required(schema: dict[str, Any]) -> None:
-    """For a section whose required keys may stand in `defaults`."""
+    """For a section whose required keys may be in `defaults`."""
     schema.pop("required", None)

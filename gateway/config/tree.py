@@ -1,7 +1,7 @@
-"""The configuration as it was written: every value with its line and key path, before it has a type (pure).
+"""The configuration as written: every value with its line and key path, before it has a type (pure).
 
-Scalars keep their text and how YAML would read it, since `no`, `on`, `0x1F`, `1:30` and `2026-01-01` mean
-something else than they say; what a key makes of them is decided in `leaves`.
+Scalars keep their text and what YAML takes it for: `no`, `on`, `0x1F`, `1:30` and `2026-01-01` are not text to YAML.
+Whether a key accepts them is decided in `types`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from gateway.config.problems import join_path, quote
 
 
-class Kind(enum.Enum):
+class ScalarKind(enum.Enum):
     """What YAML (1.1 or 1.2) takes a scalar for."""
 
     TEXT = enum.auto()  # in quotes, or nothing else
@@ -26,27 +26,27 @@ class Kind(enum.Enum):
     DATE = enum.auto()
     NULL = enum.auto()
     EMPTY = enum.auto()
-    EXPANDED = enum.auto()  # text from outside
+    EXPANDED = enum.auto()  # text with a placeholder replaced
     BROKEN = enum.auto()  # a mistake is already noted
 
 
-_PLAIN: tuple[tuple[Kind, re.Pattern[str]], ...] = (
-    (Kind.EMPTY, re.compile(r"")),
-    (Kind.NULL, re.compile(r"~|null|Null|NULL")),
-    (Kind.BOOLEAN, re.compile(r"true|True|TRUE|false|False|FALSE")),
-    (Kind.BOOLEAN_WORD, re.compile(r"yes|no|on|off", re.IGNORECASE)),
-    (Kind.WHOLE, re.compile(r"0|[1-9][0-9]{0,17}")),
+_PLAIN: tuple[tuple[ScalarKind, re.Pattern[str]], ...] = (
+    (ScalarKind.EMPTY, re.compile(r"")),
+    (ScalarKind.NULL, re.compile(r"~|null|Null|NULL")),
+    (ScalarKind.BOOLEAN, re.compile(r"true|True|TRUE|false|False|FALSE")),
+    (ScalarKind.BOOLEAN_WORD, re.compile(r"yes|no|on|off", re.IGNORECASE)),
+    (ScalarKind.WHOLE, re.compile(r"0|[1-9][0-9]{0,17}")),
     (
-        Kind.NUMBER,
+        ScalarKind.NUMBER,
         re.compile(r"[-+]?(0x[0-9A-Fa-f_]+|0b[01_]+|0o[0-7]+|[0-9][0-9_]*(:[0-5]?[0-9])*(\.[0-9_]*)?)"),
     ),
     (
-        Kind.NUMBER,
+        ScalarKind.NUMBER,
         re.compile(
             r"[-+]?([0-9][0-9_]*\.?[0-9_]*|\.[0-9_]+)([eE][-+]?[0-9]+)?|[-+]?\.(inf|nan)", re.IGNORECASE
         ),
     ),
-    (Kind.DATE, re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt ].*)?")),
+    (ScalarKind.DATE, re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt ].*)?")),
 )
 
 
@@ -55,10 +55,10 @@ _USERINFO = re.compile(r"//.*@")
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """One value as written; `text` has its placeholders replaced, `written` still has them."""
+    """One value; `text` has its placeholders replaced, `written` still has them."""
 
     text: str
-    kind: Kind
+    kind: ScalarKind
     written: str
 
     def __repr__(self) -> str:
@@ -66,25 +66,25 @@ class Scalar:
 
     @property
     def shown(self) -> str:
-        """How a mistake may quote it: with placeholders unreplaced, and no password of a URL."""
+        """The value for a message: placeholders are not replaced, credentials in a URL are hidden."""
         text = quote(_USERINFO.sub("//…@", self.written))
-        return f"the value of {text}" if self.kind is Kind.EXPANDED else text
+        return f"the value of {text}" if self.kind is ScalarKind.EXPANDED else text
 
 
 def plain_scalar(text: str) -> Scalar:
-    """A scalar that was written without quotes."""
-    kind = next((kind for kind, pattern in _PLAIN if pattern.fullmatch(text)), Kind.TEXT)
+    """A scalar written without quotes."""
+    kind = next((kind for kind, pattern in _PLAIN if pattern.fullmatch(text)), ScalarKind.TEXT)
     return Scalar(text, kind, text)
 
 
 def quoted_scalar(text: str) -> Scalar:
-    """A scalar that was written in quotes or as a block."""
-    return Scalar(text, Kind.TEXT, text)
+    """A scalar written in quotes or as a block."""
+    return Scalar(text, ScalarKind.TEXT, text)
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One value, where it stands, and all below it."""
+    """One value, its place, and everything below it."""
 
     path: str
     line: int
@@ -92,53 +92,51 @@ class Node:
 
     @property
     def entries(self) -> dict[str, Node]:
-        """What is below a mapping; nothing for anything else."""
+        """The values of a mapping by key; empty for anything else."""
         return self.value if isinstance(self.value, dict) else {}
 
     @property
     def items(self) -> list[Node]:
-        """What is below a list; nothing for anything else."""
+        """The entries of a list; empty for anything else."""
         return self.value if isinstance(self.value, list) else []
 
     @property
     def text(self) -> str | None:
-        """The text of a scalar, None for all that has no usable one."""
-        is_usable = isinstance(self.value, Scalar) and self.value.kind not in (
-            Kind.NULL,
-            Kind.EMPTY,
-            Kind.BROKEN,
-        )
-        return self.value.text if is_usable and isinstance(self.value, Scalar) else None
+        """The text of a scalar; None if it is null, empty or broken, or not a scalar."""
+        if not isinstance(self.value, Scalar):
+            return None
+        has_none = self.value.kind in (ScalarKind.NULL, ScalarKind.EMPTY, ScalarKind.BROKEN)
+        return None if has_none else self.value.text
 
     @property
     def is_broken(self) -> bool:
         """Whether a mistake is already noted for this value itself."""
-        return isinstance(self.value, Scalar) and self.value.kind is Kind.BROKEN
+        return isinstance(self.value, Scalar) and self.value.kind is ScalarKind.BROKEN
 
     def at(self, *keys: str) -> Node | None:
-        """The node below mappings, None if it was not written."""
+        """The node at a path of keys; None if it was not written."""
         node: Node | None = self
         for key in keys:
             node = None if node is None else node.entries.get(key)
         return node
 
     def text_at(self, *keys: str) -> str | None:
-        """The text below mappings, None if there is none."""
+        """The text at a path of keys; None if there is none."""
         node = self.at(*keys)
         return None if node is None else node.text
 
     def place_of(self, *keys: str) -> tuple[int, str]:
-        """Line and path where a key stands, or would stand."""
+        """Line and path of a key; if it is missing, the line of the mapping that it belongs to."""
         node, path = self, self.path
         for key in keys:
             path = join_path(path, key)
             node = node.entries.get(key, node)
         return node.line, path
 
-    def nearest(self, steps: Sequence[str | int]) -> Node:
-        """The deepest node on the way."""
+    def nearest(self, location: Sequence[str | int]) -> Node:
+        """The deepest node on the way to a location."""
         node = self
-        for key in steps:
+        for key in location:
             below: Node | None = None
             if isinstance(key, str):
                 below = node.entries.get(key)
@@ -150,7 +148,7 @@ class Node:
         return node
 
     def plain(self) -> Any:
-        """Mappings, lists and scalars without their places."""
+        """The same as dicts, lists and scalars, without lines and paths."""
         if isinstance(self.value, dict):
             return {key: node.plain() for key, node in self.value.items()}
         if isinstance(self.value, list):
@@ -161,13 +159,13 @@ class Node:
 def with_default(
     node: Node, keys: Sequence[str], value: Scalar | dict[str, Node], *, wins: bool = False
 ) -> Node:
-    """The node with a value below mappings where none was written; what is no mapping stays as it is.
+    """The node with a value at a path of keys; what is not a mapping stays as it is.
 
     Args:
-        node: where the keys begin.
-        keys: the way down.
-        value: what stands at its end.
-        wins: whether it stands there also when another one was written.
+        node: where the path begins.
+        keys: the path.
+        value: the value.
+        wins: whether it replaces a value that was written.
     """
     if not isinstance(node.value, dict):
         return node

@@ -1,7 +1,7 @@
-"""How one value is read: a scalar as written becomes a typed value, or a sentence on what would be right.
+"""The types of values: how a scalar becomes a typed value, and how the type appears in the JSON Schema.
 
-A value from a placeholder is read as whatever its key wants. What YAML guesses (`no`, `0x1F`, dates) is never
-taken for text: it must be quoted.
+A value from a placeholder is converted to what its key takes. Text that YAML takes for something else (`no`, `0x1F`,
+dates) must be quoted.
 """
 
 from __future__ import annotations
@@ -14,21 +14,19 @@ from typing import Annotated, Any
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, SecretStr, ValidationInfo
 from pydantic_core import CoreSchema, core_schema
 
-from gateway.config import addresses
-from gateway.config import values as texts
-from gateway.config import values as units
+from gateway.config import addresses, values
 from gateway.config.problems import did_you_mean
-from gateway.config.tree import Kind, Scalar, quoted_scalar
+from gateway.config.tree import Scalar, ScalarKind, quoted_scalar
 
-TEXT = frozenset({Kind.TEXT, Kind.EXPANDED})
-ANY = frozenset(Kind) - {Kind.EMPTY, Kind.NULL, Kind.BROKEN}
-UNQUOTED = ANY - {Kind.TEXT}
+TEXT = frozenset({ScalarKind.TEXT, ScalarKind.EXPANDED})
+ANY = frozenset(ScalarKind) - {ScalarKind.EMPTY, ScalarKind.NULL, ScalarKind.BROKEN}
+UNQUOTED = ANY - {ScalarKind.TEXT}
 _READ_AS = {
-    Kind.WHOLE: "a number",
-    Kind.NUMBER: "a number",
-    Kind.BOOLEAN: "true or false",
-    Kind.BOOLEAN_WORD: "true or false",
-    Kind.DATE: "a date",
+    ScalarKind.WHOLE: "a number",
+    ScalarKind.NUMBER: "a number",
+    ScalarKind.BOOLEAN: "true or false",
+    ScalarKind.BOOLEAN_WORD: "true or false",
+    ScalarKind.DATE: "a date",
 }
 _PLACEHOLDER = {"type": "string", "pattern": r"\$\{.+\}"}
 _RESTRICTIONS = frozenset({"pattern", "enum", "minLength"})
@@ -36,36 +34,36 @@ _RESTRICTIONS = frozenset({"pattern", "enum", "minLength"})
 
 @dataclass(frozen=True, eq=False)
 class ValueType:
-    """How one type of value is read.
+    """One type of value.
 
     Attributes:
-        wanted: what would be right, to follow "write".
-        parse: the text's value; its ValueError is the rest of a sentence that begins with the value.
-        schema: the JSON Schema of what is written.
+        wanted: what is valid, as in "write a duration".
+        parse: from text to value; its ValueError is the rest of a sentence that begins with the value.
+        schema: the JSON Schema of the written value.
         takes: what YAML may take the scalar for.
-        write: the value as it would be written, for the defaults in the JSON Schema.
-        is_secret: whether a mistake never quotes it.
+        write: from value to written value, for the defaults in the JSON Schema.
+        is_secret: whether messages leave the value out.
     """
 
     wanted: str
     parse: Callable[[str], Any]
     schema: dict[str, Any]
-    takes: frozenset[Kind] = TEXT
+    takes: frozenset[ScalarKind] = TEXT
     write: Callable[[Any], Any] = str
     is_secret: bool = False
 
     def read(self, written: object, info: ValidationInfo) -> Any:
-        """The value.
+        """The typed value.
 
         Raises:
-            ValueError: the whole message of a mistake.
+            ValueError: the message of a mistake.
         """
         scalar = quoted_scalar(written) if isinstance(written, str) else written
         if not isinstance(scalar, Scalar):
             raise ValueError(f"is {_shape(scalar)}: write {self.wanted}")  # noqa: TRY004 - pydantic collects ValueError
-        if scalar.kind is Kind.BROKEN:
-            raise ValueError("has a mistake that is noted already")
-        if scalar.kind in (Kind.EMPTY, Kind.NULL):
+        if scalar.kind is ScalarKind.BROKEN:
+            raise ValueError("has a mistake")
+        if scalar.kind in (ScalarKind.EMPTY, ScalarKind.NULL):
             raise ValueError(f"is {scalar.kind.name.lower()}: write {self.wanted}, or leave the key out")
         if scalar.kind not in self.takes:
             raise ValueError(self._refusal(scalar))
@@ -75,7 +73,6 @@ class ValueType:
             raise ValueError(f"{self._shown(scalar)} {error}") from None
 
     def parsed(self, text: str, _info: ValidationInfo) -> Any:
-        """The text's value."""
         return self.parse(text)
 
     def _refusal(self, scalar: Scalar) -> str:
@@ -88,34 +85,33 @@ class ValueType:
         return "the value" if self.is_secret else scalar.shown
 
     def __get_pydantic_core_schema__(self, _source: object, _handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Read by this leaf alone."""
+        """The value is parsed by `read` alone; pydantic adds no conversion of its own."""
         writing = core_schema.plain_serializer_function_ser_schema(self.write, when_used="json")
         return core_schema.with_info_plain_validator_function(self.read, serialization=writing)
 
     def __get_pydantic_json_schema__(
         self, _schema: CoreSchema, _handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        """What is written, or a placeholder."""
+        """The schema of the value, or of a placeholder."""
         is_any_text = self.schema.get("type") == "string" and not _RESTRICTIONS & self.schema.keys()
         return dict(self.schema) if is_any_text else {"anyOf": [self.schema, _PLACEHOLDER]}
 
 
-class FileLeaf(ValueType):
-    """A path, relative to the folder of the configuration file; empty: none."""
+class FileType(ValueType):
+    """A path relative to the folder of the configuration file; None for an empty text."""
 
     def parsed(self, text: str, info: ValidationInfo) -> Path | None:
-        """The whole path; `parse` says whether it will do."""
         folder: Path = info.context or Path()
         path: Path | None = self.parse(str(folder / text)) if text else None
         return path
 
 
 def one_of(*words: str) -> ValueType:
-    """One word of a few; those that YAML takes for something else (`off`) count as words here."""
+    """One of these words; words that YAML takes for something else (`off`) need no quotes."""
 
     def parse(text: str) -> str:
         if text not in words:
-            raise ValueError(f"is not known here: {did_you_mean(text, words)}")
+            raise ValueError(f"is unknown: {did_you_mean(text, words)}")
         return text
 
     return ValueType(f"one of {', '.join(words)}", parse, {"type": "string", "enum": list(words)}, takes=ANY)
@@ -126,12 +122,12 @@ def _shape(written: object) -> str:
 
 
 _STRING: dict[str, Any] = {"type": "string"}
-_NAME_SCHEMA = _STRING | {"pattern": f"^{texts.NAME_PATTERN}$"}
-_UUID_SCHEMA = _STRING | {"pattern": f"^{texts.UUID_PATTERN}$"}
-_DURATION_SCHEMA = _STRING | {"pattern": f"^{units.DURATION_PATTERN}$"}
-_SIZE_SCHEMA = _STRING | {"pattern": f"^{units.SIZE_PATTERN}$"}
-_DURATION_WANTED = f"a duration like {units.DURATION_EXAMPLES}"
-_SIZE_WANTED = f"a size like {units.SIZE_EXAMPLES}"
+_NAME_SCHEMA = _STRING | {"pattern": f"^{values.NAME_PATTERN}$"}
+_UUID_SCHEMA = _STRING | {"pattern": f"^{values.UUID_PATTERN}$"}
+_DURATION_SCHEMA = _STRING | {"pattern": f"^{values.DURATION_PATTERN}$"}
+_SIZE_SCHEMA = _STRING | {"pattern": f"^{values.SIZE_PATTERN}$"}
+_DURATION_WANTED = f"a duration like {values.DURATION_EXAMPLES}"
+_SIZE_WANTED = f"a size like {values.SIZE_EXAMPLES}"
 _URL_WANTED = "a URL like http://127.0.0.1:3000"
 
 
@@ -147,33 +143,35 @@ def _store_url(store: addresses.Store) -> str:
     return store.url
 
 
-Text = Annotated[str, ValueType("one line of text", texts.text, _STRING | {"minLength": 1})]
-OptionalText = Annotated[str, ValueType('a text, or ""', texts.text_or_empty, _STRING)]
-Name = Annotated[str, ValueType(texts.NAME_WANTED, texts.name, _NAME_SCHEMA)]
-RouteName = Annotated[str, ValueType(texts.NAME_WANTED, texts.route_name, _NAME_SCHEMA)]
-ChatflowId = Annotated[str, ValueType("a UUID", texts.chatflow_id, _UUID_SCHEMA)]
+Text = Annotated[str, ValueType("one line of text", values.text, _STRING | {"minLength": 1})]
+OptionalText = Annotated[str, ValueType('a text, or ""', values.text_or_empty, _STRING)]
+Name = Annotated[str, ValueType(values.NAME_WANTED, values.name, _NAME_SCHEMA)]
+RouteName = Annotated[str, ValueType(values.NAME_WANTED, values.route_name, _NAME_SCHEMA)]
+ChatflowId = Annotated[str, ValueType("a UUID", values.chatflow_id, _UUID_SCHEMA)]
 
 Whole = Annotated[
-    int, ValueType(texts.WHOLE_WANTED, texts.whole, {"type": "integer", "minimum": 1}, UNQUOTED, int)
+    int, ValueType(values.WHOLE_WANTED, values.whole, {"type": "integer", "minimum": 1}, UNQUOTED, int)
 ]
 WholeOrZero = Annotated[
-    int, ValueType(texts.WHOLE_WANTED, texts.whole_or_zero, {"type": "integer", "minimum": 0}, UNQUOTED, int)
+    int,
+    ValueType(values.WHOLE_WANTED, values.whole_or_zero, {"type": "integer", "minimum": 0}, UNQUOTED, int),
 ]
 OptionalWhole = Annotated[
     int | None,
-    ValueType(texts.WHOLE_WANTED, texts.whole, {"type": "integer", "minimum": 1}, UNQUOTED, _as_is),
+    ValueType(values.WHOLE_WANTED, values.whole, {"type": "integer", "minimum": 1}, UNQUOTED, _as_is),
 ]
-Switch = Annotated[bool, ValueType("true or false", texts.switch, {"type": "boolean"}, UNQUOTED, bool)]
+Switch = Annotated[bool, ValueType("true or false", values.switch, {"type": "boolean"}, UNQUOTED, bool)]
 Duration = Annotated[
-    float, ValueType(_DURATION_WANTED, units.parse_duration, _DURATION_SCHEMA, ANY, units.format_duration)
+    float, ValueType(_DURATION_WANTED, values.parse_duration, _DURATION_SCHEMA, ANY, values.format_duration)
 ]
 PositiveDuration = Annotated[
-    float, ValueType(_DURATION_WANTED, texts.positive_duration, _DURATION_SCHEMA, ANY, units.format_duration)
+    float,
+    ValueType(_DURATION_WANTED, values.positive_duration, _DURATION_SCHEMA, ANY, values.format_duration),
 ]
 OptionalDuration = Annotated[
-    float | None, ValueType(_DURATION_WANTED, texts.positive_duration, _DURATION_SCHEMA, ANY, _as_is)
+    float | None, ValueType(_DURATION_WANTED, values.positive_duration, _DURATION_SCHEMA, ANY, _as_is)
 ]
-Size = Annotated[int, ValueType(_SIZE_WANTED, texts.positive_size, _SIZE_SCHEMA, ANY, units.format_size)]
+Size = Annotated[int, ValueType(_SIZE_WANTED, values.positive_size, _SIZE_SCHEMA, ANY, values.format_size)]
 
 Listen = Annotated[
     addresses.Address, ValueType("an address like 127.0.0.1:8080", addresses.parse_listen, _STRING, ANY)
@@ -187,7 +185,7 @@ PublicUrl = Annotated[
     ValueType('a URL like https://flowise.example.com, or ""', addresses.parse_public_url, _STRING, ANY),
 ]
 WebAddress = Annotated[
-    str, ValueType("a URL like https://id.example.com/jwks.json", texts.web_address, _STRING, ANY)
+    str, ValueType("a URL like https://id.example.com/jwks.json", values.web_address, _STRING, ANY)
 ]
 WebOrigin = Annotated[
     str, ValueType('an origin like https://app.example.com, or "*"', addresses.parse_origin, _STRING, ANY)
@@ -200,17 +198,17 @@ StoreUrl = Annotated[
 ]
 
 HeaderSecret = Annotated[
-    SecretStr, ValueType('a text, or ""', texts.header_secret, _STRING, write=_revealed, is_secret=True)
+    SecretStr, ValueType('a text, or ""', values.header_secret, _STRING, write=_revealed, is_secret=True)
 ]
 SigningSecret = Annotated[
-    SecretStr, ValueType("32 bytes or more", texts.signing_secret, _STRING, write=_revealed, is_secret=True)
+    SecretStr, ValueType("32 bytes or more", values.signing_secret, _STRING, write=_revealed, is_secret=True)
 ]
-AuthorityFile = Annotated[Path | None, FileLeaf('a file name, or ""', texts.readable_file, _STRING)]
-KeysFile = Annotated[Path | None, FileLeaf('a file name, or ""', Path, _STRING)]
+AuthorityFile = Annotated[Path | None, FileType('a file name, or ""', values.readable_file, _STRING)]
+KeysFile = Annotated[Path | None, FileType('a file name, or ""', Path, _STRING)]
 
-EventName = Annotated[str, ValueType("an event name", texts.event_name, _STRING, ANY)]
-OverrideName = Annotated[str, ValueType("the name of an override", texts.override_name, _STRING)]
-VariableText = Annotated[str, ValueType("a text", texts.template, _STRING)]
+EventName = Annotated[str, ValueType("an event name", values.event_name, _STRING, ANY)]
+OverrideName = Annotated[str, ValueType("the name of an override", values.override_name, _STRING)]
+VariableText = Annotated[str, ValueType("a text", values.template, _STRING)]
 
 AuthMethod = Annotated[str, one_of("anonymous", "api_key", "session", "jwt")]
 LegacyField = Annotated[str, one_of("history", "evaluation", "evaluationRunId", "stopNodeId", "analytics")]

@@ -1,8 +1,7 @@
 """From a YAML file to a tree with line numbers; what the keys mean is not known here.
 
-libyaml reads it a dozen times as fast; what it cannot read is read once more in Python, for the words of the mistake.
-
-Read event by event, so that duplicate keys, aliases, tags and depth are seen before anything is built.
+The file is read event by event, so that duplicate keys, aliases, tags and depth are refused before anything is built.
+libyaml parses 12 times as fast as Python; a file that it refuses is parsed again in Python for the message and line.
 """
 
 from __future__ import annotations
@@ -16,36 +15,36 @@ import yaml
 
 from gateway.config.placeholders import Environment, expand
 from gateway.config.problems import Mistakes, join_path, quote
-from gateway.config.tree import Kind, Node, Scalar, plain_scalar, quoted_scalar
+from gateway.config.tree import Node, Scalar, ScalarKind, plain_scalar, quoted_scalar
 
 LARGEST_FILE = 1024 * 1024
 DEEPEST = 32
 _UNWANTED = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 _HINTS = {
-    "mapping values are not allowed here": "put a value with a colon in quotes, or mend the indentation",
-    "could not find expected ':'": "a colon and a blank are missing after a key, or the indentation is wrong",
-    "found character '\\t' that cannot start any token": "indent with blanks, not with tabs",
-    "expected ',' or ']', but got '{'": "inside [ ] a ${NAME} stands in quotes",
-    "expected ',' or '}', but got '{'": "inside { } a ${NAME} stands in quotes",
-    "found unexpected end of stream": "a quote or a bracket is not closed",
+    "mapping values are not allowed here": "put a value with a colon in quotes, or fix the indentation",
+    "could not find expected ':'": "write a colon and a space after the key, or fix the indentation",
+    "found character '\\t' that cannot start any token": "indent with spaces, not with tabs",
+    "expected ',' or ']', but got '{'": "put ${NAME} in quotes inside [ ]",
+    "expected ',' or '}', but got '{'": "put ${NAME} in quotes inside { }",
+    "found unexpected end of stream": "close the quote or the bracket",
 }
 
 
 class _TooDeepError(Exception):
-    """Reading stops here."""
+    """Ends the parsing."""
 
 
 def read_tree(
     path: Path, environ: Mapping[str, str], mistakes: Mistakes, largest: int = LARGEST_FILE
 ) -> Node | None:
-    """The tree of a file of at most `largest` bytes; None if there is nothing to look at, which is then a mistake."""
+    """The tree of a file of at most `largest` bytes; None if there is none, which is noted as a mistake."""
     text = _text(path, mistakes, largest)
     if text is None:
         return None
     root = _parse(text, Environment(environ, path.parent), mistakes)
     if root is not None and not isinstance(root.value, dict):
-        is_nothing = isinstance(root.value, Scalar) and root.value.kind is Kind.EMPTY
-        what = "is empty" if is_nothing else "is no mapping"
+        is_nothing = isinstance(root.value, Scalar) and root.value.kind is ScalarKind.EMPTY
+        what = "is empty" if is_nothing else "is not a mapping"
         mistakes.add(root.line, "", f"the file {what}: write at least the keys upstreams and routes")
         return None
     return root
@@ -59,10 +58,10 @@ def _text(path: Path, mistakes: Mistakes, largest: int) -> str | None:
         mistakes.add(1, "", f"the file cannot be read ({error.strerror}): name a readable YAML file")
         return None
     except ValueError:
-        mistakes.add(1, "", "the file cannot be read: a file name has no NUL")
+        mistakes.add(1, "", "the file cannot be read: write a name without a NUL character")
         return None
     if len(content) > largest:
-        mistakes.add(1, "", f"the file is larger than {largest // 1024**2}MiB: it must be smaller")
+        mistakes.add(1, "", f"the file is larger than {largest // 1024**2}MiB: make it smaller")
         return None
     try:
         return content.decode("utf-8-sig")
@@ -72,28 +71,28 @@ def _text(path: Path, mistakes: Mistakes, largest: int) -> str | None:
         return None
 
 
-def _parse(text: str, outside: Environment, mistakes: Mistakes) -> Node | None:
+def _parse(text: str, environment: Environment, mistakes: Mistakes) -> Node | None:
     if yaml.__with_libyaml__:
         found = Mistakes(mistakes.file)
         try:
-            root = _Builder(yaml.CSafeLoader(text), outside, found).document()
+            root = _Builder(yaml.CSafeLoader(text), environment, found).document()
         except (yaml.YAMLError, _TooDeepError):
-            pass  # once more below, whose words and places we know
+            pass  # parsed again below
         else:
             mistakes.add_all(found)
             return root
     try:
-        return _Builder(yaml.SafeLoader(text), outside, mistakes).document()
+        return _Builder(yaml.SafeLoader(text), environment, mistakes).document()
     except _TooDeepError:
         return None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        problem = error.problem or "something is unfinished"
+        problem = error.problem or "it ends too early"
         hint = _HINTS.get(problem, "compare with config/gateway.yaml")
         mistakes.add(mark.line + 1 if mark else 1, "", f"this is not YAML ({problem}): {hint}")
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        mistakes.add(line, "", "a control character stands here: remove it")
+        mistakes.add(line, "", "there is a control character here: remove it")
     return None
 
 
@@ -101,10 +100,10 @@ class _Builder:
     """Builds one document from the events of a parser."""
 
     def __init__(
-        self, loader: yaml.SafeLoader | yaml.CSafeLoader, outside: Environment, mistakes: Mistakes
+        self, loader: yaml.SafeLoader | yaml.CSafeLoader, environment: Environment, mistakes: Mistakes
     ) -> None:
         self._loader = loader
-        self._outside = outside
+        self._environment = environment
         self._mistakes = mistakes
 
     def document(self) -> Node:
@@ -116,7 +115,7 @@ class _Builder:
         self._next()  # the document's end
         after = self._next()
         if not isinstance(after, yaml.StreamEndEvent):
-            self._mistakes.add(_line(after), "", "a second document begins here: write one, without ---")
+            self._mistakes.add(_line(after), "", "a second document starts here: keep one, without ---")
         return root
 
     def _next(self) -> yaml.Event:
@@ -129,7 +128,7 @@ class _Builder:
     def _node(self, event: yaml.Event, path: str, line: int | None, depth: int) -> Node:
         line = _line(event) if line is None else line
         if depth > DEEPEST:
-            self._mistakes.add(line, "", f"nested deeper than {DEEPEST} levels: no key goes that deep")
+            self._mistakes.add(line, "", f"nested deeper than {DEEPEST} levels: no key is that deep")
             raise _TooDeepError
         if isinstance(event, yaml.MappingStartEvent):
             node = Node(path, line, self._mapping(path, depth))
@@ -138,12 +137,11 @@ class _Builder:
         elif isinstance(event, yaml.ScalarEvent):
             node = Node(path, line, self._scalar(event, path, line))
         else:
-            self._mistakes.add(line, path, "aliases (*name) are not read here: write the value again")
+            self._mistakes.add(line, path, "aliases (*name) are not supported: repeat the value")
             return Node(path, line, _BROKEN)
         if not isinstance(event, yaml.AliasEvent) and event.tag is not None:
-            self._mistakes.add(
-                line, path, "tags (!name) are not read here: leave it out, and quote what is text"
-            )
+            message = "tags (!name) are not supported: leave the tag out, and put text in quotes"
+            self._mistakes.add(line, path, message)
             return Node(path, line, _BROKEN)
         return node
 
@@ -157,24 +155,22 @@ class _Builder:
             value = self._node(self._next(), join_path(path, key), line, depth + 1)
             if key in entries:
                 first = entries[key].line
-                self._mistakes.add(
-                    line, value.path, f"the key stands in line {first} already: keep one of them"
-                )
+                self._mistakes.add(line, value.path, f"the key is in line {first} too: keep one of them")
             else:
                 entries[key] = value
         return entries
 
     def _key(self, event: yaml.Event, path: str) -> str | None:
-        """The text of a key; None for a key that cannot be one, which is then a mistake."""
+        """The text of a key; None if it is not valid, which is noted as a mistake."""
         line = _line(event)
         if not isinstance(event, yaml.ScalarEvent):
             self._skip(event)
             self._mistakes.add(line, path, "a key is a list, a mapping or an alias: write a plain name")
         elif event.value == "<<":
-            message = "merge keys are not read here: what routes share belongs into `defaults`"
+            message = "merge keys are not supported: write what routes share in `defaults`"
             self._mistakes.add(line, join_path(path, "<<"), message)
         elif event.tag is not None or _UNWANTED.search(event.value):
-            self._mistakes.add(line, path, f"the key {quote(event.value)} cannot be one: write a plain name")
+            self._mistakes.add(line, path, f"the key {quote(event.value)} is not valid: write a plain name")
         else:
             return event.value
         return None
@@ -195,20 +191,20 @@ class _Builder:
 
     def _scalar(self, event: yaml.ScalarEvent, path: str, line: int) -> Scalar:
         scalar = quoted_scalar(event.value) if event.style else plain_scalar(event.value)
-        expanded = expand(scalar.text, self._outside)
+        expanded = expand(scalar.text, self._environment)
         for problem in expanded.problems:
             self._mistakes.add(line, path, problem)
         if _UNWANTED.search(expanded.text):
-            self._mistakes.add(line, path, "holds a control character or half a character: remove it")
+            self._mistakes.add(line, path, "has a control character or an unpaired surrogate: remove it")
             return _BROKEN
         if expanded.problems:
             return _BROKEN
         if "${" in scalar.text:
-            return Scalar(expanded.text, Kind.EXPANDED, scalar.text)
+            return Scalar(expanded.text, ScalarKind.EXPANDED, scalar.text)
         return scalar
 
 
-_BROKEN = Scalar("", Kind.BROKEN, "")
+_BROKEN = Scalar("", ScalarKind.BROKEN, "")
 
 
 def _line(event: yaml.Event) -> int:

@@ -64,7 +64,7 @@ def test_a_name_is_no_key_since_names_stand_in_logs():
     ):
         key_name(key(1))
     assert key_name("back-end_1.2") == "back-end_1.2"
-    with pytest.raises(ValueError, match=r"^cannot be a name: write 1 to 64"):
+    with pytest.raises(ValueError, match=r"^is not a valid name: write 1 to 64"):
         key_name("a b")
 
 

@@ -193,7 +193,7 @@ def test_networks_are_read():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("10.0.0.1/8", "has bits set behind its mask: write 10.0.0.0/8"),
+        ("10.0.0.1/8", "has bits set behind its mask: write the network's address"),
         ("10.0.0.0/33", "is not a network: write a CIDR"),
         ("x", "CIDR"),
     ],

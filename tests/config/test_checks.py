@@ -20,7 +20,7 @@ CHATFLOW = "2c5e8d0a-1111-4222-8333-444455556666"
 )
 def test_two_listeners_on_one_address_are_a_mistake(told, server, admin):
     found = told(f"server: {{listen: {server}}}\n{admin}")
-    assert found == {"admin.listen": "is the address of server.listen, or within it: write another port"}
+    assert found == {"admin.listen": "overlaps server.listen: write another port"}
 
 
 def test_listeners_on_ports_that_the_system_chooses_do_not_meet(loaded):
@@ -31,7 +31,9 @@ def test_listeners_on_ports_that_the_system_chooses_do_not_meet(loaded):
 @pytest.mark.parametrize("token", ["", ", token: ''", ", token: '${T:-}'"])
 def test_an_admin_listener_that_others_reach_needs_a_token(told, listen, token):
     found = told(f"admin: {{listen: {listen}{token}}}")
-    assert found == {"admin.token": "is needed, as admin.listen is not loopback: write token: ${ADMIN_TOKEN}"}
+    assert found == {
+        "admin.token": "is required unless admin.listen is a loopback address: write token: ${ADMIN_TOKEN}"
+    }
 
 
 @pytest.mark.parametrize("listen", ["127.0.0.1:1", "'[::1]:1'", "localhost:1"])
@@ -48,13 +50,13 @@ def test_an_admin_token_that_is_unset_is_told_once(told):
 
 def test_several_workers_do_not_share_memory_and_need_a_secret(told):
     found = told("server: {workers: 4}")
-    assert "is memory, which several workers do not share: write redis://" in found["limits.store"]
-    assert "is needed with several workers or a shared store" in found["auth.secret"]
+    assert "is memory, which workers cannot share: write redis://" in found["limits.store"]
+    assert "is required with several workers or a shared store" in found["auth.secret"]
 
 
 def test_a_shared_store_needs_a_secret(told):
     found = told("limits: {store: 'redis://h:6379/0'}")
-    assert "is needed with several workers or a shared store" in found["auth.secret"]
+    assert "is required with several workers or a shared store" in found["auth.secret"]
     assert "limits.store" not in found
 
 
@@ -75,7 +77,7 @@ def test_workers_of_the_command_line_count_as_if_they_stood_in_the_file(write):
 @pytest.mark.parametrize("secret", ["''", "[]"])
 def test_an_empty_secret_is_none(told, secret):
     found = told(f"limits: {{store: 'redis://h:6379/0'}}\nauth: {{secret: {secret}}}")
-    assert "is needed with several workers" in found["auth.secret"]
+    assert "is required with several workers" in found["auth.secret"]
 
 
 @pytest.mark.parametrize(
@@ -117,7 +119,7 @@ def test_a_secret_that_is_unset_is_told_once(told):
 
 def test_session_tokens_live_no_longer_than_they_may(told, loaded):
     found = told("auth: {session_tokens: {ttl: 2d}}")
-    assert found["auth.session_tokens.ttl"] == "is longer than max_ttl: write at most that"
+    assert found["auth.session_tokens.ttl"] == "is longer than max_ttl: write at most that, or raise max_ttl"
     assert loaded("auth: {session_tokens: {ttl: 1h, max_ttl: 1h}}").auth.session_tokens.ttl == 3600
     assert "auth.session_tokens.ttl" not in told("auth: {session_tokens: {ttl: 1h, max_ttl: x}}")
 
@@ -125,7 +127,7 @@ def test_session_tokens_live_no_longer_than_they_may(told, loaded):
 def test_an_authority_without_an_https_server_is_a_mistake(told, tmp_path):
     (tmp_path / "ca.pem").write_text("certificates")
     found = told(upstream="tls: {ca: ca.pem}")
-    assert found["upstreams.main.tls.ca"].startswith("has no https server to be for: write https")
+    assert found["upstreams.main.tls.ca"].startswith("is for https servers only: write https")
 
 
 def test_an_authority_is_found_beside_the_file(tmp_path):
@@ -145,7 +147,9 @@ def _issuers(*names):
 
 def test_one_issuer_twice_is_a_mistake(told):
     found = told(_issuers("https://a", "https://b", "https://a"))
-    assert found == {"auth.jwt[2].issuer": "another issuer, in line 1, is the same: keep one of them"}
+    assert found == {
+        "auth.jwt[2].issuer": "is the same as in another entry, in line 1: write a different one"
+    }
 
 
 @pytest.mark.parametrize("store", ["redis://h:6379/0", "memory", "unix:///run/x.sock"])
@@ -153,7 +157,7 @@ def test_an_authority_without_a_tls_store_is_a_mistake(told, tmp_path, store):
     (tmp_path / "ca.pem").write_text("x")
     found = told(f"limits: {{store: '{store}', tls: {{ca: ca.pem}}}}\nauth: {{secret: {SECRET}}}")
     assert found == {
-        "limits.tls.ca": "has no rediss:// store to be for: write rediss in limits.store, or leave it out"
+        "limits.tls.ca": "is for rediss:// stores only: write rediss:// in limits.store, or leave it out"
     }
 
 

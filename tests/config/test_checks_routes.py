@@ -37,13 +37,13 @@ def test_two_different_routes_are_right(two):
 
 def test_two_routes_with_one_name_are_a_mistake(told_of):
     assert told_of(name="support") == {
-        "routes[1].name": "another route, in line 7, has it already: write another one"
+        "routes[1].name": "is the same as in another route, in line 7: write a different one"
     }
 
 
 def test_two_routes_with_one_chatflow_are_a_mistake_in_any_case_of_letters(told_of):
     assert told_of(chatflow="2C5E8D0A-1111-4222-8333-444455556666") == {
-        "routes[1].chatflow": "another route, in line 8, has it already: write another one"
+        "routes[1].chatflow": "is the same as in another route, in line 8: write a different one"
     }
 
 
@@ -64,7 +64,7 @@ def test_routes_of_one_upstream_bind_alike(two):
     with pytest.raises(ConfigError) as caught:
         load(two(conversations="{bind: false}"), {})
     messages = [m.message for m in caught.value.mistakes if m.key == "routes[1].conversations.bind"]
-    assert "differs from the route in line 7, of the same Flowise: write the same on both" in messages
+    assert "differs from the route in line 7 to the same Flowise: write the same in both" in messages
 
 
 def test_routes_of_different_upstreams_bind_as_they_like(two):
@@ -85,7 +85,7 @@ def test_a_body_above_that_of_the_server_is_a_mistake(told):
 def test_keys_without_a_file_are_no_source(mistakes, method):
     found = mistakes("auth: {keys_file: ''}", auth=f"[{method}]")
     assert any(
-        mistake.key == "routes[0].auth[0]" and "has no source: write auth.keys_file" in mistake.message
+        mistake.key == "routes[0].auth[0]" and "needs a keys file: write auth.keys_file" in mistake.message
         for mistake in found
     )
 
@@ -98,12 +98,11 @@ def test_keys_in_the_file_that_is_named_by_default_are_a_source(loaded, method):
 def test_tokens_without_an_issuer_are_no_source(mistakes, loaded):
     found = mistakes(auth="[anonymous, jwt]")
     assert any(
-        mistake.key == "routes[0].auth[1]"
-        and "has no source: write an issuer into auth.jwt" in mistake.message
+        mistake.key == "routes[0].auth[1]" and "needs an issuer: write one into auth.jwt" in mistake.message
         for mistake in found
     )
     found = mistakes("auth: {keys_file: keys.yaml}", auth="[jwt]")
-    assert any("has no source" in mistake.message for mistake in found)
+    assert any("needs an issuer" in mistake.message for mistake in found)
     issuer = "auth: {jwt: [{issuer: i, audience: a, jwks_url: 'https://i/jwks'}]}"
     assert loaded(issuer, auth="[anonymous, jwt]").routes[0].auth == {"anonymous", "jwt"}
 
@@ -111,13 +110,13 @@ def test_tokens_without_an_issuer_are_no_source(mistakes, loaded):
 @pytest.mark.parametrize(
     ("limit", "key", "message"),
     [
-        ("{name: a}", "", "counts none or several things: write one of requests, tokens, concurrent"),
-        ("{name: a, requests: 1, tokens: 1, per: 1m}", "", "counts none or several things"),
-        ("{name: a, requests: 1}", ".per", "is missing: write the time in which the whole is refilled"),
-        ("{name: a, tokens: 1}", ".per", "is missing: write the time in which the whole is refilled"),
-        ("{name: a, concurrent: 1, per: 1m}", ".per", "says nothing with concurrent: leave it out"),
-        ("{name: a, tokens: 1, per: 1m, burst: 1}", ".burst", "belongs to requests only: leave it out"),
-        ("{name: a, requests: 1, per: 1m, reserve: 1}", ".reserve", "belongs to tokens only: leave it out"),
+        ("{name: a}", "", "has none of requests, tokens and concurrent: write exactly one"),
+        ("{name: a, requests: 1, tokens: 1, per: 1m}", "", "has 2 of requests, tokens and concurrent"),
+        ("{name: a, requests: 1}", ".per", "is missing: write the time in which the limit refills"),
+        ("{name: a, tokens: 1}", ".per", "is missing: write the time in which the limit refills"),
+        ("{name: a, concurrent: 1, per: 1m}", ".per", "has no effect with concurrent: leave it out"),
+        ("{name: a, tokens: 1, per: 1m, burst: 1}", ".burst", "applies to requests only: leave it out"),
+        ("{name: a, requests: 1, per: 1m, reserve: 1}", ".reserve", "applies to tokens only: leave it out"),
     ],
 )
 def test_a_limit_counts_one_thing(told, limit, key, message):
@@ -136,7 +135,7 @@ def test_right_limits_are_right(loaded):
 
 def test_limits_of_one_route_have_different_names(told):
     found = told(route="limits: [{name: a, concurrent: 1}, {name: a, concurrent: 2}]")
-    assert "another limit, in line" in found["routes[0].limits[1].name"]
+    assert "is the same as in another limit, in line" in found["routes[0].limits[1].name"]
 
 
 def test_a_limit_that_counts_nothing_is_told_once(told):
@@ -171,7 +170,7 @@ def test_a_server_body_of_the_wrong_shape_contradicts_nothing(told):
 def test_keys_whose_file_is_told_are_a_source(mistakes, loaded):
     assert loaded("auth: {keys_file: keys.yaml}", auth="[api_key]")
     found = mistakes("auth: {keys_file: '${UNSET}'}", auth="[api_key]")
-    assert not any("has no source" in mistake.message for mistake in found)
+    assert not any("needs a keys file" in mistake.message for mistake in found)
 
 
 @pytest.mark.parametrize("upstreams", ["{}", "5", "[]"])

@@ -155,7 +155,7 @@ def test_a_mistake_reads_file_line_key_and_what_would_be_right(mistakes, tmp_pat
     assert isinstance(mistake, Mistake)
     assert str(mistake) == (
         f"{tmp_path / 'gateway.yaml'}:1: server.drain: "
-        '"30" has no unit: write one behind the number, as 30s or 500ms'
+        '"30" has no unit: write one after the number, like 30s or 500ms'
     )
 
 

@@ -61,7 +61,7 @@ def test_a_file_is_read_relative_to_the_folder_without_its_last_line_end(outside
     [
         ("missing", None, "cannot be read (No such file or directory): name a readable file"),
         (".", None, "cannot be read (Is a directory)"),
-        ("nul\0", None, "a file name has no NUL"),
+        ("nul\0", None, "write a name without a NUL character"),
         ("large", b"x" * (LARGEST_FILE + 1), "is larger than 64KiB"),
         ("latin", b"caf\xe9", "is not UTF-8: save it as UTF-8 text"),
     ],

@@ -2,52 +2,52 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.config.tree import Kind, Node, Scalar, plain_scalar, quoted_scalar, with_default
+from gateway.config.tree import Node, Scalar, ScalarKind, plain_scalar, quoted_scalar, with_default
 
 
 @pytest.mark.parametrize(
     ("text", "kind"),
     [
-        ("word", Kind.TEXT),
-        ("2c5e8d0a-1111-4222-8333-444455556666", Kind.TEXT),
-        ("12345678-1111-4222-8333-444455556666", Kind.TEXT),
-        ("127.0.0.1:8080", Kind.TEXT),
-        ("30s", Kind.TEXT),
-        ("", Kind.EMPTY),
-        ("~", Kind.NULL),
-        ("Null", Kind.NULL),
-        ("true", Kind.BOOLEAN),
-        ("FALSE", Kind.BOOLEAN),
-        ("no", Kind.BOOLEAN_WORD),
-        ("On", Kind.BOOLEAN_WORD),
-        ("0", Kind.WHOLE),
-        ("8080", Kind.WHOLE),
-        ("1" * 5000, Kind.NUMBER),
-        ("010", Kind.NUMBER),
-        ("-5", Kind.NUMBER),
-        ("1_000", Kind.NUMBER),
-        ("0x1F", Kind.NUMBER),
-        ("0b1", Kind.NUMBER),
-        ("0o17", Kind.NUMBER),
-        ("1:30", Kind.NUMBER),
-        ("1:30:00.5", Kind.NUMBER),
-        ("1.5", Kind.NUMBER),
-        ("1e5", Kind.NUMBER),
-        (".inf", Kind.NUMBER),
-        ("-.NaN", Kind.NUMBER),
-        ("2026-01-01", Kind.DATE),
-        ("2026-01-01T10:00:00Z", Kind.DATE),
+        ("word", ScalarKind.TEXT),
+        ("2c5e8d0a-1111-4222-8333-444455556666", ScalarKind.TEXT),
+        ("12345678-1111-4222-8333-444455556666", ScalarKind.TEXT),
+        ("127.0.0.1:8080", ScalarKind.TEXT),
+        ("30s", ScalarKind.TEXT),
+        ("", ScalarKind.EMPTY),
+        ("~", ScalarKind.NULL),
+        ("Null", ScalarKind.NULL),
+        ("true", ScalarKind.BOOLEAN),
+        ("FALSE", ScalarKind.BOOLEAN),
+        ("no", ScalarKind.BOOLEAN_WORD),
+        ("On", ScalarKind.BOOLEAN_WORD),
+        ("0", ScalarKind.WHOLE),
+        ("8080", ScalarKind.WHOLE),
+        ("1" * 5000, ScalarKind.NUMBER),
+        ("010", ScalarKind.NUMBER),
+        ("-5", ScalarKind.NUMBER),
+        ("1_000", ScalarKind.NUMBER),
+        ("0x1F", ScalarKind.NUMBER),
+        ("0b1", ScalarKind.NUMBER),
+        ("0o17", ScalarKind.NUMBER),
+        ("1:30", ScalarKind.NUMBER),
+        ("1:30:00.5", ScalarKind.NUMBER),
+        ("1.5", ScalarKind.NUMBER),
+        ("1e5", ScalarKind.NUMBER),
+        (".inf", ScalarKind.NUMBER),
+        ("-.NaN", ScalarKind.NUMBER),
+        ("2026-01-01", ScalarKind.DATE),
+        ("2026-01-01T10:00:00Z", ScalarKind.DATE),
     ],
 )
 def test_what_yaml_would_take_a_plain_scalar_for_is_known(text, kind):
     assert plain_scalar(text).kind is kind
-    assert quoted_scalar(text).kind is Kind.TEXT
+    assert quoted_scalar(text).kind is ScalarKind.TEXT
 
 
 def test_a_mistake_shows_the_placeholder_and_no_password():
-    assert Scalar("secret", Kind.EXPANDED, "${KEY}").shown == 'the value of "${KEY}"'
+    assert Scalar("secret", ScalarKind.EXPANDED, "${KEY}").shown == 'the value of "${KEY}"'
     assert quoted_scalar("http://user:pw@host/a@b").shown == '"http://…@b"'
-    assert "secret" not in repr(Scalar("secret", Kind.EXPANDED, "${KEY}"))
+    assert "secret" not in repr(Scalar("secret", ScalarKind.EXPANDED, "${KEY}"))
 
 
 def leaf(path: str, text: str) -> Node:

@@ -4,7 +4,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from gateway.config import types as vocabulary
-from gateway.config.tree import Kind, Scalar, plain_scalar, quoted_scalar
+from gateway.config.tree import Scalar, ScalarKind, plain_scalar, quoted_scalar
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def read():
 
 
 def outside(text: str) -> Scalar:
-    return Scalar(text, Kind.EXPANDED, "${NAME}")
+    return Scalar(text, ScalarKind.EXPANDED, "${NAME}")
 
 
 @pytest.mark.parametrize(
@@ -50,13 +50,13 @@ def test_numbers_and_switches_are_read_from_yaml_and_from_outside(read, kind, te
             quoted_scalar("2"),
             '"2" is text: write a whole number from 1 to 999999999, without quotes',
         ),
-        (vocabulary.Whole, plain_scalar("0"), '"0" is not right here: write a whole number'),
+        (vocabulary.Whole, plain_scalar("0"), '"0" is not valid: write a whole number'),
         (
             vocabulary.Whole,
             plain_scalar("1000000000"),
-            '"1000000000" is not right here: write a whole number',
+            '"1000000000" is not valid: write a whole number',
         ),
-        (vocabulary.Whole, plain_scalar("0x10"), '"0x10" is not right here: write a whole number'),
+        (vocabulary.Whole, plain_scalar("0x10"), '"0x10" is not valid: write a whole number'),
         (vocabulary.Whole, plain_scalar(""), "is empty: write a whole number"),
         (vocabulary.Whole, plain_scalar("null"), "is null: write a whole number"),
         (vocabulary.Whole, {}, "is a mapping: write a whole number"),
@@ -64,10 +64,10 @@ def test_numbers_and_switches_are_read_from_yaml_and_from_outside(read, kind, te
         (
             vocabulary.Whole,
             outside("secret"),
-            'the value of "${NAME}" is not right here: write a whole number',
+            'the value of "${NAME}" is not valid: write a whole number',
         ),
         (vocabulary.Switch, quoted_scalar("true"), '"true" is text: write true or false, without quotes'),
-        (vocabulary.Switch, plain_scalar("on"), '"on" is neither: write true or false'),
+        (vocabulary.Switch, plain_scalar("on"), '"on" is not a boolean: write true or false'),
         (
             vocabulary.Text,
             plain_scalar("no"),
@@ -82,40 +82,44 @@ def test_numbers_and_switches_are_read_from_yaml_and_from_outside(read, kind, te
         (vocabulary.Text, plain_scalar("2026-01-01"), '"2026-01-01" without quotes is a date to YAML'),
         (vocabulary.Text, quoted_scalar("a\nb"), '"a\\nb" is not one line of text'),
         (vocabulary.Text, quoted_scalar(""), '"" is not one line of text'),
-        (vocabulary.Name, quoted_scalar("a/b"), '"a/b" cannot be a name: write 1 to 64 of the letters'),
-        (vocabulary.Name, quoted_scalar("x" * 65), "cannot be a name"),
+        (vocabulary.Name, quoted_scalar("a/b"), '"a/b" is not a valid name: write 1 to 64 characters of'),
+        (vocabulary.Name, quoted_scalar("x" * 65), "is not a valid name"),
         (vocabulary.ChatflowId, quoted_scalar("x"), '"x" is not a chatflow id: write a UUID like'),
         (
             vocabulary.HeaderSecret,
             plain_scalar("12345"),
             "the value without quotes is a number to YAML: put it in",
         ),
-        (vocabulary.HeaderSecret, outside("a b"), "the value cannot stand in a header: write visible ASCII"),
-        (vocabulary.HeaderSecret, outside("a\nb"), "the value cannot stand in a header"),
+        (vocabulary.HeaderSecret, outside("a b"), "the value is not valid in a header: write visible ASCII"),
+        (vocabulary.HeaderSecret, outside("a\nb"), "the value is not valid in a header"),
         (vocabulary.SigningSecret, outside("x" * 31), "the value is too short: write 32 bytes or more"),
-        (vocabulary.AuthorityFile, quoted_scalar("missing.pem"), '"missing.pem" is no readable file'),
-        (vocabulary.EventName, quoted_scalar("tokn"), '"tokn" is no event of Flowise: did you mean token?'),
+        (vocabulary.AuthorityFile, quoted_scalar("missing.pem"), '"missing.pem" is not a readable file'),
+        (
+            vocabulary.EventName,
+            quoted_scalar("tokn"),
+            '"tokn" is not an event of Flowise: did you mean token?',
+        ),
         (
             vocabulary.EventName,
             quoted_scalar("custom:token"),
-            "is an event of Flowise itself: write it without",
+            "is an event that Flowise defines: write it without",
         ),
         (vocabulary.EventName, quoted_scalar("custom:"), "is not one line of text"),
-        (vocabulary.OverrideName, quoted_scalar("*"), '"*" is no name of an override'),
-        (vocabulary.OverrideName, quoted_scalar("vars"), '"vars" is no name of an override'),
+        (vocabulary.OverrideName, quoted_scalar("*"), '"*" is not the name of an override'),
+        (vocabulary.OverrideName, quoted_scalar("vars"), '"vars" is not the name of an override'),
         (
             vocabulary.VariableText,
             quoted_scalar("{calle}"),
-            "has a name in braces that is not known: write {caller}",
+            "has an unknown name in braces: write {caller}",
         ),
-        (vocabulary.AuthMethod, plain_scalar("apikey"), '"apikey" is not known here: did you mean api_key?'),
+        (vocabulary.AuthMethod, plain_scalar("apikey"), '"apikey" is unknown: did you mean api_key?'),
         (
             vocabulary.AuthMethod,
             plain_scalar("no"),
-            '"no" is not known here: write one of anonymous, api_key',
+            '"no" is unknown: write one of anonymous, api_key',
         ),
-        (vocabulary.JwtAlgorithm, plain_scalar("none"), '"none" is not known here: write one of'),
-        (vocabulary.JwtAlgorithm, plain_scalar("HS256"), '"HS256" is not known here'),
+        (vocabulary.JwtAlgorithm, plain_scalar("none"), '"none" is unknown: write one of'),
+        (vocabulary.JwtAlgorithm, plain_scalar("HS256"), '"HS256" is unknown'),
         (vocabulary.WebAddress, plain_scalar("id.example.com"), "is not an http or https URL"),
     ],
 )

@@ -40,16 +40,21 @@ import pytest
         (
             "server: {timeouts: {send: 0s}}",
             "server.timeouts.send",
-            '"0s" is too little: write more than zero',
+            '"0s" is zero: write more than zero',
         ),
         ("server: {timeouts: {send: 1:30}}", "server.timeouts.send", '"1:30" is not a duration'),
-        ("server: {max_body: 0B}", "server.max_body", '"0B" is too little'),
+        ("server: {max_body: 0B}", "server.max_body", '"0B" is zero'),
         ("auth: {secret: short}", "auth.secret", "the value is too short: write 32 bytes or more"),
         ("auth: {secret: [short]}", "auth.secret[0]", "the value is too short: write 32 bytes or more"),
         ("auth: {secret: {a: b}}", "auth.secret", "is a mapping: write a list"),
+        (
+            "auth: {jwt: [{algorithms: []}]}",
+            "auth.jwt[0].algorithms",
+            "is empty: write at least one entry, or leave it out",
+        ),
         ("limits: {store: redis}", "limits.store", "the value is not a store: write memory"),
-        ("logs: {level: warn}", "logs.level", '"warn" is not known here: did you mean warning?'),
-        ("logs: {prompts: on}", "logs.prompts", '"on" is neither: write true or false'),
+        ("logs: {level: warn}", "logs.level", '"warn" is unknown: did you mean warning?'),
+        ("logs: {prompts: on}", "logs.prompts", '"on" is not a boolean: write true or false'),
     ],
 )
 def test_a_wrong_key_or_type_is_told_in_plain_words(told, top, key, message):
@@ -61,7 +66,7 @@ def test_a_wrong_key_or_type_is_told_in_plain_words(told, top, key, message):
 @pytest.mark.parametrize(
     ("route", "key", "message"),
     [
-        ("uploads: yes", "routes[0].uploads", '"yes" is neither: write true or false'),
+        ("uploads: yes", "routes[0].uploads", '"yes" is not a boolean: write true or false'),
         ("max_bdy: 1MiB", "routes[0].max_bdy", "is not a key here: did you mean max_body?"),
         ("cors:", "routes[0].cors", "is empty: write keys with values below it"),
         ("cors: {}", "routes[0].cors.origins", "is missing: write for example origins: "),
@@ -70,23 +75,23 @@ def test_a_wrong_key_or_type_is_told_in_plain_words(told, top, key, message):
         (
             "conversations: {wait: 0s}",
             "routes[0].conversations.wait",
-            '"0s" is too little: write more than zero',
+            '"0s" is zero: write more than zero',
         ),
         ("limits: [{per: x}]", "routes[0].limits[0].per", '"x" is not a duration'),
         ("limits: [{requests: null}]", "routes[0].limits[0].requests", "is null: write a whole number"),
         ("limits: [3]", "routes[0].limits[0]", "is a single value: write keys with values"),
         ("vars: {a: no}", "routes[0].vars.a", '"no" without quotes is true or false to YAML'),
-        ("vars: {a: '{x}'}", "routes[0].vars.a", '"{x}" has a name in braces that is not known'),
+        ("vars: {a: '{x}'}", "routes[0].vars.a", '"{x}" has an unknown name in braces'),
         (
             "override_config: {allow: ['*']}",
             "routes[0].override_config.allow[0]",
-            "is no name of an override",
+            "is not the name of an override",
         ),
-        ("events: {withhold: [nope]}", "routes[0].events.withhold[0]", '"nope" is no event of Flowise'),
+        ("events: {withhold: [nope]}", "routes[0].events.withhold[0]", '"nope" is not an event of Flowise'),
         (
             "body: {allow: [hist]}",
             "routes[0].body.allow[0]",
-            '"hist" is not known here: did you mean history?',
+            '"hist" is unknown: did you mean history?',
         ),
     ],
 )
@@ -99,9 +104,9 @@ def test_the_name_of_an_upstream_is_checked(raw_mistakes):
         mistake.key: mistake.message
         for mistake in raw_mistakes("upstreams: {a b: {servers: []}}\nroutes: []\n")
     }
-    assert '"a b" cannot be a name: write 1 to 64 of the letters' in keys['upstreams["a b"]']
-    assert keys['upstreams["a b"].servers'] == "has nothing in it: write at least one entry"
-    assert keys["routes"] == "has nothing in it: write at least one entry"
+    assert '"a b" is not a valid name: write 1 to 64 characters of' in keys['upstreams["a b"]']
+    assert keys['upstreams["a b"].servers'] == "is empty: write at least one entry"
+    assert keys["routes"] == "is empty: write at least one entry"
     assert "upstreams" not in keys
 
 
@@ -122,7 +127,7 @@ def test_what_is_missing_is_told_with_an_example(raw_mistakes):
 
 def test_an_entry_that_is_wrong_does_not_make_its_list_empty(told):
     assert set(told(auth="[nobody]")) == {"routes[0].auth[0]"}
-    assert told(auth="[]") == {"routes[0].auth": "has nothing in it: write at least one entry"}
+    assert told(auth="[]") == {"routes[0].auth": "is empty: write at least one entry"}
 
 
 def test_a_value_that_could_not_be_expanded_is_told_once(mistakes):

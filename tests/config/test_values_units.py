@@ -81,7 +81,7 @@ def test_a_decimal_size_is_told_the_binary_units(text):
 
 @pytest.mark.parametrize(("parse", "unit"), [(parse_duration, "30s"), (parse_size, "50MiB")])
 def test_a_number_without_a_unit_is_told_units(parse, unit):
-    with pytest.raises(ValueError, match=f"has no unit: write one behind the number, .*{unit}"):
+    with pytest.raises(ValueError, match=f"has no unit: write one after the number, .*{unit}"):
         parse("30")
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.config.problems import Mistakes
-from gateway.config.tree import Kind
+from gateway.config.tree import ScalarKind
 from gateway.config.yaml_reader import DEEPEST, LARGEST_FILE, read_tree
 
 
@@ -32,28 +32,28 @@ def test_duplicate_keys_are_told_with_both_lines_and_the_first_is_kept(tree):
     root, found = tree("a: 1\nb: {c: 1, c: 2}\na: 2\n")
     assert root.text_at("a") == "1"
     assert found == [
-        "gateway.yaml:2: b.c: the key stands in line 2 already: keep one of them",
-        "gateway.yaml:3: a: the key stands in line 1 already: keep one of them",
+        "gateway.yaml:2: b.c: the key is in line 2 too: keep one of them",
+        "gateway.yaml:3: a: the key is in line 1 too: keep one of them",
     ]
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("a: &x 1\nb: *x\n", "2: b: aliases (*name) are not read here: write the value again"),
+        ("a: &x 1\nb: *x\n", "2: b: aliases (*name) are not supported: repeat the value"),
         (
             "a: &x {c: 1}\nb: {<<: *x}\n",
-            '2: b["<<"]: merge keys are not read here: what routes share belongs',
+            '2: b["<<"]: merge keys are not supported: write what routes share',
         ),
-        ("a: !!str 1\n", "1: a: tags (!name) are not read here"),
-        ("a: !!python/object/apply:os.system [x]\n", "1: a: tags (!name) are not read here"),
+        ("a: !!str 1\n", "1: a: tags (!name) are not supported"),
+        ("a: !!python/object/apply:os.system [x]\n", "1: a: tags (!name) are not supported"),
         ("a: 1\n? [x, y]\n: 2\n", "2: a key is a list, a mapping or an alias: write a plain name"),
-        ('a: 1\n"x\\u0007": 2\n', '2: the key "x\\x07" cannot be one: write a plain name'),
-        ("a: 1\n!!str b: 2\n", '2: the key "b" cannot be one'),
-        ('a: "x\\u0000"\n', "1: a: holds a control character or half a character: remove it"),
-        ('a: "\\ud800"\n', "1: a: holds a control character or half a character"),
+        ('a: 1\n"x\\u0007": 2\n', '2: the key "x\\x07" is not valid: write a plain name'),
+        ("a: 1\n!!str b: 2\n", '2: the key "b" is not valid'),
+        ('a: "x\\u0000"\n', "1: a: has a control character or an unpaired surrogate: remove it"),
+        ('a: "\\ud800"\n', "1: a: has a control character or an unpaired surrogate"),
         ("a: ${X}\n", "1: a: environment variable X is not set"),
-        ("a: 1\n--- \nb: 2\n", "2: a second document begins here: write one, without ---"),
+        ("a: 1\n--- \nb: 2\n", "2: a second document starts here: keep one, without ---"),
     ],
 )
 def test_what_yaml_allows_and_a_configuration_does_not_is_told(tree, content, message):
@@ -68,7 +68,7 @@ def test_what_yaml_allows_and_a_configuration_does_not_is_told(tree, content, me
     [
         (
             "a: 1\nb: 'x\n",
-            "this is not YAML (found unexpected end of stream): a quote or a bracket is not closed",
+            "this is not YAML (found unexpected end of stream): close the quote or the bracket",
         ),
         (
             "a: 1\nb: c: d\n",
@@ -79,24 +79,27 @@ def test_what_yaml_allows_and_a_configuration_does_not_is_told(tree, content, me
             "2: this is not YAML (found character '\\t' that cannot start any token): indent with",
         ),
         ("a: [1, 2\n", "this is not YAML (expected ',' or ']'"),
-        ("a: 1\nb: [${X}]\n", "2: this is not YAML (expected ',' or ']', but got '{'): inside [ ] a ${NAME}"),
+        (
+            "a: 1\nb: [${X}]\n",
+            "2: this is not YAML (expected ',' or ']', but got '{'): put ${NAME} in quotes inside [ ]",
+        ),
         (
             "a: 1\nb: {c: ${X}}\n",
-            "2: this is not YAML (expected ',' or '}', but got '{'): inside { } a ${NAME}",
+            "2: this is not YAML (expected ',' or '}', but got '{'): put ${NAME} in quotes inside { }",
         ),
         ("a: 1\nb\n", "this is not YAML (could not find expected ':')"),
         ('a: 1\nb: "\\UFFFFFFFF"\n', "2: this is not YAML (a number is out of range)"),
         ("%YAML " + "9" * 5000 + ".1\n---\na: 1\n", "1: this is not YAML (a number is out of range)"),
-        (b"a: 1\nb: \x07\n", "2: a control character stands here: remove it"),
+        (b"a: 1\nb: \x07\n", "2: there is a control character here: remove it"),
         (b"a: 1\nb: caf\xe9\n", "2: the file is not UTF-8: save it as UTF-8 text"),
         (b"\xff\xfea\x00:\x00", "1: the file is not UTF-8"),
         (b"", "1: the file is empty: write at least the keys upstreams and routes"),
         ("# words only\n", "1: the file is empty"),
         ("---\n", "2: the file is empty"),
-        ("- a\n", "1: the file is no mapping: write at least the keys upstreams and routes"),
-        ("word\n", "1: the file is no mapping"),
-        ("null\n", "1: the file is no mapping"),
-        ("[" * 1000 + "\n", "1: nested deeper than 32 levels: no key goes that deep"),
+        ("- a\n", "1: the file is not a mapping: write at least the keys upstreams and routes"),
+        ("word\n", "1: the file is not a mapping"),
+        ("null\n", "1: the file is not a mapping"),
+        ("[" * 1000 + "\n", "1: nested deeper than 32 levels: no key is that deep"),
         ("a: " + "{b: " * 1000, "1: nested deeper than 32 levels"),
         (b"#" * (LARGEST_FILE + 1), "1: the file is larger than 1MiB"),
     ],
@@ -113,7 +116,7 @@ def test_what_cannot_be_read_is_told(tmp_path):
     for path, message in (
         (tmp_path / "missing.yaml", "the file cannot be read (No such file or directory)"),
         (tmp_path, "the file cannot be read (Is a directory)"),
-        (tmp_path / "a\0b", "a file name has no NUL"),
+        (tmp_path / "a\0b", "write a name without a NUL character"),
     ):
         mistakes = Mistakes("gateway.yaml")
         assert read_tree(path, {}, mistakes) is None
@@ -138,7 +141,7 @@ def test_what_comes_from_outside_is_text_and_never_yaml(tree):
     assert not found
     assert root.text_at("a") == "x: {y: 1}\nz: 2"
     assert root.text_at("b") is None
-    assert [(node.text, node.value.kind) for node in root.at("b").items] == [("no, 1", Kind.EXPANDED)]
+    assert [(node.text, node.value.kind) for node in root.at("b").items] == [("no, 1", ScalarKind.EXPANDED)]
 
 
 def test_keys_are_not_expanded(tree):
