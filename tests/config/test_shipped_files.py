@@ -80,7 +80,7 @@ def test_a_key_that_is_commented_out_stands_right(tmp_path):
 
 
 def test_the_json_schema_is_fresh():
-    assert (FOLDER / "gateway.schema.json").read_text() == schema_json(), "run: flowise-gateway schema"
+    assert (FOLDER / "gateway.schema.json").read_text() == schema_json(), "run: python -m tests.config.reference"
 
 
 def test_the_json_schema_is_always_the_same_and_ends_its_last_line():
