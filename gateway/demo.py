@@ -37,7 +37,7 @@ Metrics are at http://{admin}/metrics. Log lines follow, one for each request. C
 
 
 async def demo(listen: Address) -> None:
-    """Run until a signal comes."""
+    """Run until SIGTERM or SIGINT."""
     async with Simulator() as simulator:
         secret = secrets.token_hex()
         text = _CONFIG.format(listen=listen, url=simulator.url, route=ROUTE, flow=CHAIN_ID, secret=secret)

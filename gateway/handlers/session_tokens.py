@@ -14,7 +14,7 @@ from aiohttp import web
 from gateway.auth.caller import LONGEST_NAME, session_name
 from gateway.auth.session_tokens import SessionGrant, SessionTokens
 from gateway.config import Route, SessionTokenSettings
-from gateway.config import values as units
+from gateway.config.values import format_duration, parse_duration
 from gateway.errors import BadRequest, Forbidden
 from gateway.exchange import Exchange
 from gateway.flowise.checks import bound_id
@@ -70,10 +70,10 @@ class IssueSessionToken:
         if (raw := asked.raw("ttl")) is None:
             return self._settings.ttl
         try:
-            seconds = units.parse_duration(text_of(raw) or "")
+            seconds = parse_duration(text_of(raw) or "")
         except ValueError as error:
             raise BadRequest(f"ttl {error}") from None
-        longest = units.format_duration(self._settings.max_ttl)
+        longest = format_duration(self._settings.max_ttl)
         if not 1 <= seconds <= self._settings.max_ttl:
             raise BadRequest(f"ttl must be from 1s to {longest}, the longest that is allowed here")
         return seconds

@@ -61,16 +61,16 @@ def mistakes(write: Callable[..., Path]) -> Callable[..., list[Mistake]]:
 
 
 @pytest.fixture
-def told(mistakes: Callable[..., list[Mistake]]) -> Callable[..., dict[str, str]]:
-    """The mistakes in such a file: messages by key, one a line."""
+def messages(mistakes: Callable[..., list[Mistake]]) -> Callable[..., dict[str, str]]:
+    """The messages of the mistakes in such a file, by key, one per line."""
 
-    def told(top: str = "", **more: object) -> dict[str, str]:
-        messages: dict[str, list[str]] = {}
+    def messages(top: str = "", **more: object) -> dict[str, str]:
+        by_key: dict[str, list[str]] = {}
         for mistake in mistakes(top, **more):
-            messages.setdefault(mistake.key, []).append(mistake.message)
-        return {key: "\n".join(lines) for key, lines in messages.items()}
+            by_key.setdefault(mistake.key, []).append(mistake.message)
+        return {key: "\n".join(lines) for key, lines in by_key.items()}
 
-    return told
+    return messages
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ def rows(path, below, schema):
 
 
 def steps(schema):
-    """What is below a list, a mapping with names of one's own, or a choice of types."""
+    """What is below a list, a mapping with names in mappings, or a choice of types."""
     if "items" in schema:
         yield "[]", schema["items"]
     if schema.get("additionalProperties"):

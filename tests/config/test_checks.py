@@ -18,8 +18,8 @@ CHATFLOW = "2c5e8d0a-1111-4222-8333-444455556666"
         ("'[::]:8080'", "admin: {listen: '[::1]:8080'}"),
     ],
 )
-def test_two_listeners_on_one_address_are_a_mistake(told, server, admin):
-    found = told(f"server: {{listen: {server}}}\n{admin}")
+def test_two_listeners_on_one_address_are_a_mistake(messages, server, admin):
+    found = messages(f"server: {{listen: {server}}}\n{admin}")
     assert found == {"admin.listen": "overlaps server.listen: write another port"}
 
 
@@ -29,8 +29,8 @@ def test_listeners_on_ports_that_the_system_chooses_do_not_meet(loaded):
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:9090", "10.0.0.1:9090", "'[::]:9090'", "gateway:9090"])
 @pytest.mark.parametrize("token", ["", ", token: ''", ", token: '${T:-}'"])
-def test_an_admin_listener_that_others_reach_needs_a_token(told, listen, token):
-    found = told(f"admin: {{listen: {listen}{token}}}")
+def test_an_admin_listener_that_others_reach_needs_a_token(messages, listen, token):
+    found = messages(f"admin: {{listen: {listen}{token}}}")
     assert found == {
         "admin.token": "is required unless admin.listen is a loopback address: write token: ${ADMIN_TOKEN}"
     }
@@ -41,27 +41,27 @@ def test_an_admin_listener_on_loopback_needs_no_token(loaded, listen):
     assert not loaded(f"admin: {{listen: {listen}}}").admin.token
 
 
-def test_an_admin_token_that_is_unset_is_told_once(told):
-    found = told('admin: {listen: "0.0.0.0:9090", token: "${UNSET}"}')
+def test_an_unset_admin_token_is_one_mistake(messages):
+    found = messages('admin: {listen: "0.0.0.0:9090", token: "${UNSET}"}')
     assert found == {
         "admin.token": "environment variable UNSET is not set: set it, or write ${UNSET:-default}"
     }
 
 
-def test_several_workers_do_not_share_memory_and_need_a_secret(told):
-    found = told("server: {workers: 4}")
+def test_several_workers_do_not_share_memory_and_need_a_secret(messages):
+    found = messages("server: {workers: 4}")
     assert "is memory, which workers cannot share: write redis://" in found["limits.store"]
     assert "is required with several workers or a shared store" in found["auth.secret"]
 
 
-def test_a_shared_store_needs_a_secret(told):
-    found = told("limits: {store: 'redis://h:6379/0'}")
+def test_a_shared_store_needs_a_secret(messages):
+    found = messages("limits: {store: 'redis://h:6379/0'}")
     assert "is required with several workers or a shared store" in found["auth.secret"]
     assert "limits.store" not in found
 
 
-def test_several_workers_share_a_store(told):
-    found = told("server: {workers: 4}\nlimits: {store: 'redis://h:6379/0'}")
+def test_several_workers_share_a_store(messages):
+    found = messages("server: {workers: 4}\nlimits: {store: 'redis://h:6379/0'}")
     assert "limits.store" not in found
 
 
@@ -75,8 +75,8 @@ def test_workers_of_the_command_line_count_as_if_they_stood_in_the_file(write):
 
 
 @pytest.mark.parametrize("secret", ["''", "[]"])
-def test_an_empty_secret_is_none(told, secret):
-    found = told(f"limits: {{store: 'redis://h:6379/0'}}\nauth: {{secret: {secret}}}")
+def test_an_empty_secret_is_none(messages, secret):
+    found = messages(f"limits: {{store: 'redis://h:6379/0'}}\nauth: {{secret: {secret}}}")
     assert "is required with several workers" in found["auth.secret"]
 
 
@@ -93,8 +93,8 @@ def test_an_empty_secret_is_none(told, secret):
         ("auth: 5", {"auth"}),
     ],
 )
-def test_a_value_of_the_wrong_shape_contradicts_nothing(told, top, keys):
-    assert set(told(top)) == keys
+def test_a_value_of_the_wrong_shape_contradicts_nothing(messages, top, keys):
+    assert set(messages(top)) == keys
 
 
 @pytest.mark.parametrize("servers", ["5", "[5]", "[{}]", "[{url: []}]", "[{url: x}]"])
@@ -110,23 +110,23 @@ def test_a_written_secret_is_a_secret(loaded, secret):
     assert {one.get_secret_value() for one in config.auth.secret} == {SECRET}
 
 
-def test_a_secret_that_is_unset_is_told_once(told):
-    found = told("limits: {store: 'redis://h:6379/0'}\nauth: {secret: \"${UNSET}\"}")
+def test_an_unset_secret_is_one_mistake(messages):
+    found = messages("limits: {store: 'redis://h:6379/0'}\nauth: {secret: \"${UNSET}\"}")
     assert found == {
         "auth.secret": "environment variable UNSET is not set: set it, or write ${UNSET:-default}"
     }
 
 
-def test_session_tokens_live_no_longer_than_they_may(told, loaded):
-    found = told("auth: {session_tokens: {ttl: 2d}}")
+def test_session_tokens_live_no_longer_than_they_may(messages, loaded):
+    found = messages("auth: {session_tokens: {ttl: 2d}}")
     assert found["auth.session_tokens.ttl"] == "is longer than max_ttl: write at most that, or raise max_ttl"
     assert loaded("auth: {session_tokens: {ttl: 1h, max_ttl: 1h}}").auth.session_tokens.ttl == 3600
-    assert "auth.session_tokens.ttl" not in told("auth: {session_tokens: {ttl: 1h, max_ttl: x}}")
+    assert "auth.session_tokens.ttl" not in messages("auth: {session_tokens: {ttl: 1h, max_ttl: x}}")
 
 
-def test_an_authority_without_an_https_server_is_a_mistake(told, tmp_path):
+def test_an_authority_without_an_https_server_is_a_mistake(messages, tmp_path):
     (tmp_path / "ca.pem").write_text("certificates")
-    found = told(upstream="tls: {ca: ca.pem}")
+    found = messages(upstream="tls: {ca: ca.pem}")
     assert found["upstreams.main.tls.ca"].startswith("is for https servers only: write https")
 
 
@@ -145,17 +145,17 @@ def _issuers(*names):
     return f"auth: {{jwt: [{entries}]}}"
 
 
-def test_one_issuer_twice_is_a_mistake(told):
-    found = told(_issuers("https://a", "https://b", "https://a"))
+def test_one_issuer_twice_is_a_mistake(messages):
+    found = messages(_issuers("https://a", "https://b", "https://a"))
     assert found == {
         "auth.jwt[2].issuer": "is the same as in another entry, in line 1: write a different one"
     }
 
 
 @pytest.mark.parametrize("store", ["redis://h:6379/0", "memory", "unix:///run/x.sock"])
-def test_an_authority_without_a_tls_store_is_a_mistake(told, tmp_path, store):
+def test_an_authority_without_a_tls_store_is_a_mistake(messages, tmp_path, store):
     (tmp_path / "ca.pem").write_text("x")
-    found = told(f"limits: {{store: '{store}', tls: {{ca: ca.pem}}}}\nauth: {{secret: {SECRET}}}")
+    found = messages(f"limits: {{store: '{store}', tls: {{ca: ca.pem}}}}\nauth: {{secret: {SECRET}}}")
     assert found == {
         "limits.tls.ca": "is for rediss:// stores only: write rediss:// in limits.store, or leave it out"
     }

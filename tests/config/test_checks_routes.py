@@ -22,40 +22,40 @@ def two(write):
 
 
 @pytest.fixture
-def told_of(two):
-    def told_of(**keys):
+def messages_of(two):
+    def messages_of(**keys):
         with pytest.raises(ConfigError) as caught:
             load(two(**keys), {})
         return {mistake.key: mistake.message for mistake in caught.value.mistakes}
 
-    return told_of
+    return messages_of
 
 
 def test_two_different_routes_are_right(two):
     assert [route.name for route in load(two(), {}).routes] == ["support", "other"]
 
 
-def test_two_routes_with_one_name_are_a_mistake(told_of):
-    assert told_of(name="support") == {
+def test_two_routes_with_one_name_are_a_mistake(messages_of):
+    assert messages_of(name="support") == {
         "routes[1].name": "is the same as in another route, in line 7: write a different one"
     }
 
 
-def test_two_routes_with_one_chatflow_are_a_mistake_in_any_case_of_letters(told_of):
-    assert told_of(chatflow="2C5E8D0A-1111-4222-8333-444455556666") == {
+def test_two_routes_with_one_chatflow_are_a_mistake_in_any_case_of_letters(messages_of):
+    assert messages_of(chatflow="2C5E8D0A-1111-4222-8333-444455556666") == {
         "routes[1].chatflow": "is the same as in another route, in line 8: write a different one"
     }
 
 
-def test_a_name_that_looks_like_a_chatflow_is_a_mistake(told_of):
-    found = told_of(name=SECOND)
+def test_a_name_that_looks_like_a_chatflow_is_a_mistake(messages_of):
+    found = messages_of(name=SECOND)
     assert found["routes[1].name"].startswith(
         f'"{SECOND}" looks like a chatflow id: write a name of your own'
     )
 
 
-def test_an_unknown_upstream_is_told_with_the_one_that_was_meant(told_of):
-    assert told_of(upstream="mian") == {
+def test_an_unknown_upstream_is_a_mistake_with_a_suggestion(messages_of):
+    assert messages_of(upstream="mian") == {
         "routes[1].upstream": 'there is no upstream "mian": did you mean main?'
     }
 
@@ -74,15 +74,15 @@ def test_routes_of_different_upstreams_bind_as_they_like(two):
     assert [route.conversations.bind for route in load(path, {}).routes] == [True, False]
 
 
-def test_a_body_above_that_of_the_server_is_a_mistake(told):
+def test_a_body_above_that_of_the_server_is_a_mistake(messages):
     message = "is above server.max_body: write at most that, or raise server.max_body"
-    assert told(route="max_body: 51MiB") == {"routes[0].max_body": message}
-    assert told("server: {max_body: 1KiB}", route="max_body: 2KiB") == {"routes[0].max_body": message}
-    assert told("defaults: {max_body: 51MiB}") == {"defaults.max_body": message}
+    assert messages(route="max_body: 51MiB") == {"routes[0].max_body": message}
+    assert messages("server: {max_body: 1KiB}", route="max_body: 2KiB") == {"routes[0].max_body": message}
+    assert messages("defaults: {max_body: 51MiB}") == {"defaults.max_body": message}
 
 
 @pytest.mark.parametrize("method", ["api_key", "session"])
-def test_keys_without_a_file_are_no_source(mistakes, method):
+def test_keys_without_a_file_are_a_mistake(mistakes, method):
     found = mistakes("auth: {keys_file: ''}", auth=f"[{method}]")
     assert any(
         mistake.key == "routes[0].auth[0]" and "needs a keys file: write auth.keys_file" in mistake.message
@@ -95,7 +95,7 @@ def test_keys_in_the_file_that_is_named_by_default_are_a_source(loaded, method):
     assert loaded(auth=f"[{method}]").routes[0].auth == {method}
 
 
-def test_tokens_without_an_issuer_are_no_source(mistakes, loaded):
+def test_tokens_without_an_issuer_are_a_mistake(mistakes, loaded):
     found = mistakes(auth="[anonymous, jwt]")
     assert any(
         mistake.key == "routes[0].auth[1]" and "needs an issuer: write one into auth.jwt" in mistake.message
@@ -119,8 +119,8 @@ def test_tokens_without_an_issuer_are_no_source(mistakes, loaded):
         ("{name: a, requests: 1, per: 1m, reserve: 1}", ".reserve", "applies to tokens only: leave it out"),
     ],
 )
-def test_a_limit_counts_one_thing(told, limit, key, message):
-    assert message in told(route=f"limits: [{limit}]")[f"routes[0].limits[0]{key}"]
+def test_a_limit_counts_one_thing(messages, limit, key, message):
+    assert message in messages(route=f"limits: [{limit}]")[f"routes[0].limits[0]{key}"]
 
 
 def test_right_limits_are_right(loaded):
@@ -133,13 +133,13 @@ def test_right_limits_are_right(loaded):
     assert [limit.name for limit in loaded(route=limits).routes[0].limits] == ["burst", "daily", "open"]
 
 
-def test_limits_of_one_route_have_different_names(told):
-    found = told(route="limits: [{name: a, concurrent: 1}, {name: a, concurrent: 2}]")
+def test_limits_of_one_route_have_different_names(messages):
+    found = messages(route="limits: [{name: a, concurrent: 1}, {name: a, concurrent: 2}]")
     assert "is the same as in another limit, in line" in found["routes[0].limits[1].name"]
 
 
-def test_a_limit_that_counts_nothing_is_told_once(told):
-    found = told(route="limits: [{name: a, burst: 1, reserve: 1}]")
+def test_a_limit_that_counts_nothing_is_one_mistake(messages):
+    found = messages(route="limits: [{name: a, burst: 1, reserve: 1}]")
     assert set(found) == {"routes[0].limits[0]"}
 
 
@@ -163,18 +163,18 @@ def test_a_value_of_the_wrong_shape_contradicts_nothing(two, keys, path):
     assert [mistake.key for mistake in caught.value.mistakes] == [f"routes[1].{path}"]
 
 
-def test_a_server_body_of_the_wrong_shape_contradicts_nothing(told):
-    assert set(told("server: {max_body: []}", route="max_body: 90MiB")) == {"server.max_body"}
+def test_a_server_body_of_the_wrong_shape_contradicts_nothing(messages):
+    assert set(messages("server: {max_body: []}", route="max_body: 90MiB")) == {"server.max_body"}
 
 
-def test_keys_whose_file_is_told_are_a_source(mistakes, loaded):
+def test_a_written_keys_file_is_a_source_even_if_its_name_is_unset(mistakes, loaded):
     assert loaded("auth: {keys_file: keys.yaml}", auth="[api_key]")
     found = mistakes("auth: {keys_file: '${UNSET}'}", auth="[api_key]")
     assert not any("needs a keys file" in mistake.message for mistake in found)
 
 
 @pytest.mark.parametrize("upstreams", ["{}", "5", "[]"])
-def test_without_upstreams_no_route_is_told_that_its_own_is_missing(raw_mistakes, upstreams):
+def test_without_upstreams_the_upstream_of_a_route_is_no_mistake(raw_mistakes, upstreams):
     route = "{name: a, chatflow: 2c5e8d0a-1111-4222-8333-444455556666, upstream: main, auth: [anonymous]}"
     found = raw_mistakes(f"upstreams: {upstreams}\nroutes: [{route}]\n")
     assert {mistake.key for mistake in found} == {"upstreams"}

@@ -103,14 +103,14 @@ def test_a_configuration_never_changes(loaded):
         loaded().server.workers = 2
 
 
-def test_secrets_stand_in_no_repr(loaded):
+def test_secrets_are_in_no_repr(loaded):
     config = loaded('admin: {token: "${SECRET}"}', upstream="api_key: ${SECRET}", environ={"SECRET": SECRET})
     assert config.upstreams["main"].api_key.get_secret_value() == SECRET
     assert SECRET not in repr(config)
     assert SECRET not in str(config)
 
 
-def test_what_comes_from_outside_is_read_as_what_its_key_wants(loaded):
+def test_a_placeholder_is_converted_to_the_type_of_its_key(loaded):
     config = loaded(
         "server: {max_connections: '${N}', max_body: '${S}', drain: '${D}', listen: '${L}'}",
         route="uploads: ${B}",
@@ -121,7 +121,7 @@ def test_what_comes_from_outside_is_read_as_what_its_key_wants(loaded):
     assert config.routes[0].uploads is True
 
 
-def test_every_mistake_is_told_at_once_in_the_order_of_the_file(mistakes):
+def test_all_mistakes_are_reported_at_once_in_the_order_of_the_file(mistakes):
     found = mistakes(
         """
         server:
@@ -159,7 +159,7 @@ def test_a_mistake_reads_file_line_key_and_what_would_be_right(mistakes, tmp_pat
     )
 
 
-def test_the_error_tells_all_mistakes(write):
+def test_the_text_of_the_error_has_all_mistakes(write):
     with pytest.raises(ConfigError) as caught:
         load(write("server: {drain: 30, drain_delay: x}"), {})
     assert str(caught.value).splitlines() == [str(mistake) for mistake in caught.value.mistakes]

@@ -51,13 +51,13 @@ def test_a_route_switches_cors_of_the_defaults_off_with_null(loaded):
     assert config.defaults_cors is not None
 
 
-def test_a_mistake_in_the_defaults_is_told_once_and_where_it_stands(mistakes):
+def test_a_mistake_in_the_defaults_is_reported_once_at_its_own_line(mistakes):
     (mistake,) = mistakes("defaults:\n  heartbeat: x\n")
     assert (mistake.line, mistake.key) == (2, "defaults.heartbeat")
 
 
-def test_a_mistake_in_the_defaults_is_told_though_every_route_overrides_it(told):
-    assert set(told("defaults: {heartbeat: x}", route="heartbeat: 1s")) == {"defaults.heartbeat"}
+def test_a_mistake_in_the_defaults_is_reported_although_every_route_overrides_it(messages):
+    assert set(messages("defaults: {heartbeat: x}", route="heartbeat: 1s")) == {"defaults.heartbeat"}
 
 
 @pytest.mark.parametrize(
@@ -82,13 +82,13 @@ def test_a_route_without_max_body_takes_what_fits(loaded, top, route, max_body):
 
 
 @pytest.mark.parametrize("defaults", ["5", "[]", "null", "", "{conversations: 5}"])
-def test_defaults_of_the_wrong_shape_are_told_and_hide_nothing(told, defaults):
-    found = told(f"defaults: {defaults}", route="heartbeat: x")
+def test_defaults_of_the_wrong_shape_are_a_mistake_and_hide_no_other(messages, defaults):
+    found = messages(f"defaults: {defaults}", route="heartbeat: x")
     assert any(key.startswith("defaults") for key in found)
     assert "routes[0].heartbeat" in found
 
 
 @pytest.mark.parametrize("routes", ["5", "{}", "[5]", "[]", "[[]]", "null"])
-def test_routes_of_the_wrong_shape_are_told(raw_mistakes, routes):
+def test_routes_of_the_wrong_shape_are_a_mistake(raw_mistakes, routes):
     found = raw_mistakes(f"upstreams: {{main: {{servers: [{{url: 'http://a'}}]}}}}\nroutes: {routes}\n")
     assert all(mistake.key.startswith("routes") for mistake in found)

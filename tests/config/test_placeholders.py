@@ -8,7 +8,7 @@ from gateway.config.placeholders import LARGEST_FILE, Environment, expand
 
 
 @pytest.fixture
-def outside(tmp_path):
+def environment(tmp_path):
     return Environment({"NAME": "value", "EMPTY": "", "NESTED": "${NAME}"}, tmp_path)
 
 
@@ -29,13 +29,13 @@ def outside(tmp_path):
         ("$NAME $ {NAME} 5$", "$NAME $ {NAME} 5$"),
     ],
 )
-def test_placeholders_are_replaced_once(outside, text, expanded):
-    assert expand(text, outside).text == expanded
-    assert not expand(text, outside).problems
+def test_placeholders_are_replaced_once(environment, text, expanded):
+    assert expand(text, environment).text == expanded
+    assert not expand(text, environment).problems
 
 
-def test_every_unset_name_is_told(outside):
-    problems = expand("${ONE}:${NAME}:${TWO}", outside).problems
+def test_every_unset_variable_is_a_problem(environment):
+    problems = expand("${ONE}:${NAME}:${TWO}", environment).problems
     assert problems == (
         "environment variable ONE is not set: set it, or write ${ONE:-default}",
         "environment variable TWO is not set: set it, or write ${TWO:-default}",
@@ -45,15 +45,15 @@ def test_every_unset_name_is_told(outside):
 @pytest.mark.parametrize(
     "text", ["${", "${}", "${NAME", "${1A}", "${NA ME}", "${NAME-x}", "${A:-${B}}", "${NAME:x}"]
 )
-def test_what_only_looks_like_a_placeholder_is_told(outside, text):
-    problem, *_ = expand(text, outside).problems
+def test_what_only_looks_like_a_placeholder_is_a_problem(environment, text):
+    problem, *_ = expand(text, environment).problems
     assert "write ${NAME}, ${NAME:-default} or ${file:/path}" in problem
 
 
-def test_a_file_is_read_relative_to_the_folder_without_its_last_line_end(outside, tmp_path):
+def test_a_file_is_read_relative_to_the_folder_without_its_last_line_end(environment, tmp_path):
     (tmp_path / "secret").write_text("a\nb\r\n\n")
-    assert expand("<${file:secret}>", outside).text == "<a\nb>"
-    assert expand(f"${{file:{tmp_path / 'secret'}}}", outside).text == "a\nb"
+    assert expand("<${file:secret}>", environment).text == "<a\nb>"
+    assert expand(f"${{file:{tmp_path / 'secret'}}}", environment).text == "a\nb"
 
 
 @pytest.mark.parametrize(
@@ -66,14 +66,14 @@ def test_a_file_is_read_relative_to_the_folder_without_its_last_line_end(outside
         ("latin", b"caf\xe9", "is not UTF-8: save it as UTF-8 text"),
     ],
 )
-def test_a_file_that_cannot_be_a_value_is_told(outside, tmp_path, name, content, message):
+def test_a_file_that_cannot_be_a_value_is_a_problem(environment, tmp_path, name, content, message):
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    (problem,) = expand(f"${{file:{name}}}", outside).problems
+    (problem,) = expand(f"${{file:{name}}}", environment).problems
     assert message in problem
 
 
 @given(st.text())
-def test_any_text_is_expanded_or_told(text):
+def test_any_text_is_expanded_or_has_problems(text):
     expanded = expand(text, Environment({}, None))
     assert expanded.problems or "${" not in text or "$${" in text or ":-" in text

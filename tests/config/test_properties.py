@@ -1,4 +1,4 @@
-"""Whatever stands in the file: a Config or a ConfigError with lines and words, never anything else."""
+"""Any file gives a Config, or a ConfigError whose mistakes have a line and a message; never another error."""
 
 from __future__ import annotations
 
@@ -114,16 +114,16 @@ def planted_at(path):
 
 
 @pytest.mark.parametrize("secret", PLANTED)
-def test_what_comes_from_the_environment_stands_in_no_message(tmp_path, secret):
+def test_a_value_from_the_environment_is_in_no_message(tmp_path, secret):
     path = tmp_path / "gateway.yaml"
-    told = 0
+    seen = 0
     for place in places(EVERYTHING):
         path.write_text(yaml.dump(planted_at(place), allow_unicode=True))
         for mistake in mistakes_of(path, {"PLANTED": secret}):
-            told += 1
+            seen += 1
             assert secret.split("\n")[0] not in str(mistake)
             assert "pLaNtEd" not in str(mistake)
-    assert told > 50
+    assert seen > 50
 
 
 def mistakes_of(path, environ):

@@ -16,12 +16,12 @@ _COMMENTED_OUT = re.compile(r"^#(?=[^# ]|  )", re.MULTILINE)
 
 
 def everything() -> str:
-    """The full configuration with all that is commented out put in."""
+    """The full configuration, including the keys that are commented out."""
     return _COMMENTED_OUT.sub("", (FOLDER / "gateway.full.yaml").read_text())
 
 
 def keys_of_the_model(schema, definitions, path=""):
-    """The paths of all keys, lists as [] and names of one's own as *."""
+    """The paths of all keys, lists as [] and names in mappings as *."""
     if "$ref" in schema:
         schema = definitions[schema["$ref"].rsplit("/", 1)[1]]
     for variant in schema.get("anyOf", ()):
@@ -63,7 +63,7 @@ def test_the_full_configuration_shows_the_defaults():
     assert full.model_copy(update={"routes": (shown,)}) == small
 
 
-def test_every_key_stands_in_the_full_configuration_and_no_other():
+def test_the_full_configuration_has_every_key_and_no_other():
     schema = json.loads(schema_json())
     known = {key for key in keys_of_the_model(schema, schema["$defs"]) if not key.startswith(".defaults.")}
     written = {key for key in keys_of(yaml.safe_load(everything())) if not key.startswith(".defaults.")}
@@ -71,7 +71,7 @@ def test_every_key_stands_in_the_full_configuration_and_no_other():
     assert len(known) > 90
 
 
-def test_a_key_that_is_commented_out_stands_right(tmp_path):
+def test_keys_that_are_commented_out_are_valid(tmp_path):
     path = tmp_path / "gateway.yaml"
     path.write_text(everything())
     route = load(path, {"GATEWAY_SECRET": "x" * 32}).routes[0]
@@ -80,7 +80,9 @@ def test_a_key_that_is_commented_out_stands_right(tmp_path):
 
 
 def test_the_json_schema_is_fresh():
-    assert (FOLDER / "gateway.schema.json").read_text() == schema_json(), "run: python -m tests.config.reference"
+    assert (FOLDER / "gateway.schema.json").read_text() == schema_json(), (
+        "run: python -m tests.config.reference"
+    )
 
 
 def test_the_json_schema_is_always_the_same_and_ends_its_last_line():

@@ -50,12 +50,14 @@ def test_a_mistake_shows_the_placeholder_and_no_password():
     assert "secret" not in repr(Scalar("secret", ScalarKind.EXPANDED, "${KEY}"))
 
 
-def leaf(path: str, text: str) -> Node:
+def scalar(path: str, text: str) -> Node:
     return Node(path, 3, plain_scalar(text))
 
 
 def test_nodes_are_found_by_their_keys():
-    root = Node("", 1, {"a": Node("a", 2, {"b": leaf("a.b", "x")}), "l": Node("l", 4, [leaf("l[0]", "y")])})
+    root = Node(
+        "", 1, {"a": Node("a", 2, {"b": scalar("a.b", "x")}), "l": Node("l", 4, [scalar("l[0]", "y")])}
+    )
     assert root.text_at("a", "b") == "x"
     assert root.at("a", "c") is None
     assert root.at("a", "b", "c") is None
@@ -65,8 +67,8 @@ def test_nodes_are_found_by_their_keys():
     assert root.text_at("l") is None
 
 
-def test_a_default_is_put_only_where_nothing_was_written():
-    root = Node("", 1, {"a": Node("a", 2, {"b": leaf("a.b", "x")}), "s": leaf("s", "text")})
+def test_a_default_replaces_no_written_value():
+    root = Node("", 1, {"a": Node("a", 2, {"b": scalar("a.b", "x")}), "s": scalar("s", "text")})
     assert with_default(root, ("a", "b"), plain_scalar("y")).text_at("a", "b") == "x"
     assert with_default(root, ("a", "c"), plain_scalar("y")).text_at("a", "c") == "y"
     assert with_default(root, ("n", "m"), plain_scalar("y")).text_at("n", "m") == "y"

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-from gateway.config import types as vocabulary
+from gateway.config import types
 from gateway.config.tree import Scalar, ScalarKind, plain_scalar, quoted_scalar
 
 
@@ -22,108 +22,108 @@ def read():
     return read
 
 
-def outside(text: str) -> Scalar:
+def expanded(text: str) -> Scalar:
     return Scalar(text, ScalarKind.EXPANDED, "${NAME}")
 
 
 @pytest.mark.parametrize(
     ("kind", "text", "value"),
     [
-        (vocabulary.Whole, "12", 12),
-        (vocabulary.WholeOrZero, "0", 0),
-        (vocabulary.OptionalWhole, "12", 12),
-        (vocabulary.Switch, "True", True),
-        (vocabulary.Duration, "2m", 120.0),
-        (vocabulary.Size, "1KiB", 1024),
+        (types.Whole, "12", 12),
+        (types.WholeOrZero, "0", 0),
+        (types.OptionalWhole, "12", 12),
+        (types.Switch, "True", True),
+        (types.Duration, "2m", 120.0),
+        (types.Size, "1KiB", 1024),
     ],
 )
-def test_numbers_and_switches_are_read_from_yaml_and_from_outside(read, kind, text, value):
+def test_numbers_and_switches_are_read_from_yaml_and_from_placeholders(read, kind, text, value):
     assert read(kind, plain_scalar(text)) == value
-    assert read(kind, outside(text)) == value
+    assert read(kind, expanded(text)) == value
 
 
 @pytest.mark.parametrize(
     ("kind", "written", "message"),
     [
         (
-            vocabulary.Whole,
+            types.Whole,
             quoted_scalar("2"),
             '"2" is text: write a whole number from 1 to 999999999, without quotes',
         ),
-        (vocabulary.Whole, plain_scalar("0"), '"0" is not valid: write a whole number'),
+        (types.Whole, plain_scalar("0"), '"0" is not valid: write a whole number'),
         (
-            vocabulary.Whole,
+            types.Whole,
             plain_scalar("1000000000"),
             '"1000000000" is not valid: write a whole number',
         ),
-        (vocabulary.Whole, plain_scalar("0x10"), '"0x10" is not valid: write a whole number'),
-        (vocabulary.Whole, plain_scalar(""), "is empty: write a whole number"),
-        (vocabulary.Whole, plain_scalar("null"), "is null: write a whole number"),
-        (vocabulary.Whole, {}, "is a mapping: write a whole number"),
-        (vocabulary.Whole, [], "is a list: write a whole number"),
+        (types.Whole, plain_scalar("0x10"), '"0x10" is not valid: write a whole number'),
+        (types.Whole, plain_scalar(""), "is empty: write a whole number"),
+        (types.Whole, plain_scalar("null"), "is null: write a whole number"),
+        (types.Whole, {}, "is a mapping: write a whole number"),
+        (types.Whole, [], "is a list: write a whole number"),
         (
-            vocabulary.Whole,
-            outside("secret"),
+            types.Whole,
+            expanded("secret"),
             'the value of "${NAME}" is not valid: write a whole number',
         ),
-        (vocabulary.Switch, quoted_scalar("true"), '"true" is text: write true or false, without quotes'),
-        (vocabulary.Switch, plain_scalar("on"), '"on" is not a boolean: write true or false'),
+        (types.Switch, quoted_scalar("true"), '"true" is text: write true or false, without quotes'),
+        (types.Switch, plain_scalar("on"), '"on" is not a boolean: write true or false'),
         (
-            vocabulary.Text,
+            types.Text,
             plain_scalar("no"),
             '"no" without quotes is true or false to YAML: write "no" in quotes',
         ),
         (
-            vocabulary.Text,
+            types.Text,
             plain_scalar("12"),
             '"12" without quotes is a number to YAML: write "12" in quotes',
         ),
-        (vocabulary.Text, plain_scalar("1:30"), '"1:30" without quotes is a number to YAML'),
-        (vocabulary.Text, plain_scalar("2026-01-01"), '"2026-01-01" without quotes is a date to YAML'),
-        (vocabulary.Text, quoted_scalar("a\nb"), '"a\\nb" is not one line of text'),
-        (vocabulary.Text, quoted_scalar(""), '"" is not one line of text'),
-        (vocabulary.Name, quoted_scalar("a/b"), '"a/b" is not a valid name: write 1 to 64 characters of'),
-        (vocabulary.Name, quoted_scalar("x" * 65), "is not a valid name"),
-        (vocabulary.ChatflowId, quoted_scalar("x"), '"x" is not a chatflow id: write a UUID like'),
+        (types.Text, plain_scalar("1:30"), '"1:30" without quotes is a number to YAML'),
+        (types.Text, plain_scalar("2026-01-01"), '"2026-01-01" without quotes is a date to YAML'),
+        (types.Text, quoted_scalar("a\nb"), '"a\\nb" is not one line of text'),
+        (types.Text, quoted_scalar(""), '"" is not one line of text'),
+        (types.Name, quoted_scalar("a/b"), '"a/b" is not a valid name: write 1 to 64 characters of'),
+        (types.Name, quoted_scalar("x" * 65), "is not a valid name"),
+        (types.ChatflowId, quoted_scalar("x"), '"x" is not a chatflow id: write a UUID like'),
         (
-            vocabulary.HeaderSecret,
+            types.HeaderSecret,
             plain_scalar("12345"),
             "the value without quotes is a number to YAML: put it in",
         ),
-        (vocabulary.HeaderSecret, outside("a b"), "the value is not valid in a header: write visible ASCII"),
-        (vocabulary.HeaderSecret, outside("a\nb"), "the value is not valid in a header"),
-        (vocabulary.SigningSecret, outside("x" * 31), "the value is too short: write 32 bytes or more"),
-        (vocabulary.AuthorityFile, quoted_scalar("missing.pem"), '"missing.pem" is not a readable file'),
+        (types.HeaderSecret, expanded("a b"), "the value is not valid in a header: write visible ASCII"),
+        (types.HeaderSecret, expanded("a\nb"), "the value is not valid in a header"),
+        (types.SigningSecret, expanded("x" * 31), "the value is too short: write 32 bytes or more"),
+        (types.AuthorityFile, quoted_scalar("missing.pem"), '"missing.pem" is not a readable file'),
         (
-            vocabulary.EventName,
+            types.EventName,
             quoted_scalar("tokn"),
             '"tokn" is not an event of Flowise: did you mean token?',
         ),
         (
-            vocabulary.EventName,
+            types.EventName,
             quoted_scalar("custom:token"),
             "is an event that Flowise defines: write it without",
         ),
-        (vocabulary.EventName, quoted_scalar("custom:"), "is not one line of text"),
-        (vocabulary.OverrideName, quoted_scalar("*"), '"*" is not the name of an override'),
-        (vocabulary.OverrideName, quoted_scalar("vars"), '"vars" is not the name of an override'),
+        (types.EventName, quoted_scalar("custom:"), "is not one line of text"),
+        (types.OverrideName, quoted_scalar("*"), '"*" is not the name of an override'),
+        (types.OverrideName, quoted_scalar("vars"), '"vars" is not the name of an override'),
         (
-            vocabulary.VariableText,
+            types.VariableText,
             quoted_scalar("{calle}"),
             "has an unknown name in braces: write {caller}",
         ),
-        (vocabulary.AuthMethod, plain_scalar("apikey"), '"apikey" is unknown: did you mean api_key?'),
+        (types.AuthMethod, plain_scalar("apikey"), '"apikey" is unknown: did you mean api_key?'),
         (
-            vocabulary.AuthMethod,
+            types.AuthMethod,
             plain_scalar("no"),
             '"no" is unknown: write one of anonymous, api_key',
         ),
-        (vocabulary.JwtAlgorithm, plain_scalar("none"), '"none" is unknown: write one of'),
-        (vocabulary.JwtAlgorithm, plain_scalar("HS256"), '"HS256" is unknown'),
-        (vocabulary.WebAddress, plain_scalar("id.example.com"), "is not an http or https URL"),
+        (types.JwtAlgorithm, plain_scalar("none"), '"none" is unknown: write one of'),
+        (types.JwtAlgorithm, plain_scalar("HS256"), '"HS256" is unknown'),
+        (types.WebAddress, plain_scalar("id.example.com"), "is not an http or https URL"),
     ],
 )
-def test_what_is_wrong_is_said_with_what_would_be_right(read, kind, written, message):
+def test_a_wrong_value_is_refused_with_what_would_be_right(read, kind, written, message):
     assert message in read(kind, written)
 
 
@@ -131,23 +131,23 @@ def test_what_is_wrong_is_said_with_what_would_be_right(read, kind, written, mes
     ("kind", "text", "value"),
     [
         (
-            vocabulary.ChatflowId,
+            types.ChatflowId,
             "2C5E8D0A-1111-4222-8333-44445555666F",
             "2c5e8d0a-1111-4222-8333-44445555666f",
         ),
-        (vocabulary.EventName, "custom:mine", "mine"),
-        (vocabulary.EventName, "token", "token"),
-        (vocabulary.OverrideName, "vars.*", "vars.*"),
-        (vocabulary.OverrideName, "vars.user.id", "vars.user.id"),
-        (vocabulary.OverrideName, "systemMessage", "systemMessage"),
+        (types.EventName, "custom:mine", "mine"),
+        (types.EventName, "token", "token"),
+        (types.OverrideName, "vars.*", "vars.*"),
+        (types.OverrideName, "vars.user.id", "vars.user.id"),
+        (types.OverrideName, "systemMessage", "systemMessage"),
         (
-            vocabulary.VariableText,
+            types.VariableText,
             'user {user} of {caller} {"json": 1}',
             'user {user} of {caller} {"json": 1}',
         ),
-        (vocabulary.OptionalText, "", ""),
-        (vocabulary.WebAddress, "https://id/jwks?x=1", "https://id/jwks?x=1"),
-        (vocabulary.KeysFile, "", None),
+        (types.OptionalText, "", ""),
+        (types.WebAddress, "https://id/jwks?x=1", "https://id/jwks?x=1"),
+        (types.KeysFile, "", None),
     ],
 )
 def test_text_is_read(read, kind, text, value):
@@ -155,6 +155,6 @@ def test_text_is_read(read, kind, text, value):
 
 
 def test_a_secret_is_counted_in_bytes_and_shown_nowhere(read):
-    secret = read(vocabulary.SigningSecret, quoted_scalar("ü" * 16))
+    secret = read(types.SigningSecret, quoted_scalar("ü" * 16))
     assert secret.get_secret_value() == "ü" * 16
     assert "ü" not in repr(secret)

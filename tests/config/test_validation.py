@@ -57,8 +57,8 @@ import pytest
         ("logs: {prompts: on}", "logs.prompts", '"on" is not a boolean: write true or false'),
     ],
 )
-def test_a_wrong_key_or_type_is_told_in_plain_words(told, top, key, message):
-    found = told(top)
+def test_a_wrong_key_or_type_is_reported_in_plain_words(messages, top, key, message):
+    found = messages(top)
     assert message in found[key]
     assert not any("Input should" in words or "valid" in words for words in found.values())
 
@@ -95,8 +95,8 @@ def test_a_wrong_key_or_type_is_told_in_plain_words(told, top, key, message):
         ),
     ],
 )
-def test_a_wrong_value_in_a_route_is_told_at_its_place(told, route, key, message):
-    assert message in told(route=route)[key]
+def test_a_wrong_value_in_a_route_is_reported_at_its_place(messages, route, key, message):
+    assert message in messages(route=route)[key]
 
 
 def test_the_name_of_an_upstream_is_checked(raw_mistakes):
@@ -110,7 +110,7 @@ def test_the_name_of_an_upstream_is_checked(raw_mistakes):
     assert "upstreams" not in keys
 
 
-def test_what_is_missing_is_told_with_an_example(raw_mistakes):
+def test_a_missing_key_is_reported_with_an_example(raw_mistakes):
     keys = {mistake.key: mistake.message for mistake in raw_mistakes("server: {}\n")}
     assert keys["upstreams"].startswith('is missing: write for example upstreams: {"main": {"servers"')
     assert keys["routes"].startswith('is missing: write for example routes: [{"name": "support"')
@@ -125,12 +125,12 @@ def test_what_is_missing_is_told_with_an_example(raw_mistakes):
     assert keys["routes[0].auth"] == 'is missing: write for example auth: ["anonymous"]'
 
 
-def test_an_entry_that_is_wrong_does_not_make_its_list_empty(told):
-    assert set(told(auth="[nobody]")) == {"routes[0].auth[0]"}
-    assert told(auth="[]") == {"routes[0].auth": "is empty: write at least one entry"}
+def test_an_entry_that_is_wrong_does_not_make_its_list_empty(messages):
+    assert set(messages(auth="[nobody]")) == {"routes[0].auth[0]"}
+    assert messages(auth="[]") == {"routes[0].auth": "is empty: write at least one entry"}
 
 
-def test_a_value_that_could_not_be_expanded_is_told_once(mistakes):
+def test_a_value_that_could_not_be_expanded_is_reported_once(mistakes):
     (mistake,) = mistakes("server: {workers: '${UNSET}', trusted_proxies: ['10.0.0.0/8']}")
     assert mistake.key == "server.workers"
     (mistake,) = mistakes("server: !!map {}")

@@ -74,18 +74,18 @@ def test_what_is_no_size_is_refused(text):
 
 
 @pytest.mark.parametrize("text", ["10MB", "10M", "10k", "1 GB"])
-def test_a_decimal_size_is_told_the_binary_units(text):
+def test_a_decimal_size_is_refused_with_the_binary_units(text):
     with pytest.raises(ValueError, match="decimal unit: write KiB, MiB or GiB"):
         parse_size(text)
 
 
 @pytest.mark.parametrize(("parse", "unit"), [(parse_duration, "30s"), (parse_size, "50MiB")])
-def test_a_number_without_a_unit_is_told_units(parse, unit):
+def test_a_number_without_a_unit_is_refused_with_examples(parse, unit):
     with pytest.raises(ValueError, match=f"has no unit: write one after the number, .*{unit}"):
         parse("30")
 
 
-def test_amounts_beyond_all_reason_are_refused():
+def test_too_large_amounts_are_refused():
     assert parse_duration("3650d") == LONGEST_DURATION
     with pytest.raises(ValueError, match="too long: write 3650d or less"):
         parse_duration("3651d")

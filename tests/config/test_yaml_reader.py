@@ -28,7 +28,7 @@ def test_every_value_knows_its_line_and_path(tree):
     assert (root.at("e.f").line, root.at("e.f").path, root.text_at("e.f")) == (7, '["e.f"]', "two\nlines\n")
 
 
-def test_duplicate_keys_are_told_with_both_lines_and_the_first_is_kept(tree):
+def test_duplicate_keys_are_reported_with_both_lines_and_the_first_is_kept(tree):
     root, found = tree("a: 1\nb: {c: 1, c: 2}\na: 2\n")
     assert root.text_at("a") == "1"
     assert found == [
@@ -56,7 +56,7 @@ def test_duplicate_keys_are_told_with_both_lines_and_the_first_is_kept(tree):
         ("a: 1\n--- \nb: 2\n", "2: a second document starts here: keep one, without ---"),
     ],
 )
-def test_what_yaml_allows_and_a_configuration_does_not_is_told(tree, content, message):
+def test_yaml_that_a_configuration_does_not_allow_is_reported(tree, content, message):
     root, found = tree(content)
     assert root.at("a") is not None
     (only,) = found
@@ -104,7 +104,7 @@ def test_what_yaml_allows_and_a_configuration_does_not_is_told(tree, content, me
         (b"#" * (LARGEST_FILE + 1), "1: the file is larger than 1MiB"),
     ],
 )
-def test_a_file_that_is_no_configuration_at_all_is_told_with_its_line(tree, content, message):
+def test_a_file_that_is_no_configuration_is_reported_with_its_line(tree, content, message):
     root, found = tree(content)
     assert root is None
     (only,) = found
@@ -112,7 +112,7 @@ def test_a_file_that_is_no_configuration_at_all_is_told_with_its_line(tree, cont
     assert only.startswith("gateway.yaml:")
 
 
-def test_what_cannot_be_read_is_told(tmp_path):
+def test_a_file_that_cannot_be_read_is_reported(tmp_path):
     for path, message in (
         (tmp_path / "missing.yaml", "the file cannot be read (No such file or directory)"),
         (tmp_path, "the file cannot be read (Is a directory)"),
@@ -136,7 +136,7 @@ def test_an_alias_bomb_is_refused_without_being_built(tree):
     assert len(found) == 29 * 9
 
 
-def test_what_comes_from_outside_is_text_and_never_yaml(tree):
+def test_a_replaced_placeholder_is_text_and_never_yaml(tree):
     root, found = tree('a: ${X}\nb: ["${Y}"]\n', {"X": "x: {y: 1}\nz: 2", "Y": "no, 1"})
     assert not found
     assert root.text_at("a") == "x: {y: 1}\nz: 2"
