@@ -21,17 +21,17 @@ class Books:
         self.entries.append("released")
 
 
-ASKS = [
-    requests(60).ask(subject("me")),
-    tokens(100, per=100.0).ask(subject("me")),
-    slots(2).ask(subject("me")),
+CHARGES = [
+    requests(60).charge(subject("me")),
+    tokens(100, per=100.0).charge(subject("me")),
+    slots(2).charge(subject("me")),
 ]
 NOTHING = [0, 0, 0]
 
 
 def admission(used, *, is_allowed):
     books = Books()
-    return Admission(books, ASKS, "run", Decision(is_allowed, used)), books.entries
+    return Admission(books, CHARGES, "run", Decision(is_allowed, used)), books.entries
 
 
 def test_it_settles_and_releases_once_whoever_calls_twice():
@@ -59,8 +59,8 @@ def test_who_was_refused_has_nothing_to_give_back():
 
 def test_what_is_left_of_each():
     given, _ = admission([10**6, 40 * 10**6, 1], is_allowed=True)
-    assert [standing.remaining for standing in given.standings] == [59, 60, 1]
-    assert given.slots == (ASKS[2].key,)
+    assert [status.remaining for status in given.statuses] == [59, 60, 1]
+    assert given.slots == (CHARGES[2].key,)
     assert (given.refused, given.retry_after) == ((), 0.0)
 
 

@@ -33,23 +33,23 @@ class Load:
     async def go_on(self):
         while True:
             self._count += 1
-            asks = self.asks(f"caller {self._count}")
-            results = await asyncio.gather(*(self._one(asks) for _ in range(LIMIT + 1)))
+            charges = self.charges(f"caller {self._count}")
+            results = await asyncio.gather(*(self._one(charges) for _ in range(LIMIT + 1)))
             (self.refused if None in results else self.passed).append(results.count(True))
             await time_passes(0.005)
 
-    def asks(self, caller):
+    def charges(self, caller):
         return [
-            requests(LIMIT).ask(subject(caller)),
-            tokens(10**6, reserve=10).ask(subject(caller)),
-            slots(LIMIT + 1).ask(subject(caller)),
+            requests(LIMIT).charge(subject(caller)),
+            tokens(10**6, reserve=10).charge(subject(caller)),
+            slots(LIMIT + 1).charge(subject(caller)),
         ]
 
-    async def _one(self, asks):
+    async def _one(self, charges):
         began = monotonic()
         run = None
         with suppress(StoreUnavailable):
-            run = await self._gateway.admit(*asks)
+            run = await self._gateway.admit(*charges)
         self.waits.append(monotonic() - began)
         if run is None:
             return None
@@ -99,7 +99,7 @@ async def test_requests_go_on(own_valkey, failure, is_closed):
             assert max(load.waits) < MOST_WAIT + lost.most
             assert set(load.passed) == {LIMIT}
             assert load.refused == []
-            five = requests(LIMIT).ask(subject("everybody"))
+            five = requests(LIMIT).charge(subject("everybody"))
             both = await asyncio.gather(*(one.admit(five) for one in (gateway, other) * LIMIT))
             assert sum(run.is_allowed for run in both) == LIMIT
         finally:
@@ -146,7 +146,7 @@ async def test_a_store_that_comes_and_goes(own_valkey, is_closed):
             going_on.cancel()
             await asyncio.wait([going_on])
         gateway.tick()
-        await gateway.limiter.backlog.flush()
+        await gateway.limiter.outbox.flush()
         assert len(gateway.limiter) == 0
         with own_valkey.client() as client:
             assert list(client.scan_iter("fgw:*:c:*")) == []

@@ -24,12 +24,12 @@ def tell(**words):
     print(json.dumps(words), flush=True)
 
 
-async def race(gateway, *, limit, count, patience, who):
-    ask = requests(limit, per=86400.0).ask(subject(who))
+async def race(gateway, *, limit, count, budget, who):
+    charge = requests(limit, per=86400.0).charge(subject(who))
 
     async def one():
         try:
-            return (await gateway.admit(ask, patience=StoreBudget(patience))).is_allowed
+            return (await gateway.admit(charge, budget=StoreBudget(budget))).is_allowed
         except StoreUnavailable:
             return None
 
@@ -38,12 +38,12 @@ async def race(gateway, *, limit, count, patience, who):
 
 
 async def hold(gateway, *, limit, hands, who, seconds):
-    ask = slots(limit).ask(subject(who))
+    charge = slots(limit).charge(subject(who))
     until = monotonic() + seconds
 
     async def one():
         while monotonic() < until:
-            run = await gateway.admit(ask, patience=StoreBudget(5.0))
+            run = await gateway.admit(charge, budget=StoreBudget(5.0))
             if not run.is_allowed:
                 await asyncio.sleep(random.uniform(0.0, 0.02))
                 continue
@@ -59,7 +59,7 @@ async def hold(gateway, *, limit, hands, who, seconds):
 
 async def main(url, name, lease):
     async with process(url, name, is_closed=True, is_ticking=True, lease=float(lease)) as gateway:
-        tell(ready=gateway.limiter.link.is_up)
+        tell(ready=gateway.limiter.client.is_up)
         loop = asyncio.get_running_loop()
         while line := await loop.run_in_executor(None, sys.stdin.readline):
             words = json.loads(line)

@@ -79,10 +79,10 @@ async def contenders(url, count, lease=30.0):
         await asyncio.gather(*(each.end() for each in started))
 
 
-async def raced(started, *, limit, each, who, patience=5.0):
+async def raced(started, *, limit, each, who, budget=5.0):
     """How many passed in all, and how many could not be decided."""
     for one in started:
-        one.tell(act="race", limit=limit, count=each, patience=patience, who=who)
+        one.tell(act="race", limit=limit, count=each, budget=budget, who=who)
     answers = [await one.answer() for one in started]
     return sum(answer["passed"] for answer in answers), sum(answer["undecided"] for answer in answers)
 

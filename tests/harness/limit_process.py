@@ -41,7 +41,7 @@ class Told:
 
     def __init__(self):
         self.failed, self.changed, self.took, self.bugs = [], [], [], []
-        self.reports = StoreListener(
+        self.listener = StoreListener(
             self.failed.append, lambda is_up, why: self.changed.append((is_up, why)), self.took.append
         )
 
@@ -53,34 +53,34 @@ class Told:
 
 
 class Process:
-    """What one gateway process has of limits: a limiter, turns, a timer."""
+    """What one gateway process has of limits: a limiter, locks, a timer."""
 
-    def __init__(self, limiter, turns, told):
-        self.limiter, self.turns, self.told = limiter, turns, told
+    def __init__(self, limiter, locks, told):
+        self.limiter, self.locks, self.told = limiter, locks, told
 
     def tick(self):
         self.limiter.tick(monotonic())
 
-    async def admit(self, *asks, patience=None):
-        return await self.limiter.admit(asks, patience)
+    async def admit(self, *charges, budget=None):
+        return await self.limiter.admit(charges, budget)
 
 
 @asynccontextmanager
-async def process(url, name="a", *, is_ticking=False, lease=30.0, ca=None, chance=lambda: 0.5, **sharing):
-    """`async with process(valkey.url) as gateway: await gateway.admit(ask)`"""
+async def process(url, name="a", *, is_ticking=False, lease=30.0, ca=None, random=lambda: 0.5, **sharing):
+    """`async with process(valkey.url) as gateway: await gateway.admit(charge)`"""
     told = Told()
     tasks = Tasks(told.bugs.append)
     limiter = SharedLimiter(
         RedisConnection(url, ca),
         SharedSettings(name, lease=lease, **sharing),
         tasks.start,
-        told.reports,
-        chance,
+        told.listener,
+        random,
     )
-    turns = RedisConversationLocks(limiter.link, limiter.backlog, name, chance, lease)
-    limiter.also(turns)
+    locks = RedisConversationLocks(limiter.client, limiter.outbox, name, random, lease)
+    limiter.attach(locks)
     await limiter.start()
-    gateway = Process(limiter, turns, told)
+    gateway = Process(limiter, locks, told)
     timer = asyncio.create_task(_ticking(gateway)) if is_ticking else None
     try:
         yield gateway

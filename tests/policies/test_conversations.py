@@ -53,7 +53,7 @@ class Held:
 
 
 async def someone_waits(gateway):
-    while not any(turn.waiting for turn in gateway.process.gateway._turns._taken.values()):
+    while not any(lock.waiter for lock in gateway.process.gateway._locks._locks.values()):
         await asyncio.sleep(0)
 
 
@@ -188,8 +188,13 @@ async def test_which_chat_id_reaches_flowise(start, connect):
 
     async with RawUpstream(script) as upstream, start(upstream.url) as gateway, connect(gateway) as wire:
         session = {"overrideConfig": {"sessionId": "session-1"}}
-        asks = [{}, {"streaming": True}, {"streaming": True, **session}, {"streaming": True, "chatId": "own"}]
-        for ask in asks:
+        charges = [
+            {},
+            {"streaming": True},
+            {"streaming": True, **session},
+            {"streaming": True, "chatId": "own"},
+        ]
+        for ask in charges:
             wire.post(PATH, {"question": "hi", **ask})
             assert (await wire.reply()).status == 200, ask
         await settled(gateway, 4)

@@ -515,7 +515,7 @@ async def test_who_waits_for_a_turn_runs_not_yet(by, start, connect):
             one.post(PATH, body)
             await one.head()
             two.post(PATH, body)
-            await until(lambda: any(turn.waiting for turn in gateway.process.gateway._turns._taken.values()))
+            await until(lambda: any(lock.waiter for lock in gateway.process.gateway._locks._locks.values()))
             go_on.set()
             assert (await two.reply()).status == 200
 

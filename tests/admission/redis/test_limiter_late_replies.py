@@ -14,30 +14,30 @@ from tests.harness.limit_process import process, requests, slots, tokens
 HASTY = 0.02
 
 
-def asks():
+def charges():
     return [
-        requests(10).ask(subject("me")),
-        tokens(100, per=1e6, reserve=10).ask(subject("me")),
-        slots(5).ask(subject("me")),
+        requests(10).charge(subject("me")),
+        tokens(100, per=1e6, reserve=10).charge(subject("me")),
+        slots(5).charge(subject("me")),
     ]
 
 
 async def remaining(gateway):
-    return [standing.remaining for standing in await gateway.limiter.peek(asks())]
+    return [status.remaining for status in await gateway.limiter.peek(charges())]
 
 
 async def all_arrived(gateway):
     """Everything that was on its way has been answered, and what followed from it, too."""
     for _ in range(3):
-        await gateway.limiter.peek(asks(), StoreBudget(5.0))
-        await gateway.limiter.backlog.flush()
+        await gateway.limiter.peek(charges(), StoreBudget(5.0))
+        await gateway.limiter.outbox.flush()
 
 
 async def test_a_request_that_was_refused_meanwhile_gives_all_back(own_valkey):
     async with process(own_valkey.url, is_closed=True) as gateway:
         own_valkey.hold()
         with pytest.raises(StoreUnavailable):
-            await gateway.admit(*asks(), patience=StoreBudget(HASTY))
+            await gateway.admit(*charges(), budget=StoreBudget(HASTY))
         own_valkey.go_on()
         await all_arrived(gateway)
         assert await remaining(gateway) == [10, 100, 5]
@@ -46,7 +46,7 @@ async def test_a_request_that_was_refused_meanwhile_gives_all_back(own_valkey):
 async def test_a_client_that_left_meanwhile_gives_all_back(own_valkey):
     async with process(own_valkey.url) as gateway:
         own_valkey.hold()
-        request = asyncio.create_task(gateway.admit(*asks()))
+        request = asyncio.create_task(gateway.admit(*charges()))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         request.cancel()
@@ -60,7 +60,7 @@ async def test_a_client_that_left_meanwhile_gives_all_back(own_valkey):
 async def test_a_run_that_was_let_in_meanwhile_is_charged_once(own_valkey):
     async with process(own_valkey.url) as gateway:
         own_valkey.hold()
-        run = await gateway.admit(*asks(), patience=StoreBudget(HASTY))
+        run = await gateway.admit(*charges(), budget=StoreBudget(HASTY))
         assert run.is_allowed
         assert not run.is_in_store
         own_valkey.go_on()
@@ -76,7 +76,7 @@ async def test_a_run_that_was_let_in_meanwhile_is_charged_once(own_valkey):
 async def test_a_run_that_has_ended_meanwhile_is_charged_once(own_valkey):
     async with process(own_valkey.url) as gateway:
         own_valkey.hold()
-        run = await gateway.admit(*asks(), patience=StoreBudget(HASTY))
+        run = await gateway.admit(*charges(), budget=StoreBudget(HASTY))
         run.settle(30)
         run.release()
         own_valkey.go_on()
@@ -86,11 +86,11 @@ async def test_a_run_that_has_ended_meanwhile_is_charged_once(own_valkey):
 
 async def test_a_late_refusal_gives_nothing_back(own_valkey):
     async with process(own_valkey.url, is_closed=True) as gateway:
-        one = slots(1).ask(subject("me"))
-        holder = await gateway.admit(one, asks()[0])
+        one = slots(1).charge(subject("me"))
+        holder = await gateway.admit(one, charges()[0])
         own_valkey.hold()
         with pytest.raises(StoreUnavailable):
-            await gateway.admit(one, requests(10).ask(subject("me")), patience=StoreBudget(HASTY))
+            await gateway.admit(one, requests(10).charge(subject("me")), budget=StoreBudget(HASTY))
         own_valkey.go_on()
         await all_arrived(gateway)
         assert (await gateway.admit(one)).refused == ("open",)

@@ -1,13 +1,13 @@
-"""The backlog: what nobody waits for arrives sooner or later, or is counted as lost."""
+"""The outbox: what nobody waits for arrives sooner or later, or is counted as lost."""
 
 from __future__ import annotations
 
 import pytest
 
 from gateway.admission.quotas import subject
-from gateway.admission.redis import outbox as backlog_module
+from gateway.admission.redis import outbox as outbox_module
 from gateway.admission.redis.commands import Command
-from gateway.admission.redis.outbox import TRIES
+from gateway.admission.redis.outbox import MAX_TRIES
 from gateway.admission.store import StoreError
 from tests.harness.clock import until
 from tests.harness.limit_process import process, requests
@@ -27,9 +27,9 @@ def pushed(server):
 
 async def test_it_is_sent_at_once(valkey):
     async with process(valkey.url) as gateway:
-        gateway.limiter.backlog.send(push("a"))
-        await gateway.limiter.backlog.flush()
-        assert len(gateway.limiter.backlog) == 0
+        gateway.limiter.outbox.send(push("a"))
+        await gateway.limiter.outbox.flush()
+        assert len(gateway.limiter.outbox) == 0
     assert pushed(valkey) == ["a"]
 
 
@@ -38,41 +38,41 @@ async def test_what_the_store_misses_is_told_before_it_counts_as_there(own_valke
         own_valkey.kill()
         await gateway.told.until_away()
         for count in range(250):
-            gateway.limiter.backlog.send(push(str(count)))
-        assert len(gateway.limiter.backlog) == 250
+            gateway.limiter.outbox.send(push(str(count)))
+        assert len(gateway.limiter.outbox) == 250
         gateway.tick()
-        assert len(gateway.limiter.backlog) == 250
+        assert len(gateway.limiter.outbox) == 250
         own_valkey.start()
         await gateway.told.until_up()
-        assert len(gateway.limiter.backlog) == 0
+        assert len(gateway.limiter.outbox) == 0
     assert pushed(own_valkey) == [str(count) for count in range(250)]
 
 
 async def test_what_failed_while_the_store_was_there_is_tried_again_but_not_for_ever(valkey):
     async with process(valkey.url) as gateway:
-        backlog, told = gateway.limiter.backlog, gateway.told
-        backlog.send(WRONG)
-        for tries in range(1, TRIES):
-            await backlog.flush()
-            assert len(backlog) == 1
+        outbox, told = gateway.limiter.outbox, gateway.told
+        outbox.send(WRONG)
+        for tries in range(1, MAX_TRIES):
+            await outbox.flush()
+            assert len(outbox) == 1
             assert len(told.failed) == tries
             assert (
-                await gateway.admit(requests(TRIES).ask(subject("me")))
+                await gateway.admit(requests(MAX_TRIES).charge(subject("me")))
             ).is_allowed  # the store itself is well
             gateway.tick()
-        await backlog.flush()
-        assert len(backlog) == 0
-        assert told.failed == ["reply"] * TRIES + ["dropped"]
+        await outbox.flush()
+        assert len(outbox) == 0
+        assert told.failed == ["reply"] * MAX_TRIES + ["dropped"]
 
 
 async def test_it_is_bounded_and_the_oldest_goes(own_valkey, monkeypatch):
-    monkeypatch.setattr(backlog_module, "MOST", 3)
+    monkeypatch.setattr(outbox_module, "MAX_KEPT", 3)
     async with process(own_valkey.url) as gateway:
         own_valkey.kill()
         await gateway.told.until_away()
         before = len(gateway.told.failed)
         for text in "abcde":
-            gateway.limiter.backlog.send(push(text))
+            gateway.limiter.outbox.send(push(text))
         assert gateway.told.failed[before:] == ["dropped", "dropped"]
         own_valkey.start()
         await gateway.told.until_up()
@@ -84,16 +84,16 @@ async def test_a_catching_up_that_breaks_loses_nothing(valkey):
         raise StoreError("timeout")
 
     async with process(valkey.url) as gateway:
-        backlog = gateway.limiter.backlog
-        gateway.limiter.link.is_up = False
+        outbox = gateway.limiter.outbox
+        gateway.limiter.client.is_up = False
         for text in "abc":
-            backlog.send(push(text))
+            outbox.send(push(text))
         with pytest.raises(StoreError):
-            await backlog.catch_up(breaks)
-        assert len(backlog) == 3
-        gateway.limiter.link.is_up = True
+            await outbox.catch_up(breaks)
+        assert len(outbox) == 3
+        gateway.limiter.client.is_up = True
         gateway.tick()
-        await backlog.flush()
+        await outbox.flush()
     assert pushed(valkey) == ["a", "b", "c"]
 
 
@@ -102,7 +102,7 @@ async def test_a_command_that_the_store_refuses_does_not_keep_it_away(own_valkey
         own_valkey.kill()
         await gateway.told.until_away()
         for command in (push("a"), WRONG, push("b")):
-            gateway.limiter.backlog.send(command)
+            gateway.limiter.outbox.send(command)
         own_valkey.start()
         await gateway.told.until_up()
         assert gateway.told.failed[-1] == "dropped"
@@ -112,9 +112,9 @@ async def test_a_command_that_the_store_refuses_does_not_keep_it_away(own_valkey
 async def test_flushing_waits_no_longer_than_a_call_may_take(own_valkey):
     async with process(own_valkey.url) as gateway:
         own_valkey.hold()
-        gateway.limiter.backlog.send(push("a"))
-        await gateway.limiter.backlog.flush()
-        assert len(gateway.limiter.backlog) == 1
+        gateway.limiter.outbox.send(push("a"))
+        await gateway.limiter.outbox.flush()
+        assert len(gateway.limiter.outbox) == 1
         own_valkey.go_on()
         gateway.tick()
-        await until(lambda: len(gateway.limiter.backlog) == 0)
+        await until(lambda: len(gateway.limiter.outbox) == 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.admission.redis.pipeline import FAILURES, FIRST_PAUSE, LONGEST_PAUSE, STEADY, Breaker
+from gateway.admission.redis.pipeline import FAILURES, FIRST_PAUSE, MAX_PAUSE, STEADY, Breaker
 
 
 def test_failures_in_a_row_open_it():
@@ -26,7 +26,7 @@ def test_pauses_grow_up_to_the_longest():
     breaker = Breaker()
     pauses = [breaker.pause(0, 1.0) for _ in range(10)]
     assert pauses[:3] == [FIRST_PAUSE, 2 * FIRST_PAUSE, 4 * FIRST_PAUSE]
-    assert pauses[-1] == LONGEST_PAUSE
+    assert pauses[-1] == MAX_PAUSE
 
 
 @pytest.mark.parametrize(("chance", "pause"), [(0.0, FIRST_PAUSE / 2), (1.0, FIRST_PAUSE)])
@@ -39,7 +39,7 @@ def test_only_a_store_that_stays_is_trusted_again():
     for _ in range(5):
         breaker.pause(0, 1.0)
     breaker.came_up(100)
-    assert breaker.pause(100 + STEADY / 2, 1.0) == LONGEST_PAUSE
+    assert breaker.pause(100 + STEADY / 2, 1.0) == MAX_PAUSE
     breaker.came_up(200)
     assert breaker.pause(200 + STEADY, 1.0) == FIRST_PAUSE
     assert breaker.pause(200 + 2 * STEADY, 1.0) == 2 * FIRST_PAUSE
