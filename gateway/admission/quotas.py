@@ -120,7 +120,7 @@ class Quota:
 
     Attributes:
         name: the limit's.
-        by: who shares it, as configured; the subject given to `charge` must match.
+        by: what shares a bucket, as configured; the subject given to `charge` must match.
         rule: the limit as numbers.
         amount: requests, tokens or slots of a full bucket.
     """

@@ -1,4 +1,4 @@
-"""What a limit store decides and how it fails, how long one request may wait for it, and who is notified."""
+"""What a limit store decides and how it fails, how long one request may wait for it, and the listener for its state."""
 
 from __future__ import annotations
 

@@ -34,6 +34,7 @@ class Limits:
         self.resolver = LimitResolver(routes)
         self._limiter = limiter
         self._metrics = metrics
+        # the scopes are part of the keys in the store, which two releases share during an upgrade
         tokens = Limit.model_construct(name=SESSION_TOKENS, requests=per_minute, per=_MINUTE, by="caller")
         self._session_tokens = Quota("minting", tokens)
         status = Limit.model_construct(name=LIMITS, requests=LIMITS_PER_MINUTE, per=_MINUTE, by="caller")

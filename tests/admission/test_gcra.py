@@ -1,4 +1,4 @@
-"""GCRA: what any window lets through, what debt means, and what is told of it."""
+"""GCRA: what any window admits, what debt means, and what status reports."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ times = st.sampled_from([0.5, 1.0, 7.0, 60.0, 3600.0])
 
 
 class Bucket:
-    """One bucket as a store keeps it."""
+    """One bucket, as a store keeps it."""
 
     def __init__(self, rule):
         self.rule, self.used, self.since = rule, 0, 0
@@ -64,7 +64,7 @@ def test_sixty_a_minute_is_one_more_each_second():
 
 @settings(max_examples=60)
 @given(amounts, times, st.lists(st.integers(0, 3_000_000), max_size=20))
-def test_who_waits_as_told_passes_and_a_microsecond_less_is_too_soon(amount, per, gaps):
+def test_after_retry_after_one_passes_and_a_microsecond_earlier_none(amount, per, gaps):
     bucket = Bucket(request_rule(amount, per))
     now = 0
     for now in moments(gaps):
@@ -77,7 +77,7 @@ def test_who_waits_as_told_passes_and_a_microsecond_less_is_too_soon(amount, per
 
 @settings(max_examples=60)
 @given(amounts, times, st.lists(st.tuples(st.integers(0, 3_000_000), st.integers(0, 5000)), max_size=20))
-def test_tokens_pass_while_a_whole_one_is_left_and_what_they_take_is_all_paid(amount, per, runs):
+def test_a_run_passes_while_a_whole_token_is_left_and_its_full_cost_is_charged(amount, per, runs):
     rule = token_rule(amount, per)
     bucket, taken, now = Bucket(rule), 0, 0
     for gap, units in runs:
@@ -111,13 +111,13 @@ def test_every_rounding_is_against_the_caller(amount, per, units):
 
 
 @given(st.integers(0, 10**9), st.integers(-(10**9), 10**9))
-def test_a_settlement_gives_back_up_to_full_and_takes_into_debt(used, difference):
+def test_a_settlement_refunds_up_to_full_and_charges_into_debt(used, difference):
     after = adjusted(used, difference)
     assert after == max(0, used + difference)
 
 
 @given(st.integers(1, 999_999_999), st.floats(0.001, 1e9), st.integers(0, 10**18))
-def test_numbers_stay_where_a_lua_number_is_exact(amount, per, units):
+def test_numbers_stay_exact_in_lua(amount, per, units):
     for rule in (request_rule(amount, per), request_rule(amount, per, 999_999_999), token_rule(amount, per)):
         assert 0 < rule.need <= rule.depth <= MAX_USED
         assert adjusted(MAX_USED, rule.cost(units)) <= MAX_USED

@@ -1,4 +1,4 @@
-"""The limiter without a store: questions, settlements, slots."""
+"""The limiter without a store: admissions, settlements, slots."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def limiter(clock):
     return Limiter(MemoryStore(int(LEASE * SECOND), clock), "a")
 
 
-async def test_a_whole_life(limiter):
+async def test_admit_settle_release(limiter):
     await limiter.start()
     burst, daily, open_ = requests(2), tokens(100, per=100.0, reserve=10), slots(1)
     charges = [one.charge(subject("me"), 40) for one in (burst, daily, open_)]
@@ -69,7 +69,7 @@ async def test_a_run_keeps_its_slot_however_long_it_takes(limiter, clock):
     assert (await limiter.peek([charge]))[0].remaining == 1
 
 
-async def test_nobody_ticks_and_the_slot_is_free_within_the_lease(limiter, clock):
+async def test_without_ticks_a_slot_is_free_after_the_lease(limiter, clock):
     charge = slots(1).charge(subject("me"))
     await limiter.admit([charge])
     clock.now = LEASE
@@ -83,7 +83,7 @@ async def test_settling_with_the_reservation_changes_nothing(limiter):
     assert (await limiter.peek([daily.charge(subject("me"))]))[0].remaining == 80
 
 
-async def test_a_run_that_never_was_gives_its_tokens_back(limiter):
+async def test_a_run_without_tokens_refunds_its_reservation(limiter):
     daily = tokens(100, per=100.0, reserve=10)
     run = await limiter.admit([daily.charge(subject("me"))])
     run.settle(0)
@@ -97,7 +97,7 @@ async def test_every_token_limit_is_settled(limiter):
     assert [status.remaining for status in await limiter.peek(charges)] == [40, 940]
 
 
-async def test_no_limits_no_questions(limiter):
+async def test_without_limits_everything_is_admitted(limiter):
     run = await limiter.admit([])
     assert run.is_allowed
     run.settle(5)

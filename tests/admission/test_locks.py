@@ -1,4 +1,4 @@
-"""Turns: who gets one, who waits, who is refused, and that none is ever left behind."""
+"""Conversation locks: one holder, one waiter, all others refused, and no lock is ever left behind."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def locks():
 
 
 async def waiting(locks, wait=LONG):
-    """A task that waits for the turn."""
+    """A task that waits for the lock."""
     task = asyncio.create_task(locks.acquire(KEY, wait))
     await let_run()
     return task
@@ -50,7 +50,7 @@ async def test_conversations_do_not_wait_for_each_other(locks):
         release()
 
 
-async def test_who_may_not_wait_is_refused(locks):
+async def test_without_a_wait_a_busy_conversation_is_refused(locks):
     release = await locks.acquire(KEY, 0)
     with pytest.raises(ConversationBusy, match="still running; wait"):
         await locks.acquire(KEY, 0)
@@ -58,7 +58,7 @@ async def test_who_may_not_wait_is_refused(locks):
     release()
 
 
-async def test_the_one_who_waits_is_next_and_a_third_is_refused(locks):
+async def test_the_waiter_is_next_and_a_third_is_refused(locks):
     first = await locks.acquire(KEY, LONG)
     second = await waiting(locks)
     with pytest.raises(ConversationBusy, match="still running; wait"):
@@ -69,7 +69,7 @@ async def test_the_one_who_waits_is_next_and_a_third_is_refused(locks):
     (await second)()
 
 
-async def test_a_turn_passes_along_a_row(locks):
+async def test_a_lock_is_handed_from_waiter_to_waiter(locks):
     release = await locks.acquire(KEY, LONG)
     for _ in range(5):
         following = await waiting(locks)
@@ -78,7 +78,7 @@ async def test_a_turn_passes_along_a_row(locks):
     release()
 
 
-async def test_giving_back_twice_takes_it_from_nobody(locks):
+async def test_a_second_release_has_no_effect(locks):
     first = await locks.acquire(KEY, LONG)
     second = await waiting(locks)
     first()
@@ -91,7 +91,7 @@ async def test_giving_back_twice_takes_it_from_nobody(locks):
     release()
 
 
-async def test_who_waited_long_enough_is_refused(locks):
+async def test_a_waiter_is_refused_after_its_wait(locks):
     release = await locks.acquire(KEY, LONG)
     with pytest.raises(ConversationBusy, match=r"after 0\.001 s"):
         await locks.acquire(KEY, 0.001)
@@ -111,7 +111,7 @@ async def test_cancelled_while_waiting_frees_the_place(locks):
     (await third)()
 
 
-async def test_cancelled_in_the_moment_of_the_hand_over_passes_it_on(locks):
+async def test_a_waiter_cancelled_during_the_hand_over_passes_the_lock_on(locks):
     first = await locks.acquire(KEY, LONG)
     second = await waiting(locks)
     first()
@@ -121,7 +121,7 @@ async def test_cancelled_in_the_moment_of_the_hand_over_passes_it_on(locks):
     assert not locks.is_busy(KEY)
 
 
-async def test_cancelled_in_the_hand_over_passes_it_to_who_has_come_since(locks):
+async def test_a_waiter_cancelled_during_the_hand_over_passes_the_lock_to_a_newer_waiter(locks):
     first = await locks.acquire(KEY, LONG)
     second = await waiting(locks)
     coroutine = locks.acquire(KEY, LONG)
@@ -136,7 +136,7 @@ async def test_cancelled_in_the_hand_over_passes_it_to_who_has_come_since(locks)
     taken.value.value()
 
 
-async def test_called_off(locks):
+async def test_cancel_waiter(locks):
     assert not locks.cancel_waiter(KEY)
     release = await locks.acquire(KEY, LONG)
     assert not locks.cancel_waiter(KEY)
@@ -150,7 +150,7 @@ async def test_called_off(locks):
     (await third)()
 
 
-async def test_called_off_after_the_hand_over_is_too_late(locks):
+async def test_cancel_waiter_after_the_hand_over_has_no_effect(locks):
     first = await locks.acquire(KEY, LONG)
     second = await waiting(locks)
     first()
@@ -158,7 +158,7 @@ async def test_called_off_after_the_hand_over_is_too_late(locks):
     (await second)()
 
 
-async def test_all_called_off_leaves_the_holders(locks):
+async def test_cancel_all_waiters_leaves_the_holders(locks):
     holders = [await locks.acquire(key, LONG) for key in (KEY, OTHER)]
     waiters = [asyncio.create_task(locks.acquire(key, LONG)) for key in (KEY, OTHER)]
     await let_run()
@@ -172,7 +172,7 @@ async def test_all_called_off_leaves_the_holders(locks):
         release()
 
 
-async def test_cancelled_and_called_off_at_once(locks):
+async def test_task_cancelled_and_waiter_cancelled_at_once(locks):
     release = await locks.acquire(KEY, LONG)
     second = await waiting(locks)
     locks.cancel_waiter(KEY)

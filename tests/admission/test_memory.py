@@ -31,7 +31,7 @@ def store(clock):
     return MemoryStore(LEASE, clock)
 
 
-def test_all_is_spent_or_nothing(store):
+def test_all_charges_are_made_or_none(store):
     charges = [
         requests(5).charge(subject("me")),
         tokens(1000, reserve=100).charge(subject("me")),
@@ -65,7 +65,7 @@ def test_settled_to_the_true_count(store, clock):
     assert store.peek([charge]) == [0]
 
 
-def test_slots_are_renewed_and_end(store, clock):
+def test_slots_are_renewed_and_expire(store, clock):
     charge = slots(1).charge(subject("me"))
     store.apply([charge], "1")
     clock.now = LEASE - 1
@@ -87,7 +87,7 @@ def test_idle_buckets_are_forgotten(store, clock):
     assert len(store) == 0
 
 
-def test_a_clock_that_steps_back_locks_nobody_out(store, clock):
+def test_a_clock_that_steps_back_locks_no_caller_out(store, clock):
     clock.now = 10**12
     charges = [requests(60).charge(subject("me")), slots(1).charge(subject("me"))]
     for _ in range(60):
@@ -104,7 +104,7 @@ def test_the_clock_is_monotonic():
 
 
 def test_four_limits_cost_little():
-    """30 µs are promised; a busy machine is given ten times as many here."""
+    """The aim is 30 µs; ten times that is allowed here, for a busy machine."""
     store = MemoryStore(LEASE)
     kinds = [requests(10**6), tokens(10**8, reserve=10), slots(10**6), requests(10**6, scope="key:k")]
     began = process_time()

@@ -1,4 +1,4 @@
-"""Buckets in memory: what is full again is forgotten, and no crowd pushes out a debt."""
+"""Buckets in memory: full ones are forgotten, and fresh keys never evict a debt."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_full_bucket_is_forgotten_by_the_timer():
         assert len(buckets) == left
 
 
-def test_a_given_back_bucket_is_forgotten_in_its_time():
+def test_a_refunded_bucket_is_forgotten_in_time():
     buckets = Buckets()
     buckets.put("a", 100, 0)
     buckets.put("a", 0, 10)
@@ -42,7 +42,7 @@ def test_a_given_back_bucket_is_forgotten_in_its_time():
     assert len(buckets) == 0
 
 
-def test_newcomers_sweep_so_memory_does_not_wait_for_the_timer():
+def test_inserts_sweep_so_memory_does_not_wait_for_the_timer():
     buckets = Buckets()
     for count in range(1000):
         buckets.put(f"old {count}", 10, 0)
@@ -51,7 +51,7 @@ def test_newcomers_sweep_so_memory_does_not_wait_for_the_timer():
     assert len(buckets) == 1000
 
 
-def test_one_sweep_does_not_hold_up_the_loop():
+def test_one_sweep_is_bounded():
     buckets = Buckets()
     for count in range(SWEEP_PER_TICK * 2):
         buckets.put(str(count), 10, 0)
@@ -59,7 +59,7 @@ def test_one_sweep_does_not_hold_up_the_loop():
     assert len(buckets) == SWEEP_PER_TICK
 
 
-def test_above_the_most_the_soonest_full_goes_and_the_newest_stays():
+def test_at_capacity_the_bucket_closest_to_full_is_evicted_and_the_newest_stays():
     buckets = Buckets(max_buckets=3)
     for key, used in (("debt", 1_000_000), ("small", 10), ("middle", 500), ("newest", 1)):
         buckets.put(key, used, 0)
@@ -71,23 +71,23 @@ def test_above_the_most_the_soonest_full_goes_and_the_newest_stays():
     }
 
 
-def test_a_crowd_of_strangers_frees_nobody_of_a_debt():
+def test_fresh_keys_do_not_flush_a_debt():
     buckets = Buckets(max_buckets=100)
     buckets.put("debt", 10**9, 0)
-    for stranger in range(10_000):
-        buckets.put(f"stranger {stranger}", 1000, stranger)
+    for fresh in range(10_000):
+        buckets.put(f"fresh {fresh}", 1000, fresh)
         assert len(buckets) <= 100
     assert buckets.used("debt", 10_000) == 10**9 - 10_000
 
 
-def test_a_million_callers_take_no_more_than_the_most():
+def test_any_number_of_callers_stays_within_capacity():
     buckets = Buckets(max_buckets=1000)
     for caller in range(20_000):
         buckets.put(str(caller), 60_000_000 + caller, caller)
     assert len(buckets) == len(buckets._due) == 1000
 
 
-def test_of_those_that_were_used_since_the_soonest_goes():
+def test_eviction_knows_buckets_that_were_used_again():
     buckets = Buckets(max_buckets=3)
     for key in ("first", "second", "third"):
         buckets.put(key, 10, 0)
@@ -97,7 +97,7 @@ def test_of_those_that_were_used_since_the_soonest_goes():
     assert [buckets.used(key, 2) for key in ("first", "second", "third", "newest")] == [899, 0, 799, 1000]
 
 
-def test_looking_for_the_soonest_is_bounded(monkeypatch):
+def test_eviction_is_bounded(monkeypatch):
     looks = []
 
     def counted(heap):
@@ -109,13 +109,13 @@ def test_looking_for_the_soonest_is_bounded(monkeypatch):
     for key in range(50):
         buckets.put(str(key), 10 + key, 0)
     for key in range(50):
-        buckets.put(str(key), 10_000, 5)  # every note in the heap is too early by now
+        buckets.put(str(key), 10_000, 5)  # every entry in the heap is too early by now
     buckets.put("one more", 10_000, 6)
     assert len(looks) == EVICTION_TRIES
     assert len(buckets) == len(buckets._due) == 50
 
 
-def test_a_clock_that_steps_back_goes_on_from_there():
+def test_after_a_clock_steps_back_draining_continues_from_there():
     buckets = Buckets()
     buckets.put("a", 100, 1000)
     assert buckets.used("a", 500) == 100
@@ -126,7 +126,7 @@ keys = st.sampled_from("abcdef")
 
 
 @given(st.lists(st.tuples(keys, st.integers(0, 200), st.integers(0, 60)), max_size=60))
-def test_it_says_the_same_as_a_plain_mapping(puts):
+def test_it_agrees_with_a_plain_mapping(puts):
     buckets, plain, now = Buckets(), {}, 0
     for key, used, gap in puts:
         now += gap

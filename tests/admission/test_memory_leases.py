@@ -1,4 +1,4 @@
-"""Slots in memory: leases that end by themselves."""
+"""Slots in memory: leases that expire."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def leases():
     return Leases(LEASE)
 
 
-def test_taken_until_given_back(leases):
+def test_held_until_released(leases):
     leases.acquire("open", "one", 0)
     leases.acquire("open", "two", 10)
     assert leases.count("open", 10) == 2
@@ -29,21 +29,21 @@ def test_buckets_do_not_share(leases):
     assert leases.count("other", 0) == 0
 
 
-def test_what_is_not_renewed_ends(leases):
+def test_a_lease_without_renewal_expires(leases):
     leases.acquire("open", "one", 0)
     leases.acquire("open", "two", 50)
     leases.acquire("open", "one", 60)
     assert [leases.count("open", now) for now in (149, 150, 159, 160)] == [2, 1, 1, 0]
 
 
-def test_a_renewal_brings_back_what_was_lost(leases):
+def test_a_renewal_restores_an_expired_lease(leases):
     leases.acquire("open", "one", 0)
     assert leases.count("open", 100) == 0
     leases.acquire("open", "one", 100)
     assert leases.count("open", 199) == 1
 
 
-def test_nothing_is_left_of_what_is_over(leases):
+def test_released_and_expired_leases_take_no_memory(leases):
     leases.acquire("open", "one", 0)
     leases.acquire("other", "two", 0)
     leases.release("other", "two")

@@ -1,4 +1,4 @@
-"""Random histories of limits, played to the memory store and to the script of the shared one, side by side."""
+"""Random histories of limits, played to the memory store and to `limits.lua`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ histories_of_any_clock = st.lists(st.tuples(gaps | steps_back, subjects, runs, a
 
 
 class BothStores:
-    """One history after another; `play` fails where the two differ."""
+    """Plays histories; fails where the two stores differ."""
 
     def __init__(self, client):
         self._client = client
@@ -56,14 +56,14 @@ class BothStores:
         self._client.flushall()
         self._commands.now = START
         memory = MemoryStore(LEASE, lambda: self._commands.now)
-        for gap, who, run, (act, *words) in history:
+        for gap, caller, run, (act, *words) in history:
             self._commands.now += gap
-            self._act(memory, act, who, run, words)
+            self._act(memory, act, caller, run, words)
 
-    def _act(self, memory, act, who, run, words):
+    def _act(self, memory, act, caller, run, words):
         where = words[0] if isinstance(words[0], list) else [words[0]]
         charges = [
-            QUOTAS[place].charge(subject(who), *(words[1:] if act == "apply" else ())) for place in where
+            QUOTAS[place].charge(subject(caller), *(words[1:] if act == "apply" else ())) for place in where
         ]
         if act == "apply":
             answer = self._tell(self._commands.admit(charges, run))
@@ -86,21 +86,21 @@ class BothStores:
         return self._client.execute_command(*command.words)
 
 
-def remember_what_is_over(monkeypatch):
-    """For clocks that step back: memory, which has none, forgets what is full or over, and cannot have it back."""
+def never_forget(monkeypatch):
+    """For clocks that step back: normally memory forgets full buckets and expired leases, and cannot restore them."""
     monkeypatch.setattr(memory_module, "SWEEP_PER_INSERT", 0)
     monkeypatch.setattr(Leases, "sweep", lambda *_: None)
 
 
 def play_all(both, kind, count):
-    """So many histories of this kind."""
+    """Play `count` histories."""
 
     @settings(
         max_examples=count,
         deadline=None,
         suppress_health_check=list(HealthCheck),
         database=None,
-        phases=[Phase.generate],  # to make it shorter may take minutes
+        phases=[Phase.generate],  # shrinking may take minutes
     )
     @given(kind)
     def play(history):

@@ -1,4 +1,4 @@
-"""The border to the redis package: URLs, TLS, sockets, passwords, and errors that tell nothing of them."""
+"""The redis package behind one file: URLs, TLS, sockets, passwords, and errors that contain none of them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def test_commands_are_answered_in_order(valkey):
         assert [await connection.read_reply() for _ in range(3)] == [PONG, b"a", b"1"]
 
 
-async def test_errors_that_leave_it_usable_are_answers(valkey):
+async def test_errors_that_leave_it_usable_are_replies(valkey):
     async with opened(valkey.url) as connection:
         await connection.send([("EVALSHA", "0" * 40, 0), ("GET",), PING])
         assert isinstance(await connection.read_reply(), NoScript)
@@ -105,7 +105,7 @@ async def test_tls_with_the_authority_in_the_url(valkey):
 
 
 @pytest.mark.parametrize("ca", [str(CERTS / "other-ca.pem"), None, "/nowhere/ca.pem"])
-async def test_a_server_that_the_authority_does_not_know_is_not_spoken_to(valkey, ca):
+async def test_a_server_with_an_unknown_certificate_is_refused(valkey, ca):
     async with tls_valkey(valkey) as port:
         assert await kind_of_failure(f"rediss://localhost:{port}/0", ca) == "connection"
 
@@ -121,7 +121,7 @@ async def test_a_server_that_the_authority_does_not_know_is_not_spoken_to(valkey
         f"unix:///a?password={SECRET}&ssl_ca_certs=/a",
     ],
 )
-def test_a_url_that_cannot_be_read_is_told_without_what_stands_in_it(url):
+def test_the_error_for_an_unreadable_url_contains_none_of_it(url):
     with pytest.raises(ValueError, match="write redis://HOST:PORT/0") as mistake:
         RedisConnection(url)
     assert SECRET not in str(mistake.value)
@@ -129,11 +129,11 @@ def test_a_url_that_cannot_be_read_is_told_without_what_stands_in_it(url):
     assert mistake.value.__suppress_context__
 
 
-async def test_nobody_there():
+async def test_no_server():
     assert await kind_of_failure(f"redis://:{SECRET}@127.0.0.1:{free_port()}/0") == "connection"
 
 
-async def test_something_else_is_there():
+async def test_a_server_that_is_no_redis():
     async def chatter(reader, writer):
         writer.write(b"SSH-2.0-OpenSSH_9.2\r\n$abc\r\n")
         await reader.read()
@@ -155,7 +155,7 @@ async def test_a_killed_server_is_a_broken_connection(own_valkey):
             await connection.send([PING])
 
 
-async def test_nothing_is_sent_on_a_connection_that_was_broken_off(valkey):
+async def test_nothing_is_sent_on_an_aborted_connection(valkey):
     async with opened(valkey.url) as connection:
         connection.abort()
         for _ in range(3):
@@ -166,7 +166,7 @@ async def test_nothing_is_sent_on_a_connection_that_was_broken_off(valkey):
             await connection.read_reply()
 
 
-async def test_it_opens_again(own_valkey):
+async def test_it_reopens(own_valkey):
     async with opened(own_valkey.url) as connection:
         own_valkey.restart()
         await connection.close()
@@ -175,7 +175,7 @@ async def test_it_opens_again(own_valkey):
         assert await connection.read_reply() == PONG
 
 
-async def test_who_stops_waiting_leaves_nothing_behind(own_valkey):
+async def test_a_read_that_timed_out_leaves_nothing_behind(own_valkey):
     async with opened(own_valkey.url) as connection:
         own_valkey.hold()
         await connection.send([PING])
@@ -196,7 +196,7 @@ async def test_who_stops_waiting_leaves_nothing_behind(own_valkey):
 
 
 @pytest.mark.parametrize("scheme", ["redis", "rediss"])
-async def test_a_server_that_says_nothing_can_be_left(scheme):
+async def test_a_silent_server_can_be_abandoned(scheme):
     async def silent(reader, writer):
         await reader.read()
         writer.close()

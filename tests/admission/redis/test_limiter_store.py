@@ -1,4 +1,4 @@
-"""The shared store: one round trip a step, the same answers as memory, and bounded waits."""
+"""The shared store: one round trip per decision, the same results as memory, and bounded waits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def nothing(_):
 
 
 def calls(server):
-    """How often each command was run, but for our own questions."""
+    """How often each script command was run."""
     with server.client() as client:
         stats = client.info("commandstats")
         return {
@@ -42,7 +42,7 @@ def charges(count=5):
     ]
 
 
-async def test_a_step_is_one_round_trip(valkey):
+async def test_a_decision_is_one_round_trip(valkey):
     async with process(valkey.url) as gateway:
         reset(valkey)
         for run in range(10):
@@ -51,7 +51,7 @@ async def test_a_step_is_one_round_trip(valkey):
         assert calls(valkey) == {"evalsha": 10}
         await gateway.limiter._store.peek(charges(), StoreBudget())
         assert calls(valkey) == {"evalsha": 11}
-    assert len(gateway.told.took) == 11
+    assert len(gateway.events.took) == 11
 
 
 async def test_all_or_nothing(valkey):
@@ -65,7 +65,7 @@ async def test_all_or_nothing(valkey):
         assert await store.peek(charges(1), StoreBudget()) == pytest.approx(first.used, abs=10**6)
 
 
-async def test_a_step_takes_from_the_patience_of_its_request(valkey):
+async def test_a_call_spends_the_budget_of_its_request(valkey):
     async with SlowProxy(valkey.port) as proxy, process(proxy.url) as gateway:
         proxy.delay = 0.03
         budget = StoreBudget()
@@ -96,10 +96,10 @@ async def test_many_leases_are_renewed_in_several_commands(valkey):
             assert client.zcard(key) == len(leases)
 
 
-async def test_a_renewal_that_fails_is_left_to_the_next_one(own_valkey):
+async def test_a_failed_renewal_is_not_retried(own_valkey):
     async with process(own_valkey.url) as gateway:
         own_valkey.kill()
-        await gateway.told.until_away()
+        await gateway.events.until_away()
         gateway.limiter._store.renew([(slots(1).charge(subject("me")).key, "1")])
         assert not gateway.limiter._store.is_up
         assert len(gateway.limiter.outbox) == 0

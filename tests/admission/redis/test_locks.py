@@ -1,4 +1,4 @@
-"""ConversationLocks over several processes: one holds, one waits, the others are refused; and what becomes of it without the store."""
+"""Conversation locks across processes: one holder, one waiter, all others refused; and without the store."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def stored(server, what):
 
 
 async def waiting(server, gateway, wait=LONG):
-    """A task that waits, has its place in the queue, and knows it."""
+    """A task that waits and has the place in the queue."""
     task = asyncio.create_task(acquire(gateway, wait))
     await until(lambda: stored(server, "next"))
     await gateway.limiter.client.call(PING)
@@ -58,12 +58,12 @@ async def is_refused(gateway, match="still running; wait"):
     return True
 
 
-async def settled(*gateways):
+async def flushed(*gateways):
     for gateway in gateways:
         await gateway.limiter.outbox.flush()
 
 
-async def test_one_holder_over_all_processes(a, b):
+async def test_one_holder_across_processes(a, b):
     release = await acquire(a)
     with pytest.raises(ConversationBusy, match="still running; wait"):
         await acquire(b, 0)
@@ -71,13 +71,13 @@ async def test_one_holder_over_all_processes(a, b):
     assert (len(a.locks), len(b.locks)) == (1, 1)
     release()
     release()
-    await settled(a)
+    await flushed(a)
     (await acquire(b, 0))()
     other()
     assert (len(a.locks), len(b.locks)) == (0, 0)
 
 
-async def test_one_of_another_process_waits_and_is_next(valkey, a, b, c):
+async def test_a_waiter_of_another_process_is_next(valkey, a, b, c):
     first = await acquire(a)
     second = await waiting(valkey, b)
     assert await is_refused(c)
@@ -91,7 +91,7 @@ async def test_one_of_another_process_waits_and_is_next(valkey, a, b, c):
     release()
 
 
-async def test_one_of_the_same_process_waits_and_is_next(valkey, a, b):
+async def test_a_waiter_of_the_same_process_is_next(valkey, a, b):
     first = await acquire(a)
     second = await waiting(valkey, a)
     assert await is_refused(b)
@@ -101,11 +101,11 @@ async def test_one_of_the_same_process_waits_and_is_next(valkey, a, b):
     with pytest.raises(ConversationBusy):
         await acquire(b, 0)
     release()
-    await settled(a)
+    await flushed(a)
     (await acquire(b, 0))()
 
 
-async def test_nobody_is_overtaken_by_a_newcomer(valkey, a, b, c):
+async def test_a_newcomer_does_not_overtake_the_waiter(valkey, a, b, c):
     for _ in range(5):
         first = await acquire(a)
         second = await waiting(valkey, b)
@@ -113,44 +113,44 @@ async def test_nobody_is_overtaken_by_a_newcomer(valkey, a, b, c):
         with pytest.raises(ConversationBusy):
             await acquire(c, 0)
         (await second)()
-        await settled(b)
+        await flushed(b)
 
 
-async def test_who_waited_long_enough_is_refused_and_leaves_no_trace(valkey, a, b, c):
+async def test_a_waiter_is_refused_after_its_wait_and_leaves_no_trace(valkey, a, b, c):
     release = await acquire(a)
     with pytest.raises(ConversationBusy, match=r"after 0\.1 s"):
         await acquire(b, 0.1)
-    await settled(b)
+    await flushed(b)
     assert stored(valkey, "next") == []
     third = await waiting(valkey, c)
     release()
     (await third)()
 
 
-@pytest.mark.parametrize("who", ["a", "b"])
-async def test_who_leaves_while_waiting_frees_the_place(valkey, a, b, who):
+@pytest.mark.parametrize("waiter", ["a", "b"])
+async def test_a_waiter_that_leaves_frees_its_place(valkey, a, b, waiter):
     release = await acquire(a)
-    second = await waiting(valkey, {"a": a, "b": b}[who])
+    second = await waiting(valkey, {"a": a, "b": b}[waiter])
     second.cancel()
     with pytest.raises(asyncio.CancelledError):
         await second
-    await settled(a, b)
+    await flushed(a, b)
     assert stored(valkey, "next") == []
     third = await waiting(valkey, b)
     release()
     (await third)()
-    await settled(a, b)
+    await flushed(a, b)
     assert stored(valkey, "turn") == []
 
 
-async def test_a_waiting_one_of_this_process_is_called_off(valkey, a, b):
+async def test_cancel_a_waiter_of_this_process(valkey, a, b):
     release = await acquire(a)
     second = await waiting(valkey, b)
     assert b.locks.cancel_waiter(KEY)
     assert not b.locks.cancel_waiter(OTHER)
     with pytest.raises(ConversationBusy, match="aborted"):
         await second
-    await settled(b)
+    await flushed(b)
     third = await waiting(valkey, a)
     assert a.locks.cancel_waiter(KEY)
     with pytest.raises(ConversationBusy, match="aborted"):
@@ -159,7 +159,7 @@ async def test_a_waiting_one_of_this_process_is_called_off(valkey, a, b):
 
 
 @pytest.mark.parametrize(("waits", "calls"), [("b", "a"), ("b", "c"), ("a", "c")])
-async def test_a_waiting_one_of_another_process_is_called_off(valkey, a, b, c, waits, calls):
+async def test_cancel_a_waiter_of_another_process(valkey, a, b, c, waits, calls):
     gateways = {"a": a, "b": b, "c": c}
     release = await acquire(a)
     second = await waiting(valkey, gateways[waits])
@@ -167,11 +167,11 @@ async def test_a_waiting_one_of_another_process_is_called_off(valkey, a, b, c, w
     with pytest.raises(ConversationBusy, match="aborted"):
         await second
     release()
-    await settled(a)
+    await flushed(a)
     (await acquire(b, 0))()
 
 
-async def test_all_called_off_leaves_the_holders(valkey, a, b):
+async def test_cancel_all_waiters_leaves_the_holders(valkey, a, b):
     holder = await acquire(a)
     own = await acquire(b, key=OTHER)
     second = await waiting(valkey, b)
@@ -185,7 +185,7 @@ async def test_all_called_off_leaves_the_holders(valkey, a, b):
     own()
 
 
-async def test_the_turn_of_a_process_that_died_is_free_within_the_lease(valkey, b):
+async def test_the_lock_of_a_killed_process_is_free_within_the_lease(valkey, b):
     async with process(valkey.url, "a", lease=LEASE) as a:
         await acquire(a)
     with pytest.raises(ConversationBusy):
@@ -193,7 +193,7 @@ async def test_the_turn_of_a_process_that_died_is_free_within_the_lease(valkey, 
     (await acquire(b, 5.0))()
 
 
-async def test_a_long_run_keeps_its_turn_and_a_store_that_lost_it_is_told_again(valkey, b):
+async def test_a_long_run_keeps_its_lock_and_restores_it_in_a_store_that_lost_it(valkey, b):
     async with process(valkey.url, "a", lease=LEASE, is_ticking=True) as a:
         release = await acquire(a)
         await time_passes(2 * LEASE)
@@ -207,11 +207,11 @@ async def test_a_long_run_keeps_its_turn_and_a_store_that_lost_it_is_told_again(
         release()
 
 
-async def test_without_the_store_turns_are_of_this_process(own_valkey):
+async def test_without_the_store_locks_are_per_process(own_valkey):
     async with process(own_valkey.url, "a") as a, process(own_valkey.url, "b", is_closed=True) as b:
         own_valkey.kill()
-        await a.told.until_away()
-        await b.told.until_away()
+        await a.events.until_away()
+        await b.events.until_away()
         for gateway in (a, b):
             release = await acquire(gateway)
             with pytest.raises(ConversationBusy):
@@ -225,33 +225,33 @@ async def test_without_the_store_turns_are_of_this_process(own_valkey):
             assert len(gateway.limiter.outbox) == 0
 
 
-async def test_a_turn_that_was_taken_without_the_store_is_known_when_it_is_back(own_valkey):
+async def test_a_lock_acquired_without_the_store_is_known_when_it_is_back(own_valkey):
     async with process(own_valkey.url, "a") as a, process(own_valkey.url, "b") as b:
         own_valkey.kill()
-        await a.told.until_away()
+        await a.events.until_away()
         release = await acquire(a)
         await asyncio.to_thread(own_valkey.start)
-        await a.told.until_up()
-        await b.told.until_up()
+        await a.events.until_up()
+        await b.events.until_up()
         with pytest.raises(ConversationBusy):
             await acquire(b, 0)
         release()
-        await settled(a)
+        await flushed(a)
         (await acquire(b, 0))()
 
 
-async def test_who_knows_of_another_holder_does_not_share_the_stream_when_the_store_goes(own_valkey):
+async def test_a_waiter_that_has_seen_another_holder_gets_no_lock_when_the_store_goes_away(own_valkey):
     async with process(own_valkey.url, "a") as a, process(own_valkey.url, "b") as b:
         release = await acquire(a)
         second = await waiting(own_valkey, b, 0.4)
         own_valkey.kill()
-        await b.told.until_away()
+        await b.events.until_away()
         with pytest.raises(ConversationBusy, match="after"):
             await second
         release()
 
 
-async def test_who_waits_gets_the_turn_when_the_store_is_back(own_valkey):
+async def test_a_waiter_gets_the_lock_when_the_store_is_back(own_valkey):
     async with process(own_valkey.url, "a") as a, process(own_valkey.url, "b") as b:
         release = await acquire(a)
         second = await waiting(own_valkey, b)
@@ -263,7 +263,7 @@ async def test_who_waits_gets_the_turn_when_the_store_is_back(own_valkey):
         (await second)()
 
 
-async def test_a_store_that_hangs_costs_a_turn_no_more_than_the_patience(own_valkey):
+async def test_a_hanging_store_delays_a_lock_by_no_more_than_the_budget(own_valkey):
     async with process(own_valkey.url) as gateway:
         own_valkey.hold()
         async with lag() as lost:
@@ -275,5 +275,5 @@ async def test_a_store_that_hangs_costs_a_turn_no_more_than_the_patience(own_val
         release()
         own_valkey.go_on()
         await until(lambda: not len(gateway.limiter.outbox))
-        await settled(gateway)
+        await flushed(gateway)
         (await acquire(gateway, 0))()
