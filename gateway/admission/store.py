@@ -26,7 +26,7 @@ class Decision(NamedTuple):
 
 
 class StoreError(Exception):
-    """A call to the shared store failed; it may have been executed. `kind` is the only text: nothing of the server's."""
+    """A call to the shared store failed; it may have been executed. The text is `kind`, nothing of the server."""
 
     def __init__(self, kind: StoreFailure) -> None:
         super().__init__(kind)
