@@ -13,7 +13,7 @@ from time import time
 
 from aiohttp import web
 
-from gateway.admission.factory import Limiting, limits
+from gateway.admission.factory import Limiting, create_limiter
 from gateway.admission.store import StoreListener
 from gateway.aio import Tasks, Ticker
 from gateway.auth.keys_model import KeyEntry
@@ -76,7 +76,7 @@ class Gateway:
         self._tasks = Tasks(self._on_task_error)
         self._store_tasks = Tasks(self._on_task_error)  # those of the limit store never end by themselves
         self._counting = self._make_limits()
-        self._turns = self._counting.turns
+        self._locks = self._counting.locks
         self._limits = Limits(
             self._counting.limiter, config.routes, config.auth.session_tokens.per_minute, self.metrics
         )
@@ -126,7 +126,7 @@ class Gateway:
     def end_all(self) -> None:
         """Tell everything that is still open to end now."""
         error = Draining(ENDING)
-        self._turns.call_all_off(error)
+        self._locks.cancel_all_waiters(error)
         self._calls.end_all(error)  # first: who is told here has not left
         self._walk.end(error)
 
@@ -156,7 +156,7 @@ class Gateway:
     def _policies(self) -> list[Policy]:
         config = self._config
         homes = {name: upstream.home for name, upstream in self._upstreams.items()}
-        limits_by_address, limits_by_caller = self._limits.rooms(is_shadow=config.limits.shadow)
+        limits_by_address, limits_by_caller = self._limits.policies(is_shadow=config.limits.shadow)
         return [
             logs(self._logger, with_prompts=config.logs.prompts),  # first: nothing ends without its line
             metrics(self.metrics),  # beside it: counts what the line tells
@@ -167,7 +167,7 @@ class Gateway:
             # makes us buffer nothing
             body(config.server, Budget(config.server.buffered_bodies), self._routes),  # then what is asked
             conversations(  # needs the caller and the body: whose chatId it is, and the turn
-                self._turns, self.metrics, homes, self._identity.conversation_ids
+                self._locks, self.metrics, homes, self._identity.conversation_ids
             ),
             limits_by_caller,  # last, when it is known who asks what, and that his turn has come
         ]
@@ -175,12 +175,12 @@ class Gateway:
     def _handler(self) -> Handler:
         services = RunServices(self._calls, self._tasks, self.metrics, self._abort)
         send_timeout = self._config.server.timeouts.send
-        passthrough = Passthrough(self._upstreams, self._calls, self._turns, send_timeout)
+        passthrough = Passthrough(self._upstreams, self._calls, self._locks, send_timeout)
         handlers: dict[str, Handler] = {
             "prediction": Predict(self._upstreams, self._streamability, services, send_timeout),
             "chatbot_config": ChatbotConfig(self._upstreams, passthrough),
             "ping": ping,
-            "limits": LimitsStatus(self._counting.limiter, self._limits.assignment, self._config.routes),
+            "limits": LimitsStatus(self._counting.limiter, self._limits.resolver, self._config.routes),
             "session_tokens": IssueSessionToken(
                 self._identity.tokens, self._config.auth.session_tokens, self._routes, time
             ),
@@ -195,7 +195,7 @@ class Gateway:
         settings = self._config.limits
         ca = None if settings.tls.ca is None else str(settings.tls.ca)
         try:
-            return limits(settings, self._store_tasks.start, self._reports(), ca)
+            return create_limiter(settings, self._store_tasks.start, self._reports(), ca)
         except ValueError as error:  # the package for it is not there
             raise CannotRunError(str(error)) from None
 

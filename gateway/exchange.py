@@ -13,7 +13,7 @@ from aiohttp import web
 
 from gateway.admission.gcra import LimitStatus
 from gateway.admission.limiter import Admission
-from gateway.admission.quotas import Party, Quota
+from gateway.admission.quotas import Quota
 from gateway.admission.store import StoreBudget
 from gateway.auth.caller import NOBODY, Caller
 from gateway.config import Route
@@ -101,7 +101,7 @@ class Exchange:
     body_sent: Callable[[], None] = lambda: None  # body: what was held of it is not needed any more
     changes: Changes = NO_CHANGES  # body sets vars, conversations the ids
     chat_id: str | None = None  # conversations: the one that Flowise sees
-    turn: Callable[[], None] | None = None  # conversations: gives the turn back
+    release_conversation: Callable[[], None] | None = None  # conversations
     upstream: str = ""  # handlers, as all below
     server: str = ""
     upstream_result: str = ""  # what Flowise did with it; empty: it never got there
@@ -115,9 +115,11 @@ class Exchange:
     bytes_out: int = 0
     abort: str = ""
     error: str = ""
-    patience: StoreBudget | None = None  # limits and conversations: how long it may still wait for the store
+    store_budget: StoreBudget | None = (
+        None  # limits and conversations: how long it may still wait for the store
+    )
     admissions: tuple[Admission, ...] = ()  # limits
-    standings: tuple[tuple[Quota, LimitStatus], ...] = ()  # limits: what is left of each
+    limit_statuses: tuple[tuple[Quota, LimitStatus], ...] = ()  # limits: what is left of each
     limited_by: str = ""  # limits
     told: GatewayError | None = None  # why the gateway itself ends it, from outside of the walk
     is_run_open: bool = False  # handlers: a run outlives its client
@@ -133,13 +135,6 @@ class Exchange:
     def endpoint(self) -> str:
         """The endpoint's name; `none` where the path is no endpoint."""
         return "none" if self.match is None else self.match.endpoint.name
-
-    @property
-    def party(self) -> Party:
-        """Whom the limits of this request count."""
-        caller = self.caller
-        name = "" if caller.method == "anonymous" else caller.name
-        return Party(name, self.client, caller.key_name, caller.limits)
 
     def free_slots(self) -> None:
         """Nothing of it is running any more."""

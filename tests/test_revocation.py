@@ -133,7 +133,7 @@ async def test_a_request_that_waits_for_its_turn_is_ended_as_well(start, connect
             await asking(first, key)
             body = {"question": "two", "streaming": True, "chatId": "c1"}
             second.post(PATH, body, Authorization=f"Bearer {key}")
-            while not any(turn.waiting for turn in gateway.process.gateway._turns._taken.values()):
+            while not any(lock.waiter for lock in gateway.process.gateway._locks._locks.values()):
                 await asyncio.sleep(0)
             await change_key(tmp_path, key, revoked=time.time())
             reply = await second.reply()

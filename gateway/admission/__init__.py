@@ -1,1 +1,1 @@
-"""How much: what may happen at once, and how often."""
+"""Admission control: rate, token and concurrency limits, and one run at a time per conversation."""

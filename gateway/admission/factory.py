@@ -1,4 +1,4 @@
-"""Limits as the configuration wants them: the one place that chooses between memory and a shared store."""
+"""Creates the limiter and the conversation locks; the one place that chooses between memory and a shared store."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from gateway.admission.gcra import SECOND
 from gateway.admission.limiter import LEASE, Limiter
 from gateway.admission.locks import ConversationLocks
 from gateway.admission.memory import MemoryStore
-from gateway.admission.redis.client import Spawn
-from gateway.admission.store import StoreListener
+from gateway.admission.store import Spawn, StoreListener
 from gateway.config import LimitSettings
 
 _NO_PACKAGE = (
@@ -21,32 +20,34 @@ _NO_PACKAGE = (
 
 @dataclass(frozen=True, slots=True)
 class Limiting:
-    """What counts and what queues; `limiter.start`, `limiter.tick` and `limiter.close` see to both."""
+    """The limiter and the locks of one process; `start`, `tick` and `close` of the limiter serve both."""
 
     limiter: Limiter
-    turns: ConversationLocks
+    locks: ConversationLocks
 
 
-def limits(settings: LimitSettings, spawn: Spawn, reports: StoreListener, ca: str | None = None) -> Limiting:
-    """The limits of this process; nothing is opened yet.
+def create_limiter(
+    settings: LimitSettings, spawn: Spawn, listener: StoreListener, ca: str | None = None
+) -> Limiting:
+    """Create both as configured; nothing is opened yet.
 
     Args:
         settings: of the configuration.
-        spawn: begins a background task, as `Tasks.start` does.
-        reports: who is told of the store's state.
+        spawn: starts a background task, as `Tasks.start` does.
+        listener: notified of the store's state.
         ca: a file with the certificates of a private authority, for `rediss`.
 
     Raises:
-        ValueError: the store's URL cannot be read, or the package for it is missing; says what would be right.
+        ValueError: the store's URL cannot be read, or the redis package is missing; the message says what to do.
     """
     name = secrets.token_hex(8)
     if not settings.store.is_shared:
         return Limiting(Limiter(MemoryStore(int(LEASE * SECOND)), name), ConversationLocks())
-    return _shared(settings, spawn, reports, name, ca)
+    return _shared(settings, spawn, listener, name, ca)
 
 
 def _shared(
-    settings: LimitSettings, spawn: Spawn, reports: StoreListener, name: str, ca: str | None
+    settings: LimitSettings, spawn: Spawn, listener: StoreListener, name: str, ca: str | None
 ) -> Limiting:
     try:
         from gateway.admission.redis.connection import RedisConnection  # noqa: PLC0415 - an optional package, and large
@@ -55,9 +56,9 @@ def _shared(
     except ModuleNotFoundError:
         raise ValueError(_NO_PACKAGE) from None
 
-    chance = SystemRandom().random
-    sharing = SharedSettings(name, is_closed=settings.when_store_fails == "closed")
-    limiter = SharedLimiter(RedisConnection(settings.store.url, ca), sharing, spawn, reports, chance)
-    turns = RedisConversationLocks(limiter.link, limiter.backlog, name, chance)
-    limiter.also(turns)
-    return Limiting(limiter, turns)
+    random = SystemRandom().random
+    shared = SharedSettings(name, is_closed=settings.when_store_fails == "closed")
+    limiter = SharedLimiter(RedisConnection(settings.store.url, ca), shared, spawn, listener, random)
+    locks = RedisConversationLocks(limiter.client, limiter.outbox, name, random)
+    limiter.attach(locks)
+    return Limiting(limiter, locks)

@@ -1,156 +1,67 @@
-"""The limits of one process: a question before a request goes on, what it was given, and the runs that hold slots.
+"""The limiter of one process: decides before a request goes on, settles its tokens, and keeps the slots of its runs.
 
-Here they are counted in this process alone; `shared_limiter` is the same with a store that all processes share.
+`Limiter` counts in this process alone; `redis.limiter.SharedLimiter` counts in a store that all processes share.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 from gateway.admission.gcra import LimitStatus
 from gateway.admission.memory import MemoryStore
-from gateway.admission.quotas import Charge, slots_of, standings
+from gateway.admission.quotas import Charge, slot_keys, statuses
 from gateway.admission.store import Decision, StoreBudget
 
-LEAST_RETRY = 1.0  # seconds
-
-
-class Books(Protocol):
-    """Where an admission is kept."""
-
-    def settle(self, admission: Admission, tokens: int) -> None:
-        """The run has used so many tokens."""
-
-    def release(self, admission: Admission) -> None:
-        """The run has ended."""
-
-
-class Admission:
-    """The answer to one step.
-
-    Attributes:
-        asks: what was asked for.
-        is_allowed: whether all limits let it pass.
-        lease: the id of its slots.
-        is_here: whether this process has charged it, in its own memory.
-        is_in_store: whether the shared store has charged it.
-        has_leases_there: whether the shared store may know its slots.
-    """
-
-    __slots__ = (
-        "_books",
-        "_used",
-        "asks",
-        "has_leases_there",
-        "is_allowed",
-        "is_here",
-        "is_in_store",
-        "is_open",
-        "is_settled",
-        "lease",
-        "slots",
-    )
-
-    def __init__(self, books: Books, asks: Sequence[Charge], lease: str, step: Decision) -> None:
-        self._books = books
-        self.asks = asks
-        self.lease = lease
-        self.slots = slots_of(asks)
-        self._used = step.used
-        self.is_allowed = step.is_allowed
-        self.is_here = True
-        self.is_in_store = False
-        self.has_leases_there = False
-        self.is_settled = not step.is_allowed
-        self.is_open = step.is_allowed
-
-    @property
-    def standings(self) -> list[LimitStatus]:
-        """What is left of each, in the order of `asks`; if refused: as before, since nothing was spent."""
-        return standings(self.asks, self._used)
-
-    @property
-    def refused(self) -> tuple[str, ...]:
-        """Names of the limits that refused."""
-        if self.is_allowed:
-            return ()
-        return tuple(
-            ask.name for ask, left in zip(self.asks, self.standings, strict=True) if left.retry_after > 0
-        )
-
-    @property
-    def retry_after(self) -> float:
-        """Seconds until this request would pass, at least 1; 0 if it has passed."""
-        if self.is_allowed:
-            return 0.0
-        return max(LEAST_RETRY, *(left.retry_after for left in self.standings))
-
-    def settle(self, tokens: int) -> None:
-        """The run has used so many tokens in truth; what was taken at the start is corrected, once.
-
-        Who never calls it leaves the reservation spent.
-        """
-        if not self.is_settled:
-            self.is_settled = True
-            self._books.settle(self, tokens)
-
-    def release(self) -> None:
-        """The run has ended: its slots are free, once."""
-        if self.is_open:
-            self.is_open = False
-            self._books.release(self)
-
-
-LEASE = 30.0  # seconds that a slot, or a turn, lasts after the process that holds it was last heard of
+LEASE = 30.0  # seconds that a slot or a conversation lock lasts after its process was last heard of
 RENEWALS = 3  # in the time of one lease
+MIN_RETRY = 1.0  # seconds
 
 
 class Limiter:
-    """One for each process. Only `start`, `close`, `admit` and `peek` may wait, and here not even those."""
+    """One for each process. Only `start`, `close`, `admit` and `peek` may wait, and in this class they never do."""
 
     def __init__(self, local: MemoryStore, name: str, lease: float = LEASE) -> None:
         """`name`: unique among all processes, ever. `lease`: seconds, the same as the store's."""
         self._local = local
         self._name = name
-        self._every = lease / RENEWALS
+        self._renew_every = lease / RENEWALS
         self._renew_at = 0.0
         self._count = 0
         self._holding: dict[str, Admission] = {}
 
     def __len__(self) -> int:
-        """How many admitted runs hold slots."""
+        """The number of admitted runs that hold slots."""
         return len(self._holding)
 
     async def start(self) -> None:
-        """Begin; a store that does not answer is no error."""
+        """Connect, if there is a store; one that does not answer is no error."""
 
     async def close(self) -> None:
-        """End. Admissions may still be settled and released."""
+        """Disconnect. Admissions may still be settled and released."""
 
-    async def admit(self, asks: Sequence[Charge], patience: StoreBudget | None = None) -> Admission:  # noqa: ARG002 - shared
-        """Charge all these limits in one step: all are spent, charged and taken, or nothing is.
+    async def admit(self, charges: Sequence[Charge], budget: StoreBudget | None = None) -> Admission:  # noqa: ARG002 - shared
+        """Make all charges at once, or none if one limit refuses.
 
         Args:
-            asks: none of one bucket twice.
-            patience: of the request; the same for all its steps.
+            charges: no two in the same bucket.
+            budget: of the request; the same for all its calls.
 
         Raises:
-            StoreUnavailable: the store does not answer, and then nobody passes.
+            StoreUnavailable: the store does not answer, and `when_store_fails` is `closed`.
         """
-        return self._admit_here(asks, self._next_lease())
+        return self._admit_locally(charges, self._next_lease())
 
-    async def peek(self, asks: Sequence[Charge], patience: StoreBudget | None = None) -> list[LimitStatus]:  # noqa: ARG002 - shared
-        """What is left of each; spends nothing.
+    async def peek(self, charges: Sequence[Charge], budget: StoreBudget | None = None) -> list[LimitStatus]:  # noqa: ARG002 - shared
+        """What is left of each limit; charges nothing.
 
         Raises:
-            StoreUnavailable: as above.
+            StoreUnavailable: as `admit`.
         """
-        return self._peek_here(asks)
+        return self._peek_locally(charges)
 
     def settle(self, admission: Admission, tokens: int) -> None:
         """Correct the charge of a run; called by `Admission.settle`."""
-        self._local.settle(differences(admission.asks, tokens))
+        self._local.settle(differences(admission.charges, tokens))
 
     def release(self, admission: Admission) -> None:
         """Free the slots of a run; called by `Admission.release`."""
@@ -159,10 +70,10 @@ class Limiter:
             self._local.release(admission.slots, admission.lease)
 
     def tick(self, now: float) -> None:
-        """Renew leases in time and forget what is idle. `now`: monotonic seconds."""
+        """Renew leases in time and forget idle buckets. `now`: monotonic seconds."""
         self._local.sweep()
         if now >= self._renew_at:
-            self._renew_at = now + self._every
+            self._renew_at = now + self._renew_every
             self._renew()
 
     def _renew(self) -> None:
@@ -171,24 +82,106 @@ class Limiter:
     def _leases(self) -> list[tuple[str, str]]:
         return [(key, lease) for lease, admission in self._holding.items() for key in admission.slots]
 
-    def _admit_here(self, asks: Sequence[Charge], lease: str) -> Admission:
-        step = self._local.step(asks, lease)
-        return self._admitted(Admission(self, asks, lease, step))
+    def _admit_locally(self, charges: Sequence[Charge], lease: str) -> Admission:
+        return self._track(Admission(self, charges, lease, self._local.apply(charges, lease)))
 
-    def _admitted(self, admission: Admission) -> Admission:
+    def _track(self, admission: Admission) -> Admission:
         if admission.is_allowed and admission.slots:
             self._holding[admission.lease] = admission
         return admission
 
-    def _peek_here(self, asks: Sequence[Charge]) -> list[LimitStatus]:
-        return standings(asks, self._local.peek(asks))
+    def _peek_locally(self, charges: Sequence[Charge]) -> list[LimitStatus]:
+        return statuses(charges, self._local.peek(charges))
 
     def _next_lease(self) -> str:
         self._count += 1
         return f"{self._name}:{self._count}"
 
 
-def differences(asks: Sequence[Charge], tokens: int) -> dict[str, int]:
-    """What is still to be charged to each bucket of tokens, if a run has used so many in truth."""
-    found = {ask.key: ask.rule.cost(tokens) - ask.cost for ask in asks if ask.rule.kind == "tokens"}
+class Admission:
+    """The result of `Limiter.admit`.
+
+    Attributes:
+        charges: what was to be charged.
+        is_allowed: whether all limits let it pass.
+        lease: the id of its slots.
+        slots: the keys of the buckets in which it holds slots.
+        is_local: whether it was charged in this process's own memory.
+        is_in_store: whether it was charged in the shared store.
+        has_store_leases: whether the shared store may know its slots.
+    """
+
+    __slots__ = (
+        "_limiter",
+        "_used",
+        "charges",
+        "has_store_leases",
+        "is_allowed",
+        "is_in_store",
+        "is_local",
+        "is_open",
+        "is_settled",
+        "lease",
+        "slots",
+    )
+
+    def __init__(self, limiter: Limiter, charges: Sequence[Charge], lease: str, decision: Decision) -> None:
+        self._limiter = limiter
+        self.charges = charges
+        self.lease = lease
+        self.slots = slot_keys(charges)
+        self._used = decision.used
+        self.is_allowed = decision.is_allowed
+        self.is_local = True
+        self.is_in_store = False
+        self.has_store_leases = False
+        self.is_settled = not decision.is_allowed
+        self.is_open = decision.is_allowed
+
+    @property
+    def statuses(self) -> list[LimitStatus]:
+        """What is left of each limit, in the order of `charges`; unchanged if refused, since nothing was charged."""
+        return statuses(self.charges, self._used)
+
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """Names of the limits that refused."""
+        if self.is_allowed:
+            return ()
+        return tuple(
+            charge.name
+            for charge, status in zip(self.charges, self.statuses, strict=True)
+            if status.retry_after > 0
+        )
+
+    @property
+    def retry_after(self) -> float:
+        """Seconds until this request would pass, at least `MIN_RETRY`; 0 if it has passed."""
+        if self.is_allowed:
+            return 0.0
+        return max(MIN_RETRY, *(status.retry_after for status in self.statuses))
+
+    def settle(self, tokens: int) -> None:
+        """Correct the tokens charged at the start to the actual count, once. Without it the reservation stays spent.
+
+        More than the reservation is debt, which must refill first.
+        """
+        if not self.is_settled:
+            self.is_settled = True
+            self._limiter.settle(self, tokens)
+
+    def release(self) -> None:
+        """Free the slots at the end of the run, once."""
+        if self.is_open:
+            self.is_open = False
+            self._limiter.release(self)
+
+
+def differences(charges: Sequence[Charge], tokens: int) -> dict[str, int]:
+    """By bucket, what remains to be charged if a run has used `tokens`."""
+    found = {
+        charge.key: charge.rule.cost(tokens) - charge.cost
+        for charge in charges
+        if charge.rule.kind == "tokens"
+    }
     return {key: difference for key, difference in found.items() if difference}

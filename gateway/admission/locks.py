@@ -1,7 +1,7 @@
-"""One run at a time in a conversation: the holder, one request that waits, and a refusal for every other.
+"""Conversation locks: one run at a time in a conversation. One holder, one waiter, everyone else gets ConversationBusy.
 
-Flowise keys its streams by chatId alone, so two at once would get each other's tokens (capture
-same-chatid-first). The locks are of this process only.
+Flowise keys its streams by chatId alone, so two runs at once would get each other's tokens (capture
+same-chatid-first). These locks are of this process only.
 """
 
 from __future__ import annotations
@@ -13,106 +13,107 @@ from dataclasses import dataclass
 from gateway.admission.store import StoreBudget
 from gateway.errors import ConversationBusy, GatewayError
 
-Key = tuple[str, str]  # the Flowise (its address, not its name here), the chatId that it sees
-
-
-@dataclass(slots=True)
-class _Turn:
-    waiting: asyncio.Future[None] | None = None
+Key = tuple[str, str]  # the origin of the Flowise (not its configured name), the chatId that Flowise sees
+BUSY = "Another answer of this conversation is still running; wait for its end, or abort it."
+ABORTED = "The waiting request was aborted."
 
 
 class ConversationLocks:
-    """The turns that are taken now."""
+    """The locks that are held now."""
 
     def __init__(self) -> None:
-        self._taken: dict[Key, _Turn] = {}
+        self._locks: dict[Key, _Lock] = {}
 
     def __len__(self) -> int:
-        return len(self._taken)
+        return len(self._locks)
 
     def is_busy(self, key: Key) -> bool:
-        """Whether a run holds this turn."""
-        return key in self._taken
+        return key in self._locks
 
-    async def take(
+    async def acquire(
         self,
         key: Key,
         wait: float,
-        patience: StoreBudget | None = None,  # noqa: ARG002 - of those who ask a store
+        budget: StoreBudget | None = None,  # noqa: ARG002 - for locks in a store
     ) -> Callable[[], None]:
-        """Take the turn, after waiting up to `wait` seconds (0: not at all); returns how to give it back.
+        """Acquire the lock, after waiting up to `wait` seconds (0: not at all); returns a function that releases it.
 
-        `patience`: how long this request may wait for the shared store, apart from its turn.
+        `budget`: how long this request may wait for the shared store, apart from waiting for the lock.
 
         Raises:
-            ConversationBusy: it stayed taken, somebody waits already, or the wait was called off.
+            ConversationBusy: the lock stayed held, another request waits already, or the wait was cancelled.
             Draining: the process is about to end.
         """
-        turn = self._taken.get(key)
-        if turn is None:
-            self._taken[key] = _Turn()
+        lock = self._locks.get(key)
+        if lock is None:
+            self._locks[key] = _Lock()
         else:
-            await self._wait_for(turn, wait)
-        is_given_back = False
+            await self._wait_for(lock, wait)
+        is_released = False
 
-        def give_back() -> None:
-            nonlocal is_given_back
-            if not is_given_back:
-                is_given_back = True
-                self._pass_on(key)
+        def release() -> None:
+            nonlocal is_released
+            if not is_released:
+                is_released = True
+                self._hand_over(key)
 
-        return give_back
+        return release
 
-    def call_off(self, key: Key) -> bool:
-        """Refuse the request that waits for this turn; tells whether there was one."""
-        turn = self._taken.get(key)
-        return turn is not None and _refuse(turn, ConversationBusy("The waiting request was aborted."))
+    def cancel_waiter(self, key: Key) -> bool:
+        """Reject the request that waits for this lock; returns whether there was one."""
+        lock = self._locks.get(key)
+        return lock is not None and _reject(lock, ConversationBusy(ABORTED))
 
-    def call_all_off(self, error: GatewayError) -> None:
-        """Refuse everybody who waits."""
-        for turn in self._taken.values():
-            _refuse(turn, error)
+    def cancel_all_waiters(self, error: GatewayError) -> None:
+        for lock in self._locks.values():
+            _reject(lock, error)
 
-    async def _wait_for(self, turn: _Turn, wait: float) -> None:
-        if wait <= 0 or turn.waiting is not None:
-            raise ConversationBusy(
-                "Another answer of this conversation is still running; wait for its end, or abort it."
-            )
-        waiting = turn.waiting = asyncio.get_running_loop().create_future()
+    async def _wait_for(self, lock: _Lock, wait: float) -> None:
+        if wait <= 0 or lock.waiter is not None:
+            raise ConversationBusy(BUSY)
+        waiter = lock.waiter = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(wait):
-                await waiting
+                await waiter
         except TimeoutError:
-            if _is_passed_on(waiting):
+            if _has_lock(waiter):
                 return
-            raise ConversationBusy(
-                f"Another answer of this conversation is still running after {wait:g} s of waiting."
-            ) from None
+            raise ConversationBusy(still_busy(wait)) from None
         except asyncio.CancelledError:
-            if _is_passed_on(waiting):
-                self._pass_on(next(key for key, taken in self._taken.items() if taken is turn))
+            if _has_lock(waiter):
+                self._hand_over(next(key for key, held in self._locks.items() if held is lock))
             raise
         finally:
-            if turn.waiting is waiting:
-                turn.waiting = None
+            if lock.waiter is waiter:
+                lock.waiter = None
 
-    def _pass_on(self, key: Key) -> None:
-        waiting = self._taken[key].waiting
-        if waiting is not None and not waiting.done():
-            self._taken[key].waiting = None
-            waiting.set_result(None)
+    def _hand_over(self, key: Key) -> None:
+        waiter = self._locks[key].waiter
+        if waiter is not None and not waiter.done():
+            self._locks[key].waiter = None
+            waiter.set_result(None)
         else:
-            del self._taken[key]
+            del self._locks[key]
 
 
-def _is_passed_on(waiting: asyncio.Future[None]) -> bool:
-    return waiting.done() and not waiting.cancelled() and waiting.exception() is None
+@dataclass(slots=True)
+class _Lock:
+    waiter: asyncio.Future[None] | None = None
 
 
-def _refuse(turn: _Turn, error: GatewayError) -> bool:
-    waiting, turn.waiting = turn.waiting, None
-    if waiting is None or waiting.done():
+def still_busy(wait: float) -> str:
+    """The message to a request that has waited for `wait` seconds in vain."""
+    return f"Another answer of this conversation is still running after {wait:g} s of waiting."
+
+
+def _has_lock(waiter: asyncio.Future[None]) -> bool:
+    return waiter.done() and not waiter.cancelled() and waiter.exception() is None
+
+
+def _reject(lock: _Lock, error: GatewayError) -> bool:
+    waiter, lock.waiter = lock.waiter, None
+    if waiter is None or waiter.done():
         return False
-    waiting.set_exception(error)
-    waiting.exception()  # looked at: whoever waited may be gone by now
+    waiter.set_exception(error)
+    waiter.exception()  # mark as retrieved: the waiting request may be gone
     return True

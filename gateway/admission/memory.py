@@ -1,4 +1,7 @@
-"""Limits counted in this process: the store `memory`, and what stands in for a shared store that is away."""
+"""Limits counted in this process: the store `memory`, and the fallback while a shared store is away.
+
+All times are microseconds of a monotonic clock.
+"""
 
 from __future__ import annotations
 
@@ -6,75 +9,101 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from heapq import heappop, heappush
 from time import monotonic_ns
 
-from gateway.admission.gcra import changed, drained
+from gateway.admission.gcra import adjusted, drained
 from gateway.admission.quotas import Charge
 from gateway.admission.store import Decision
 
+MAX_BUCKETS = 200_000  # about 100 MB
+EVICTION_TRIES = 16  # buckets looked at to find the one that is full soonest
+SWEEP_PER_INSERT = 2  # so that memory shrinks faster than it can grow
+SWEEP_PER_TICK = 500  # takes less than a millisecond
 
-class Leases:
-    """The leases of one process; all times in microseconds."""
 
-    def __init__(self, lease: int) -> None:
-        self._lease = lease
-        self._taken: dict[
-            str, dict[str, int]
-        ] = {}  # lease and its end; the oldest first, since all last equally long
+def monotonic_microseconds() -> int:
+    """A clock that is never set; it may stand still while the machine sleeps."""
+    return monotonic_ns() // 1000
+
+
+class MemoryStore:
+    """All buckets of one process. `lease`: how long a slot lasts without renewal."""
+
+    def __init__(
+        self, lease: int, clock: Callable[[], int] = monotonic_microseconds, max_buckets: int = MAX_BUCKETS
+    ) -> None:
+        self._clock = clock
+        self._buckets = Buckets(max_buckets)
+        self._leases = Leases(lease)
 
     def __len__(self) -> int:
-        return len(self._taken)
+        return len(self._buckets) + len(self._leases)
 
-    def count(self, key: str, now: int) -> int:
-        """How many are taken in this bucket."""
-        leases = self._taken.get(key)
-        if leases is None:
-            return 0
-        latest = now + self._lease
-        if leases[next(reversed(leases))] > latest:  # the clock stepped back
-            for lease in leases:
-                leases[lease] = min(leases[lease], latest)
-        while leases and leases[oldest := next(iter(leases))] <= now:
-            del leases[oldest]
-        if not leases:
-            del self._taken[key]
-        return len(leases)
+    def apply(self, charges: Sequence[Charge], lease: str) -> Decision:
+        """Make all charges, or none if one limit refuses."""
+        now = self._clock()
+        used = [self._used(charge, now) for charge in charges]
+        for charge, level in zip(charges, used, strict=True):
+            if level + charge.rule.need > charge.rule.depth:
+                return Decision(is_allowed=False, used=used)
+        for place, charge in enumerate(charges):
+            used[place] += charge.cost
+            if charge.is_slot:
+                self._leases.acquire(charge.key, lease, now)
+            else:
+                used[place] = adjusted(used[place], 0)
+                self._buckets.put(charge.key, used[place], now)
+        return Decision(is_allowed=True, used=used)
 
-    def take(self, key: str, lease: str, now: int) -> None:
-        """Take one, or renew it; whether there is one left is not asked. `count` has been called for this time."""
-        leases = self._taken.setdefault(key, {})
-        leases.pop(lease, None)
-        leases[lease] = now + self._lease
+    def peek(self, charges: Sequence[Charge]) -> list[int]:
+        """What is used of each bucket; charges nothing."""
+        now = self._clock()
+        return [self._used(charge, now) for charge in charges]
 
-    def give_back(self, key: str, lease: str) -> None:
-        """It is free; nothing happens if it was."""
-        leases = self._taken.get(key)
-        if leases is not None and leases.pop(lease, None) is not None and not leases:
-            del self._taken[key]
+    def settle(self, differences: Mapping[str, int]) -> None:
+        """Add each difference, which may be negative, to its bucket."""
+        now = self._clock()
+        for key, difference in differences.items():
+            self._buckets.put(key, adjusted(self._buckets.used(key, now), difference), now)
 
-    def sweep(self, now: int) -> None:
-        """Forget the leases that ended."""
-        for key in list(self._taken):
-            self.count(key, now)
+    def renew(self, leases: Iterable[tuple[str, str]]) -> None:
+        """Renew leases, given as bucket and lease id; forget those that have expired."""
+        now = self._clock()
+        for key, lease in leases:
+            self._leases.count(key, now)
+            self._leases.acquire(key, lease, now)
+        self._leases.sweep(now)
 
+    def release(self, keys: Iterable[str], lease: str) -> None:
+        for key in keys:
+            self._leases.release(key, lease)
 
-MOST_BUCKETS = 200_000  # about 100 MB
-TRIES = 16  # buckets looked at to find the one that is full soonest
-SWEPT_WITH_EACH = 2  # so that memory shrinks faster than it can grow
-SWEPT_AT_ONCE = 500  # by the timer; under a millisecond
+    def sweep(self) -> None:
+        """Forget some of the buckets that are full again; called by the timer."""
+        self._buckets.sweep(self._clock())
+
+    def _used(self, charge: Charge, now: int) -> int:
+        if charge.is_slot:
+            return self._leases.count(charge.key, now)
+        return self._buckets.used(charge.key, now)
 
 
 class Buckets:
-    """The levels of one process; all times in microseconds."""
+    """What is used of each rate or token limit.
 
-    def __init__(self, most: int = MOST_BUCKETS) -> None:
-        self._most = most
+    At capacity, evict the bucket closest to full. An attacker cannot flush a debt by creating fresh keys: fresh keys
+    are evicted first.
+    """
+
+    def __init__(self, max_buckets: int = MAX_BUCKETS) -> None:
+        self._max = max_buckets
         self._buckets: dict[str, list[int]] = {}  # used, since
-        self._due: list[tuple[int, str]] = []  # a heap; one entry a bucket: when it is full again, or sooner
+        self._due: list[
+            tuple[int, str]
+        ] = []  # a heap, one entry per bucket: when it is full again, or earlier
 
     def __len__(self) -> int:
         return len(self._buckets)
 
     def used(self, key: str, now: int) -> int:
-        """What is used of this bucket."""
         bucket = self._buckets.get(key)
         if bucket is None:
             return 0
@@ -84,22 +113,21 @@ class Buckets:
         return drained(used, since, now)
 
     def put(self, key: str, used: int, now: int) -> None:
-        """So much is used of it now."""
         bucket = self._buckets.get(key)
         if bucket is not None:
             bucket[0], bucket[1] = used, now
         elif used > 0:
             self._buckets[key] = [used, now]
             heappush(self._due, (now + used, key))
-            self.sweep(now, SWEPT_WITH_EACH)
-            if len(self._buckets) > self._most:
+            self.sweep(now, SWEEP_PER_INSERT)
+            if len(self._buckets) > self._max:
                 self._evict(key)
 
-    def sweep(self, now: int, most: int = SWEPT_AT_ONCE) -> None:
-        """Forget buckets that are full again; looks at `most`."""
+    def sweep(self, now: int, limit: int = SWEEP_PER_TICK) -> None:
+        """Forget buckets that are full again; looks at up to `limit` of them."""
         due = self._due
-        while due and due[0][0] <= now and most:
-            most -= 1
+        while due and due[0][0] <= now and limit:
+            limit -= 1
             _, key = heappop(due)
             full = self._full_at(key)
             if full <= now:
@@ -107,90 +135,63 @@ class Buckets:
             else:
                 heappush(due, (full, key))
 
-    def _full_at(self, key: str) -> int:
-        used, since = self._buckets[key]
-        return since + used
-
     def _evict(self, newest: str) -> None:
-        """Forget the bucket that is full soonest, but the newest."""
         seen: list[tuple[int, str]] = []
-        while self._due and len(seen) < TRIES:
+        while self._due and len(seen) < EVICTION_TRIES:
             noted, key = heappop(self._due)
             full = self._full_at(key)
             seen.append((full, key))
             if full <= noted and key != newest:
-                break  # not used since it was noted: nothing behind it is sooner
+                break  # not used since it was noted: no later entry is full sooner
         victim = min(entry for entry in seen if entry[1] != newest)
         del self._buckets[victim[1]]
         for entry in seen:
             if entry is not victim:
                 heappush(self._due, entry)
 
+    def _full_at(self, key: str) -> int:
+        used, since = self._buckets[key]
+        return since + used
 
-def monotonic_microseconds() -> int:
-    """A clock that nobody sets; it may stand still while the machine sleeps."""
-    return monotonic_ns() // 1000
 
+class Leases:
+    """The slots that are held, by bucket. Each is a lease that ends by itself."""
 
-class MemoryStore:
-    """All buckets of one process. `lease`: how long a slot lasts that is not renewed, in microseconds."""
-
-    def __init__(
-        self, lease: int, clock: Callable[[], int] = monotonic_microseconds, most: int = MOST_BUCKETS
-    ) -> None:
-        self._clock = clock
-        self._levels = Buckets(most)
-        self._slots = Leases(lease)
+    def __init__(self, lease: int) -> None:
+        self._lease = lease
+        # by bucket: lease ids and their ends, the oldest first, since all last equally long
+        self._held: dict[str, dict[str, int]] = {}
 
     def __len__(self) -> int:
-        """How many buckets are known."""
-        return len(self._levels) + len(self._slots)
+        return len(self._held)
 
-    def step(self, asks: Sequence[Charge], lease: str) -> Decision:
-        """Spend, charge and take everything that is asked for, or, if one limit refuses, nothing."""
-        now = self._clock()
-        used = [self._used(ask, now) for ask in asks]
-        for ask, level in zip(asks, used, strict=True):
-            if level + ask.rule.need > ask.rule.depth:
-                return Decision(is_allowed=False, used=used)
-        for place, ask in enumerate(asks):
-            used[place] += ask.cost
-            if ask.is_slot:
-                self._slots.take(ask.key, lease, now)
-            else:
-                used[place] = changed(used[place], 0)
-                self._levels.put(ask.key, used[place], now)
-        return Decision(is_allowed=True, used=used)
+    def count(self, key: str, now: int) -> int:
+        leases = self._held.get(key)
+        if leases is None:
+            return 0
+        latest = now + self._lease
+        if leases[next(reversed(leases))] > latest:  # the clock stepped back
+            for lease in leases:
+                leases[lease] = min(leases[lease], latest)
+        while leases and leases[oldest := next(iter(leases))] <= now:
+            del leases[oldest]
+        if not leases:
+            del self._held[key]
+        return len(leases)
 
-    def peek(self, asks: Sequence[Charge]) -> list[int]:
-        """What is used of each; spends nothing."""
-        now = self._clock()
-        return [self._used(ask, now) for ask in asks]
+    def acquire(self, key: str, lease: str, now: int) -> None:
+        """Add or renew a lease, without a check of the limit; call `count` for the same `now` first."""
+        leases = self._held.setdefault(key, {})
+        leases.pop(lease, None)
+        leases[lease] = now + self._lease
 
-    def settle(self, differences: Mapping[str, int]) -> None:
-        """Charge so much more to each of these buckets, or give it back if it is below zero."""
-        now = self._clock()
-        for key, difference in differences.items():
-            self._levels.put(key, changed(self._levels.used(key, now), difference), now)
+    def release(self, key: str, lease: str) -> None:
+        """Remove a lease; no error if there is none."""
+        leases = self._held.get(key)
+        if leases is not None and leases.pop(lease, None) is not None and not leases:
+            del self._held[key]
 
-    def renew(self, leases: Iterable[tuple[str, str]]) -> None:
-        """These runs go on: bucket and lease of each. What was not renewed in time is forgotten."""
-        now = self._clock()
-        for key, lease in leases:
-            self._slots.count(key, now)
-            self._slots.take(key, lease, now)
-        self._slots.sweep(now)
-
-    def release(self, keys: Iterable[str], lease: str) -> None:
-        """This run has ended."""
-        for key in keys:
-            self._slots.give_back(key, lease)
-
-    def sweep(self) -> None:
-        """Forget buckets that are full again, some at a time; called by the timer."""
-        self._levels.sweep(self._clock())
-
-    def _used(self, ask: Charge, now: int) -> int:
-        if ask.is_slot:
-            return self._slots.count(ask.key, now)
-        return self._levels.used(ask.key, now)
+    def sweep(self, now: int) -> None:
+        """Forget the leases that have ended."""
+        for key in list(self._held):
+            self.count(key, now)

@@ -1,9 +1,9 @@
-"""A limit of the configuration made ready to be asked for: its rule, and the key of each subject's own bucket.
+"""Limits made ready to be charged: which limits apply to a request, and whose bucket each one counts in.
 
-Keys are the same in every store: `fgw:{scope}:kind:per:limit:subject`. The braces are a hash tag, so all limits of one
-scope (a route, or an API key with limits of its own) are in one slot of a cluster; a request whose limits have
-two scopes has two slots. Kind and time stand in the key, so a bucket never holds what another rule has counted.
-The subject is a digest: callers choose it, and so neither its length nor what stands in it reaches a store.
+Bucket keys are the same in every store: `fgw:{scope}:kind:per:limit:subject`. The braces are a Redis hash tag: all
+limits of one scope (a route, or an API key with limits of its own) are in one cluster slot. A request whose limits have
+two scopes has two slots. Kind and time are part of the key, so a bucket never holds what another rule has counted.
+The subject is a digest: callers choose its text, and neither its length nor its content reaches a store.
 """
 
 from __future__ import annotations
@@ -14,27 +14,98 @@ from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from typing import NamedTuple, NewType
 
-from gateway.admission.gcra import Kind, LimitStatus, Rule, request_rule, slot_rule, token_rule
+from gateway.admission.gcra import LimitKind, LimitStatus, Rule, request_rule, slot_rule, token_rule
 from gateway.config import Limit, Route
 
 PREFIX = "fgw:"
-BYTES_PER_TOKEN = 4  # of a question whose tokens nobody has counted yet
+KEY_LIMIT_PREFIX = "key:"  # of the name of an API key's own limit, so that it differs from every route's
+BYTES_PER_TOKEN = 4  # estimate for a question whose tokens are not counted yet
+IPV6_NETWORK = 64  # bits that belong to one site; a client may choose the others
 _PLAIN = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
-_LETTERS: dict[Kind, str] = {"requests": "r", "tokens": "t", "concurrent": "c"}
-
+_LETTERS: dict[LimitKind, str] = {"requests": "r", "tokens": "t", "concurrent": "c"}
 
 Subject = NewType("Subject", str)
 
 
+class ApplicableLimit(NamedTuple):
+    """One limit that applies to a request, and whose bucket it counts in."""
+
+    quota: Quota
+    subject: Subject
+
+
+class LimitResolver:
+    """Finds the limits of a request: those of its route, and those of its API key.
+
+    `caller` is the caller's full name, empty for an anonymous caller, which counts by address.
+    """
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self._by_route = {route.name: _quotas(f"route:{route.name}", route.limits) for route in routes}
+        self._pre_auth = {
+            name: tuple(filter(_is_pre_auth, quotas)) for name, quotas in self._by_route.items()
+        }
+        self._post_auth = {
+            name: tuple(quota for quota in quotas if not _is_pre_auth(quota))
+            for name, quotas in self._by_route.items()
+        }
+        self._by_key: dict[str, tuple[tuple[Limit, ...], tuple[Quota, ...]]] = {}
+
+    def of_route(self, route: str, caller: str, address: str) -> list[ApplicableLimit]:
+        """All limits of a route."""
+        return _applicable(self._by_route[route], caller, address)
+
+    def pre_auth(self, route: str, address: str) -> list[ApplicableLimit]:
+        """The limits of a route that need only the address, and count requests."""
+        return _applicable(self._pre_auth[route], "", address)
+
+    def post_auth(self, route: str, caller: str, address: str) -> list[ApplicableLimit]:
+        """All other limits of a route."""
+        return _applicable(self._post_auth[route], caller, address)
+
+    def of_key(self, name: str, limits: tuple[Limit, ...]) -> list[ApplicableLimit]:
+        """The limits of an API key, which count it with all its sessions over all routes."""
+        if not limits:
+            return []
+        known = self._by_key.get(name)
+        if known is None or known[0] != limits:
+            known = self._by_key[name] = (limits, _quotas(f"key:{name}", limits, KEY_LIMIT_PREFIX))
+        return [ApplicableLimit(quota, SHARED) for quota in known[1]]
+
+
+def _is_pre_auth(quota: Quota) -> bool:
+    """Tokens and slots are charged for a prediction only, which is not read before its caller is known."""
+    return quota.by == "address" and quota.rule.kind == "requests"
+
+
+def _quotas(scope: str, limits: Sequence[Limit], prefix: str = "") -> tuple[Quota, ...]:
+    return tuple(
+        Quota(scope, limit.model_copy(update={"name": prefix + limit.name}) if prefix else limit)
+        for limit in limits
+    )
+
+
+def _applicable(quotas: Sequence[Quota], caller: str, address: str) -> list[ApplicableLimit]:
+    """Each quota with its subject; a subject of several quotas is computed once."""
+    subjects: dict[str, Subject] = {"route": SHARED}
+    found = []
+    for quota in quotas:
+        by = "address" if quota.by == "caller" and not caller else quota.by
+        if by not in subjects:
+            subjects[by] = caller_subject(caller if by == "caller" else "", address)
+        found.append(ApplicableLimit(quota, subjects[by]))
+    return found
+
+
 class Charge(NamedTuple):
-    """What one request asks of one bucket. In one step every bucket is asked once at most.
+    """What one request is charged in one bucket. All charges of a decision have different buckets.
 
     Attributes:
         name: the limit's.
         key: the bucket's.
         rule: the limit as numbers.
-        cost: what is spent if it passes.
-        is_slot: whether it takes a slot; else it spends of a rate.
+        cost: what is spent if the request passes.
+        is_slot: whether it takes a slot; otherwise it spends of a rate.
     """
 
     name: str
@@ -49,9 +120,9 @@ class Quota:
 
     Attributes:
         name: the limit's.
-        by: who shares it, as configured; the caller of `ask` names the subject accordingly.
+        by: what shares a bucket, as configured; the subject given to `charge` must match.
         rule: the limit as numbers.
-        amount: requests, tokens or slots, when it is full.
+        amount: requests, tokens or slots of a full bucket.
     """
 
     __slots__ = ("_cost", "_is_slot", "_prefix", "_reserve", "amount", "by", "name", "rule")
@@ -67,24 +138,52 @@ class Quota:
         self._reserve = limit.reserve
         self._cost = None if self.rule.kind == "tokens" else self.rule.need
 
-    def ask(self, subject: Subject, question: int = 0) -> Charge:
-        """One request of this subject; its `question` has so many bytes, of which tokens are estimated."""
+    def charge(self, subject: Subject, question: int = 0) -> Charge:
+        """The charge for one request of this subject.
+
+        Of a token limit it is an estimate: the size of the `question` in bytes / 4, plus `reserve`. It is corrected
+        when the run ends.
+        """
         cost = self._cost
         if cost is None:
             cost = self.rule.cost(-(-question // BYTES_PER_TOKEN) + self._reserve)
         return Charge(self.name, self._prefix + subject, self.rule, cost, self._is_slot)
 
 
-def subject(text: str) -> Subject:
-    """Who shares a bucket (a caller's full name, an address, nothing for a whole route), fit for a key.
+def _rule(limit: Limit) -> Rule:
+    if limit.concurrent is not None:
+        return slot_rule(limit.concurrent)
+    if limit.per is None:
+        raise AssertionError("the configuration checks that a rate has a time")
+    if limit.requests is not None:
+        return request_rule(limit.requests, limit.per, limit.burst)
+    if limit.tokens is None:
+        raise AssertionError("the configuration checks that a limit names what it counts")
+    return token_rule(limit.tokens, limit.per)
 
-    Made once for each request, used for all its limits.
-    """
+
+def caller_subject(caller: str, address: str) -> Subject:
+    """The subject of a caller, or, if `caller` is empty, of an address."""
+    return subject(f"caller:{caller}" if caller else f"address:{_network(address)}")
+
+
+def _network(address: str) -> str:
+    """The address; of IPv6 its /64 network."""
+    if ":" not in address:
+        return address
+    try:
+        return str(ipaddress.ip_network((address.partition("%")[0], IPV6_NETWORK), strict=False))
+    except ValueError:
+        return address
+
+
+def subject(text: str) -> Subject:
+    """Who shares a bucket (a caller's full name, an address, nothing for a whole route), fit for a key."""
     return Subject(digest(text))
 
 
 def digest(*parts: str) -> str:
-    """32 letters for any texts; other parts, other letters."""
+    """32 hexadecimal digits that differ for different sequences of parts."""
     found = blake2b(digest_size=16)
     for part in parts:
         content = part.encode("utf-8", "surrogatepass")
@@ -92,129 +191,19 @@ def digest(*parts: str) -> str:
     return found.hexdigest()
 
 
-def slots_of(asks: Iterable[Charge]) -> tuple[str, ...]:
-    """The keys of those buckets that hold slots."""
-    return tuple([ask.key for ask in asks if ask.is_slot])
-
-
-def standings(asks: Sequence[Charge], used: Sequence[int]) -> list[LimitStatus]:
-    """What is left of each, if so much is used."""
-    return [ask.rule.standing(level) for ask, level in zip(asks, used, strict=True)]
-
-
-def _rule(limit: Limit) -> Rule:
-    if limit.concurrent is not None:
-        return slot_rule(limit.concurrent)
-    if limit.per is None:
-        raise AssertionError("the configuration has seen to it that a rate has its time")
-    if limit.requests is not None:
-        return request_rule(limit.requests, limit.per, limit.burst)
-    if limit.tokens is None:
-        raise AssertionError("the configuration has seen to it that a limit says what it counts")
-    return token_rule(limit.tokens, limit.per)
-
-
 def _plain(text: str) -> str:
-    """The text itself where it is harmless in a key, else its digest; no text can look like a digest."""
+    """The text itself where it is harmless in a key, otherwise its digest; no harmless text looks like a digest."""
     return text if _PLAIN.fullmatch(text) else "~" + digest(text)
 
 
-EVERYBODY = subject("")
-KEY_LIMIT = "key:"  # before the name of a key's own limit, so that it is none of a route's
-OF_A_HOME = 64  # bits of an IPv6 address that are one home's; it may choose the others
+SHARED = subject("")  # of a whole route or API key
 
 
-class Party(NamedTuple):
-    """Who asks.
-
-    Attributes:
-        caller: the full name; empty: nobody in particular, who counts by address.
-        address: an IP address, or empty.
-        key: the name of the API key that answers for the caller; empty: none.
-        key_limits: that key's own.
-    """
-
-    caller: str
-    address: str
-    key: str = ""
-    key_limits: tuple[Limit, ...] = ()
+def slot_keys(charges: Iterable[Charge]) -> tuple[str, ...]:
+    """The keys of the buckets that hold slots."""
+    return tuple([charge.key for charge in charges if charge.is_slot])
 
 
-class ApplicableLimit(NamedTuple):
-    """One limit that has to be passed, and whose bucket it is."""
-
-    quota: Quota
-    subject: Subject
-
-
-class LimitResolver:
-    """The limits of all routes, and of the keys that have asked."""
-
-    def __init__(self, routes: Sequence[Route]) -> None:
-        self._by_route = {route.name: _quotas(f"route:{route.name}", route.limits) for route in routes}
-        self._early = {name: _of_time(quotas, is_early=True) for name, quotas in self._by_route.items()}
-        self._late = {name: _of_time(quotas, is_early=False) for name, quotas in self._by_route.items()}
-        self._by_key: dict[str, tuple[tuple[Limit, ...], tuple[Quota, ...]]] = {}
-
-    def of_route(self, route: str, party: Party) -> list[ApplicableLimit]:
-        """Those of a route."""
-        return _of(self._by_route[route], party)
-
-    def by_address(self, route: str, party: Party) -> list[ApplicableLimit]:
-        """Those of a route that need nothing but an address, and count requests."""
-        return _of(self._early[route], party)
-
-    def by_caller(self, route: str, party: Party) -> list[ApplicableLimit]:
-        """All others: of the route, and of the key."""
-        return _of(self._late[route], party) + self.of_key(party)
-
-    def of_key(self, party: Party) -> list[ApplicableLimit]:
-        """Those of the key alone."""
-        if not party.key_limits:
-            return []
-        known = self._by_key.get(party.key)
-        if known is None or known[0] != party.key_limits:
-            known = (party.key_limits, _quotas(f"key:{party.key}", party.key_limits, KEY_LIMIT))
-            self._by_key[party.key] = known
-        return [ApplicableLimit(quota, EVERYBODY) for quota in known[1]]
-
-
-def network(address: str) -> str:
-    """The address, or of IPv6 the network that it shares with its home."""
-    if ":" not in address:
-        return address
-    try:
-        return str(ipaddress.ip_network((address.partition("%")[0], OF_A_HOME), strict=False))
-    except ValueError:
-        return address
-
-
-def caller_of(party: Party) -> Subject:
-    """The caller, or the address of nobody in particular."""
-    return subject(f"caller:{party.caller}" if party.caller else f"address:{network(party.address)}")
-
-
-def _of_time(quotas: Sequence[Quota], *, is_early: bool) -> tuple[Quota, ...]:
-    """Tokens and runs are those of a prediction, which is not read, nor has its turn, before its caller is known."""
-    return tuple(
-        quota for quota in quotas if (quota.by == "address" and quota.rule.kind == "requests") == is_early
-    )
-
-
-def _of(quotas: Sequence[Quota], party: Party) -> list[ApplicableLimit]:
-    """Each with its subject; who shares several of them is named once."""
-    named: dict[str, Subject] = {"route": EVERYBODY}
-    assigned = []
-    for quota in quotas:
-        by = "address" if quota.by == "caller" and not party.caller else quota.by
-        if by not in named:
-            named[by] = caller_of(party if by == "caller" else party._replace(caller=""))
-        assigned.append(ApplicableLimit(quota, named[by]))
-    return assigned
-
-
-def _quotas(scope: str, limits: Sequence[Limit], prefix: str = "") -> tuple[Quota, ...]:
-    return tuple(
-        Quota(scope, limit.model_copy(update={"name": prefix + limit.name}) if prefix else limit)
-        for limit in limits
-    )
+def statuses(charges: Sequence[Charge], used: Sequence[int]) -> list[LimitStatus]:
+    """What is left of each bucket."""
+    return [charge.rule.status(level) for charge, level in zip(charges, used, strict=True)]

@@ -1,66 +1,63 @@
-"""What a store answers, how it fails, how long one request may wait for it, and who is told of all that."""
+"""What a limit store decides and how it fails, how long one request may wait for it, and the listener for its state."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-STORE_TIME = 0.1  # seconds that one request may wait for the store, over all its steps
-LATER_STEP = 0.02  # seconds that each step has at least, as long as none before it has failed
+STORE_TIMEOUT = 0.1  # seconds that one request may wait for the store, over all its calls
+MIN_TIMEOUT = 0.02  # seconds that each call gets at least, as long as no earlier one has failed
 
-Failure = Literal["timeout", "connection", "auth", "reply", "away", "overflow", "dropped"]
-NOT_SENT: tuple[Failure, ...] = ("away", "overflow")  # the store has certainly not done it
+StoreFailure = Literal["timeout", "connection", "auth", "reply", "away", "overflow", "dropped"]
+NOT_SENT: tuple[StoreFailure, ...] = ("away", "overflow")  # the store has certainly not executed it
+
+Spawn = Callable[
+    [Coroutine[Any, Any, None], str], asyncio.Task[None]
+]  # as `Tasks.start`: the work, and its name
 
 
 class Decision(NamedTuple):
-    """What became of one step: all was spent, or nothing. `used`: of each bucket, afterwards."""
+    """Whether all charges of a request were made, or none. `used`: of each bucket, afterwards."""
 
     is_allowed: bool
     used: list[int]
 
 
 class StoreError(Exception):
-    """The shared store did not do it, as far as is known. Says why in one word, and nothing that came from it."""
+    """A call to the shared store failed; it may have been executed. The text is `kind`, nothing of the server."""
 
-    def __init__(self, kind: Failure) -> None:
+    def __init__(self, kind: StoreFailure) -> None:
         super().__init__(kind)
-        self.kind: Failure = kind
-
-
-class NoScript:
-    """The answer of a server that does not know a script by its name."""
-
-
-class ErrorReply:
-    """The answer of a server that would not do it."""
+        self.kind: StoreFailure = kind
 
 
 @dataclass(slots=True)
 class StoreBudget:
     """The time that one request may still wait for the store, in seconds."""
 
-    left: float = STORE_TIME
+    left: float = STORE_TIMEOUT
 
-    def waited(self, seconds: float) -> None:
-        """A step was answered after so long."""
-        self.left = max(LATER_STEP, self.left - seconds)
+    def spend(self, seconds: float) -> None:
+        """Subtract the time of a call that was answered."""
+        self.left = max(MIN_TIMEOUT, self.left - seconds)
 
-    def end(self) -> None:
-        """A step failed: this request does not wait again."""
+    def exhaust(self) -> None:
+        """After a failed call this request does not wait again."""
         self.left = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class StoreListener:
-    """Who is told what happens to the store.
+    """Callbacks for the state of the shared store.
 
     Attributes:
-        failed: of each call that failed, and each step that was not even tried, by its word (`Failure`).
-        changed: whether the store is there, once at the start and then each time; and why not, by its word.
-        took: of the seconds of each step that was answered.
+        failed: for each call that failed or could not be sent, with its kind.
+        changed: whether the store is up, and if not, the kind of failure; once at the start, then on each change.
+        took: for each answered call of a request, with its seconds.
     """
 
-    failed: Callable[[Failure], None] = lambda _: None
+    failed: Callable[[StoreFailure], None] = lambda _: None
     changed: Callable[[bool, str], None] = lambda _is_up, _why: None
     took: Callable[[float], None] = lambda _: None

@@ -40,6 +40,11 @@ class Caller:
     key_name: str = ""
     limits: tuple[Limit, ...] = ()
 
+    @property
+    def counted_name(self) -> str:
+        """The name that limits count; empty for an anonymous caller, which counts by address."""
+        return "" if self.method == "anonymous" else self.name
+
 
 ANONYMOUS = Caller("anonymous", "anonymous", "anonymous")
 NOBODY = Caller("", "anonymous")  # before it is known

@@ -1,4 +1,4 @@
-"""Tells a caller what is left of each limit, on every route that it may use; asking spends nothing."""
+"""`GET /gateway/v1/limits`: what is left of each limit of the caller, on every route it may use; charges nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from aiohttp import web
 
 from gateway.admission.gcra import LimitStatus
 from gateway.admission.limiter import Limiter
-from gateway.admission.quotas import ApplicableLimit, LimitResolver
+from gateway.admission.quotas import LimitResolver, Quota
 from gateway.auth.caller import refusal
 from gateway.config import Route
 from gateway.exchange import Exchange
@@ -19,38 +19,43 @@ from gateway.handlers.local import local_json
 class LimitsStatus:
     """The handler."""
 
-    def __init__(self, limiter: Limiter, assignment: LimitResolver, routes: Sequence[Route]) -> None:
+    def __init__(self, limiter: Limiter, resolver: LimitResolver, routes: Sequence[Route]) -> None:
         self._limiter = limiter
-        self._assignment = assignment
+        self._resolver = resolver
         self._routes = routes
 
     async def __call__(self, exchange: Exchange) -> web.StreamResponse:
         """Answer one request.
 
         Raises:
-            StoreUnavailable: the store does not answer, and then nobody passes.
+            StoreUnavailable: the store does not answer, and `when_store_fails` is `closed`.
         """
         caller = exchange.caller
-        party = exchange.party
-        listed: list[tuple[str | None, ApplicableLimit]] = []
-        for route in self._routes:
-            if refusal(route, caller) is None:
-                listed += [(route.name, one) for one in self._assignment.of_route(route.name, party)]
-        listed += [(None, one) for one in self._assignment.of_key(party)]
-        left = await self._limiter.peek([one.quota.ask(one.subject) for _, one in listed])
-        told = [_told(route, one, standing) for (route, one), standing in zip(listed, left, strict=True)]
-        return local_json(exchange, {"caller": caller.name, "limits": told})
+        limits = [
+            (route.name, limit)
+            for route in self._routes
+            if refusal(route, caller) is None
+            for limit in self._resolver.of_route(route.name, caller.counted_name, exchange.client)
+        ]
+        limits += [("", limit) for limit in self._resolver.of_key(caller.key_name, caller.limits)]
+        charges = [limit.quota.charge(limit.subject) for _, limit in limits]
+        statuses = await self._limiter.peek(charges)
+        listed = [
+            _described(route, limit.quota, status)
+            for (route, limit), status in zip(limits, statuses, strict=True)
+        ]
+        return local_json(exchange, {"caller": caller.name, "limits": listed})
 
 
-def _told(route: str | None, one: ApplicableLimit, standing: LimitStatus) -> dict[str, object]:
-    quota = one.quota
+def _described(route: str, quota: Quota, status: LimitStatus) -> dict[str, object]:
+    """`route`: empty for a limit of the API key."""
     return {
-        "route": route,
+        "route": route or None,
         "name": quota.name,
-        "by": "key" if route is None else quota.by,
+        "by": quota.by if route else "key",
         "kind": quota.rule.kind,
         "limit": quota.amount,
-        "remaining": standing.remaining,
-        "reset_s": None if standing.reset is None else math.ceil(standing.reset),
-        "retry_after_s": math.ceil(standing.retry_after),
+        "remaining": status.remaining,
+        "reset_s": None if status.reset is None else math.ceil(status.reset),
+        "retry_after_s": math.ceil(status.retry_after),
     }

@@ -52,7 +52,7 @@ class Passthrough:
         upstream = self._upstreams[route.upstream]
         exchange.upstream, exchange.server = upstream.name, str(upstream.server)
         if found.endpoint.name == "abort" and exchange.chat_id is not None:
-            self._turns.call_off((upstream.home, exchange.chat_id))
+            self._turns.cancel_waiter((upstream.home, exchange.chat_id))
         request = _request(exchange, upstream)
         transfer = Transfer(exchange, _deadlines(upstream), self._calls)
         try:

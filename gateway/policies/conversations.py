@@ -1,9 +1,9 @@
-"""Whose conversation it is, and whose turn: settles the ids that Flowise sees, lets one run at a time in.
+"""Conversations: maps the ids that Flowise sees, and lets one run at a time into a conversation.
 
-On a route that binds, every chatId and sessionId becomes one that only its caller can reach (DESIGN.md 4). A
-prediction without a chatId gets one, so that it can be aborted and its next turn finds it. On a route that does not
-bind only a stream gets one, as Flowise itself would do it: without streaming it would change the memory's key
-(PROTOCOL 3).
+On a route that binds, every chatId and sessionId is mapped to one that only its caller can reach. A prediction without
+a chatId gets one, so that it can be aborted and its next question continues the conversation. On a route that does not
+bind, only a stream gets one, as Flowise itself would do; without streaming, a chatId would change the key of Flowise's
+memory.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import replace
 from time import monotonic
 
 from gateway.admission.locks import ConversationLocks, Key
-from gateway.admission.store import STORE_TIME, StoreBudget
+from gateway.admission.store import STORE_TIMEOUT, StoreBudget
 from gateway.auth.conversation_ids import ConversationIds
 from gateway.config import ConversationSettings
 from gateway.exchange import Exchange
@@ -23,65 +23,59 @@ from gateway.flowise.checks import bound_id, unbound_id
 from gateway.flowise.prediction import Prediction
 from gateway.telemetry.metrics import Metrics
 
-NOTICED = (
-    STORE_TIME + 0.02
-)  # seconds; who waits longer than the store may take waits for a run of another process
+# seconds; a request that waits longer than the store may take waits for a run of another process
+SHARED_WAIT = STORE_TIMEOUT + 0.02
 
 
 def conversations(
-    turns: ConversationLocks, metrics: Metrics, homes: Mapping[str, str], ids: ConversationIds
+    locks: ConversationLocks, metrics: Metrics, origins: Mapping[str, str], ids: ConversationIds
 ) -> Callable[[Exchange], Awaitable[None]]:
-    """The room. `homes`: which Flowise each upstream is."""
-    queue = _Queue(turns, metrics)
+    """The policy. `origins`: the Flowise of each upstream; upstreams of one Flowise share its conversations."""
 
-    async def room(exchange: Exchange) -> None:
+    async def policy(exchange: Exchange) -> None:
         if exchange.prediction is None:
             exchange.chat_id = _named_chat(exchange, ids)
             return
         if exchange.route is None:
             return
         if exchange.route.conversations.bind:
-            _bind(exchange, exchange.prediction, ids)
+            _map_ids(exchange, exchange.prediction, ids)
         else:
-            _take_over(exchange, exchange.prediction)
+            _keep_ids(exchange, exchange.prediction)
         if exchange.chat_id is None:
             return
-        key = (homes[exchange.route.upstream], exchange.chat_id)
-        turn = exchange.turn = await queue.take(exchange, key, exchange.route.conversations)
-        exchange.on_response_done(lambda: None if exchange.is_run_open else turn())
+        key = (origins[exchange.route.upstream], exchange.chat_id)
+        release = await _acquire(exchange, locks, key, exchange.route.conversations, metrics)
+        exchange.release_conversation = release
+        exchange.on_response_done(lambda: None if exchange.is_run_open else release())
 
-    return room
-
-
-class _Queue:
-    """Takes turns, and accounts for who had to wait."""
-
-    def __init__(self, turns: ConversationLocks, metrics: Metrics) -> None:
-        self._turns = turns
-        self._metrics = metrics
-
-    async def take(self, exchange: Exchange, key: Key, settings: ConversationSettings) -> Callable[[], None]:
-        """Take the turn; returns how to give it back. Raises as `ConversationLocks.take` does."""
-        is_busy, began = self._turns.is_busy(key), monotonic()
-        longest = settings.wait if settings.when_busy == "wait" else 0.0
-        exchange.patience = exchange.patience or StoreBudget()
-        result = "refused"
-        try:
-            turn = await self._turns.take(key, longest, exchange.patience)
-            result = "got_turn"
-        except asyncio.CancelledError:
-            result = "client_closed"
-            raise
-        finally:
-            waited = monotonic() - began
-            if is_busy or waited > NOTICED:
-                exchange.timings.waited += waited
-                self._metrics.conversation_waits.labels(exchange.route_name, result).inc()
-        return turn
+    return policy
 
 
-def _bind(exchange: Exchange, prediction: Prediction, ids: ConversationIds) -> None:
-    """Map what the client named; what it did not name is a new conversation of its own."""
+async def _acquire(
+    exchange: Exchange, locks: ConversationLocks, key: Key, settings: ConversationSettings, metrics: Metrics
+) -> Callable[[], None]:
+    """Acquire the lock and record a wait. Returns and raises as `ConversationLocks.acquire`."""
+    is_busy, began = locks.is_busy(key), monotonic()
+    longest = settings.wait if settings.when_busy == "wait" else 0.0
+    exchange.store_budget = exchange.store_budget or StoreBudget()
+    result = "refused"
+    try:
+        release = await locks.acquire(key, longest, exchange.store_budget)
+        result = "got_turn"
+    except asyncio.CancelledError:
+        result = "client_closed"
+        raise
+    finally:
+        waited = monotonic() - began
+        if is_busy or waited > SHARED_WAIT:
+            exchange.timings.waited += waited
+            metrics.conversation_waits.labels(exchange.route_name, result).inc()
+    return release
+
+
+def _map_ids(exchange: Exchange, prediction: Prediction, ids: ConversationIds) -> None:
+    """Map the ids of the client; without any, begin a new conversation."""
     caller = exchange.caller.name
     session = None if prediction.session_id is None else ids.mapped(caller, prediction.session_id)
     if prediction.chat_id is not None:
@@ -91,8 +85,8 @@ def _bind(exchange: Exchange, prediction: Prediction, ids: ConversationIds) -> N
     exchange.changes = replace(exchange.changes, chat_id=exchange.chat_id, session_id=session)
 
 
-def _take_over(exchange: Exchange, prediction: Prediction) -> None:
-    """The client's own ids. A sessionId alone is the chatId to Flowise as well, and needs no second saying."""
+def _keep_ids(exchange: Exchange, prediction: Prediction) -> None:
+    """Keep the ids of the client. Flowise uses a sessionId alone as the chatId, too."""
     exchange.chat_id = prediction.chat_id or prediction.session_id
     if exchange.chat_id is None and prediction.streaming:
         exchange.chat_id = str(uuid.uuid4())

@@ -1,8 +1,8 @@
-"""How much: asks the limits of a request before it goes on, and tells the client what is left of each.
+"""Limits: charges each request before it goes on, and states what is left of each limit in the response headers.
 
-Requests by address before authentication, in a step of its own; all others when it is known what is asked and by
-whom, in one step: all are spent, or none is. What was taken belongs to the run, which settles it and gives it back;
-where no run begins, it is given back when the request leaves.
+Limits on requests by address are charged before authentication; all others in one later decision, when caller and body
+are known. Each decision makes all its charges or none. The charges belong to the run, which settles and releases them;
+without a run they are released when the response is done.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from gateway.admission.gcra import SECOND, LimitStatus
 from gateway.admission.limiter import Admission, Limiter
-from gateway.admission.quotas import ApplicableLimit, LimitResolver, Quota, caller_of, subject
+from gateway.admission.quotas import ApplicableLimit, LimitResolver, Quota, caller_subject, subject
 from gateway.admission.store import StoreBudget
 from gateway.config import Limit, Route
 from gateway.errors import RateLimited, StoreUnavailable
 from gateway.exchange import Exchange
 from gateway.telemetry.metrics import Metrics
 
-MINTING = "session-tokens"  # the limit of minting, for each key
-ASKING, ASKED = "limits", 120  # of asking what is left, for each caller in a minute
+SESSION_TOKENS = "session-tokens"  # the limit on issuing session tokens, for each key
+LIMITS, LIMITS_PER_MINUTE = "limits", 120  # the limit on `GET /gateway/v1/limits`, for each caller
 _MINUTE = 60.0
 # What makes Flowise work or keep something. Settings, files and the stop button are never refused.
 _COUNTED = frozenset({"prediction", "attachments", "feedback", "leads"})
@@ -28,49 +28,52 @@ _UNITS = {"tokens": ';qu="tokens"', "concurrent": ';qu="concurrent-requests"', "
 
 
 class Limits:
-    """The two rooms, `by_address` and `by_caller`, and what they ask."""
+    """Creates the two policies, `pre_auth` and `post_auth`. `per_minute`: session tokens that one key may issue."""
 
-    def __init__(self, limiter: Limiter, routes: Sequence[Route], minted: int, metrics: Metrics) -> None:
-        self.assignment = LimitResolver(routes)
+    def __init__(self, limiter: Limiter, routes: Sequence[Route], per_minute: int, metrics: Metrics) -> None:
+        self.resolver = LimitResolver(routes)
         self._limiter = limiter
         self._metrics = metrics
-        minting = Limit.model_construct(name=MINTING, requests=minted, per=_MINUTE, by="caller")
-        self._minting = Quota("minting", minting)
-        asking = Limit.model_construct(name=ASKING, requests=ASKED, per=_MINUTE, by="caller")
-        self._asking = Quota("asking", asking)
+        # the scopes are part of the keys in the store, which two releases share during an upgrade
+        tokens = Limit.model_construct(name=SESSION_TOKENS, requests=per_minute, per=_MINUTE, by="caller")
+        self._session_tokens = Quota("minting", tokens)
+        status = Limit.model_construct(name=LIMITS, requests=LIMITS_PER_MINUTE, per=_MINUTE, by="caller")
+        self._limits = Quota("asking", status)
 
-    def rooms(self, *, is_shadow: bool) -> tuple[Callable[[Exchange], Awaitable[None]], ...]:
-        """Both, in their order. `is_shadow`: decide and record, refuse nobody."""
+    def policies(self, *, is_shadow: bool) -> tuple[Callable[[Exchange], Awaitable[None]], ...]:
+        """Both, in their order. `is_shadow`: decide and record, but refuse no request."""
 
-        async def by_address(exchange: Exchange) -> None:
+        async def pre_auth(exchange: Exchange) -> None:
             if exchange.route is not None and exchange.endpoint in _COUNTED:
-                assigned = self.assignment.by_address(exchange.route.name, exchange.party)
-                await self._ask(exchange, assigned, is_shadow=is_shadow)
+                limits = self.resolver.pre_auth(exchange.route.name, exchange.client)
+                await self._check(exchange, limits, is_shadow=is_shadow)
 
-        async def by_caller(exchange: Exchange) -> None:
-            await self._ask(exchange, self._assigned(exchange), is_shadow=is_shadow)
+        async def post_auth(exchange: Exchange) -> None:
+            await self._check(exchange, self._post_auth(exchange), is_shadow=is_shadow)
 
-        return by_address, by_caller
+        return pre_auth, post_auth
 
-    def _assigned(self, exchange: Exchange) -> list[ApplicableLimit]:
-        party = exchange.party
+    def _post_auth(self, exchange: Exchange) -> list[ApplicableLimit]:
+        caller, address = exchange.caller, exchange.client
         if exchange.endpoint == "session_tokens":
-            return [ApplicableLimit(self._minting, subject(party.key))]
+            return [ApplicableLimit(self._session_tokens, subject(caller.key_name))]
         if exchange.endpoint == "limits":
-            return [ApplicableLimit(self._asking, caller_of(party))]
+            return [ApplicableLimit(self._limits, caller_subject(caller.counted_name, address))]
         if exchange.route is None or exchange.endpoint not in _COUNTED:
             return []
         route = exchange.route.name
-        late = self.assignment.by_address(route, party) if exchange.endpoint == "leads" else []
-        return late + self.assignment.by_caller(route, party)  # a lead's route was not known before
+        # the route of a lead is in its body, so pre_auth did not know it
+        by_address = self.resolver.pre_auth(route, address) if exchange.endpoint == "leads" else []
+        by_caller = self.resolver.post_auth(route, caller.counted_name, address)
+        return by_address + by_caller + self.resolver.of_key(caller.key_name, caller.limits)
 
-    async def _ask(self, exchange: Exchange, assigned: list[ApplicableLimit], *, is_shadow: bool) -> None:
+    async def _check(self, exchange: Exchange, limits: list[ApplicableLimit], *, is_shadow: bool) -> None:
         is_run = exchange.endpoint == "prediction"
-        assigned = [one for one in assigned if is_run or one.quota.rule.kind == "requests"]
-        if not assigned:
+        limits = [limit for limit in limits if is_run or limit.quota.rule.kind == "requests"]
+        if not limits:
             return
         try:
-            admission = await self._admit(exchange, assigned)
+            admission = await self._admit(exchange, limits)
         except StoreUnavailable:
             if is_shadow:
                 return
@@ -80,29 +83,28 @@ class Limits:
             for name in admission.refused:
                 self._metrics.limited.labels(exchange.route_name, name).inc()
             if not is_shadow:
-                raise _refusal(exchange, admission.refused, admission.retry_after)
+                raise _rate_limited(exchange, admission.refused, admission.retry_after)
 
-    async def _admit(self, exchange: Exchange, assigned: list[ApplicableLimit]) -> Admission:
-        """Charge for all of them in one step, and tell the client what is left."""
+    async def _admit(self, exchange: Exchange, limits: list[ApplicableLimit]) -> Admission:
         size = 0 if exchange.prediction is None else len(exchange.prediction.question.encode())
-        exchange.patience = exchange.patience or StoreBudget()
-        asks = [one.quota.ask(one.subject, size) for one in assigned]
-        admission = await self._limiter.admit(asks, exchange.patience)
+        exchange.store_budget = exchange.store_budget or StoreBudget()
+        charges = [limit.quota.charge(limit.subject, size) for limit in limits]
+        admission = await self._limiter.admit(charges, exchange.store_budget)
         exchange.admissions += (admission,)
         exchange.on_response_done(lambda: None if exchange.is_run_open else exchange.give_back(0))
-        exchange.standings += tuple(
-            (one.quota, left) for one, left in zip(assigned, admission.standings, strict=True)
+        exchange.limit_statuses += tuple(
+            (limit.quota, status) for limit, status in zip(limits, admission.statuses, strict=True)
         )
-        _tell(exchange)
+        _set_headers(exchange)
         return admission
 
 
-def _tell(exchange: Exchange) -> None:
-    """`RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-11), for all steps so far."""
+def _set_headers(exchange: Exchange) -> None:
+    """`RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-11), for all decisions so far."""
     exchange.response_headers["RateLimit-Policy"] = ", ".join(
-        _policy(quota) for quota, _ in exchange.standings
+        _policy(quota) for quota, _ in exchange.limit_statuses
     )
-    exchange.response_headers["RateLimit"] = ", ".join(_left(*one) for one in exchange.standings)
+    exchange.response_headers["RateLimit"] = ", ".join(_left(*one) for one in exchange.limit_statuses)
 
 
 def _policy(quota: Quota) -> str:
@@ -111,31 +113,31 @@ def _policy(quota: Quota) -> str:
     return f'"{quota.name}";q={quota.amount}{window}{_UNITS[rule.kind]}'
 
 
-def _left(quota: Quota, standing: LimitStatus) -> str:
-    reset = "" if standing.reset is None else f";t={math.ceil(standing.reset)}"
-    return f'"{quota.name}";r={standing.remaining}{reset}'
+def _left(quota: Quota, status: LimitStatus) -> str:
+    reset = "" if status.reset is None else f";t={math.ceil(status.reset)}"
+    return f'"{quota.name}";r={status.remaining}{reset}'
 
 
-def _refusal(exchange: Exchange, refused: Iterable[str], retry_after: float) -> RateLimited:
+def _rate_limited(exchange: Exchange, refused: Iterable[str], retry_after: float) -> RateLimited:
     names = tuple(refused)
-    kinds = {quota.rule.kind for quota, _ in exchange.standings if quota.name in names}
+    kinds = {quota.rule.kind for quota, _ in exchange.limit_statuses if quota.name in names}
     used_up = [
-        left.reset or 0.0
-        for quota, left in exchange.standings
-        if quota.rule.kind == "requests" and left.remaining == 0  # by this very request, in an earlier step
+        status.reset or 0.0
+        for quota, status in exchange.limit_statuses
+        if quota.rule.kind == "requests" and status.remaining == 0  # by this request, in pre_auth
     ]
     seconds = math.ceil(max(retry_after, *used_up, 0.0))
     if kinds == {"concurrent"}:
-        sentence = "Too many answers are running at once; wait until one of them has ended."
+        message = "Too many answers are running at once; wait until one of them has ended."
     elif "tokens" in kinds:
-        sentence = f"The tokens that are allowed here are used up; try again in {_words(seconds)}."
+        message = f"The tokens that are allowed here are used up; try again in {_duration(seconds)}."
     else:
-        sentence = f"Too many requests; try again in {_words(seconds)}."
-    return RateLimited(sentence, headers={"Retry-After": str(seconds)}, policies=names)
+        message = f"Too many requests; try again in {_duration(seconds)}."
+    return RateLimited(message, headers={"Retry-After": str(seconds)}, policies=names)
 
 
-def _words(seconds: int) -> str:
-    """A time as people say it, never too short."""
+def _duration(seconds: int) -> str:
+    """In words, rounded up."""
     for size, unit, plural in ((3600, "hour", "hours"), (60, "minute", "minutes")):
         if seconds > 2 * size:
             return f"{math.ceil(seconds / size)} {plural}"

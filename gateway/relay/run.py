@@ -191,8 +191,8 @@ class Run:
 
     def _give_turn_back(self) -> None:
         """Not before an abort was answered: Flowise keys it by conversation, it would hit the next run."""
-        if self.exchange.turn is not None:
-            self.exchange.turn()
+        if self.exchange.release_conversation is not None:
+            self.exchange.release_conversation()
 
     def _settle(self, usage: Usage | None, *, is_counted: bool = True) -> None:
         """`is_counted`: else nobody knows, and what was reserved stays spent."""

@@ -1,4 +1,4 @@
-"""The limiter without a store: questions, settlements, slots."""
+"""The limiter without a store: admissions, settlements, slots."""
 
 from __future__ import annotations
 
@@ -28,76 +28,76 @@ def limiter(clock):
     return Limiter(MemoryStore(int(LEASE * SECOND), clock), "a")
 
 
-async def test_a_whole_life(limiter):
+async def test_admit_settle_release(limiter):
     await limiter.start()
     burst, daily, open_ = requests(2), tokens(100, per=100.0, reserve=10), slots(1)
-    asks = [one.ask(subject("me"), 40) for one in (burst, daily, open_)]
-    first = await limiter.admit(asks)
+    charges = [one.charge(subject("me"), 40) for one in (burst, daily, open_)]
+    first = await limiter.admit(charges)
     assert first.is_allowed
-    assert [standing.remaining for standing in first.standings] == [1, 80, 0]
-    second = await limiter.admit(asks)
+    assert [status.remaining for status in first.statuses] == [1, 80, 0]
+    second = await limiter.admit(charges)
     assert second.refused == ("open",)
     first.settle(30)
     first.release()
-    assert [standing.remaining for standing in await limiter.peek(asks)] == [1, 70, 1]
-    assert (await limiter.admit(asks)).is_allowed
-    assert (await limiter.admit(asks)).refused == ("burst", "open")
+    assert [status.remaining for status in await limiter.peek(charges)] == [1, 70, 1]
+    assert (await limiter.admit(charges)).is_allowed
+    assert (await limiter.admit(charges)).refused == ("burst", "open")
     await limiter.close()
 
 
 async def test_the_memory_path_never_waits(limiter):
-    coroutine = limiter.admit([requests(1).ask(subject("me"))])
+    coroutine = limiter.admit([requests(1).charge(subject("me"))])
     with pytest.raises(StopIteration) as done:
         coroutine.send(None)
     assert done.value.value.is_allowed
 
 
 async def test_leases_are_unique(limiter):
-    leases = {(await limiter.admit([slots(9).ask(subject("me"))])).lease for _ in range(5)}
+    leases = {(await limiter.admit([slots(9).charge(subject("me"))])).lease for _ in range(5)}
     assert leases == {f"a:{count}" for count in range(1, 6)}
 
 
 async def test_a_run_keeps_its_slot_however_long_it_takes(limiter, clock):
-    ask = slots(1).ask(subject("me"))
-    run = await limiter.admit([ask])
+    charge = slots(1).charge(subject("me"))
+    run = await limiter.admit([charge])
     while clock.now < 10 * LEASE:
         clock.now += 0.25
         limiter.tick(clock.now)
-        assert (await limiter.peek([ask]))[0].remaining == 0
+        assert (await limiter.peek([charge]))[0].remaining == 0
     run.release()
     assert len(limiter) == 0
-    assert (await limiter.peek([ask]))[0].remaining == 1
+    assert (await limiter.peek([charge]))[0].remaining == 1
 
 
-async def test_nobody_ticks_and_the_slot_is_free_within_the_lease(limiter, clock):
-    ask = slots(1).ask(subject("me"))
-    await limiter.admit([ask])
+async def test_without_ticks_a_slot_is_free_after_the_lease(limiter, clock):
+    charge = slots(1).charge(subject("me"))
+    await limiter.admit([charge])
     clock.now = LEASE
-    assert (await limiter.peek([ask]))[0].remaining == 1
+    assert (await limiter.peek([charge]))[0].remaining == 1
 
 
 async def test_settling_with_the_reservation_changes_nothing(limiter):
     daily = tokens(100, per=100.0, reserve=10)
-    run = await limiter.admit([daily.ask(subject("me"), 40)])
+    run = await limiter.admit([daily.charge(subject("me"), 40)])
     run.settle(20)
-    assert (await limiter.peek([daily.ask(subject("me"))]))[0].remaining == 80
+    assert (await limiter.peek([daily.charge(subject("me"))]))[0].remaining == 80
 
 
-async def test_a_run_that_never_was_gives_its_tokens_back(limiter):
+async def test_a_run_without_tokens_refunds_its_reservation(limiter):
     daily = tokens(100, per=100.0, reserve=10)
-    run = await limiter.admit([daily.ask(subject("me"))])
+    run = await limiter.admit([daily.charge(subject("me"))])
     run.settle(0)
-    assert (await limiter.peek([daily.ask(subject("me"))]))[0].remaining == 100
+    assert (await limiter.peek([daily.charge(subject("me"))]))[0].remaining == 100
 
 
 async def test_every_token_limit_is_settled(limiter):
     route, key = tokens(100, per=100.0), tokens(1000, per=100.0, scope="key:k")
-    asks = [route.ask(subject("me")), key.ask(subject("me"))]
-    (await limiter.admit(asks)).settle(60)
-    assert [standing.remaining for standing in await limiter.peek(asks)] == [40, 940]
+    charges = [route.charge(subject("me")), key.charge(subject("me"))]
+    (await limiter.admit(charges)).settle(60)
+    assert [status.remaining for status in await limiter.peek(charges)] == [40, 940]
 
 
-async def test_no_limits_no_questions(limiter):
+async def test_without_limits_everything_is_admitted(limiter):
     run = await limiter.admit([])
     assert run.is_allowed
     run.settle(5)

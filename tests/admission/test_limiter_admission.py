@@ -1,4 +1,4 @@
-"""An admission: what it tells, and that it settles and frees once."""
+"""An admission: its attributes, and that it settles and releases once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gateway.admission.store import Decision
 from tests.harness.limit_process import requests, slots, tokens
 
 
-class Books:
+class RecordingLimiter:
     def __init__(self):
         self.entries = []
 
@@ -21,20 +21,20 @@ class Books:
         self.entries.append("released")
 
 
-ASKS = [
-    requests(60).ask(subject("me")),
-    tokens(100, per=100.0).ask(subject("me")),
-    slots(2).ask(subject("me")),
+CHARGES = [
+    requests(60).charge(subject("me")),
+    tokens(100, per=100.0).charge(subject("me")),
+    slots(2).charge(subject("me")),
 ]
 NOTHING = [0, 0, 0]
 
 
 def admission(used, *, is_allowed):
-    books = Books()
-    return Admission(books, ASKS, "run", Decision(is_allowed, used)), books.entries
+    limiter = RecordingLimiter()
+    return Admission(limiter, CHARGES, "run", Decision(is_allowed, used)), limiter.entries
 
 
-def test_it_settles_and_releases_once_whoever_calls_twice():
+def test_it_settles_and_releases_only_once():
     given, entries = admission(NOTHING, is_allowed=True)
     given.settle(5)
     given.release()
@@ -50,7 +50,7 @@ def test_the_order_does_not_matter():
     assert entries == ["released", ("settled", 5)]
 
 
-def test_who_was_refused_has_nothing_to_give_back():
+def test_a_refused_admission_has_nothing_to_release():
     given, entries = admission([0, 0, 2], is_allowed=False)
     given.settle(5)
     given.release()
@@ -59,8 +59,8 @@ def test_who_was_refused_has_nothing_to_give_back():
 
 def test_what_is_left_of_each():
     given, _ = admission([10**6, 40 * 10**6, 1], is_allowed=True)
-    assert [standing.remaining for standing in given.standings] == [59, 60, 1]
-    assert given.slots == (ASKS[2].key,)
+    assert [status.remaining for status in given.statuses] == [59, 60, 1]
+    assert given.slots == (CHARGES[2].key,)
     assert (given.refused, given.retry_after) == ((), 0.0)
 
 
@@ -79,6 +79,6 @@ def test_a_limit_that_was_just_used_up_has_not_refused():
         ([60 * 10**6, 120 * 10**6, 2], ("burst", "daily", "open"), 21.0),
     ],
 )
-def test_who_refused_and_when_it_would_pass(used, refused, retry_after):
+def test_which_limits_refused_and_when_it_would_pass(used, refused, retry_after):
     given, _ = admission(used, is_allowed=False)
     assert (given.refused, given.retry_after) == (refused, retry_after)

@@ -1,4 +1,4 @@
-"""Turns: who gets one, who waits, who is refused, and that none is ever left behind."""
+"""Conversation locks: one holder, one waiter, all others refused, and no lock is ever left behind."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ LONG = 60.0
 
 
 @pytest.fixture
-def turns():
-    turns = ConversationLocks()
-    yield turns
-    assert len(turns) == 0
+def locks():
+    locks = ConversationLocks()
+    yield locks
+    assert len(locks) == 0
 
 
-async def waiting(turns, wait=LONG):
-    """A task that waits for the turn."""
-    task = asyncio.create_task(turns.take(KEY, wait))
+async def waiting(locks, wait=LONG):
+    """A task that waits for the lock."""
+    task = asyncio.create_task(locks.acquire(KEY, wait))
     await let_run()
     return task
 
@@ -33,98 +33,98 @@ async def let_run():
         await asyncio.sleep(0)
 
 
-async def test_one_holder(turns):
-    give_back = await turns.take(KEY, LONG)
-    assert turns.is_busy(KEY)
-    assert not turns.is_busy(OTHER)
-    give_back()
-    assert not turns.is_busy(KEY)
+async def test_one_holder(locks):
+    release = await locks.acquire(KEY, LONG)
+    assert locks.is_busy(KEY)
+    assert not locks.is_busy(OTHER)
+    release()
+    assert not locks.is_busy(KEY)
 
 
-async def test_conversations_do_not_wait_for_each_other(turns):
-    for give_back in (
-        await turns.take(KEY, 0),
-        await turns.take(OTHER, 0),
-        await turns.take(("second", "chat-1"), 0),
+async def test_conversations_do_not_wait_for_each_other(locks):
+    for release in (
+        await locks.acquire(KEY, 0),
+        await locks.acquire(OTHER, 0),
+        await locks.acquire(("second", "chat-1"), 0),
     ):
-        give_back()
+        release()
 
 
-async def test_who_may_not_wait_is_refused(turns):
-    give_back = await turns.take(KEY, 0)
+async def test_without_a_wait_a_busy_conversation_is_refused(locks):
+    release = await locks.acquire(KEY, 0)
     with pytest.raises(ConversationBusy, match="still running; wait"):
-        await turns.take(KEY, 0)
-    assert turns.is_busy(KEY)
-    give_back()
+        await locks.acquire(KEY, 0)
+    assert locks.is_busy(KEY)
+    release()
 
 
-async def test_the_one_who_waits_is_next_and_a_third_is_refused(turns):
-    first = await turns.take(KEY, LONG)
-    second = await waiting(turns)
+async def test_the_waiter_is_next_and_a_third_is_refused(locks):
+    first = await locks.acquire(KEY, LONG)
+    second = await waiting(locks)
     with pytest.raises(ConversationBusy, match="still running; wait"):
-        await turns.take(KEY, LONG)
+        await locks.acquire(KEY, LONG)
     assert not second.done()
     first()
-    assert turns.is_busy(KEY)
+    assert locks.is_busy(KEY)
     (await second)()
 
 
-async def test_a_turn_passes_along_a_row(turns):
-    give_back = await turns.take(KEY, LONG)
+async def test_a_lock_is_handed_from_waiter_to_waiter(locks):
+    release = await locks.acquire(KEY, LONG)
     for _ in range(5):
-        following = await waiting(turns)
-        give_back()
-        give_back = await following
-    give_back()
+        following = await waiting(locks)
+        release()
+        release = await following
+    release()
 
 
-async def test_giving_back_twice_takes_it_from_nobody(turns):
-    first = await turns.take(KEY, LONG)
-    second = await waiting(turns)
+async def test_a_second_release_has_no_effect(locks):
+    first = await locks.acquire(KEY, LONG)
+    second = await waiting(locks)
     first()
-    give_back = await second
+    release = await second
     first()
-    assert turns.is_busy(KEY)
+    assert locks.is_busy(KEY)
     with pytest.raises(ConversationBusy):
-        await turns.take(KEY, 0)
-    give_back()
-    give_back()
+        await locks.acquire(KEY, 0)
+    release()
+    release()
 
 
-async def test_who_waited_long_enough_is_refused(turns):
-    give_back = await turns.take(KEY, LONG)
+async def test_a_waiter_is_refused_after_its_wait(locks):
+    release = await locks.acquire(KEY, LONG)
     with pytest.raises(ConversationBusy, match=r"after 0\.001 s"):
-        await turns.take(KEY, 0.001)
-    third = await waiting(turns)
-    give_back()
+        await locks.acquire(KEY, 0.001)
+    third = await waiting(locks)
+    release()
     (await third)()
 
 
-async def test_cancelled_while_waiting_frees_the_place(turns):
-    first = await turns.take(KEY, LONG)
-    second = await waiting(turns)
+async def test_cancelled_while_waiting_frees_the_place(locks):
+    first = await locks.acquire(KEY, LONG)
+    second = await waiting(locks)
     second.cancel()
     with pytest.raises(asyncio.CancelledError):
         await second
-    third = await waiting(turns)
+    third = await waiting(locks)
     first()
     (await third)()
 
 
-async def test_cancelled_in_the_moment_of_the_hand_over_passes_it_on(turns):
-    first = await turns.take(KEY, LONG)
-    second = await waiting(turns)
+async def test_a_waiter_cancelled_during_the_hand_over_passes_the_lock_on(locks):
+    first = await locks.acquire(KEY, LONG)
+    second = await waiting(locks)
     first()
     second.cancel()
     with pytest.raises(asyncio.CancelledError):
         await second
-    assert not turns.is_busy(KEY)
+    assert not locks.is_busy(KEY)
 
 
-async def test_cancelled_in_the_hand_over_passes_it_to_who_has_come_since(turns):
-    first = await turns.take(KEY, LONG)
-    second = await waiting(turns)
-    coroutine = turns.take(KEY, LONG)
+async def test_a_waiter_cancelled_during_the_hand_over_passes_the_lock_to_a_newer_waiter(locks):
+    first = await locks.acquire(KEY, LONG)
+    second = await waiting(locks)
+    coroutine = locks.acquire(KEY, LONG)
     first()
     future = coroutine.send(None)  # the third waits before the second has woken
     second.cancel()
@@ -136,47 +136,47 @@ async def test_cancelled_in_the_hand_over_passes_it_to_who_has_come_since(turns)
     taken.value.value()
 
 
-async def test_called_off(turns):
-    assert not turns.call_off(KEY)
-    give_back = await turns.take(KEY, LONG)
-    assert not turns.call_off(KEY)
-    second = await waiting(turns)
-    assert turns.call_off(KEY)
-    assert not turns.call_off(KEY)
+async def test_cancel_waiter(locks):
+    assert not locks.cancel_waiter(KEY)
+    release = await locks.acquire(KEY, LONG)
+    assert not locks.cancel_waiter(KEY)
+    second = await waiting(locks)
+    assert locks.cancel_waiter(KEY)
+    assert not locks.cancel_waiter(KEY)
     with pytest.raises(ConversationBusy, match="aborted"):
         await second
-    third = await waiting(turns)
-    give_back()
+    third = await waiting(locks)
+    release()
     (await third)()
 
 
-async def test_called_off_after_the_hand_over_is_too_late(turns):
-    first = await turns.take(KEY, LONG)
-    second = await waiting(turns)
+async def test_cancel_waiter_after_the_hand_over_has_no_effect(locks):
+    first = await locks.acquire(KEY, LONG)
+    second = await waiting(locks)
     first()
-    assert not turns.call_off(KEY)
+    assert not locks.cancel_waiter(KEY)
     (await second)()
 
 
-async def test_all_called_off_leaves_the_holders(turns):
-    holders = [await turns.take(key, LONG) for key in (KEY, OTHER)]
-    waiters = [asyncio.create_task(turns.take(key, LONG)) for key in (KEY, OTHER)]
+async def test_cancel_all_waiters_leaves_the_holders(locks):
+    holders = [await locks.acquire(key, LONG) for key in (KEY, OTHER)]
+    waiters = [asyncio.create_task(locks.acquire(key, LONG)) for key in (KEY, OTHER)]
     await let_run()
-    turns.call_all_off(Draining("ending"))
+    locks.cancel_all_waiters(Draining("ending"))
     assert [type(result) for result in await asyncio.gather(*waiters, return_exceptions=True)] == [
         Draining,
         Draining,
     ]
-    assert len(turns) == 2
-    for give_back in holders:
-        give_back()
+    assert len(locks) == 2
+    for release in holders:
+        release()
 
 
-async def test_cancelled_and_called_off_at_once(turns):
-    give_back = await turns.take(KEY, LONG)
-    second = await waiting(turns)
-    turns.call_off(KEY)
+async def test_task_cancelled_and_waiter_cancelled_at_once(locks):
+    release = await locks.acquire(KEY, LONG)
+    second = await waiting(locks)
+    locks.cancel_waiter(KEY)
     second.cancel()
     with pytest.raises(asyncio.CancelledError):
         await second
-    give_back()
+    release()

@@ -1,4 +1,4 @@
-"""Quotas: the numbers of a limit, and keys that no caller can bend."""
+"""Quotas: the numbers of a limit, and bucket keys that no caller can influence."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.admission.quotas import digest, slots_of, subject
+from gateway.admission.quotas import digest, slot_keys, subject
 from tests.harness.limit_process import MINUTE, quota, requests, slots, tokens
 
 LONGEST_NAME = "\U0001f600" * 256
@@ -14,60 +14,66 @@ subjects = st.text(st.characters(), max_size=40)
 
 
 def test_a_request_costs_one_and_tokens_their_estimate_and_the_reserve():
-    assert requests(60).ask(subject("me"), question=4000).cost == requests(60).rule.cost(1)
+    assert requests(60).charge(subject("me"), question=4000).cost == requests(60).rule.cost(1)
     daily = tokens(200_000, reserve=1000)
-    assert daily.ask(subject("me")).cost == daily.rule.cost(1000)
-    assert daily.ask(subject("me"), question=9).cost == daily.rule.cost(1003)
-    assert slots(4).ask(subject("me"), question=9).cost == 1
+    assert daily.charge(subject("me")).cost == daily.rule.cost(1000)
+    assert daily.charge(subject("me"), question=9).cost == daily.rule.cost(1003)
+    assert slots(4).charge(subject("me"), question=9).cost == 1
 
 
-def test_who_shares_is_told():
+def test_a_quota_has_the_name_and_the_sharing_of_its_limit():
     assert requests(60, by="route").by == "route"
     assert [one.name for one in (requests(60), tokens(5), slots(1))] == ["burst", "daily", "open"]
 
 
-def test_burst_is_what_passes_at_once():
-    assert requests(60, burst=5).rule.standing(0).remaining == 5
-    assert requests(60).rule.standing(0).remaining == 60
+def test_burst_is_the_number_that_passes_at_once():
+    assert requests(60, burst=5).rule.status(0).remaining == 5
+    assert requests(60).rule.status(0).remaining == 60
 
 
 def test_a_scope_is_a_hash_tag_so_its_limits_share_a_slot():
-    keys = [one.ask(subject(who)).key for one in (requests(60), tokens(5), slots(1)) for who in ("me", "you")]
+    keys = [
+        one.charge(subject(caller)).key
+        for one in (requests(60), tokens(5), slots(1))
+        for caller in ("me", "you")
+    ]
     assert {key[key.index("{") : key.index("}") + 1] for key in keys} == {"{route:support}"}
     assert len(set(keys)) == 6
     assert all(key.startswith("fgw:{") for key in keys)
 
 
-def test_a_changed_limit_begins_anew_where_the_old_count_would_mean_something_else():
-    same = requests(60, MINUTE).ask(subject("me")).key
-    assert requests(60, MINUTE, burst=5).ask(subject("me")).key == same
+def test_a_changed_limit_has_a_new_bucket_where_the_old_count_would_be_wrong():
+    same = requests(60, MINUTE).charge(subject("me")).key
+    assert requests(60, MINUTE, burst=5).charge(subject("me")).key == same
     for other in (requests(60, 30.0), requests(30, MINUTE), quota("burst", tokens=60, per=MINUTE)):
-        assert other.ask(subject("me")).key != same
-    assert tokens(100).ask(subject("me")).key == tokens(500).ask(subject("me")).key
+        assert other.charge(subject("me")).key != same
+    assert tokens(100).charge(subject("me")).key == tokens(500).charge(subject("me")).key
 
 
 @pytest.mark.parametrize("name", [LONGEST_NAME, "a}b{c", "a:b", "\n", "\0", "\ud800", ""])
 def test_a_key_is_short_and_harmless_whatever_the_caller_is_called(name):
-    key = requests(60).ask(subject(name)).key
+    key = requests(60).charge(subject(name)).key
     assert len(key) < 100
     assert key.isascii()
     assert key.isprintable()
     assert key.count("{") == key.count("}") == 1
 
 
-def test_a_strange_scope_or_limit_is_not_spelt_out():
-    key = quota("na me}", scope="key:\N{SNOWMAN}" * 100, requests=1, per=1.0).ask(subject("me")).key
+def test_an_unsafe_scope_or_limit_name_is_replaced_by_its_digest():
+    key = quota("na me}", scope="key:\N{SNOWMAN}" * 100, requests=1, per=1.0).charge(subject("me")).key
     assert len(key) < 150
     assert key.isascii()
     assert key.count("}") == 1
-    assert quota("n", scope="~" + "0" * 32, requests=1, per=1.0).ask(subject("me")).key.startswith("fgw:{~")
+    assert (
+        quota("n", scope="~" + "0" * 32, requests=1, per=1.0).charge(subject("me")).key.startswith("fgw:{~")
+    )
 
 
 @given(st.lists(subjects, max_size=3), st.lists(subjects, max_size=3))
-def test_other_texts_have_other_digests(one, other):
+def test_different_texts_have_different_digests(one, other):
     assert (digest(*one) == digest(*other)) == (one == other)
 
 
-def test_what_holds_slots():
-    one, two = slots(1).ask(subject("me")), slots(2, scope="key:k").ask(subject("me"))
-    assert slots_of([requests(1).ask(subject("me")), one, two]) == (one.key, two.key)
+def test_slot_keys():
+    one, two = slots(1).charge(subject("me")), slots(2, scope="key:k").charge(subject("me"))
+    assert slot_keys([requests(1).charge(subject("me")), one, two]) == (one.key, two.key)

@@ -1,36 +1,36 @@
-"""Patience: what one request may wait for the store in all."""
+"""The budget of one request for the store, the error and the listener."""
 
 from __future__ import annotations
 
 import pytest
 
-from gateway.admission.store import LATER_STEP, STORE_TIME, StoreBudget, StoreError, StoreListener
+from gateway.admission.store import MIN_TIMEOUT, STORE_TIMEOUT, StoreBudget, StoreError, StoreListener
 
 
-def test_each_step_takes_from_the_whole_and_leaves_a_little_for_the_next():
-    patience = StoreBudget()
-    patience.waited(0.03)
-    assert patience.left == pytest.approx(0.07)
-    patience.waited(0.07)
-    assert patience.left == LATER_STEP
+def test_each_call_spends_the_budget_and_the_next_one_has_a_minimum():
+    budget = StoreBudget()
+    budget.spend(0.03)
+    assert budget.left == pytest.approx(0.07)
+    budget.spend(0.07)
+    assert budget.left == MIN_TIMEOUT
 
 
-def test_after_a_failure_nobody_waits_again():
-    patience = StoreBudget()
-    patience.end()
-    assert patience.left == 0
+def test_after_a_failure_there_is_no_budget():
+    budget = StoreBudget()
+    budget.exhaust()
+    assert budget.left == 0
 
 
-def test_three_steps_never_wait_above_the_promise():
-    assert STORE_TIME + 2 * LATER_STEP <= 0.15
+def test_three_calls_wait_150_ms_at_most():
+    assert STORE_TIMEOUT + 2 * MIN_TIMEOUT <= 0.15
 
 
-def test_an_error_says_its_kind_and_nothing_else():
+def test_the_text_of_an_error_is_its_kind_only():
     assert str(StoreError("timeout")) == "timeout"
 
 
-def test_nobody_needs_to_listen():
-    reports = StoreListener()
-    reports.failed("timeout")
-    reports.changed(False, "timeout")
-    reports.took(0.1)
+def test_a_listener_needs_no_callbacks():
+    listener = StoreListener()
+    listener.failed("timeout")
+    listener.changed(False, "timeout")
+    listener.took(0.1)

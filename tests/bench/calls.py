@@ -18,7 +18,7 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from gateway.admission.gcra import SECOND
 from gateway.admission.limiter import Limiter
 from gateway.admission.memory import MemoryStore
-from gateway.admission.quotas import LimitResolver, Party
+from gateway.admission.quotas import LimitResolver
 from gateway.auth.authenticator import Authenticator
 from gateway.auth.conversation_ids import ConversationIds
 from gateway.auth.jwks import IssuerKeys, KeySet
@@ -113,21 +113,21 @@ def _identity() -> Iterator[Measured]:
 
 
 def _limits() -> Iterator[Measured]:
-    """Four limits of a request, in memory, from who asks to what is given back."""
+    """Four limits of a request, in memory, from admission to release."""
     limits = (
         Limit.model_construct(name="burst", requests=10**9, per=60.0, by="caller"),
         Limit.model_construct(name="daily", tokens=10**9, per=86400.0, by="caller", reserve=1000),
         Limit.model_construct(name="open", concurrent=10**6, by="caller"),
         Limit.model_construct(name="all", requests=10**9, per=60.0, by="route"),
     )
-    assignment = LimitResolver([Route.model_construct(name="support", limits=limits)])
+    resolver = LimitResolver([Route.model_construct(name="support", limits=limits)])
     limiter = Limiter(MemoryStore(30 * SECOND), "bench")
 
     def one(name: str) -> None:
-        party = Party(f"key:{name}", "10.0.0.1")
-        asks = [each.quota.ask(each.subject, 100) for each in assignment.by_caller("support", party)]
+        limits = resolver.post_auth("support", f"key:{name}", "10.0.0.1")
+        charges = [limit.quota.charge(limit.subject, 100) for limit in limits]
         try:
-            limiter.admit(asks).send(None)
+            limiter.admit(charges).send(None)
         except StopIteration as admitted:
             admitted.value.settle(500)
             admitted.value.release()

@@ -1,4 +1,4 @@
-"""Eight gateways, one store: exactly as many pass as may, whoever leaves, and however a gateway dies."""
+"""Eight gateways, one store: exactly the limit passes, although clients leave and gateways are killed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 GATEWAYS, ASKED, LIMIT, ROUNDS = 8, 2000, 100, 50
 PATH = f"/api/v1/prediction/{FLOW}"
 LEASE = 30.0
-# no gateway may count by itself: under such a load, on two cores, a step may take longer than a request waits
+# no gateway may count by itself: under such a load, on two cores, a call may take longer than a request waits
 CLOSED = {"when_store_fails": "closed"}
 SERVER = {"max_connections_per_address": 5000}
 
@@ -49,7 +49,7 @@ async def test_exactly_the_limit_passes_over_eight_gateways(valkey, tmp_path):
     ):
         for number in range(ROUNDS):
             found = Counter()
-            for _ in range(5):  # a step that was too slow is asked again
+            for _ in range(5):  # a request whose call timed out is repeated
                 found += Counter(await statuses(gateways, f"/api/v1/prediction/round{number}", ASKED))
                 assert set(found) <= {200, 429, 503}
                 if found[200] >= LIMIT:
@@ -59,7 +59,7 @@ async def test_exactly_the_limit_passes_over_eight_gateways(valkey, tmp_path):
 
 
 class Counting:
-    """A Flowise that knows how many streams are open in it at once, and the most there ever were."""
+    """A Flowise that counts its open streams, and the most at once."""
 
     def __init__(self):
         self.open = self.most = self.begun = 0
@@ -82,7 +82,7 @@ class Counting:
 
 
 async def leave(gateway, dice):
-    """A client that hangs up after a while, one way or another."""
+    """A client that closes or resets its connection after a while."""
     with suppress(OSError, asyncio.IncompleteReadError):
         async with await Wire.to(gateway.host, gateway.port) as wire:
             wire.post(PATH, {"question": "hi", "streaming": True})
@@ -93,7 +93,9 @@ async def leave(gateway, dice):
                 wire.reset()
 
 
-async def test_runs_at_once_are_never_above_though_clients_leave_and_gateways_die(valkey, tmp_path):
+async def test_runs_at_once_never_exceed_the_limit_although_clients_leave_and_gateways_are_killed(
+    valkey, tmp_path
+):
     dice, counting = random.Random(6), Counting()
     rule = {"name": "open", "concurrent": 10, "by": "route"}
     sections = {"route": {"limits": [rule]}, "limits": CLOSED, "server": SERVER}
@@ -110,7 +112,7 @@ async def test_runs_at_once_are_never_above_though_clients_leave_and_gateways_di
         crowd = [asyncio.ensure_future(clients()) for _ in range(60)]
         for _ in range(2):
             await time_passes(5)
-            await alive.pop().end()  # kill -9, with what it holds
+            await alive.pop().end()  # kill -9, while it holds slots
         await time_passes(5)
         for client in crowd:
             client.cancel()

@@ -1,4 +1,4 @@
-"""Never over: processes that want the same at the same moment, and holders that are killed."""
+"""A limit is never exceeded by processes that compete for it, nor when holders are killed."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ async def test_of_two_thousand_at_once_exactly_a_hundred_pass(valkey):
     async with contenders(valkey.url, PROCESSES) as started:
         for repetition in range(REPETITIONS):
             each = 2000 // PROCESSES
-            assert await raced(started, limit=100, each=each, who=str(repetition)) == (100, 0)
+            assert await raced(started, limit=100, each=each, caller=str(repetition)) == (100, 0)
 
 
-async def test_slots_are_never_above_whoever_is_killed_and_come_back_within_the_lease(valkey):
+async def test_slots_never_exceed_the_limit_when_holders_are_killed_and_are_free_after_the_lease(valkey):
     seconds = 40.0
     chance = random.Random(1)
     buried, watching = [], []
     async with contenders(valkey.url, 4, LEASE) as started:
         alive = list(started)
         for one in alive:
-            one.tell(act="hold", limit=LIMIT, hands=5, who="me", seconds=seconds)
+            one.send(act="hold", limit=LIMIT, hands=5, caller="me", seconds=seconds)
             watching.append(asyncio.create_task(one.watch()))
         until = monotonic() + seconds - 5
         while monotonic() < until:
@@ -42,7 +42,7 @@ async def test_slots_are_never_above_whoever_is_killed_and_come_back_within_the_
             alive.append(fresh := await contender(valkey.url, f"after {len(buried)}", LEASE))
             started.append(fresh)
             assert await fresh.answer() == {"ready": True}
-            fresh.tell(act="hold", limit=LIMIT, hands=5, who="me", seconds=until + 5 - monotonic())
+            fresh.send(act="hold", limit=LIMIT, hands=5, caller="me", seconds=until + 5 - monotonic())
             watching.append(asyncio.create_task(fresh.watch()))
         await asyncio.gather(*watching)
     for dead in buried:
@@ -52,4 +52,4 @@ async def test_slots_are_never_above_whoever_is_killed_and_come_back_within_the_
     assert len(buried) > 5
     for dead in buried:
         after = [span for span in spans if dead.killed_at + LEASE < span[0] < dead.killed_at + LEASE + 3.0]
-        assert most_at_once(after) == LIMIT, "its slots did not come back"
+        assert most_at_once(after) == LIMIT, "its slots were not freed"

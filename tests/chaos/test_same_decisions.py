@@ -1,4 +1,4 @@
-"""The memory store and the script of the shared one take the same decisions on ten thousand random histories."""
+"""The memory store and the script decide the same on ten thousand random histories."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from tests.harness.limit_histories import (
     BothStores,
     histories,
     histories_of_any_clock,
+    never_forget,
     play_all,
-    remember_what_is_over,
 )
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
@@ -26,5 +26,5 @@ def test_ten_thousand_histories(client):
 
 
 def test_three_thousand_histories_of_clocks_that_step_back(client, monkeypatch):
-    remember_what_is_over(monkeypatch)
+    never_forget(monkeypatch)
     play_all(BothStores(client), histories_of_any_clock, 3_000)

@@ -1,4 +1,4 @@
-"""A store that fails in every way while requests go on: nobody waits long, each mode does what it says, then all is well."""
+"""A store that fails in every way under load: waits are short, each mode holds, and it recovers."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tests.harness.slow_proxy import SlowProxy
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(180)]
 
-MOST_WAIT = 0.15  # seconds that any request may wait for the store
-BACK_WITHIN = 5.0  # seconds: the longest pause, an attempt that was under way, and a little
+MOST_WAIT = 0.15  # seconds that a request may wait for the store
+BACK_WITHIN = 5.0  # seconds: the longest pause, one attempt, and a margin
 LIMIT = 5
 HELD, OTHERS = 30.0, 8.0
 
 
 class Load:
-    """Requests that never stop: each moment a new caller asks for one more than it may have."""
+    """A stream of new callers, each with one request more than its limit."""
 
     def __init__(self, gateway):
         self._gateway = gateway
@@ -33,23 +33,23 @@ class Load:
     async def go_on(self):
         while True:
             self._count += 1
-            asks = self.asks(f"caller {self._count}")
-            results = await asyncio.gather(*(self._one(asks) for _ in range(LIMIT + 1)))
+            charges = self.charges(f"caller {self._count}")
+            results = await asyncio.gather(*(self._one(charges) for _ in range(LIMIT + 1)))
             (self.refused if None in results else self.passed).append(results.count(True))
             await time_passes(0.005)
 
-    def asks(self, caller):
+    def charges(self, caller):
         return [
-            requests(LIMIT).ask(subject(caller)),
-            tokens(10**6, reserve=10).ask(subject(caller)),
-            slots(LIMIT + 1).ask(subject(caller)),
+            requests(LIMIT).charge(subject(caller)),
+            tokens(10**6, reserve=10).charge(subject(caller)),
+            slots(LIMIT + 1).charge(subject(caller)),
         ]
 
-    async def _one(self, asks):
+    async def _one(self, charges):
         began = monotonic()
         run = None
         with suppress(StoreUnavailable):
-            run = await self._gateway.admit(*asks)
+            run = await self._gateway.admit(*charges)
         self.waits.append(monotonic() - began)
         if run is None:
             return None
@@ -71,14 +71,14 @@ async def test_requests_go_on(own_valkey, failure, is_closed):
         lag() as lost,
     ):
         load = Load(gateway)
-        going_on = asyncio.create_task(load.go_on())
+        running = asyncio.create_task(load.go_on())
         try:
             await time_passes(1.0)
             assert set(load.passed) == {LIMIT}
             assert load.refused == []
 
             await asyncio.to_thread(_break, own_valkey, proxy, failure)
-            await gateway.told.until_away()
+            await gateway.events.until_away()
             load.forget()
             await time_passes(HELD if failure == "held" else OTHERS)
             assert max(load.waits) < MOST_WAIT + lost.most
@@ -91,19 +91,19 @@ async def test_requests_go_on(own_valkey, failure, is_closed):
 
             await asyncio.to_thread(_mend, own_valkey, proxy, failure)
             async with asyncio.timeout(BACK_WITHIN):
-                await gateway.told.until_up()
-                await other.told.until_up()
+                await gateway.events.until_up()
+                await other.events.until_up()
             await time_passes(0.3)
             load.forget()
             await time_passes(1.0)
             assert max(load.waits) < MOST_WAIT + lost.most
             assert set(load.passed) == {LIMIT}
             assert load.refused == []
-            five = requests(LIMIT).ask(subject("everybody"))
+            five = requests(LIMIT).charge(subject("everybody"))
             both = await asyncio.gather(*(one.admit(five) for one in (gateway, other) * LIMIT))
             assert sum(run.is_allowed for run in both) == LIMIT
         finally:
-            going_on.cancel()
+            running.cancel()
 
 
 def _break(server, proxy, failure):
@@ -117,7 +117,7 @@ def _break(server, proxy, failure):
 
 def _mend(server, proxy, failure):
     if failure == "killed":
-        server.start()  # and it holds nothing
+        server.start()  # empty
     elif failure == "held":
         server.go_on()
     proxy.delay = 0.0
@@ -125,10 +125,10 @@ def _mend(server, proxy, failure):
 
 @pytest.mark.parametrize("is_closed", [False, True], ids=["local", "closed"])
 async def test_a_store_that_comes_and_goes(own_valkey, is_closed):
-    """No wait is long, nothing is left behind, and no step is decided against its mode."""
+    """Waits are short, nothing is left behind, and every decision follows the mode."""
     async with process(own_valkey.url, is_closed=is_closed, is_ticking=True) as gateway, lag() as lost:
         load = Load(gateway)
-        going_on = asyncio.create_task(load.go_on())
+        running = asyncio.create_task(load.go_on())
         try:
             for _ in range(10):
                 await asyncio.to_thread(own_valkey.restart)
@@ -138,15 +138,15 @@ async def test_a_store_that_comes_and_goes(own_valkey, is_closed):
                 own_valkey.go_on()
                 await time_passes(0.3)
             async with asyncio.timeout(BACK_WITHIN):
-                await gateway.told.until_up()
+                await gateway.events.until_up()
             assert max(load.waits) < MOST_WAIT + lost.most
             if not is_closed:
                 assert load.refused == []
         finally:
-            going_on.cancel()
-            await asyncio.wait([going_on])
+            running.cancel()
+            await asyncio.wait([running])
         gateway.tick()
-        await gateway.limiter.backlog.flush()
+        await gateway.limiter.outbox.flush()
         assert len(gateway.limiter) == 0
         with own_valkey.client() as client:
             assert list(client.scan_iter("fgw:*:c:*")) == []

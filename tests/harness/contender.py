@@ -1,7 +1,7 @@
-"""A process that wants something of a limit that others want, too; told what by lines of JSON, tells what it got.
+"""A process that competes for a limit; reads acts and writes results as lines of JSON.
 
-`race`: so many requests at once; answers how many passed, and how many could not be decided. `hold`: takes slots and
-gives them back, at random, until told to stop; answers the times of each. Times are the machine's monotonic seconds.
+`race`: N requests at once; writes how many passed, and how many could not be decided. `hold`: acquires and releases
+slots at random for some seconds; writes the times of each. Times are the machine's monotonic seconds.
 """
 
 from __future__ import annotations
@@ -20,46 +20,46 @@ from gateway.errors import StoreUnavailable
 from tests.harness.limit_process import process, requests, slots
 
 
-def tell(**words):
+def send(**words):
     print(json.dumps(words), flush=True)
 
 
-async def race(gateway, *, limit, count, patience, who):
-    ask = requests(limit, per=86400.0).ask(subject(who))
+async def race(gateway, *, limit, count, budget, caller):
+    charge = requests(limit, per=86400.0).charge(subject(caller))
 
     async def one():
         try:
-            return (await gateway.admit(ask, patience=StoreBudget(patience))).is_allowed
+            return (await gateway.admit(charge, budget=StoreBudget(budget))).is_allowed
         except StoreUnavailable:
             return None
 
     results = await asyncio.gather(*(one() for _ in range(count)))
-    tell(passed=results.count(True), undecided=results.count(None))
+    send(passed=results.count(True), undecided=results.count(None))
 
 
-async def hold(gateway, *, limit, hands, who, seconds):
-    ask = slots(limit).ask(subject(who))
+async def hold(gateway, *, limit, hands, caller, seconds):
+    charge = slots(limit).charge(subject(caller))
     until = monotonic() + seconds
 
     async def one():
         while monotonic() < until:
-            run = await gateway.admit(ask, patience=StoreBudget(5.0))
+            run = await gateway.admit(charge, budget=StoreBudget(5.0))
             if not run.is_allowed:
                 await asyncio.sleep(random.uniform(0.0, 0.02))
                 continue
             begin = monotonic()
-            tell(held=run.lease, begin=begin)
+            send(held=run.lease, begin=begin)
             await asyncio.sleep(random.uniform(0.0, 0.2))
-            tell(held=run.lease, end=monotonic())
+            send(held=run.lease, end=monotonic())
             run.release()
 
     await asyncio.gather(*(one() for _ in range(hands)))
-    tell(done=True)
+    send(done=True)
 
 
 async def main(url, name, lease):
     async with process(url, name, is_closed=True, is_ticking=True, lease=float(lease)) as gateway:
-        tell(ready=gateway.limiter.link.is_up)
+        send(ready=gateway.limiter.client.is_up)
         loop = asyncio.get_running_loop()
         while line := await loop.run_in_executor(None, sys.stdin.readline):
             words = json.loads(line)

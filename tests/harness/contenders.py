@@ -1,4 +1,4 @@
-"""Contenders as processes: started, told, listened to, killed."""
+"""Contenders as child processes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Contender:
-    """One process. `spans`: begin and end of every slot that it held; the end is at most the true one."""
+    """One process. `spans`: begin and end of every slot that it held; the end is never later than the true one."""
 
     def __init__(self, process):
         self._process = process
@@ -25,11 +25,11 @@ class Contender:
         line = await self._process.stdout.readline()
         return json.loads(line) if line else None
 
-    def tell(self, **words):
+    def send(self, **words):
         self._process.stdin.write(json.dumps(words).encode() + b"\n")
 
     async def watch(self):
-        """Note what it holds, until it is done or dead."""
+        """Record the slots that it holds, until it is done or dead."""
         while (said := await self.answer()) is not None and "done" not in said:
             if "begin" in said:
                 self._begun[said["held"]] = said["begin"]
@@ -37,7 +37,7 @@ class Contender:
                 self.spans.append((self._begun.pop(said["held"]), said["end"]))
 
     def kill(self):
-        """As by kill -9; what it holds counts as held until then."""
+        """Send SIGKILL; the slots it holds count as held until then."""
         self.killed_at = monotonic()
         self._process.send_signal(signal.SIGKILL)
 
@@ -69,7 +69,7 @@ async def contender(url, name, lease=30.0):
 
 @asynccontextmanager
 async def contenders(url, count, lease=30.0):
-    """So many, connected."""
+    """`count` contenders, connected."""
     started = [await contender(url, f"contender {number}", lease) for number in range(count)]
     try:
         for each in started:
@@ -79,19 +79,19 @@ async def contenders(url, count, lease=30.0):
         await asyncio.gather(*(each.end() for each in started))
 
 
-async def raced(started, *, limit, each, who, patience=5.0):
-    """How many passed in all, and how many could not be decided."""
+async def raced(started, *, limit, each, caller, budget=5.0):
+    """How many requests passed in all, and how many could not be decided."""
     for one in started:
-        one.tell(act="race", limit=limit, count=each, patience=patience, who=who)
+        one.send(act="race", limit=limit, count=each, budget=budget, caller=caller)
     answers = [await one.answer() for one in started]
     return sum(answer["passed"] for answer in answers), sum(answer["undecided"] for answer in answers)
 
 
 def most_at_once(spans):
     """The highest number of spans that overlap."""
-    moments = sorted((time, step) for begin, end in spans for time, step in ((begin, 1), (end, -1)))
+    moments = sorted((time, change) for begin, end in spans for time, change in ((begin, 1), (end, -1)))
     most = now = 0
-    for _, step in moments:
-        now += step
+    for _, change in moments:
+        now += change
         most = max(most, now)
     return most

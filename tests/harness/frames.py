@@ -71,7 +71,7 @@ async def settled(gateway: RunningGateway, count: int = 1) -> list[dict[str, Any
     scrape = await metered(gateway)
     assert len(gateway.lines.of("request")) == count
     assert (scrape("runs_active"), scrape("streams_active")) == (0, 0)
-    assert (len(inside._calls), len(inside._turns)) == (0, 0)
+    assert (len(inside._calls), len(inside._locks)) == (0, 0)
     assert gateway.lines.of("bug") == []
     assert gateway.lines.of("library") == []
     return lines

@@ -1,4 +1,4 @@
-"""Random histories of limits, played to the memory store and to the script of the shared one, side by side."""
+"""Random histories of limits, played to the memory store and to `limits.lua`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import asyncio
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from gateway.admission import memory as levels
+from gateway.admission import memory as memory_module
 from gateway.admission.gcra import SECOND
 from gateway.admission.memory import Leases, MemoryStore
 from gateway.admission.quotas import subject
-from gateway.admission.redis.commands import LimitCommands, Script, numbers_of, step_of
+from gateway.admission.redis.commands import LimitCommands, Script, parse_decision, parse_numbers
 from tests.harness.limit_process import requests, slots, tokens
 
 LEASE = 3 * SECOND
@@ -31,8 +31,8 @@ steps_back = st.sampled_from([-1, -5 * SECOND, -3600 * SECOND])
 buckets = st.lists(st.integers(0, len(QUOTAS) - 1), min_size=1, unique=True)
 runs = st.integers(0, 5).map(str)
 acts = st.one_of(
-    st.tuples(st.just("step"), buckets, st.integers(0, 3000)),
-    st.tuples(st.just("step"), buckets, st.integers(0, 3000)),
+    st.tuples(st.just("apply"), buckets, st.integers(0, 3000)),
+    st.tuples(st.just("apply"), buckets, st.integers(0, 3000)),
     st.tuples(st.just("peek"), buckets),
     st.tuples(st.just("settle"), st.sampled_from([2, 3]), st.integers(-2000, 2000)),
     st.tuples(st.just("renew"), st.sampled_from([4, 5]), runs),
@@ -43,7 +43,7 @@ histories_of_any_clock = st.lists(st.tuples(gaps | steps_back, subjects, runs, a
 
 
 class BothStores:
-    """One history after another; `play` fails where the two differ."""
+    """Plays histories; fails where the two stores differ."""
 
     def __init__(self, client):
         self._client = client
@@ -56,49 +56,51 @@ class BothStores:
         self._client.flushall()
         self._commands.now = START
         memory = MemoryStore(LEASE, lambda: self._commands.now)
-        for gap, who, run, (act, *words) in history:
+        for gap, caller, run, (act, *words) in history:
             self._commands.now += gap
-            self._act(memory, act, who, run, words)
+            self._act(memory, act, caller, run, words)
 
-    def _act(self, memory, act, who, run, words):
+    def _act(self, memory, act, caller, run, words):
         where = words[0] if isinstance(words[0], list) else [words[0]]
-        asks = [QUOTAS[place].ask(subject(who), *(words[1:] if act == "step" else ())) for place in where]
-        if act == "step":
-            answer = self._tell(self._commands.admit(asks, run))
-            assert step_of(answer) == memory.step(asks, run)
+        charges = [
+            QUOTAS[place].charge(subject(caller), *(words[1:] if act == "apply" else ())) for place in where
+        ]
+        if act == "apply":
+            answer = self._tell(self._commands.admit(charges, run))
+            assert parse_decision(answer) == memory.apply(charges, run)
         elif act == "peek":
-            assert numbers_of(self._tell(self._commands.peek(asks))) == memory.peek(asks)
+            assert parse_numbers(self._tell(self._commands.peek(charges))) == memory.peek(charges)
         elif act == "settle":
-            difference = {asks[0].key: words[1] * SECOND // 100}
+            difference = {charges[0].key: words[1] * SECOND // 100}
             self._settled += 1
             assert self._tell(self._commands.settle(str(self._settled), difference)) == 1
             memory.settle(difference)
         elif act == "renew":
-            self._tell(self._commands.renew([(asks[0].key, words[1])]))
-            memory.renew([(asks[0].key, words[1])])
+            self._tell(self._commands.renew([(charges[0].key, words[1])]))
+            memory.renew([(charges[0].key, words[1])])
         else:
-            self._tell(self._commands.release([asks[0].key], words[1]))
-            memory.release([asks[0].key], words[1])
+            self._tell(self._commands.release([charges[0].key], words[1]))
+            memory.release([charges[0].key], words[1])
 
     def _tell(self, command):
         return self._client.execute_command(*command.words)
 
 
-def remember_what_is_over(monkeypatch):
-    """For clocks that step back: memory, which has none, forgets what is full or over, and cannot have it back."""
-    monkeypatch.setattr(levels, "SWEPT_WITH_EACH", 0)
+def never_forget(monkeypatch):
+    """For clocks that step back: normally memory forgets full buckets and expired leases, and cannot restore them."""
+    monkeypatch.setattr(memory_module, "SWEEP_PER_INSERT", 0)
     monkeypatch.setattr(Leases, "sweep", lambda *_: None)
 
 
 def play_all(both, kind, count):
-    """So many histories of this kind."""
+    """Play `count` histories."""
 
     @settings(
         max_examples=count,
         deadline=None,
         suppress_health_check=list(HealthCheck),
         database=None,
-        phases=[Phase.generate],  # to make it shorter may take minutes
+        phases=[Phase.generate],  # shrinking may take minutes
     )
     @given(kind)
     def play(history):

@@ -1,4 +1,4 @@
-"""Short words for limits, and a gateway's worth of limiting with everything that it tells written down."""
+"""Short constructors for limits, and the limiter and locks of one gateway process with a recording listener."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def slots(count, scope="route:support", **keys):
     return quota("open", scope, concurrent=count, **keys)
 
 
-class Told:
-    """What a limiter has reported."""
+class StoreEvents:
+    """A `StoreListener` that records."""
 
     def __init__(self):
         self.failed, self.changed, self.took, self.bugs = [], [], [], []
-        self.reports = StoreListener(
+        self.listener = StoreListener(
             self.failed.append, lambda is_up, why: self.changed.append((is_up, why)), self.took.append
         )
 
@@ -53,34 +53,34 @@ class Told:
 
 
 class Process:
-    """What one gateway process has of limits: a limiter, turns, a timer."""
+    """The limiter and locks of one gateway process."""
 
-    def __init__(self, limiter, turns, told):
-        self.limiter, self.turns, self.told = limiter, turns, told
+    def __init__(self, limiter, locks, events):
+        self.limiter, self.locks, self.events = limiter, locks, events
 
     def tick(self):
         self.limiter.tick(monotonic())
 
-    async def admit(self, *asks, patience=None):
-        return await self.limiter.admit(asks, patience)
+    async def admit(self, *charges, budget=None):
+        return await self.limiter.admit(charges, budget)
 
 
 @asynccontextmanager
-async def process(url, name="a", *, is_ticking=False, lease=30.0, ca=None, chance=lambda: 0.5, **sharing):
-    """`async with process(valkey.url) as gateway: await gateway.admit(ask)`"""
-    told = Told()
-    tasks = Tasks(told.bugs.append)
+async def process(url, name="a", *, is_ticking=False, lease=30.0, ca=None, random=lambda: 0.5, **sharing):
+    """`async with process(valkey.url) as gateway: await gateway.admit(charge)`"""
+    events = StoreEvents()
+    tasks = Tasks(events.bugs.append)
     limiter = SharedLimiter(
         RedisConnection(url, ca),
         SharedSettings(name, lease=lease, **sharing),
         tasks.start,
-        told.reports,
-        chance,
+        events.listener,
+        random,
     )
-    turns = RedisConversationLocks(limiter.link, limiter.backlog, name, chance, lease)
-    limiter.also(turns)
+    locks = RedisConversationLocks(limiter.client, limiter.outbox, name, random, lease)
+    limiter.attach(locks)
     await limiter.start()
-    gateway = Process(limiter, turns, told)
+    gateway = Process(limiter, locks, events)
     timer = asyncio.create_task(_ticking(gateway)) if is_ticking else None
     try:
         yield gateway
@@ -89,7 +89,7 @@ async def process(url, name="a", *, is_ticking=False, lease=30.0, ca=None, chanc
             timer.cancel()
         await limiter.close()
         await tasks.join(1)
-        assert told.bugs == []
+        assert events.bugs == []
 
 
 async def _ticking(gateway):
@@ -100,7 +100,7 @@ async def _ticking(gateway):
 
 @asynccontextmanager
 async def lag():
-    """`async with lag() as lost: … lost.most`: the longest time, in seconds, for which this machine let the loop wait."""
+    """`async with lag() as lost: … lost.most`: the longest delay of the event loop, in seconds."""
     lost = Lag()
     watching = asyncio.create_task(lost.watch())
     try:

@@ -1,4 +1,4 @@
-"""One run at a time in a conversation: who waits, who is refused, and that the turn is free on every way out."""
+"""One run at a time in a conversation: one waiter, all others refused, and the lock is released however a run ends."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ENDING = token("b") + METADATA + END
 
 
 class Held:
-    """The first answer waits for `go_on`; the others say their question."""
+    """The first answer waits for `go_on`; the others repeat their question."""
 
     def __init__(self, ending="whole"):
         self.go_on, self.ending = asyncio.Event(), ending
@@ -53,7 +53,7 @@ class Held:
 
 
 async def someone_waits(gateway):
-    while not any(turn.waiting for turn in gateway.process.gateway._turns._taken.values()):
+    while not any(lock.waiter for lock in gateway.process.gateway._locks._locks.values()):
         await asyncio.sleep(0)
 
 
@@ -114,7 +114,7 @@ async def test_the_wait_has_an_end(start, connect):
 
 
 @pytest.mark.parametrize("ending", ["whole", "fin", "rst", "no head"])
-async def test_the_turn_is_passed_on_however_the_run_ended(start, connect, ending):
+async def test_the_lock_is_handed_over_however_the_run_ended(start, connect, ending):
     script = Held(ending)
     async with RawUpstream(script) as upstream, start(upstream.url) as gateway:
         async with connect(gateway) as first, connect(gateway) as second:
@@ -129,7 +129,7 @@ async def test_the_turn_is_passed_on_however_the_run_ended(start, connect, endin
         await settled(gateway, 2)
 
 
-async def test_the_turn_is_passed_on_after_a_deadline(start, connect, hurried):
+async def test_the_lock_is_handed_over_after_a_deadline(start, connect, hurried):
     hurried(0.0)
     limits = {"upstreams": {"main": {"timeouts": {"idle": "150ms"}}}}
     async with RawUpstream(Held()) as upstream, start(upstream.url, **limits) as gateway:
@@ -141,7 +141,7 @@ async def test_the_turn_is_passed_on_after_a_deadline(start, connect, hurried):
         await settled(gateway, 2)
 
 
-async def test_the_turn_is_free_after_an_upstream_that_cannot_be_reached(start, connect):
+async def test_the_lock_is_free_after_an_unreachable_upstream(start, connect):
     async with start("http://127.0.0.1:1") as gateway, connect(gateway) as wire:
         for number in (1, 2):
             wire.post(PATH, ASK)
@@ -164,7 +164,7 @@ async def test_other_conversations_go_on(start, connect, other):
         await settled(gateway, 2)
 
 
-async def test_an_abort_calls_off_who_waits_and_reaches_flowise(start, connect):
+async def test_an_abort_cancels_the_waiter_and_reaches_flowise(start, connect):
     script = Held()
     async with RawUpstream(script) as upstream, start(upstream.url) as gateway:
         async with connect(gateway) as first, connect(gateway) as second, connect(gateway) as third:
@@ -188,8 +188,13 @@ async def test_which_chat_id_reaches_flowise(start, connect):
 
     async with RawUpstream(script) as upstream, start(upstream.url) as gateway, connect(gateway) as wire:
         session = {"overrideConfig": {"sessionId": "session-1"}}
-        asks = [{}, {"streaming": True}, {"streaming": True, **session}, {"streaming": True, "chatId": "own"}]
-        for ask in asks:
+        charges = [
+            {},
+            {"streaming": True},
+            {"streaming": True, **session},
+            {"streaming": True, "chatId": "own"},
+        ]
+        for ask in charges:
             wire.post(PATH, {"question": "hi", **ask})
             assert (await wire.reply()).status == 200, ask
         await settled(gateway, 4)
@@ -218,7 +223,7 @@ async def test_a_session_id_is_a_conversation(start, connect):
     assert upstream.aborts == [ABORT.replace("chat-1", "session-1")]
 
 
-async def test_the_turn_is_kept_until_the_abort_was_answered(start, connect):
+async def test_the_lock_is_held_until_the_abort_was_answered(start, connect):
     """Flowise keys an abort by its conversation: one that comes late would hit the next run."""
     script = Held()
     async with RawUpstream(script) as upstream, start(upstream.url) as gateway:
@@ -239,7 +244,7 @@ async def test_the_turn_is_kept_until_the_abort_was_answered(start, connect):
 
 
 async def test_two_upstreams_of_one_flowise_share_its_conversations(start, connect):
-    """Two keys for one server are an ordinary setup, and its stream registry knows nothing of them."""
+    """Two keys for one server are an ordinary setup, and Flowise registers streams by chatId alone."""
     other = "33333333-1111-4222-8333-444455556666"
     script = Held()
     async with RawUpstream(script) as upstream:

@@ -1,4 +1,4 @@
-"""Whatever id a client names, and wherever, Flowise sees one that only this caller can reach."""
+"""Every id that a client names is mapped, before Flowise sees it, to one that only its caller can reach."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def in_path(seen):
     return seen.target.rpartition("/")[2]
 
 
-# each place where an id may stand: method, path, body, content type, and where Flowise sees it
+# each place where an id may occur: method, path, body, content type, and where Flowise sees it
 PLACES = {
     "prediction, chatId": ("POST", PREDICT, {"question": "q", "chatId": "ID"}, None, in_json("chatId")),
     "stream, chatId": (
@@ -97,7 +97,7 @@ PLACES = {
 
 
 async def seen_id(place, chat_id, key, connect, gateway, upstream):
-    """The id that Flowise saw for the one that the client named."""
+    """The id that Flowise saw for the client's id."""
     method, path, body, kind, where = PLACES[place]
     if isinstance(body, dict):
         body = json.dumps(body).encode()
@@ -113,7 +113,7 @@ async def seen_id(place, chat_id, key, connect, gateway, upstream):
 
 
 @pytest.mark.parametrize("place", PLACES)
-async def test_an_id_belongs_to_its_caller_wherever_it_stands(place, start, connect, tmp_path):
+async def test_an_id_belongs_to_its_caller_wherever_it_occurs(place, start, connect, tmp_path):
     ann, bob = await two_keys(tmp_path)
     auth = {"secret": [SECRET, OLDER]}
     async with answering() as upstream, start(upstream.url, route=BOUND, auth=auth) as gateway:
@@ -122,19 +122,19 @@ async def test_an_id_belongs_to_its_caller_wherever_it_stands(place, start, conn
             return await seen_id(place, chat_id, key, connect, gateway, upstream)
 
         mine = await seen("raw-1", ann)
-        assert mine == await seen("raw-1", ann)  # turn two finds turn one
-        assert mine == await seen(mine, ann)  # also by the id that `metadata` told
+        assert mine == await seen("raw-1", ann)  # the second question continues the conversation
+        assert mine == await seen(mine, ann)  # also by the id in the `metadata` event
         theirs = [await seen("raw-1", bob), await seen(mine, bob), await seen("raw-2", ann)]
     assert len({mine, *theirs, "raw-1"}) == 5
-    for told in (mine, *theirs):
-        assert uuid.UUID(told).version == 4
-        assert told == told.lower()
-    ids = ConversationIds(OLDER.encode())  # the last secret, so that rotation loses nobody
+    for mapped in (mine, *theirs):
+        assert uuid.UUID(mapped).version == 4
+        assert mapped == mapped.lower()
+    ids = ConversationIds(OLDER.encode())  # of the last secret, so that rotation changes no id
     assert mine == ids.mapped("key:ann", "raw-1")
 
 
 @pytest.mark.parametrize("streaming", [True, False])
-async def test_a_prediction_without_an_id_gets_one_that_its_next_turn_may_name(
+async def test_a_prediction_without_an_id_gets_one_that_the_next_may_name(
     streaming, start, connect, tmp_path
 ):
     ann, _ = await two_keys(tmp_path)
@@ -149,10 +149,10 @@ async def test_a_prediction_without_an_id_gets_one_that_its_next_turn_may_name(
         named = json.dumps({"question": "q", "streaming": streaming, "chatId": first}).encode()
         await ask(connect, gateway, body=named, X_API_Key=ann)
     assert first != second
-    assert upstream.seen[2].body == named  # it is the caller's own, so nothing is changed
+    assert upstream.seen[2].body == named  # the caller's own id is not mapped again
 
 
-async def test_a_null_id_is_none(start, connect):
+async def test_a_null_id_counts_as_absent(start, connect):
     route = {"conversations": {"bind": True}}
     body = b'{"question":"q","chatId":null,"overrideConfig":{"sessionId":null}}'
     async with answering() as upstream, start(upstream.url, route=route) as gateway:
@@ -162,7 +162,7 @@ async def test_a_null_id_is_none(start, connect):
     assert seen["overrideConfig"] == {"sessionId": None}
 
 
-async def test_both_ids_are_mapped_each_for_itself(start, connect):
+async def test_both_ids_are_mapped_separately(start, connect):
     route = {"conversations": {"bind": True}}
     body = b'{"question":"q","chatId":"a","overrideConfig":{"sessionId":"b"}}'
     async with (
@@ -189,7 +189,7 @@ async def test_a_bound_id_may_be_any_text(start, connect):
 
 
 @pytest.mark.parametrize("text", ["", "x" * 257, "a\nb", "\ud800"])
-async def test_a_bound_id_that_is_none(text, start, connect):
+async def test_an_invalid_bound_id_is_refused(text, start, connect):
     route = {"conversations": {"bind": True}}
     async with answering() as upstream, start(upstream.url, route=route) as gateway:
         reply = await ask(connect, gateway, body=json.dumps({"question": "q", "chatId": text}).encode())
@@ -212,7 +212,7 @@ async def test_without_a_secret_ids_live_as_long_as_the_process(start, connect):
     assert first != second
 
 
-async def test_with_a_secret_ids_outlive_the_process_and_nothing_is_warned(start, connect):
+async def test_with_a_secret_ids_outlive_the_process_without_a_warning(start, connect):
     route = {"conversations": {"bind": True}}
     body = b'{"question":"q","chatId":"a"}'
     async with answering() as upstream:
@@ -234,8 +234,8 @@ async def test_with_a_secret_ids_outlive_the_process_and_nothing_is_warned(start
     ],
 )
 @pytest.mark.parametrize("bind", [True, False])
-async def test_a_session_id_beside_the_question_names_nobodys_session(bind, body, kind, start, connect):
-    """Older agentflows take it; where ids are bound it is taken out, and named in the log."""
+async def test_a_session_id_beside_the_question_reaches_no_foreign_session(bind, body, kind, start, connect):
+    """Older agentflows use it; where ids are bound it is removed, and its name is logged."""
     route = {"conversations": {"bind": bind}}
     async with answering() as upstream, start(upstream.url, route=route) as gateway:
         assert (await ask(connect, gateway, body=body, Content_Type=kind)).status == 200

@@ -1,4 +1,4 @@
-"""How much: what a limit lets through, what the client is told of it, and that what was taken is given back."""
+"""Limits: what passes, what the response headers state, and that charges are settled and released."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def statuses(connect, gateway, count, **headers):
     return [(await ask(connect, gateway, **headers)).status for _ in range(count)]
 
 
-async def test_what_is_left_is_told_and_then_it_is_refused(start, connect):
+async def test_what_is_left_is_stated_and_then_requests_are_refused(start, connect):
     limits = [limit("hour", requests=2, per="1h"), limit("day", requests=5, per="1d")]
     async with (
         answering() as upstream,
@@ -79,7 +79,7 @@ async def test_a_refusal_as_a_problem_and_as_the_widget_reads_it(start, connect)
     assert plain.fields["retry-after"] == "60"
 
 
-async def test_requests_that_are_refused_by_one_limit_spend_nothing_of_another(start, connect):
+async def test_a_request_refused_by_one_limit_is_not_charged_by_another(start, connect):
     limits = [limit("wide", requests=10, per="1h"), limit("narrow", requests=1, per="1h")]
     async with answering() as upstream, start(upstream.url, route=route(*limits)) as gateway:
         replies = [await ask(connect, gateway) for _ in range(4)]
@@ -91,8 +91,8 @@ async def test_requests_that_are_refused_by_one_limit_spend_nothing_of_another(s
     ("by", "passed"),
     [("caller", [200, 200, 200, 429]), ("address", [200, 429, 429, 429]), ("route", [200, 429, 429, 429])],
 )
-async def test_who_shares_a_limit(by, passed, start, connect, tmp_path):
-    """ann, bob, nobody and ann again, from one address."""
+async def test_callers_that_share_a_limit(by, passed, start, connect, tmp_path):
+    """ann, bob, an anonymous caller and ann again, from one address."""
     ann, bob = await key_of(tmp_path, "ann"), await key_of(tmp_path, "bob")
     rule = limit(by=by, requests=1, per="1h")
     async with answering() as upstream, start(upstream.url, route=route(rule)) as gateway:
@@ -103,8 +103,8 @@ async def test_who_shares_a_limit(by, passed, start, connect, tmp_path):
     assert found == passed
 
 
-async def test_nobody_in_particular_counts_by_address(start, connect):
-    """Behind a proxy that is trusted; of IPv6 the network of a home is one address."""
+async def test_an_anonymous_caller_counts_by_address(start, connect):
+    """Behind a trusted proxy; of IPv6, a /64 network is one address."""
     server = {"trusted_proxies": ["127.0.0.1"]}
     async with (
         answering() as upstream,
@@ -124,7 +124,7 @@ async def test_nobody_in_particular_counts_by_address(start, connect):
     assert found == [200, 200, 429, 200, 429, 200]
 
 
-async def test_two_routes_count_each_for_itself(start, connect):
+async def test_two_routes_count_separately(start, connect):
     other = {"name": "other", "chatflow": "12345678-1111-4222-8333-444455556666"}
     chat = {"name": "chat", "chatflow": FLOW}
     routes = [{**each, "upstream": "main", **route(limit(requests=1, per="1h"))} for each in (chat, other)]
@@ -133,7 +133,7 @@ async def test_two_routes_count_each_for_itself(start, connect):
         assert [(await ask(connect, gateway, path=path)).status for path in paths] == [200, 200, 429]
 
 
-async def test_a_burst_is_at_once_and_the_rest_evenly(start, connect):
+async def test_a_burst_passes_at_once_and_the_rest_evenly(start, connect):
     rule = limit(requests=3600, per="1h", burst=2)
     async with answering() as upstream, start(upstream.url, route=route(rule)) as gateway:
         replies = [await ask(connect, gateway) for _ in range(3)]
@@ -144,7 +144,7 @@ async def test_a_burst_is_at_once_and_the_rest_evenly(start, connect):
             pass
 
 
-async def test_limits_by_address_are_asked_before_a_credential_is_looked_at(start, connect, tmp_path):
+async def test_limits_by_address_are_checked_before_the_credential(start, connect, tmp_path):
     rule = limit(by="address", requests=2, per="1h")
     async with answering() as upstream, start(upstream.url, route=route(rule, auth=["api_key"])) as gateway:
         found = await statuses(connect, gateway, 3, X_API_Key="hunter2")
@@ -165,7 +165,7 @@ def reported(tokens_in, tokens_out):
     return json.dumps({"text": "hello", "agentFlowExecutedData": [node]}).encode()
 
 
-async def test_tokens_are_reserved_then_settled_to_what_they_were(start, connect):
+async def test_tokens_are_reserved_then_settled_to_the_actual_count(start, connect):
     rule = limit(tokens=1000, per="1d", reserve=100)
     async with answering(reported(30, 20)) as upstream, start(upstream.url, route=route(rule)) as gateway:
         first = await ask(connect, gateway)
@@ -173,10 +173,10 @@ async def test_tokens_are_reserved_then_settled_to_what_they_were(start, connect
         second = await ask(connect, gateway)
     assert first.fields["ratelimit-policy"] == '"few";q=1000;w=86400;qu="tokens"'
     assert first.fields["ratelimit"].startswith('"few";r=899;')  # 100, and 2 bytes of question
-    assert second.fields["ratelimit"].startswith('"few";r=849;')  # 50 in truth, and again
+    assert second.fields["ratelimit"].startswith('"few";r=849;')  # 50 actually, and 101 reserved
 
 
-async def test_who_is_in_debt_waits_it_out(start, connect):
+async def test_a_caller_in_debt_waits_until_it_has_refilled(start, connect):
     rule = limit(tokens=1000, per="1h", reserve=0)
     async with answering(reported(2000, 500)) as upstream, start(upstream.url, route=route(rule)) as gateway:
         assert (await ask(connect, gateway)).status == 200  # the balance was above zero
@@ -195,7 +195,7 @@ async def test_who_is_in_debt_waits_it_out(start, connect):
 
 @pytest.mark.parametrize("ending", ["error", "cut", "client", "timeout"])
 async def test_tokens_are_settled_on_every_way_out(ending, start, connect):
-    """Of a stream that ends badly the tokens that came are counted, by the size of their text."""
+    """Of a stream that ends early, the tokens that came are estimated from the size of their text."""
     go_on = asyncio.Event()
 
     async def script(peer, _):
@@ -232,7 +232,7 @@ async def test_tokens_are_settled_on_every_way_out(ending, start, connect):
     assert left["remaining"] == 1000 - 101  # 2 bytes of question, 400 of answer
 
 
-async def test_what_never_reached_flowise_costs_no_tokens(start, connect):
+async def test_a_request_that_never_reached_flowise_costs_no_tokens(start, connect):
     rule = limit(tokens=1000, per="30d", reserve=500)
     async with start("http://127.0.0.1:1", route=route(rule)) as gateway:
         reply = await ask(connect, gateway)
@@ -307,7 +307,7 @@ async def test_settings_files_and_the_stop_button_are_never_refused(start, conne
             assert (await ask(connect, gateway, method, path)).status == 200
 
 
-async def test_a_lead_counts_though_its_route_stands_in_its_body(start, connect):
+async def test_a_lead_counts_although_its_route_is_in_its_body(start, connect):
     rules = [limit("home", by="address", requests=1, per="1h"), limit(requests=5, per="1h")]
     async with answering() as upstream, start(upstream.url, route=route(*rules)) as gateway:
         found = [
@@ -350,7 +350,7 @@ async def limited_key(folder, name, limits):
     )
 
 
-async def test_minting_is_limited_for_each_key(start, connect, tmp_path):
+async def test_session_tokens_are_limited_for_each_key(start, connect, tmp_path):
     key, other = await key_of(tmp_path, "one"), await key_of(tmp_path, "two")
     auth = {"secret": "s" * 32, "session_tokens": {"per_minute": 2}}
     async with answering() as upstream, start(upstream.url, route=route(), auth=auth) as gateway:
@@ -363,10 +363,10 @@ async def test_minting_is_limited_for_each_key(start, connect, tmp_path):
     assert metrics['flowise_gateway_limited_total{limit="session-tokens",route="none"}'] == 1
 
 
-# -- in the shadow, and asked for ------------------------------------------------------------------
+# -- shadow mode, and GET /gateway/v1/limits ------------------------------------------------------
 
 
-async def test_in_the_shadow_everything_is_recorded_and_nothing_refused(start, connect):
+async def test_in_shadow_mode_everything_is_recorded_and_nothing_refused(start, connect):
     limits = {"shadow": True}
     async with answering() as upstream, start(upstream.url, route=route(TWO), limits=limits) as gateway:
         replies = [await ask(connect, gateway) for _ in range(3)]
@@ -378,7 +378,7 @@ async def test_in_the_shadow_everything_is_recorded_and_nothing_refused(start, c
     assert len(upstream.seen) == 3
 
 
-async def test_what_is_left_may_be_asked_for_and_costs_nothing(start, connect, tmp_path):
+async def test_what_is_left_is_listed_and_nothing_is_charged(start, connect, tmp_path):
     key = await limited_key(tmp_path, "team", ({"name": "all", "tokens": 100, "per": 60.0, "reserve": 0},))
     narrow = await key_of(tmp_path, "narrow", routes=("shop",))
     rules = [TWO, limit("open", concurrent=4), limit("home", by="address", requests=9, per="9m")]
@@ -386,19 +386,19 @@ async def test_what_is_left_may_be_asked_for_and_costs_nothing(start, connect, t
         await ask(connect, gateway, X_API_Key=key)
         for _ in range(3):
             reply = await ask(connect, gateway, "GET", LIMITS, X_API_Key=key)
-        nobody = await ask(connect, gateway, "GET", LIMITS)
+        anonymous = await ask(connect, gateway, "GET", LIMITS)
         nothing = await ask(connect, gateway, "GET", LIMITS, X_API_Key=narrow)
         await until(lambda: len(gateway.lines.of("request")) == 6)
     assert (reply.status, reply.fields["cache-control"]) == (200, "no-store")
-    told = reply.json()
-    assert told["caller"] == "key:team"
-    assert [(one["route"], one["name"], one["by"], one["kind"], one["limit"], one["remaining"]) for one in told["limits"]] == [
+    listed = reply.json()
+    assert listed["caller"] == "key:team"
+    assert [(one["route"], one["name"], one["by"], one["kind"], one["limit"], one["remaining"]) for one in listed["limits"]] == [
         ("chat", "few", "caller", "requests", 2, 1),
         ("chat", "open", "caller", "concurrent", 4, 4),
         ("chat", "home", "address", "requests", 9, 8),
-        (None, "key:all", "key", "tokens", 100, told["limits"][3]["remaining"]),
+        (None, "key:all", "key", "tokens", 100, listed["limits"][3]["remaining"]),
     ]  # fmt: skip
-    assert set(told["limits"][0]) == {
+    assert set(listed["limits"][0]) == {
         "route",
         "name",
         "by",
@@ -408,19 +408,19 @@ async def test_what_is_left_may_be_asked_for_and_costs_nothing(start, connect, t
         "reset_s",
         "retry_after_s",
     }
-    assert (told["limits"][1]["reset_s"], told["limits"][0]["retry_after_s"]) == (None, 0)
-    assert nobody.json()["caller"] == "anonymous"
-    assert [one["name"] for one in nobody.json()["limits"]] == ["few", "open", "home"]
+    assert (listed["limits"][1]["reset_s"], listed["limits"][0]["retry_after_s"]) == (None, 0)
+    assert anonymous.json()["caller"] == "anonymous"
+    assert [one["name"] for one in anonymous.json()["limits"]] == ["few", "open", "home"]
     assert nothing.json() == {"caller": "key:narrow", "limits": []}
 
 
-async def test_a_route_without_limits_says_nothing_of_them(start, connect):
+async def test_a_route_without_limits_sends_no_headers(start, connect):
     async with answering() as upstream, start(upstream.url) as gateway:
         reply = await ask(connect, gateway, path=PREDICT)
     assert not [name for name in reply.fields if name.startswith("ratelimit")]
 
 
-async def test_who_is_no_key_cannot_use_up_the_minting_of_one(start, connect, tmp_path):
+async def test_a_session_cannot_use_up_the_session_tokens_of_its_key(start, connect, tmp_path):
     key = await key_of(tmp_path, "one")
     auth = {"secret": "s" * 32, "session_tokens": {"per_minute": 2}}
     async with answering() as upstream, start(upstream.url, route=route(), auth=auth) as gateway:
@@ -463,7 +463,7 @@ async def test_a_prediction_without_a_stream_costs_its_question_once_flowise_has
     assert (line["tokens_in"], line["token_source"]) == ((charged, "estimated") if charged else (None, None))
 
 
-async def test_in_the_shadow_a_store_that_is_away_refuses_nobody(start, connect):
+async def test_in_shadow_mode_a_store_that_is_away_refuses_no_request(start, connect):
     limits = {"shadow": True, "store": "redis://127.0.0.1:1/0", "when_store_fails": "closed"}
     auth = {"secret": "s" * 32}
     async with (
@@ -473,7 +473,7 @@ async def test_in_the_shadow_a_store_that_is_away_refuses_nobody(start, connect)
         assert await statuses(connect, gateway, 3) == [200, 200, 200]
 
 
-async def test_in_the_shadow_every_limit_that_would_refuse_is_told(start, connect):
+async def test_in_shadow_mode_every_limit_that_would_refuse_is_logged(start, connect):
     rules = [limit("home", by="address", requests=1, per="1h"), limit(requests=1, per="1h")]
     async with (
         answering() as upstream,
@@ -486,7 +486,7 @@ async def test_in_the_shadow_every_limit_that_would_refuse_is_told(start, connec
     assert reply.fields["ratelimit"].startswith('"home";r=0;')
 
 
-async def test_retry_after_counts_what_the_refused_request_itself_used_up(start, connect):
+async def test_retry_after_includes_limits_that_the_refused_request_used_up(start, connect):
     rules = [
         limit("home", by="address", requests=2, per="1h"),
         limit(by="route", requests=60, per="1m", burst=1),
@@ -498,7 +498,7 @@ async def test_retry_after_counts_what_the_refused_request_itself_used_up(start,
 
 
 @pytest.mark.parametrize("by", ["address", "route"])
-async def test_who_waits_for_a_turn_runs_not_yet(by, start, connect):
+async def test_a_request_that_waits_for_its_conversation_holds_no_slot(by, start, connect):
     go_on = asyncio.Event()
 
     async def script(peer, _):
@@ -515,12 +515,12 @@ async def test_who_waits_for_a_turn_runs_not_yet(by, start, connect):
             one.post(PATH, body)
             await one.head()
             two.post(PATH, body)
-            await until(lambda: any(turn.waiting for turn in gateway.process.gateway._turns._taken.values()))
+            await until(lambda: any(lock.waiter for lock in gateway.process.gateway._locks._locks.values()))
             go_on.set()
             assert (await two.reply()).status == 200
 
 
-async def test_asking_what_is_left_is_limited_too(start, connect):
+async def test_listing_limits_is_limited_too(start, connect):
     async with (
         answering() as upstream,
         start(upstream.url, route=route(TWO)) as gateway,
@@ -546,7 +546,7 @@ FIVE = limit(requests=5, per="1h")
         (STREAM_HEAD + b"0\r\n\r\n", {}, 200),
     ],
 )
-async def test_what_is_left_is_told_on_every_kind_of_answer(answer, headers, status, start, connect):
+async def test_every_kind_of_response_has_the_headers(answer, headers, status, start, connect):
     async with answering_raw(answer) as upstream, start(upstream.url, route=route(FIVE)) as gateway:
         reply = await ask(connect, gateway, **headers)
     assert (reply.status, reply.fields["ratelimit"]) == (status, '"few";r=4;t=720')

@@ -75,7 +75,7 @@ async def ask(start, connect, script, ask=ASK, **sections):
         script.upstream = upstream
         wire.post(PATH, ask)
         reply = await wire.reply()
-        assert len(gateway.process.gateway._turns) == 1 or gateway.lines.of("request")
+        assert len(gateway.process.gateway._locks) == 1 or gateway.lines.of("request")
         line = await only(gateway)
         scrape = await metered(gateway)
         assert (

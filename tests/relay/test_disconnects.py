@@ -47,7 +47,7 @@ async def held(gateway):
     while (scrape := await metered(gateway))("streams_active"):
         pass
     assert scrape("runs_active") == 1
-    assert len(gateway.process.gateway._turns) == 1
+    assert len(gateway.process.gateway._locks) == 1
     assert gateway.lines.of("request") == []
 
 
@@ -196,7 +196,7 @@ async def test_while_waiting_for_the_turn(start, connect, way):
 
 
 async def someone_waits(gateway):
-    while not any(turn.waiting for turn in gateway.process.gateway._turns._taken.values()):
+    while not any(lock.waiter for lock in gateway.process.gateway._locks._locks.values()):
         await asyncio.sleep(0)
 
 

@@ -1,1 +1,1 @@
-"""The shared limit store: a Redis or Valkey that all gateways ask."""
+"""Limits and conversation locks shared by all processes, in a Redis or Valkey."""

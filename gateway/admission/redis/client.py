@@ -1,8 +1,8 @@
-"""The one connection of this process to the shared store, which everybody's commands travel on together.
+"""The one connection of this process to the shared store; all commands are pipelined on it.
 
-Three failures in a row, or a break, and the store counts as away: the connection is dropped, whoever waits is told
-at once, and from then on nobody waits. One background task tries to come back, with pauses; it alone pays for a
-store that is slow, and there is never a storm of connections.
+After three failures in a row, or when the connection breaks, the store counts as away: the connection is dropped, all
+pending calls fail, and new calls fail at once. One background task reconnects, with pauses. Only that task waits for
+a slow store, and a process never opens more than one connection.
 """
 
 from __future__ import annotations
@@ -13,55 +13,56 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from time import monotonic
 from typing import Any
 
-from gateway.admission.redis.commands import PING, Command
+from gateway.admission.redis.commands import PING, Command, ErrorReply, NoScript
 from gateway.admission.redis.connection import RedisConnection
 from gateway.admission.redis.pipeline import Breaker, OnLateReply, RequestQueue
-from gateway.admission.store import STORE_TIME, ErrorReply, Failure, NoScript, StoreError, StoreListener
+from gateway.admission.store import STORE_TIMEOUT, Spawn, StoreError, StoreFailure, StoreListener
 
-OPEN_WITHIN = 2.0  # seconds to connect and authenticate, and for each of the commands that it begins with
-AT_ONCE = 100  # commands that are sent before their answers are read, while it catches up
-QUIET = 2.0  # seconds without an answer, before the connection is tried with a PING
+CONNECT_TIMEOUT = (
+    2.0  # seconds to connect and authenticate, and for each batch sent before the store counts as up
+)
+BATCH = 100  # commands sent before their replies are read, while catching up
+PING_AFTER = 2.0  # seconds without a reply
 
-Spawn = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
-Run = Callable[[Sequence[Command]], Awaitable[list[Any]]]
-CatchUp = Callable[[Run], Awaitable[None]]
+RunCommands = Callable[[Sequence[Command]], Awaitable[list[Any]]]
+CatchUp = Callable[[RunCommands], Awaitable[None]]
 
 
 class MultiplexedClient:
-    """The connection, kept open from `start` to `close`. `chance` gives numbers from 0 to 1."""
+    """Keeps the connection open from `start` to `close`. `random` returns numbers from 0 to 1."""
 
     def __init__(
-        self, connection: RedisConnection, spawn: Spawn, reports: StoreListener, chance: Callable[[], float]
+        self, connection: RedisConnection, spawn: Spawn, listener: StoreListener, random: Callable[[], float]
     ) -> None:
         self._connection = connection
         self._spawn = spawn
-        self._reports = reports
-        self._chance = chance
+        self._listener = listener
+        self._random = random
         self._breaker = Breaker()
-        self._traffic = RequestQueue(self._breaker, reports.failed, self._fall)
+        self._queue = RequestQueue(self._breaker, listener.failed, self._disconnect)
         self._tasks: set[asyncio.Task[None]] = set()
         self._tried = asyncio.Event()
-        self._known: bool | None = None  # the state that was told
+        self._reported: bool | None = None  # the state that the listener knows
         self.is_up = False
 
     def __len__(self) -> int:
-        """How many calls are on their way."""
-        return len(self._traffic)
+        """The number of pending calls."""
+        return len(self._queue)
 
-    async def start(self, opening: Sequence[Command], catch_up: CatchUp) -> None:
-        """Connect; returns when that has succeeded, or failed once.
+    async def start(self, handshake: Sequence[Command], catch_up: CatchUp) -> None:
+        """Connect; returns after the first attempt, whether or not it succeeded.
 
         Args:
-            opening: commands that every connection begins with; a store that refuses one is not there.
-            catch_up: does what is due before the store counts as there, each time it comes back.
+            handshake: the first commands of every connection; a store that refuses one counts as away.
+            catch_up: brings the store up to date each time, before it counts as up.
         """
-        self._begin(self._keep(tuple(opening), catch_up), "limit store")
+        self._start_task(self._keep_connected(tuple(handshake), catch_up), "limit store")
         await self._tried.wait()
 
     async def close(self) -> None:
-        """Close the connection; whoever waits is told."""
-        self._known = False  # nobody needs to be told of that
-        self._fall("connection")
+        """Close the connection; pending calls fail."""
+        self._reported = False  # not a change to report
+        self._disconnect("connection")
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -69,102 +70,102 @@ class MultiplexedClient:
         await self._connection.close()
 
     def call(
-        self, command: Command, within: float = STORE_TIME, late: OnLateReply | None = None
+        self, command: Command, timeout: float = STORE_TIMEOUT, on_late_reply: OnLateReply | None = None
     ) -> asyncio.Future[Any]:
-        """Send a command; the future has its answer, or a `StoreError`, `within` seconds after it was sent.
+        """Send a command; the future gets its reply, or a `StoreError`, at most `timeout` seconds after it is sent.
 
         Raises:
-            StoreError: the store is away, too much is on its way, or there is no time.
+            StoreError: the store is away, too many calls are pending, or `timeout` is 0.
         """
         if not self.is_up:
             raise StoreError("away")
-        return self._traffic.add(command, within, late)
+        return self._queue.add(command, timeout, on_late_reply)
 
     def tick(self, now: float) -> None:
-        """See to it that a connection on which nothing happens is still one. `now`: monotonic seconds."""
-        if self.is_up and now - self._traffic.answered_at > QUIET and not self._traffic.has_waiting:
-            self.call(PING).add_done_callback(looked_at)
+        """Check an idle connection with a PING. `now`: monotonic seconds."""
+        if self.is_up and now - self._queue.replied_at > PING_AFTER and not self._queue.has_waiters:
+            self.call(PING).add_done_callback(ignore_failure)
 
-    def _begin(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+    def _start_task(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = self._spawn(work, name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _keep(self, opening: tuple[Command, ...], catch_up: CatchUp) -> None:
+    async def _keep_connected(self, handshake: tuple[Command, ...], catch_up: CatchUp) -> None:
         while True:
             try:
-                await self._open(opening, catch_up)
-                await self._serve()
+                await self._connect(handshake, catch_up)
+                await self._send()
             except StoreError as error:
-                self._fall(error.kind)
+                self._disconnect(error.kind)
             await self._connection.close()
             self._tried.set()
-            await _pause(self._breaker.pause(monotonic(), self._chance()))
+            await _pause(self._breaker.pause(monotonic(), self._random()))
 
-    async def _open(self, opening: tuple[Command, ...], catch_up: CatchUp) -> None:
-        """Connect, catch up; it is there if then a question is answered as quickly as requests need it."""
-        await _within(OPEN_WITHIN, self._connection.open())
-        if any(isinstance(answer, ErrorReply | NoScript) for answer in await self._run(opening)):
+    async def _connect(self, handshake: tuple[Command, ...], catch_up: CatchUp) -> None:
+        """Connect and catch up; the store is up if a PING is then answered as quickly as requests need it."""
+        await _within(CONNECT_TIMEOUT, self._connection.open())
+        if any(isinstance(reply, ErrorReply | NoScript) for reply in await self._run(handshake)):
             raise StoreError("reply")
         await catch_up(self._run)
-        await _within(STORE_TIME, self._ask((PING,)))
-        self._traffic.answered_at = monotonic()
-        self._breaker.came_up(self._traffic.answered_at)
-        self._set(is_up=True, why="")
+        await _within(STORE_TIMEOUT, self._send_and_read((PING,)))
+        self._queue.replied_at = monotonic()
+        self._breaker.came_up(self._queue.replied_at)
+        self._set_state(is_up=True, why="")
         self._tried.set()
 
     async def _run(self, commands: Sequence[Command]) -> list[Any]:
-        answers: list[Any] = []
-        for at in range(0, len(commands), AT_ONCE):
-            answers += await _within(OPEN_WITHIN, self._ask(commands[at : at + AT_ONCE]))
-        return answers
+        replies: list[Any] = []
+        for at in range(0, len(commands), BATCH):
+            replies += await _within(CONNECT_TIMEOUT, self._send_and_read(commands[at : at + BATCH]))
+        return replies
 
-    async def _ask(self, commands: Sequence[Command]) -> list[Any]:
-        """Send these and read their answers, on a connection that nobody else uses yet."""
+    async def _send_and_read(self, commands: Sequence[Command]) -> list[Any]:
+        """Bypass the queue, on a connection that is not up yet."""
         await self._connection.send([command.words for command in commands])
-        return [await self._connection.answer() for _ in commands]
+        return [await self._connection.read_reply() for _ in commands]
 
-    async def _serve(self) -> None:
-        """Write what is to be sent, until the store is away."""
-        reader = self._begin(self._read(), "limit store answers")
+    async def _send(self) -> None:
+        """Send queued commands until the store is away."""
+        reader = self._start_task(self._read(), "limit store replies")
         try:
             while self.is_up:
-                await self._traffic.something.wait()
-                if words := self._traffic.sending():
-                    self._traffic.is_stuck = True
-                    await self._connection.send(words)
-                    self._traffic.is_stuck = False
+                await self._queue.wakeup.wait()
+                if batch := self._queue.next_batch():
+                    self._queue.is_blocked = True
+                    await self._connection.send(batch)
+                    self._queue.is_blocked = False
         finally:
-            self._traffic.is_stuck = False
+            self._queue.is_blocked = False
             reader.cancel()
             await asyncio.wait([reader])
 
     async def _read(self) -> None:
-        """Hand out the answers, until the store is away."""
+        """Read replies until the store is away."""
         try:
             while self.is_up:
-                self._traffic.take(await self._connection.answer())
+                self._queue.on_reply(await self._connection.read_reply())
         except StoreError as error:
-            self._fall(error.kind)
+            self._disconnect(error.kind)
 
-    def _fall(self, kind: Failure) -> None:
-        """It is away: tell everybody who waits, and let go of it, so that who sends or reads does not go on."""
-        self._set(is_up=False, why=kind)
-        self._traffic.drop(kind)
+    def _disconnect(self, kind: StoreFailure) -> None:
+        """Fail all pending calls and break the connection, so that sender and reader stop."""
+        self._set_state(is_up=False, why=kind)
+        self._queue.fail_all(kind)
         self._connection.abort()
 
-    def _set(self, *, is_up: bool, why: str) -> None:
+    def _set_state(self, *, is_up: bool, why: str) -> None:
         self.is_up = is_up
-        if is_up is not self._known:
-            self._known = is_up
-            self._reports.changed(is_up, why)
+        if is_up is not self._reported:
+            self._reported = is_up
+            self._listener.changed(is_up, why)
 
 
-def looked_at(answer: asyncio.Future[Any]) -> None:
-    """The failure of a call for which nobody waits has been counted already."""
-    if not answer.cancelled():
-        answer.exception()
+def ignore_failure(reply: asyncio.Future[Any]) -> None:
+    """Mark the exception of a call that nothing awaits as retrieved; it is counted already."""
+    if not reply.cancelled():
+        reply.exception()
 
 
 async def _within(seconds: float, work: Coroutine[Any, Any, Any]) -> Any:

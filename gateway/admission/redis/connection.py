@@ -1,6 +1,6 @@
-"""One connection of the redis package: the border where its options and its errors end.
+"""One connection of the redis package; its options and its errors do not get past this file.
 
-What it raises becomes a `StoreError` with one word; its texts may hold parts of the URL, and so of the password.
+Its errors become a `StoreError` with a kind only: their texts may contain parts of the URL, and so of the password.
 """
 
 from __future__ import annotations
@@ -21,35 +21,35 @@ from redis.exceptions import (
 )
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from gateway.admission.redis.commands import Word
-from gateway.admission.store import ErrorReply, Failure, NoScript, StoreError
+from gateway.admission.redis.commands import ErrorReply, NoScript, Word
+from gateway.admission.store import StoreError, StoreFailure
 
-OPTIONS = {"db", "username", "password", "host", "port", "path"}  # of a URL, and all that begin with ssl_
-_CANNOT_BE_READ = (
+URL_OPTIONS = {"db", "username", "password", "host", "port", "path"}  # and all that begin with ssl_
+_BAD_URL = (
     "limits.store is not the URL of a Redis or Valkey: write redis://HOST:PORT/0, rediss://HOST:PORT/0 or "
     "unix:///PATH, and special characters of a password in their %-form"
 )
-_OURS: dict[str, Any] = {
-    "protocol": 2,  # nothing that it says unasked
-    "socket_timeout": None,  # deadlines are kept by the link
+_FIXED_OPTIONS: dict[str, Any] = {
+    "protocol": 2,  # no pushed messages
+    "socket_timeout": None,  # the client keeps all deadlines
     "socket_connect_timeout": None,
     "driver_info": None,
     "client_name": "flowise-gateway",
 }
-_BROKEN = (
+_CONNECTION_ERRORS = (
     *(RedisError, OSError, TimeoutError, asyncio.IncompleteReadError),
-    ValueError,  # what answers is no Redis
-    RuntimeError,  # uvloop, of a transport that was closed since
+    ValueError,  # the server is no Redis
+    RuntimeError,  # raised by uvloop for a transport that was closed
 )
 
 
 class RedisConnection:
-    """A connection to the store at this URL; `open` it before anything else, and again after `close`.
+    """A connection to the store at this URL; `open` it first, and again after `close`.
 
     `ca`: a file with certificates of a private authority, for `rediss`.
 
     Raises:
-        ValueError: the URL cannot be read; says what would be right, without what stands in it.
+        ValueError: the URL cannot be read; the message shows the right form and nothing of the URL.
     """
 
     def __init__(self, url: str, ca: str | None = None) -> None:
@@ -60,43 +60,43 @@ class RedisConnection:
         """Connect and authenticate.
 
         Raises:
-            StoreError: it did not come to that.
+            StoreError: either failed.
         """
         try:
-            await self._connection.connect()  # type: ignore[no-untyped-call]  # the package has it so
-        except _BROKEN as error:
+            await self._connection.connect()  # type: ignore[no-untyped-call]  # untyped in the package
+        except _CONNECTION_ERRORS as error:
             raise StoreError(_kind(error)) from None
         self._writer = self._connection._writer  # noqa: SLF001 - the package has no way to abort
 
     def abort(self) -> None:
-        """Break it off, whether or not the other side still reads; who sends or waits on it fails. `close` it then."""
+        """Break the connection, even if the server reads no more; pending sends and reads fail. Then `close` it."""
         if self._writer is not None:
             self._writer.transport.abort()
 
     async def close(self) -> None:
-        """Let go of it; what is on its way is lost. Never raises."""
+        """Close without waiting for pending data. Never raises."""
         self.abort()
         try:
             await self._connection.disconnect(nowait=True)
-        except _BROKEN:
+        except _CONNECTION_ERRORS:
             return
 
     async def send(self, commands: Iterable[tuple[Word, ...]]) -> None:
-        """Write commands, in one go; each is its words.
+        """Write commands, each given as its words, in one go.
 
         Raises:
             StoreError: the connection broke, or is closed.
         """
         if not self._connection.is_connected:
-            raise StoreError("connection")  # the package would connect anew, and answers would not match
+            raise StoreError("connection")  # the package would reconnect, and replies would not match
         packed = self._connection.pack_commands(commands)
         try:
             await self._connection.send_packed_command(packed, check_health=False)
-        except _BROKEN as error:
+        except _CONNECTION_ERRORS as error:
             raise StoreError(_kind(error)) from None
 
-    async def answer(self) -> Any:
-        """The next answer; `NoScript` and `ErrorReply` stand for errors that leave the connection usable.
+    async def read_reply(self) -> Any:
+        """Read the next reply; an error that leaves the connection usable is a `NoScript` or `ErrorReply`.
 
         Raises:
             StoreError: the connection broke.
@@ -107,7 +107,7 @@ class RedisConnection:
             return NoScript()
         except ResponseError:
             return ErrorReply()
-        except _BROKEN as error:
+        except _CONNECTION_ERRORS as error:
             raise StoreError(_kind(error)) from None
 
 
@@ -117,15 +117,15 @@ def _connection(url: str, ca: str | None) -> Connection:
         kind = options.pop("connection_class", Connection)
         if ca is not None:
             options["ssl_ca_certs"] = ca
-        if all(name in OPTIONS or name.startswith("ssl_") for name in options):
-            made: Connection = kind(**(options | _OURS))
+        if all(name in URL_OPTIONS or name.startswith("ssl_") for name in options):
+            made: Connection = kind(**(options | _FIXED_OPTIONS))
             return made
     except (RedisError, TypeError, ValueError):
         pass
-    raise ValueError(_CANNOT_BE_READ) from None
+    raise ValueError(_BAD_URL) from None
 
 
-def _kind(error: BaseException) -> Failure:
+def _kind(error: BaseException) -> StoreFailure:
     if isinstance(error, AuthenticationError | AuthorizationError | NoPermissionError):
         return "auth"
     if isinstance(error, RedisTimeoutError | TimeoutError) and not isinstance(error, ssl.SSLError):

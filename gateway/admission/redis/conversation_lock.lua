@@ -1,12 +1,13 @@
--- The turn of one conversation over all processes: who holds it (KEYS[1]), and the one who waits for it (KEYS[2]).
--- Both hold a token that nobody else has. A turn that is given back goes to the one who waits.
+-- The lock of one conversation across processes. KEYS[1] holds the token of the holder, KEYS[2] that of the waiter.
+-- Tokens are unique. A lock that is released goes to the waiter.
 --
--- ARGV[1]  what to do: take, wait, renew, keep_waiting, give_back, leave, call_off
--- ARGV[2]  the token of who asks
--- ARGV[3]  how long a turn lasts that is not renewed, ARGV[4] how long a place in the queue; in milliseconds
+-- ARGV[1]  the act: take (acquire), wait, renew, keep_waiting, give_back (release), leave, call_off (cancel the waiter)
+-- ARGV[2]  the token of the caller
+-- ARGV[3]  milliseconds that a lock lasts without renewal; ARGV[4] the same for a place in the queue
 -- ARGV[5]  for take: 1 if it may wait
 --
--- take answers taken, waiting, busy or called_off; wait answers waiting or busy; renew answers taken or lost.
+-- take returns taken, waiting, busy or called_off; wait returns waiting or busy; renew returns taken or lost;
+-- keep_waiting returns waiting, busy or called_off.
 
 local CALLED_OFF = "called off: "
 

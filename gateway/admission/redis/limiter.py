@@ -1,7 +1,7 @@
-"""The limits of all processes together, in a Redis or Valkey; without it, in this process alone, or nobody passes.
+"""Limits shared by all processes, in a Redis or Valkey; while it is away, limits of this process, or no admission.
 
-When the store goes away, the runs that are under way count here too; when it is back, it is told of all of them and
-of what was settled meanwhile before anybody asks it again. What was let in here alone was charged here alone.
+When the store goes away, running requests are counted locally as well. When it is back, it is given all running
+requests and all pending settlements before it is used again. A request admitted locally is charged locally only.
 """
 
 from __future__ import annotations
@@ -10,158 +10,31 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any
 
 from gateway.admission.gcra import SECOND, LimitStatus
 from gateway.admission.limiter import LEASE, Admission, Limiter, differences
 from gateway.admission.memory import MemoryStore
-from gateway.admission.quotas import Charge, slots_of, standings
-from gateway.admission.redis.client import MultiplexedClient, Run, Spawn, looked_at
-from gateway.admission.redis.commands import Command, LimitCommands, Script, numbers_of, step_of
+from gateway.admission.quotas import Charge, slot_keys, statuses
+from gateway.admission.redis.client import MultiplexedClient, RunCommands, ignore_failure
+from gateway.admission.redis.commands import Command, LimitCommands, Script, parse_decision, parse_numbers
 from gateway.admission.redis.connection import RedisConnection
+from gateway.admission.redis.locks import RedisConversationLocks
 from gateway.admission.redis.outbox import Outbox
 from gateway.admission.redis.pipeline import OnLateReply
-from gateway.admission.store import NOT_SENT, Decision, StoreBudget, StoreError, StoreListener
+from gateway.admission.store import NOT_SENT, Decision, Spawn, StoreBudget, StoreError, StoreListener
 from gateway.errors import StoreUnavailable
 
-TOGETHER = 200  # leases renewed by one command: the server answers nobody else meanwhile
-
-
-class SharedStore:
-    """The same as `MemoryStore`; what nobody waits for is sent in the background."""
-
-    def __init__(
-        self, link: MultiplexedClient, backlog: Outbox, commands: LimitCommands, reports: StoreListener
-    ) -> None:
-        self._link = link
-        self._backlog = backlog
-        self._commands = commands
-        self._reports = reports
-
-    @property
-    def is_up(self) -> bool:
-        """Whether it is asked at all."""
-        return self._link.is_up
-
-    async def step(
-        self, asks: Sequence[Charge], lease: str, patience: StoreBudget, late: OnLateReply
-    ) -> Decision:
-        """Spend, charge and take everything that is asked for, or, if one limit refuses, nothing.
-
-        Args:
-            asks: at least one.
-            lease: the id of the run, unique in all processes.
-            patience: how long this request may wait.
-            late: told of the step if it was done after all, when nobody waits for it any more.
-
-        Raises:
-            StoreError: not known to be done.
-        """
-        return step_of(await self._answer(self._commands.admit(asks, lease), patience, late))
-
-    async def peek(self, asks: Sequence[Charge], patience: StoreBudget) -> list[int]:
-        """What is used of each; spends nothing.
-
-        Raises:
-            StoreError: no answer.
-        """
-        return numbers_of(await self._answer(self._commands.peek(asks), patience, None))
-
-    def settle(self, lease: str, differences: Mapping[str, int]) -> None:
-        """Charge so much more to each of these buckets, or give it back; once for each lease."""
-        self._backlog.send(self._commands.settle(lease, differences))
-
-    def release(self, keys: Sequence[str], lease: str) -> None:
-        """This run has ended, or never was."""
-        self._backlog.send(self._commands.release(keys, lease))
-
-    def renew(self, leases: Iterable[tuple[str, str]]) -> None:
-        """These runs go on: bucket and lease of each. Not repeated if it fails: the next renewal is soon."""
-        for command in self.renewals(leases):
-            try:
-                self._link.call(command).add_done_callback(looked_at)
-            except StoreError:
-                return
-
-    def renewals(self, leases: Iterable[tuple[str, str]]) -> list[Command]:
-        """The commands of a renewal."""
-        all_of_them = list(leases)
-        starts = range(0, len(all_of_them), TOGETHER)
-        return [self._commands.renew(all_of_them[at : at + TOGETHER]) for at in starts]
-
-    async def _answer(self, command: Command, patience: StoreBudget, late: OnLateReply | None) -> Any:
-        try:
-            call = self._link.call(command, patience.left, late)
-        except StoreError as error:
-            self._reports.failed(error.kind)
-            raise
-        began = monotonic()
-        try:
-            answer = await call
-        except StoreError:
-            patience.end()
-            raise
-        except asyncio.CancelledError:
-            if late is not None and call.done() and not call.cancelled() and call.exception() is None:
-                late(call.result())  # it was done, and nobody is there any more to use it
-            raise
-        seconds = monotonic() - began
-        patience.waited(seconds)
-        self._reports.took(seconds)
-        return answer
-
-
-class LateReply:
-    """Takes the answer to one step, and gives back what nobody uses.
-
-    Attributes:
-        admission: of the run that was let in without the store; None: the request was refused, or is gone.
-    """
-
-    def __init__(self, store: SharedStore, asks: Sequence[Charge], lease: str) -> None:
-        self._store = store
-        self.asks = asks
-        self.lease = lease
-        self.admission: Admission | None = None
-
-    def __call__(self, answer: Any) -> None:
-        """The store has done it, or refused."""
-        if not step_of(answer).is_allowed:
-            return
-        if self.admission is None:
-            self._give_back("requests", "tokens")
-            if slots := slots_of(self.asks):
-                self._store.release(slots, self.lease)
-        elif self.admission.is_settled:
-            self._give_back("tokens")  # the true count was charged without knowing of the reservation
-        else:
-            self.admission.is_in_store = True
-
-    def _give_back(self, *kinds: str) -> None:
-        if back := {ask.key: -ask.cost for ask in self.asks if ask.rule.kind in kinds}:
-            self._store.settle(f"{self.lease}:late", back)
-
-
-class RedisTenant(Protocol):
-    """Somebody else who keeps something in the same store."""
-
-    async def load(self) -> Command:
-        """What each connection begins with."""
-
-    def renewals(self) -> list[Command]:
-        """What is to be told to a store that is back."""
-
-    def tick(self, now: float) -> None:
-        """Time passes. `now`: monotonic seconds."""
+RENEWAL_BATCH = 200  # leases per command: the server serves no other client meanwhile
 
 
 @dataclass(frozen=True, slots=True)
 class SharedSettings:
-    """How one process shares its limits.
+    """How one process uses the shared store.
 
     Attributes:
         name: unique among all processes, ever.
-        is_closed: without the store, nobody passes.
+        is_closed: without the store, no request passes.
         lease: seconds that a slot lasts after its process was last heard of.
         now: microseconds, the time for the store; 0: its own clock.
     """
@@ -173,135 +46,250 @@ class SharedSettings:
 
 
 class SharedLimiter(Limiter):
-    """The same as `Limiter`; `chance` gives numbers from 0 to 1."""
+    """Same contract as `Limiter`, across processes. `random` returns numbers from 0 to 1."""
 
     def __init__(
         self,
         connection: RedisConnection,
-        sharing: SharedSettings,
+        settings: SharedSettings,
         spawn: Spawn,
-        reports: StoreListener,
-        chance: Callable[[], float],
+        listener: StoreListener,
+        random: Callable[[], float],
     ) -> None:
-        lease = int(sharing.lease * SECOND)
-        super().__init__(MemoryStore(lease), sharing.name, sharing.lease)
-        mine = replace(reports, changed=self._changed)
-        self._reports = reports
-        self._is_closed = sharing.is_closed
-        self.link = MultiplexedClient(connection, spawn, mine, chance)
-        self.backlog = Outbox(self.link, mine)
+        lease = int(settings.lease * SECOND)
+        super().__init__(MemoryStore(lease), settings.name, settings.lease)
+        wrapped = replace(listener, changed=self._on_change)
+        self._listener = listener
+        self._is_closed = settings.is_closed
+        self.client = MultiplexedClient(connection, spawn, wrapped, random)
+        self.outbox = Outbox(self.client, wrapped)
         self._script = Script("limits.lua")
-        self._commands = LimitCommands(self._script, lease, sharing.now)
-        self._store = SharedStore(self.link, self.backlog, self._commands, reports)
-        self._others: list[RedisTenant] = []
+        self._commands = LimitCommands(self._script, lease, settings.now)
+        self._store = SharedStore(self.client, self.outbox, self._commands, listener)
+        self._attached: list[RedisConversationLocks] = []
 
-    def also(self, sharer: RedisTenant) -> None:
-        """Let somebody else use the same connection; before `start`."""
-        self._others.append(sharer)
+    def attach(self, locks: RedisConversationLocks) -> None:
+        """Let these locks use the same connection, script loading and timer; before `start`."""
+        self._attached.append(locks)
 
     async def start(self) -> None:
-        """Connect; a store that does not answer is no error."""
-        opening = [await self._script.load(), *[await other.load() for other in self._others]]
-        await self.link.start([*opening, self._commands.probe(self._name)], self._catch_up)
+        handshake = [await self._script.load(), *[await locks.load() for locks in self._attached]]
+        await self.client.start([*handshake, self._commands.probe(self._name)], self._catch_up)
 
     async def close(self) -> None:
-        """Tell the store what is still on its way, for as long as one call may take, and close."""
-        await self.backlog.flush()
-        await self.link.close()
+        """Flush what was sent, for as long as one call may take, and disconnect."""
+        await self.outbox.flush()
+        await self.client.close()
 
-    async def admit(self, asks: Sequence[Charge], patience: StoreBudget | None = None) -> Admission:
+    async def admit(self, charges: Sequence[Charge], budget: StoreBudget | None = None) -> Admission:
         """As `Limiter.admit`, in one round trip."""
         lease = self._next_lease()
-        if not asks:
-            return self._admit_here(asks, lease)
-        late = LateReply(self._store, asks, lease)
+        if not charges:
+            return self._admit_locally(charges, lease)
+        late_reply = LateReply(self._store, charges, lease)
         try:
-            step = await self._store.step(asks, lease, patience or StoreBudget(), late)
+            decision = await self._store.apply(charges, lease, budget or StoreBudget(), late_reply)
         except StoreError as error:
-            return self._admit_without(late, is_unknown=error.kind not in NOT_SENT)
-        admission = Admission(self, asks, lease, step)
-        admission.is_here = False
-        admission.is_in_store = admission.has_leases_there = step.is_allowed
-        return self._admitted(admission)
+            return self._admit_without_store(late_reply, may_be_applied=error.kind not in NOT_SENT)
+        admission = Admission(self, charges, lease, decision)
+        admission.is_local = False
+        admission.is_in_store = admission.has_store_leases = decision.is_allowed
+        return self._track(admission)
 
-    async def peek(self, asks: Sequence[Charge], patience: StoreBudget | None = None) -> list[LimitStatus]:
+    async def peek(self, charges: Sequence[Charge], budget: StoreBudget | None = None) -> list[LimitStatus]:
         """As `Limiter.peek`, in one round trip."""
-        if not asks:
+        if not charges:
             return []
         try:
-            return standings(asks, await self._store.peek(asks, patience or StoreBudget()))
+            return statuses(charges, await self._store.peek(charges, budget or StoreBudget()))
         except StoreError:
             if self._is_closed:
                 raise _unavailable() from None
-            return self._peek_here(asks)
+            return self._peek_locally(charges)
 
     def settle(self, admission: Admission, tokens: int) -> None:
-        """Correct the charge where it was made; what was charged here alone is told to the store if it is there."""
-        if admission.is_here:
+        """Correct the charge where it was made; a charge made locally is added to the store too, if that is up."""
+        if admission.is_local:
             super().settle(admission, tokens)
         if not admission.is_in_store and not self._store.is_up:
             return
-        reserved = (
-            admission.asks if admission.is_in_store else [ask._replace(cost=0) for ask in admission.asks]
-        )
-        if due := differences(reserved, tokens):
+        charged = admission.charges
+        if not admission.is_in_store:
+            charged = [charge._replace(cost=0) for charge in charged]
+        if due := differences(charged, tokens):
             self._store.settle(admission.lease, due)
 
     def release(self, admission: Admission) -> None:
-        """Free the slots wherever they are known."""
+        """Free the slots locally and in the store."""
         super().release(admission)
-        if admission.slots and admission.has_leases_there:
+        if admission.slots and admission.has_store_leases:
             self._store.release(admission.slots, admission.lease)
 
     def tick(self, now: float) -> None:
-        """As `Limiter.tick`; also tries again what failed."""
         super().tick(now)
-        self.link.tick(now)
-        self.backlog.tick()
-        for other in self._others:
-            other.tick(now)
+        self.client.tick(now)
+        self.outbox.tick()
+        for locks in self._attached:
+            locks.tick(now)
 
-    def _admit_without(self, late: LateReply, *, is_unknown: bool) -> Admission:
-        """Decide without the store; `is_unknown`: it may have done the step, or may do it yet."""
+    def _admit_without_store(self, late_reply: LateReply, *, may_be_applied: bool) -> Admission:
+        """Decide locally. `may_be_applied`: the store may have made the charges, or may make them yet."""
         if not self._is_closed:
             if self._store.is_up:
-                super()._renew()  # it has not been given up yet: what runs is known there only
-            admission = self._admit_here(late.asks, late.lease)
+                super()._renew()  # still connected: the slots of running requests are only in the store
+            admission = self._admit_locally(late_reply.charges, late_reply.lease)
             if admission.is_allowed:
-                admission.has_leases_there = is_unknown
-                late.admission = admission
+                admission.has_store_leases = may_be_applied
+                late_reply.admission = admission
                 return admission
-        if is_unknown and (slots := slots_of(late.asks)):
-            self._store.release(slots, late.lease)
+        if may_be_applied and (slots := slot_keys(late_reply.charges)):
+            self._store.release(slots, late_reply.lease)
         if self._is_closed:
             raise _unavailable()
         return admission
 
     def _renew(self) -> None:
         if self._store.is_up:
-            self._store.renew(self._told_leases())
+            self._store.renew(self._leases_for_store())
         else:
             super()._renew()
 
-    def _told_leases(self) -> list[tuple[str, str]]:
-        """All leases, on their way to the store."""
+    def _leases_for_store(self) -> list[tuple[str, str]]:
+        """All leases, which the store may know from now on."""
         for admission in self._holding.values():
-            admission.has_leases_there = True
+            admission.has_store_leases = True
         return self._leases()
 
-    def _changed(self, is_up: bool, why: str) -> None:  # noqa: FBT001 - as the link tells it
+    def _on_change(self, is_up: bool, why: str) -> None:  # noqa: FBT001 - as `StoreListener` has it
         if is_up:
-            self._renew_at = 0.0  # for those who came while it caught up
+            self._renew_at = 0.0  # for runs admitted during the catch-up
         else:
             super()._renew()
-        self._reports.changed(is_up, why)
+        self._listener.changed(is_up, why)
 
-    async def _catch_up(self, run: Run) -> None:
-        renewals = self._store.renewals(self._told_leases())
-        for other in self._others:
-            renewals += other.renewals()
+    async def _catch_up(self, run: RunCommands) -> None:
+        renewals = self._store.renewals(self._leases_for_store())
+        for locks in self._attached:
+            renewals += locks.renewals()
         await run(renewals)
-        await self.backlog.catch_up(run)
+        await self.outbox.catch_up(run)
+
+
+class SharedStore:
+    """Same operations as `MemoryStore`; those without a result are sent in the background."""
+
+    def __init__(
+        self, client: MultiplexedClient, outbox: Outbox, commands: LimitCommands, listener: StoreListener
+    ) -> None:
+        self._client = client
+        self._outbox = outbox
+        self._commands = commands
+        self._listener = listener
+
+    @property
+    def is_up(self) -> bool:
+        return self._client.is_up
+
+    async def apply(
+        self, charges: Sequence[Charge], lease: str, budget: StoreBudget, on_late_reply: OnLateReply
+    ) -> Decision:
+        """Make all charges, or none if one limit refuses.
+
+        Args:
+            charges: at least one.
+            lease: the id of the run, unique in all processes.
+            budget: how long this request may wait.
+            on_late_reply: gets the reply if it comes after the request has stopped waiting.
+
+        Raises:
+            StoreError: no reply in time; the charges may have been made.
+        """
+        return parse_decision(await self._call(self._commands.admit(charges, lease), budget, on_late_reply))
+
+    async def peek(self, charges: Sequence[Charge], budget: StoreBudget) -> list[int]:
+        """What is used of each bucket; charges nothing.
+
+        Raises:
+            StoreError: no reply in time.
+        """
+        return parse_numbers(await self._call(self._commands.peek(charges), budget, None))
+
+    def settle(self, lease: str, differences: Mapping[str, int]) -> None:
+        """Add each difference, which may be negative, to its bucket; once per lease."""
+        self._outbox.send(self._commands.settle(lease, differences))
+
+    def release(self, keys: Sequence[str], lease: str) -> None:
+        self._outbox.send(self._commands.release(keys, lease))
+
+    def renew(self, leases: Iterable[tuple[str, str]]) -> None:
+        """Renew leases, given as bucket and lease id. Not retried: the next renewal is soon."""
+        for command in self.renewals(leases):
+            try:
+                self._client.call(command).add_done_callback(ignore_failure)
+            except StoreError:
+                return
+
+    def renewals(self, leases: Iterable[tuple[str, str]]) -> list[Command]:
+        every = list(leases)
+        return [
+            self._commands.renew(every[at : at + RENEWAL_BATCH]) for at in range(0, len(every), RENEWAL_BATCH)
+        ]
+
+    async def _call(self, command: Command, budget: StoreBudget, on_late_reply: OnLateReply | None) -> Any:
+        try:
+            call = self._client.call(command, budget.left, on_late_reply)
+        except StoreError as error:
+            self._listener.failed(error.kind)
+            raise
+        began = monotonic()
+        try:
+            reply = await call
+        except StoreError:
+            budget.exhaust()
+            raise
+        except asyncio.CancelledError:
+            if (
+                on_late_reply is not None
+                and call.done()
+                and not call.cancelled()
+                and call.exception() is None
+            ):
+                on_late_reply(call.result())  # the reply came in the same loop pass as the cancellation
+            raise
+        seconds = monotonic() - began
+        budget.spend(seconds)
+        self._listener.took(seconds)
+        return reply
+
+
+class LateReply:
+    """Compensates for a charge that the store applied after the caller had timed out.
+
+    Attributes:
+        admission: of the run that was admitted without the store; None: the request was refused, or is gone.
+    """
+
+    def __init__(self, store: SharedStore, charges: Sequence[Charge], lease: str) -> None:
+        self._store = store
+        self.charges = charges
+        self.lease = lease
+        self.admission: Admission | None = None
+
+    def __call__(self, reply: Any) -> None:
+        if not parse_decision(reply).is_allowed:
+            return
+        if self.admission is None:
+            self._refund("requests", "tokens")
+            if slots := slot_keys(self.charges):
+                self._store.release(slots, self.lease)
+        elif self.admission.is_settled:
+            self._refund("tokens")  # the settlement charged the full count, without this reservation
+        else:
+            self.admission.is_in_store = True
+
+    def _refund(self, *kinds: str) -> None:
+        if refunds := {charge.key: -charge.cost for charge in self.charges if charge.rule.kind in kinds}:
+            self._store.settle(f"{self.lease}:late", refunds)
 
 
 def _unavailable() -> StoreUnavailable:

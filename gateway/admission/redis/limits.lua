@@ -1,19 +1,19 @@
--- The limits of one request, in one step that nobody sees half of. The arithmetic is that of gcra.py: whole microseconds.
+-- The limits of one request, checked and charged atomically. The arithmetic is that of gcra.py, in whole microseconds.
 --
--- ARGV[1]  what to do: admit, peek, settle, renew, release
+-- ARGV[1]  the act: admit, peek, settle, renew, release
 -- ARGV[2]  the time in microseconds; 0: the server's own
 -- ARGV[3]  how long a lease lasts, in microseconds
 -- and then, for
---   admit    the lease; and for each key: "r" (a rate) or "c" (slots), need, cost and depth, with spaces between.
---            -> 1 or 0, and used of each, with spaces between
---   peek     for each key: "r" or "c".  -> used of each, with spaces between
---   settle   for each key but the first: a difference. The first one marks what was done,
---            for ARGV[4] milliseconds, so that a repetition does nothing.  -> 1 or 0
+--   admit    the lease; and for each key: "r" (a rate) or "c" (slots), need, cost and depth, separated by spaces.
+--            -> 1 or 0, and used of each key, separated by spaces
+--   peek     for each key: "r" or "c".  -> used of each key, separated by spaces
+--   settle   ARGV[4] milliseconds for which the first key marks the settlement as done, so that a repetition has no
+--            effect; and for each other key: a difference.  -> 1 or 0
 --   renew    for each key: the lease
 --   release  for each key: the lease
 
 local MOST = 4503599627370496  -- 2^52
-local KEPT_LONGER = 10000      -- milliseconds that a key outlives what stands in it
+local KEPT_LONGER = 10000      -- milliseconds that a key outlives its content
 
 local now = tonumber(ARGV[2])
 if now == 0 then
@@ -42,7 +42,7 @@ local function rate(key)
     return 0
   end
   used, since = tonumber(used), tonumber(since)
-  if now < since then  -- the clock stepped back: nothing drains, and from now on all goes on
+  if now < since then  -- the clock stepped back: nothing drains until now, then draining continues
     put(key, used)
     return used
   end

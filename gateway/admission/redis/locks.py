@@ -1,8 +1,8 @@
-"""One run at a time in a conversation, over all processes: first among the requests of this one, then in the store.
+"""Conversation locks across processes: first among the requests of this process, then in the store.
 
-The first sentence of `turns` holds over all of them: the holder, one request that waits, and a refusal for every
-other. Who waits asks the store again and again, in short questions that hold up nobody else. Without the store the
-locks are of this process only; but who has seen that another process holds the turn never takes it for free.
+Same contract as `ConversationLocks`, across processes: one holder, one waiter, everyone else gets ConversationBusy. A
+waiter polls the store, so it blocks no other command. While the store is away the locks are of this process only; but a
+request that has seen another process hold the lock never gets it for that reason.
 """
 
 from __future__ import annotations
@@ -13,220 +13,220 @@ from dataclasses import dataclass
 from time import monotonic
 
 from gateway.admission.limiter import LEASE, RENEWALS
-from gateway.admission.locks import ConversationLocks, Key
+from gateway.admission.locks import ABORTED, BUSY, ConversationLocks, Key, still_busy
 from gateway.admission.redis.client import MultiplexedClient
-from gateway.admission.redis.commands import Command, Script, TurnCommands
+from gateway.admission.redis.commands import Command, LockCommands, Script
 from gateway.admission.redis.outbox import Outbox
 from gateway.admission.store import StoreBudget, StoreError
 from gateway.errors import ConversationBusy, GatewayError
 
-PLACE = 5.0  # seconds that a place in the queue lasts, and a turn that was handed over, if nobody is heard of
-PLACE_RENEWED = 1.0
-FIRST_LOOK, LONGEST_LOOK = 0.03, 0.25  # seconds between two questions of one who waits
-BUSY = "Another answer of this conversation is still running; wait for its end, or abort it."
-ABORTED = "The waiting request was aborted."
+WAITER_LEASE = 5.0  # seconds that a place in the queue lasts without renewal, and a lock that was handed over
+RENEW_WAITERS_EVERY = 1.0
+FIRST_POLL, MAX_POLL = 0.03, 0.25  # seconds between two polls of a waiter
+
+
+class RedisConversationLocks(ConversationLocks):
+    """`is_busy` and `__len__` know the locks of this process only.
+
+    `name` is unique among all processes, ever; `random` returns numbers from 0 to 1.
+    """
+
+    def __init__(
+        self,
+        client: MultiplexedClient,
+        outbox: Outbox,
+        name: str,
+        random: Callable[[], float],
+        lease: float = LEASE,
+    ) -> None:
+        super().__init__()
+        self._client = client
+        self._outbox = outbox
+        self._name = name
+        self._random = random
+        self._renew_every = lease / RENEWALS
+        self._script = Script("conversation_lock.lua")
+        self._commands = LockCommands(self._script, lease, WAITER_LEASE)
+        self._held: dict[Key, _Attempt] = {}
+        self._local_waiters: dict[Key, _Attempt] = {}  # wait for a run of this process
+        self._acquiring: dict[
+            Key, _Attempt
+        ] = {}  # have the lock in this process, and acquire it in the store
+        self._count = 0
+        self._renew_at = self._renew_waiters_at = 0.0
+
+    async def acquire(self, key: Key, wait: float, budget: StoreBudget | None = None) -> Callable[[], None]:
+        self._count += 1
+        token = f"{self._name}:{self._count}"
+        cancelled = asyncio.get_running_loop().create_future()
+        attempt = _Attempt(key, token, wait, monotonic() + wait, budget or StoreBudget(), cancelled)
+        try:
+            release_locally = await self._acquire_locally(attempt)
+            try:
+                await self._acquire_in_store(attempt)
+                self._held[key] = attempt
+            finally:
+                if self._held.get(key) is not attempt:
+                    release_locally()
+        finally:
+            if self._held.get(key) is not attempt and attempt.may_be_stored:
+                self._outbox.send(self._commands("leave", key, token))
+
+        def release() -> None:
+            if self._held.get(key) is attempt:
+                del self._held[key]
+                if attempt.may_be_stored:
+                    self._outbox.send(self._commands("give_back", key, token))
+                release_locally()
+
+        return release
+
+    def cancel_waiter(self, key: Key) -> bool:
+        """As `ConversationLocks.cancel_waiter`. A waiter of another process is rejected too, but not in the result."""
+        error = ConversationBusy(ABORTED)
+        if super().cancel_waiter(key) or _reject(self._local_waiters.get(key), error):
+            return True
+        if key in self._acquiring and self._acquiring[key].is_waiting:
+            return _reject(self._acquiring[key], error)
+        if self._client.is_up:
+            self._outbox.send(self._commands("call_off", key, ""))
+        return False
+
+    def cancel_all_waiters(self, error: GatewayError) -> None:
+        """Reject all that wait in this process."""
+        super().cancel_all_waiters(error)
+        for attempt in (*self._local_waiters.values(), *self._acquiring.values()):
+            _reject(attempt, error)
+
+    async def load(self) -> Command:
+        """The first command of each connection."""
+        return await self._script.load()
+
+    def renewals(self) -> list[Command]:
+        """Commands that renew all locks held here, also in a store that has lost them."""
+        for attempt in self._held.values():
+            attempt.may_be_stored = True
+        return [self._commands("renew", key, attempt.token) for key, attempt in self._held.items()]
+
+    def tick(self, now: float) -> None:
+        """Renew locks and places in queues in time. `now`: monotonic seconds."""
+        if not self._client.is_up:
+            return
+        if now >= self._renew_at:
+            self._renew_at = now + self._renew_every
+            for command in self.renewals():
+                self._send(command, lambda _: None)
+        if now >= self._renew_waiters_at:
+            self._renew_waiters_at = now + RENEW_WAITERS_EVERY
+            for key, attempt in self._local_waiters.items():
+                self._renew_waiter(key, attempt)
+
+    async def _acquire_locally(self, attempt: _Attempt) -> Callable[[], None]:
+        """Acquire among the requests of this process; while waiting, hold the one place in the store's queue."""
+        key = attempt.key
+        if attempt.wait <= 0 or not self.is_busy(key):
+            return await super().acquire(key, attempt.wait)
+        if key in self._local_waiters or (key in self._acquiring and self._acquiring[key].is_waiting):
+            raise ConversationBusy(BUSY)
+        self._local_waiters[key] = attempt
+        try:
+            if await self._call("wait", attempt) == b"busy":
+                raise ConversationBusy(BUSY)
+            if attempt.cancelled.done():
+                attempt.cancelled.result()
+            return await super().acquire(key, attempt.wait)
+        finally:
+            del self._local_waiters[key]
+
+    async def _acquire_in_store(self, attempt: _Attempt) -> None:
+        """Acquire after the requests of other processes."""
+        self._acquiring[attempt.key] = attempt
+        try:
+            reply = await self._call("take", attempt)
+            if reply in (b"taken", None):
+                return
+            poll = FIRST_POLL
+            while reply != b"taken":
+                attempt.is_waiting = True
+                _check(reply, attempt)
+                pause = min(poll * (0.5 + self._random()), max(0.0, attempt.until - monotonic()))
+                await asyncio.wait([attempt.cancelled], timeout=pause)
+                poll = min(MAX_POLL, 2 * poll)
+                attempt.budget = StoreBudget()
+                reply = await self._call("take", attempt)
+        finally:
+            del self._acquiring[attempt.key]
+
+    async def _call(self, act: str, attempt: _Attempt) -> bytes | None:
+        """The store's reply; None: it does not answer."""
+        may_wait = attempt.until > monotonic()
+        command = self._commands(act, attempt.key, attempt.token, may_wait=may_wait)
+        try:
+            call = self._client.call(command, attempt.budget.left)
+            attempt.may_be_stored = True
+            reply: bytes = await call
+        except StoreError:
+            attempt.budget.exhaust()
+            return None
+        return reply
+
+    def _renew_waiter(self, key: Key, attempt: _Attempt) -> None:
+        def on_reply(reply: bytes) -> None:
+            if reply == b"called_off" and self._local_waiters.get(key) is attempt:
+                super(RedisConversationLocks, self).cancel_waiter(key)
+
+        self._send(self._commands("keep_waiting", key, attempt.token), on_reply)
+
+    def _send(self, command: Command, on_reply: Callable[[bytes], None]) -> None:
+        """Send without waiting and without retry: the next renewal is soon."""
+
+        def done(reply: asyncio.Future[bytes]) -> None:
+            if not reply.cancelled() and reply.exception() is None:
+                on_reply(reply.result())
+
+        try:
+            self._client.call(command).add_done_callback(done)
+        except StoreError:
+            return
 
 
 @dataclass(slots=True)
 class _Attempt:
-    """One request for one turn.
+    """One request for one lock.
 
-    `called_off` fails if it shall wait no longer; `is_there`: the store may know its token; `is_waiting`: for a run of
-    another process.
+    Attributes:
+        until: monotonic seconds.
+        cancelled: fails with the error if the request shall wait no longer.
+        may_be_stored: the store may know the token.
+        is_waiting: for a run of another process.
     """
 
     key: Key
     token: str
     wait: float
     until: float
-    patience: StoreBudget
-    called_off: asyncio.Future[None]
-    is_there: bool = False
+    budget: StoreBudget
+    cancelled: asyncio.Future[None]
+    may_be_stored: bool = False
     is_waiting: bool = False
 
 
-class RedisConversationLocks(ConversationLocks):
-    """The same as `ConversationLocks`; of other processes `is_busy` knows nothing.
-
-    `name` is unique among all processes, ever; `chance` gives numbers from 0 to 1.
-    """
-
-    def __init__(
-        self,
-        link: MultiplexedClient,
-        backlog: Outbox,
-        name: str,
-        chance: Callable[[], float],
-        lease: float = LEASE,
-    ) -> None:
-        super().__init__()
-        self._link = link
-        self._backlog = backlog
-        self._name = name
-        self._chance = chance
-        self._every = lease / RENEWALS
-        self._script = Script("conversation_lock.lua")
-        self._commands = TurnCommands(self._script, lease, PLACE)
-        self._held: dict[Key, _Attempt] = {}
-        self._places: dict[Key, _Attempt] = {}  # those who wait for a run of this process
-        self._asking: dict[Key, _Attempt] = {}  # those who have the turn here, and ask for it there
-        self._count = 0
-        self._renew_at = self._places_at = 0.0
-
-    async def take(self, key: Key, wait: float, patience: StoreBudget | None = None) -> Callable[[], None]:
-        """As `ConversationLocks.take`. `patience`: how long this request may wait for the store, apart from its turn."""
-        self._count += 1
-        token = f"{self._name}:{self._count}"
-        called_off = asyncio.get_running_loop().create_future()
-        attempt = _Attempt(key, token, wait, monotonic() + wait, patience or StoreBudget(), called_off)
-        try:
-            give_back_here = await self._take_here(attempt)
-            try:
-                await self._take_there(attempt)
-                self._held[key] = attempt
-            finally:
-                if self._held.get(key) is not attempt:
-                    give_back_here()
-        finally:
-            if self._held.get(key) is not attempt and attempt.is_there:
-                self._backlog.send(self._commands("leave", key, token))
-
-        def give_back() -> None:
-            if self._held.get(key) is attempt:
-                del self._held[key]
-                if attempt.is_there:
-                    self._backlog.send(self._commands("give_back", key, token))
-                give_back_here()
-
-        return give_back
-
-    def call_off(self, key: Key) -> bool:
-        """As `ConversationLocks.call_off`. Who waits in another process is told as well, but not counted in the answer."""
-        error = ConversationBusy(ABORTED)
-        if super().call_off(key) or _tell(self._places.get(key), error):
-            return True
-        if key in self._asking and self._asking[key].is_waiting:
-            return _tell(self._asking[key], error)
-        if self._link.is_up:
-            self._backlog.send(self._commands("call_off", key, ""))
-        return False
-
-    def call_all_off(self, error: GatewayError) -> None:
-        """As `ConversationLocks.call_all_off`: everybody who waits in this process."""
-        super().call_all_off(error)
-        for attempt in (*self._places.values(), *self._asking.values()):
-            _tell(attempt, error)
-
-    async def load(self) -> Command:
-        """What each connection begins with."""
-        return await self._script.load()
-
-    def renewals(self) -> list[Command]:
-        """All turns that are held here; sent to the store, in time or when it is back and may have lost them."""
-        for attempt in self._held.values():
-            attempt.is_there = True
-        return [self._commands("renew", key, attempt.token) for key, attempt in self._held.items()]
-
-    def tick(self, now: float) -> None:
-        """Renew turns and places in time. `now`: monotonic seconds."""
-        if not self._link.is_up:
-            return
-        if now >= self._renew_at:
-            self._renew_at = now + self._every
-            for command in self.renewals():
-                self._send(command, lambda _: None)
-        if now >= self._places_at:
-            self._places_at = now + PLACE_RENEWED
-            for key, attempt in self._places.items():
-                self._keep_place(key, attempt)
-
-    async def _take_here(self, attempt: _Attempt) -> Callable[[], None]:
-        """Among the requests of this process; who waits has the place in the store's queue, so that nobody else has."""
-        key = attempt.key
-        if attempt.wait <= 0 or not self.is_busy(key):
-            return await super().take(key, attempt.wait)
-        if key in self._places or (key in self._asking and self._asking[key].is_waiting):
-            raise ConversationBusy(BUSY)
-        self._places[key] = attempt
-        try:
-            if await self._ask("wait", attempt) == b"busy":
-                raise ConversationBusy(BUSY)
-            if attempt.called_off.done():
-                attempt.called_off.result()
-            return await super().take(key, attempt.wait)
-        finally:
-            del self._places[key]
-
-    async def _take_there(self, attempt: _Attempt) -> None:
-        """In the store, after the requests of other processes."""
-        self._asking[attempt.key] = attempt
-        try:
-            answer = await self._ask("take", attempt)
-            if answer in (b"taken", None):
-                return
-            look = FIRST_LOOK
-            while answer != b"taken":
-                attempt.is_waiting = True
-                _see(answer, attempt)
-                pause = min(look * (0.5 + self._chance()), max(0.0, attempt.until - monotonic()))
-                await asyncio.wait([attempt.called_off], timeout=pause)
-                look = min(LONGEST_LOOK, 2 * look)
-                attempt.patience = StoreBudget()
-                answer = await self._ask("take", attempt)
-        finally:
-            del self._asking[attempt.key]
-
-    async def _ask(self, act: str, attempt: _Attempt) -> bytes | None:
-        """What the store says; None: nothing."""
-        may_wait = attempt.until > monotonic()
-        command = self._commands(act, attempt.key, attempt.token, may_wait=may_wait)
-        try:
-            call = self._link.call(command, attempt.patience.left)
-            attempt.is_there = True
-            answer: bytes = await call
-        except StoreError:
-            attempt.patience.end()
-            return None
-        return answer
-
-    def _keep_place(self, key: Key, attempt: _Attempt) -> None:
-        def seen(answer: bytes) -> None:
-            if answer == b"called_off" and self._places.get(key) is attempt:
-                super(RedisConversationLocks, self).call_off(key)
-
-        self._send(self._commands("keep_waiting", key, attempt.token), seen)
-
-    def _send(self, command: Command, seen: Callable[[bytes], None]) -> None:
-        """Say it and go on; what fails is said again in time."""
-
-        def answered(answer: asyncio.Future[bytes]) -> None:
-            if not answer.cancelled() and answer.exception() is None:
-                seen(answer.result())
-
-        try:
-            self._link.call(command).add_done_callback(answered)
-        except StoreError:
-            return
-
-
-def _see(answer: bytes | None, attempt: _Attempt) -> None:
-    """Raise, if it is not worth waiting on."""
-    if attempt.called_off.done():
-        attempt.called_off.result()
-    if answer == b"called_off":
+def _check(reply: bytes | None, attempt: _Attempt) -> None:
+    """Raise if the attempt must not wait any longer."""
+    if attempt.cancelled.done():
+        attempt.cancelled.result()
+    if reply == b"called_off":
         raise ConversationBusy(ABORTED)
     if attempt.wait > 0 and attempt.until <= monotonic():
-        raise ConversationBusy(
-            f"Another answer of this conversation is still running after {attempt.wait:g} s of waiting."
-        )
-    if answer == b"busy" or attempt.wait <= 0:
+        raise ConversationBusy(still_busy(attempt.wait))
+    if reply == b"busy" or attempt.wait <= 0:
         raise ConversationBusy(BUSY)
 
 
-def _tell(attempt: _Attempt | None, error: GatewayError) -> bool:
-    """Let a request that waits fail; tells whether there was one."""
-    if attempt is None or attempt.called_off.done():
+def _reject(attempt: _Attempt | None, error: GatewayError) -> bool:
+    """Fail a waiting request; returns whether there was one."""
+    if attempt is None or attempt.cancelled.done():
         return False
-    attempt.called_off.set_exception(error)
-    attempt.called_off.exception()  # looked at: whoever waited may be gone by now
+    attempt.cancelled.set_exception(error)
+    attempt.cancelled.exception()  # mark as retrieved: the waiting request may be gone
     return True

@@ -1,7 +1,7 @@
-"""Commands on their way to the shared store and their answers, in order; nobody waits longer than allowed.
+"""Commands queued for the shared store, matched with its replies in order, each with a deadline.
 
-No socket is here: the link takes what is to be sent, and brings the answers. A late answer is known for what it is.
-A deadline that passed while this process was busy is believed only after the loop has read what is there.
+No socket is here: the client takes what is to be sent and brings the replies. A deadline that passes while this process
+is busy counts only after the loop has read what has arrived.
 """
 
 from __future__ import annotations
@@ -12,16 +12,156 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-from gateway.admission.redis.commands import Command, Word
-from gateway.admission.store import ErrorReply, Failure, NoScript, StoreError
+from gateway.admission.redis.commands import Command, ErrorReply, NoScript, Word
+from gateway.admission.store import StoreError, StoreFailure
 
+MAX_PENDING = 10_000  # commands queued and sent
+LOOP_PASSES = 5  # of the event loop after a deadline, so that a reply that has arrived is read
 FAILURES = 3  # in a row, and the store counts as away
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
-STEADY = 10.0  # up for so long: the next pause is the first one again
+FIRST_PAUSE, MAX_PAUSE = 0.1, 2.0  # seconds
+STEADY = 10.0  # seconds up, after which the next pause is the first one again
+
+OnLateReply = Callable[[Any], None]
+
+
+class RequestQueue:
+    """All pending commands of one client. `failed` is called for each that fails, `give_up` when the breaker opens.
+
+    Attributes:
+        wakeup: set when there is something to send.
+        is_blocked: set by the sender while the store accepts no bytes; the deadline of a command then runs at once.
+        replied_at: when the last reply came, in monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        breaker: Breaker,
+        failed: Callable[[StoreFailure], None],
+        give_up: Callable[[StoreFailure], None],
+    ) -> None:
+        self._breaker = breaker
+        self._failed = failed
+        self._give_up = give_up
+        self._queued: list[_Pending] = []
+        self._sent: deque[_Pending] = deque()
+        self.wakeup = asyncio.Event()
+        self.is_blocked = False
+        self.replied_at = 0.0
+
+    def __len__(self) -> int:
+        return len(self._queued) + len(self._sent)
+
+    @property
+    def has_waiters(self) -> bool:
+        return any(not pending.reply.done() for pending in (*self._queued, *self._sent))
+
+    def add(self, command: Command, timeout: float, on_late_reply: OnLateReply | None) -> asyncio.Future[Any]:
+        """Queue a command; the future gets its reply, or a `StoreError`, at most `timeout` seconds after it is sent.
+
+        `on_late_reply` gets a reply that comes after that, or after the future was cancelled.
+
+        Raises:
+            StoreError: the queue is full, or `timeout` is 0.
+        """
+        if timeout <= 0:
+            raise StoreError("timeout")
+        if len(self) >= MAX_PENDING:
+            raise StoreError("overflow")
+        pending = _Pending(command, timeout, on_late_reply)
+        if self.is_blocked:
+            self._start_timer(pending)
+        self._queued.append(pending)
+        self.wakeup.set()
+        return pending.reply
+
+    def next_batch(self) -> list[tuple[Word, ...]]:
+        """The commands to send now; their deadlines run from here. Those that nothing awaits any more are dropped."""
+        self.wakeup.clear()
+        queued, self._queued = [pending for pending in self._queued if not pending.reply.done()], []
+        for pending in queued:
+            self._start_timer(pending)
+        self._sent.extend(queued)
+        return [pending.command.words for pending in queued]
+
+    def on_reply(self, reply: Any) -> None:
+        """Take the next reply.
+
+        Raises:
+            StoreError: no command was sent for it.
+        """
+        if not self._sent:
+            raise StoreError("reply")
+        pending = self._sent.popleft()
+        if isinstance(reply, NoScript) and pending.command.script:
+            pending.command = Command(pending.command.in_full)
+            self._queued.append(pending)
+            self.wakeup.set()
+            return
+        self.replied_at = monotonic()
+        is_error = isinstance(reply, ErrorReply | NoScript)
+        if pending.reply.done():
+            if pending.on_late_reply is not None and not is_error:
+                pending.on_late_reply(reply)
+        elif is_error:
+            self._fail(pending, "reply")
+        else:
+            self._breaker.succeeded()
+            pending.reply.set_result(reply)
+        if pending.timer is not None:
+            pending.timer.cancel()
+
+    def fail_all(self, kind: StoreFailure) -> None:
+        """Fail everything that is pending: no more replies will come."""
+        all_pending = [*self._sent, *self._queued]
+        self._sent.clear()
+        self._queued.clear()
+        for pending in all_pending:
+            if not pending.reply.done():
+                self._failed(kind)
+            pending.fail(kind)
+        self.wakeup.set()
+
+    def _start_timer(self, pending: _Pending) -> None:
+        if pending.timer is None:
+            loop = asyncio.get_running_loop()
+            pending.timer = loop.call_later(pending.timeout, self._on_deadline, pending, LOOP_PASSES)
+
+    def _on_deadline(self, pending: _Pending, passes: int) -> None:
+        if pending.reply.done():
+            return
+        if passes:
+            asyncio.get_running_loop().call_soon(self._on_deadline, pending, passes - 1)
+        else:
+            self._fail(pending, "timeout")
+
+    def _fail(self, pending: _Pending, kind: StoreFailure) -> None:
+        self._failed(kind)
+        pending.fail(kind)
+        if self._breaker.failed():
+            self._give_up(kind)
+
+
+class _Pending:
+    """A command that has no reply yet."""
+
+    __slots__ = ("command", "on_late_reply", "reply", "timeout", "timer")
+
+    def __init__(self, command: Command, timeout: float, on_late_reply: OnLateReply | None) -> None:
+        self.command = command
+        self.timeout = timeout
+        self.on_late_reply = on_late_reply
+        self.reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.timer: asyncio.TimerHandle | None = None
+
+    def fail(self, kind: StoreFailure) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+        if not self.reply.done():
+            self.reply.set_exception(StoreError(kind))
 
 
 class Breaker:
-    """Counts failures in a row, and spaces the attempts to come back, further apart while they fail."""
+    """Opens after `FAILURES` in a row, and computes growing pauses between attempts to reconnect."""
 
     def __init__(self) -> None:
         self._failures = 0
@@ -29,161 +169,21 @@ class Breaker:
         self._up_since: float | None = None
 
     def succeeded(self) -> None:
-        """An answer came in time."""
         self._failures = 0
 
     def failed(self) -> bool:
-        """An answer did not come in time, or was an error; tells whether the store is to be left alone."""
+        """Count a late or error reply; returns whether the connection is to be dropped."""
         self._failures += 1
         return self._failures >= FAILURES
 
     def came_up(self, now: float) -> None:
-        """The store answers again."""
         self._failures = 0
         self._up_since = now
 
-    def pause(self, now: float, chance: float) -> float:
-        """How long to wait before the next attempt. `chance`: 0 to 1, so that replicas do not come all at once."""
+    def pause(self, now: float, random: float) -> float:
+        """Seconds before the next attempt. `random`: 0 to 1, so that processes do not reconnect all at once."""
         if self._up_since is not None and now - self._up_since >= STEADY:
             self._pause = FIRST_PAUSE
         self._up_since = None
-        pause, self._pause = self._pause, min(LONGEST_PAUSE, 2 * self._pause)
-        return pause * (0.5 + chance / 2)
-
-
-MOST_CALLS = 10_000  # on their way at once
-PASSES = 5  # of the loop
-
-OnLateReply = Callable[[Any], None]
-
-
-class _Pending:
-    """A command on its way; `late` takes an answer for which nobody waits any more."""
-
-    __slots__ = ("answer", "command", "late", "timer", "within")
-
-    def __init__(self, command: Command, within: float, late: OnLateReply | None) -> None:
-        self.command = command
-        self.within = within
-        self.late = late
-        self.answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self.timer: asyncio.TimerHandle | None = None
-
-    def fail(self, kind: Failure) -> None:
-        if self.timer is not None:
-            self.timer.cancel()
-        if not self.answer.done():
-            self.answer.set_exception(StoreError(kind))
-
-
-class RequestQueue:
-    """All calls of one link. `failed` is told of each that fails, `give_up` when the breaker says so.
-
-    Attributes:
-        something: set when there is something to be sent.
-        is_stuck: set by who sends, while the store takes no bytes: then the time of a call runs at once.
-        answered_at: when the last answer came, in monotonic seconds.
-    """
-
-    def __init__(
-        self, breaker: Breaker, failed: Callable[[Failure], None], give_up: Callable[[Failure], None]
-    ) -> None:
-        self._breaker = breaker
-        self._failed = failed
-        self._give_up = give_up
-        self._queued: list[_Pending] = []
-        self._sent: deque[_Pending] = deque()
-        self.something = asyncio.Event()
-        self.is_stuck = False
-        self.answered_at = 0.0
-
-    def __len__(self) -> int:
-        return len(self._queued) + len(self._sent)
-
-    @property
-    def has_waiting(self) -> bool:
-        """Whether anybody waits for an answer."""
-        return any(not call.answer.done() for call in (*self._queued, *self._sent))
-
-    def add(self, command: Command, within: float, late: OnLateReply | None) -> asyncio.Future[Any]:
-        """Queue a command; the future has its answer, or a `StoreError`, `within` seconds after it was sent.
-
-        Raises:
-            StoreError: too much is on its way, or there is no time.
-        """
-        if within <= 0:
-            raise StoreError("timeout")
-        if len(self) >= MOST_CALLS:
-            raise StoreError("overflow")
-        call = _Pending(command, within, late)
-        if self.is_stuck:
-            self._start(call)
-        self._queued.append(call)
-        self.something.set()
-        return call.answer
-
-    def sending(self) -> list[tuple[Word, ...]]:
-        """What is to be sent now; its time runs from here. What nobody waits for any more is left out."""
-        self.something.clear()
-        queued, self._queued = [call for call in self._queued if not call.answer.done()], []
-        for call in queued:
-            self._start(call)
-        self._sent.extend(queued)
-        return [call.command.words for call in queued]
-
-    def take(self, answer: Any) -> None:
-        """The next answer has come.
-
-        Raises:
-            StoreError: nothing was asked.
-        """
-        if not self._sent:
-            raise StoreError("reply")
-        call = self._sent.popleft()
-        if isinstance(answer, NoScript) and call.command.script:
-            call.command = Command(call.command.in_full)
-            self._queued.append(call)
-            self.something.set()
-            return
-        self.answered_at = monotonic()
-        is_refused = isinstance(answer, ErrorReply | NoScript)
-        if call.answer.done():
-            if call.late is not None and not is_refused:
-                call.late(answer)
-        elif is_refused:
-            self._fail(call, "reply")
-        else:
-            self._breaker.succeeded()
-            call.answer.set_result(answer)
-        if call.timer is not None:
-            call.timer.cancel()
-
-    def drop(self, kind: Failure) -> None:
-        """There will be no more answers: tell everybody who waits."""
-        waiting = [*self._sent, *self._queued]
-        self._sent.clear()
-        self._queued.clear()
-        for call in waiting:
-            if not call.answer.done():
-                self._failed(kind)
-            call.fail(kind)
-        self.something.set()
-
-    def _start(self, call: _Pending) -> None:
-        if call.timer is None:
-            loop = asyncio.get_running_loop()
-            call.timer = loop.call_later(call.within, self._is_due, call, PASSES)
-
-    def _is_due(self, call: _Pending, passes: int) -> None:
-        if call.answer.done():
-            return
-        if passes:
-            asyncio.get_running_loop().call_soon(self._is_due, call, passes - 1)
-        else:
-            self._fail(call, "timeout")
-
-    def _fail(self, call: _Pending, kind: Failure) -> None:
-        self._failed(kind)
-        call.fail(kind)
-        if self._breaker.failed():
-            self._give_up(kind)
+        pause, self._pause = self._pause, min(MAX_PAUSE, 2 * self._pause)
+        return pause * (0.5 + random / 2)

@@ -1,4 +1,4 @@
-"""The link: everybody on one connection, nobody waits on a store that is away, and it comes back by itself."""
+"""The client: one connection, calls fail at once while the store is away, and it reconnects."""
 
 from __future__ import annotations
 
@@ -8,37 +8,37 @@ from time import monotonic
 
 import pytest
 
-from gateway.admission.redis.client import QUIET, MultiplexedClient, looked_at
+from gateway.admission.redis.client import PING_AFTER, MultiplexedClient, ignore_failure
 from gateway.admission.redis.commands import PING, Command
 from gateway.admission.redis.connection import RedisConnection
 from gateway.admission.redis.pipeline import FAILURES
 from gateway.admission.store import StoreError
 from gateway.aio import Tasks
 from tests.harness.clock import until
-from tests.harness.limit_process import Told
+from tests.harness.limit_process import StoreEvents
 from tests.harness.slow_proxy import SlowProxy
 from tests.harness.valkey import free_port
 
 ECHO = Command(("ECHO", "a"))
 
 
-async def nothing_due(run):
+async def no_catch_up(run):
     return None
 
 
 @asynccontextmanager
-async def linked(url, opening=(), catch_up=nothing_due):
-    told = Told()
-    tasks = Tasks(told.bugs.append)
-    link = MultiplexedClient(RedisConnection(url), tasks.start, told.reports, lambda: 0.5)
-    await link.start(opening, catch_up)
+async def connected(url, opening=(), catch_up=no_catch_up):
+    events = StoreEvents()
+    tasks = Tasks(events.bugs.append)
+    client = MultiplexedClient(RedisConnection(url), tasks.start, events.listener, lambda: 0.5)
+    await client.start(opening, catch_up)
     try:
-        yield link, told
+        yield client, events
     finally:
-        await link.close()
+        await client.close()
         await tasks.join(1)
-        assert told.bugs == []
-        assert len(link) == 0
+        assert events.bugs == []
+        assert len(client) == 0
 
 
 async def kind_of(answer):
@@ -48,78 +48,78 @@ async def kind_of(answer):
 
 
 async def test_calls_are_answered(valkey):
-    async with linked(valkey.url) as (link, told):
-        assert link.is_up
-        assert await asyncio.gather(*(link.call(Command(("ECHO", n))) for n in range(300))) == [
+    async with connected(valkey.url) as (client, events):
+        assert client.is_up
+        assert await asyncio.gather(*(client.call(Command(("ECHO", n))) for n in range(300))) == [
             str(n).encode() for n in range(300)
         ]
-    assert told.changed == [(True, "")]
-    assert told.failed == []
+    assert events.changed == [(True, "")]
+    assert events.failed == []
 
 
-async def test_every_connection_begins_with_what_is_to_be_known(own_valkey):
+async def test_every_connection_begins_with_the_handshake(own_valkey):
     script = Command(("SCRIPT", "LOAD", "return 7"))
     with own_valkey.client() as client:
         name = client.script_load("return 7")
         client.script_flush()
-    async with linked(own_valkey.url, [script]) as (link, told):
-        assert await link.call(Command(("EVALSHA", name, 0))) == 7
+    async with connected(own_valkey.url, [script]) as (client, events):
+        assert await client.call(Command(("EVALSHA", name, 0))) == 7
         await asyncio.to_thread(own_valkey.restart)
-        await until(lambda: told.changed == [(True, ""), (False, "connection"), (True, "")])
-        assert await link.call(Command(("EVALSHA", name, 0))) == 7
+        await until(lambda: events.changed == [(True, ""), (False, "connection"), (True, "")])
+        assert await client.call(Command(("EVALSHA", name, 0))) == 7
 
 
-async def test_a_store_that_is_not_there_is_told_once_and_found_when_it_comes(own_valkey):
+async def test_an_absent_store_is_reported_once_and_found_when_it_starts(own_valkey):
     own_valkey.kill()
-    async with linked(own_valkey.url) as (link, told):
-        assert told.changed == [(False, "connection")]
+    async with connected(own_valkey.url) as (client, events):
+        assert events.changed == [(False, "connection")]
         with pytest.raises(StoreError, match="away"):
-            link.call(PING)
+            client.call(PING)
         await asyncio.to_thread(own_valkey.start)
-        await told.until_up()
-        assert await link.call(ECHO) == b"a"
-    assert told.changed == [(False, "connection"), (True, "")]
+        await events.until_up()
+        assert await client.call(ECHO) == b"a"
+    assert events.changed == [(False, "connection"), (True, "")]
 
 
-async def test_a_killed_store_is_known_at_once(own_valkey):
-    async with linked(own_valkey.url) as (link, told):
+async def test_pending_calls_fail_at_once_when_the_store_is_killed(own_valkey):
+    async with connected(own_valkey.url) as (client, events):
         own_valkey.hold()
-        answers = [link.call(ECHO, 5.0) for _ in range(3)]
+        answers = [client.call(ECHO, 5.0) for _ in range(3)]
         began = monotonic()
         await asyncio.to_thread(own_valkey.kill)
         assert [await kind_of(answer) for answer in answers] == ["connection"] * 3
         assert monotonic() - began < 2.0
-        assert told.failed == ["connection"] * 3
-        assert told.changed[-1] == (False, "connection")
+        assert events.failed == ["connection"] * 3
+        assert events.changed[-1] == (False, "connection")
 
 
-async def test_a_held_store_costs_a_few_calls_and_then_nothing(own_valkey):
-    async with linked(own_valkey.url) as (link, told):
+async def test_a_hanging_store_delays_a_few_calls_and_then_none(own_valkey):
+    async with connected(own_valkey.url) as (client, events):
         own_valkey.hold()
         for _ in range(FAILURES):
-            assert await kind_of(link.call(ECHO, 0.02)) == "timeout"
+            assert await kind_of(client.call(ECHO, 0.02)) == "timeout"
         with pytest.raises(StoreError, match="away"):
-            link.call(ECHO)
+            client.call(ECHO)
         own_valkey.go_on()
-        await told.until_up()
-        assert await link.call(ECHO) == b"a"
+        await events.until_up()
+        assert await client.call(ECHO) == b"a"
 
 
-async def test_a_slow_store_is_not_up_however_well_it_connects(valkey):
+async def test_a_slow_store_is_not_up_although_it_connects(valkey):
     async with SlowProxy(valkey.port) as proxy:
-        async with linked(proxy.url) as (link, told):
+        async with connected(proxy.url) as (client, events):
             proxy.delay = 0.2
             for _ in range(FAILURES):
-                assert await kind_of(link.call(ECHO, 0.02)) == "timeout"
+                assert await kind_of(client.call(ECHO, 0.02)) == "timeout"
             connections = proxy.connections
             await until(lambda: proxy.connections > connections + 1)
-            assert not link.is_up
+            assert not client.is_up
             proxy.delay = 0.0
-            await told.until_up()
-            assert await link.call(ECHO) == b"a"
+            await events.until_up()
+            assert await client.call(ECHO) == b"a"
 
 
-async def test_it_does_not_storm(monkeypatch):
+async def test_reconnects_are_spaced(monkeypatch):
     port, tries = free_port(), []
     opening = RedisConnection.open
 
@@ -128,85 +128,87 @@ async def test_it_does_not_storm(monkeypatch):
         await opening(self)
 
     monkeypatch.setattr(RedisConnection, "open", counted)
-    async with linked(f"redis://127.0.0.1:{port}/0"):
+    async with connected(f"redis://127.0.0.1:{port}/0"):
         began = tries[0]
         await until(lambda: monotonic() - began > 0.6)
     assert 2 <= len(tries) <= 4  # after 75, 150 and 300 ms
 
 
-async def test_what_is_due_is_done_before_the_store_counts_as_there(valkey):
+async def test_the_store_catches_up_before_it_counts_as_up(valkey):
     seen = []
 
     async def catch_up(run):
-        seen.append((link_up(), await run([Command(("ECHO", n)) for n in range(250)])))
+        seen.append((is_up(), await run([Command(("ECHO", n)) for n in range(250)])))
 
-    links = []
+    clients = []
 
-    def link_up():
-        return bool(links and links[0].is_up)
+    def is_up():
+        return bool(clients and clients[0].is_up)
 
-    async with linked(valkey.url, catch_up=catch_up) as (link, _):
-        links.append(link)
+    async with connected(valkey.url, catch_up=catch_up) as (client, _):
+        clients.append(client)
         assert seen == [(False, [str(n).encode() for n in range(250)])]
 
 
-async def test_a_store_that_refuses_what_it_begins_with_is_not_there(own_valkey):
-    async with linked(own_valkey.url, [Command(("GET",))]) as (link, told):
-        assert not link.is_up
-        assert told.changed == [(False, "reply")]
+async def test_a_store_that_refuses_the_handshake_is_away(own_valkey):
+    async with connected(own_valkey.url, [Command(("GET",))]) as (client, events):
+        assert not client.is_up
+        assert events.changed == [(False, "reply")]
 
 
-async def test_a_quiet_connection_is_tried(own_valkey):
-    async with linked(own_valkey.url) as (link, told):
+async def test_an_idle_connection_is_pinged(own_valkey):
+    async with connected(own_valkey.url) as (client, events):
         own_valkey.hold()
-        link.tick(monotonic())
-        assert len(link) == 0
+        client.tick(monotonic())
+        assert len(client) == 0
         for count in range(1, FAILURES + 1):
             for _ in range(2):
-                link.tick(monotonic() + QUIET + 1)
-                assert len(link) == count  # one that waits is enough
-            await until(lambda count=count: len(told.failed) == count)
-        assert told.changed[-1] == (False, "timeout")
+                client.tick(monotonic() + PING_AFTER + 1)
+                assert len(client) == count  # one pending PING is enough
+            await until(lambda count=count: len(events.failed) == count)
+        assert events.changed[-1] == (False, "timeout")
         own_valkey.go_on()
 
 
-async def test_a_store_that_takes_no_more_bytes_is_away(own_valkey):
-    async with linked(own_valkey.url) as (link, told):
+async def test_a_store_that_accepts_no_more_bytes_is_away(own_valkey):
+    async with connected(own_valkey.url) as (client, events):
         own_valkey.hold()
-        flood = link.call(Command(("ECHO", "a" * 20_000_000)), 0.2)
-        await until(lambda: link._traffic.is_stuck)
-        behind = [link.call(ECHO, 0.02) for _ in range(FAILURES)]
+        flood = client.call(Command(("ECHO", "a" * 20_000_000)), 0.2)
+        await until(lambda: client._queue.is_blocked)
+        behind = [client.call(ECHO, 0.02) for _ in range(FAILURES)]
         assert [await kind_of(answer) for answer in behind] == ["timeout"] * FAILURES
         assert await kind_of(flood) == "timeout"
-        assert not link.is_up
-        await until(lambda: not link._traffic.is_stuck)  # who sends has let go, though the store has not
+        assert not client.is_up
+        await until(
+            lambda: not client._queue.is_blocked
+        )  # the sender has stopped, although the store still hangs
         own_valkey.go_on()
-        await told.until_up()
-        assert await link.call(ECHO) == b"a"
+        await events.until_up()
+        assert await client.call(ECHO) == b"a"
 
 
-async def test_a_forgotten_script_is_no_failure(valkey):
-    async with linked(valkey.url) as (link, told):
+async def test_a_missing_script_is_no_failure(valkey):
+    async with connected(valkey.url) as (client, events):
         command = Command(("EVALSHA", "0" * 40, 0), "return 5")
-        assert await asyncio.gather(link.call(command), link.call(ECHO)) == [5, b"a"]
-    assert told.failed == []
+        assert await asyncio.gather(client.call(command), client.call(ECHO)) == [5, b"a"]
+    assert events.failed == []
 
 
-async def test_closing_tells_who_waits(own_valkey):
-    async with linked(own_valkey.url) as (link, told):
+async def test_close_fails_pending_calls(own_valkey):
+    async with connected(own_valkey.url) as (client, events):
         own_valkey.hold()
-        answer = link.call(ECHO, 5.0)
+        answer = client.call(ECHO, 5.0)
         await asyncio.sleep(0)
-        await link.close()
+        await client.close()
         assert await kind_of(answer) == "connection"
         own_valkey.go_on()
-    assert told.changed == [(True, "")]
+    assert events.changed == [(True, "")]
 
 
-async def test_a_failure_that_nobody_waits_for_is_quiet():
+async def test_an_ignored_failure_is_not_logged():
     answer = asyncio.get_running_loop().create_future()
     answer.set_exception(StoreError("timeout"))
-    looked_at(answer)
+    ignore_failure(answer)
     cancelled = asyncio.get_running_loop().create_future()
     cancelled.cancel()
-    looked_at(cancelled)
+    ignore_failure(cancelled)

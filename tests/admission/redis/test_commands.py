@@ -1,4 +1,4 @@
-"""The scripts on a real Valkey: the same decisions as in memory, once, all or nothing, on the server's clock."""
+"""The scripts on a real Valkey: the same decisions as in memory, atomic, idempotent, on the server's clock."""
 
 from __future__ import annotations
 
@@ -8,16 +8,23 @@ from time import time
 
 import pytest
 
-from gateway.admission.gcra import MOST, SECOND
+from gateway.admission.gcra import MAX_USED, SECOND
 from gateway.admission.quotas import subject
-from gateway.admission.redis.commands import PING, LimitCommands, Script, TurnCommands, numbers_of, step_of
+from gateway.admission.redis.commands import (
+    PING,
+    LimitCommands,
+    LockCommands,
+    Script,
+    parse_decision,
+    parse_numbers,
+)
 from tests.harness.limit_histories import (
     LEASE,
     BothStores,
     histories,
     histories_of_any_clock,
+    never_forget,
     play_all,
-    remember_what_is_over,
 )
 from tests.harness.limit_process import requests, slots, tokens
 
@@ -31,23 +38,25 @@ def client(valkey):
 
 
 @pytest.fixture
-def tell(client):
-    """`tell(command)`: what the server answers."""
+def run_command(client):
+    """`run_command(command)`: the reply of the server."""
     return lambda command: client.execute_command(*command.words)
 
 
 @pytest.fixture
-def limits(tell):
+def limits(run_command):
     script = Script("limits.lua")
-    tell(asyncio.run(script.load()))
+    run_command(asyncio.run(script.load()))
     return LimitCommands(script, LEASE)
 
 
 @pytest.fixture
-def turns(tell):
+def lock(run_command):
     script = Script("conversation_lock.lua")
-    tell(asyncio.run(script.load()))
-    return lambda act, token, **options: tell(TurnCommands(script, 30.0, 5.0)(act, TALK, token, **options))
+    run_command(asyncio.run(script.load()))
+    return lambda act, token, **options: run_command(
+        LockCommands(script, 30.0, 5.0)(act, TALK, token, **options)
+    )
 
 
 def test_both_stores_decide_the_same(client):
@@ -55,11 +64,11 @@ def test_both_stores_decide_the_same(client):
 
 
 def test_both_stores_decide_the_same_when_clocks_step_back(client, monkeypatch):
-    remember_what_is_over(monkeypatch)
+    never_forget(monkeypatch)
     play_all(BothStores(client), histories_of_any_clock, 50)
 
 
-def test_a_script_goes_by_the_name_that_the_server_gives_it(client, limits):
+def test_a_script_has_the_digest_that_the_server_computes(client, limits):
     script = Script("conversation_lock.lua")
     loading = asyncio.run(script.load())
     name = client.execute_command(*loading.words).decode()
@@ -70,144 +79,144 @@ def test_a_script_goes_by_the_name_that_the_server_gives_it(client, limits):
     assert PING.script == ""
 
 
-def test_the_time_is_the_servers(client, tell, limits):
+def test_the_time_is_the_servers(client, run_command, limits):
     one = requests(1)
-    tell(limits.admit([one.ask(subject("me"))], "1"))
-    _, since = client.get(one.ask(subject("me")).key).split()
+    run_command(limits.admit([one.charge(subject("me"))], "1"))
+    _, since = client.get(one.charge(subject("me")).key).split()
     assert abs(int(since) / SECOND - time()) < 5
 
 
-def test_keys_go_away_by_themselves(client, tell, limits):
-    asks = [
-        requests(60).ask(subject("me")),
-        tokens(100, per=100.0, reserve=10).ask(subject("me")),
-        slots(2).ask(subject("me")),
+def test_keys_expire(client, run_command, limits):
+    charges = [
+        requests(60).charge(subject("me")),
+        tokens(100, per=100.0, reserve=10).charge(subject("me")),
+        slots(2).charge(subject("me")),
     ]
-    tell(limits.admit(asks, "1"))
-    tell(limits.settle("1", {asks[1].key: SECOND}))
-    tell(limits.renew([(slots(2).ask(subject("you")).key, "2")]))
+    run_command(limits.admit(charges, "1"))
+    run_command(limits.settle("1", {charges[1].key: SECOND}))
+    run_command(limits.renew([(slots(2).charge(subject("you")).key, "2")]))
     lives = {key: client.pttl(key) for key in client.scan_iter()}
     assert len(lives) == 5
     assert all(0 < life <= 3_600_000 for life in lives.values())
-    assert [round(lives[ask.key.encode()], -3) for ask in asks] == [11_000, 21_000, 13_000]
+    assert [round(lives[charge.key.encode()], -3) for charge in charges] == [11_000, 21_000, 13_000]
 
 
-def test_a_lease_ends_to_the_microsecond_and_a_clock_that_steps_back_holds_it_no_longer(tell, limits):
-    ask, hour = slots(5).ask(subject("me")), 3600 * SECOND
+def test_a_lease_expires_to_the_microsecond_also_after_a_clock_steps_back(run_command, limits):
+    charge, hour = slots(5).charge(subject("me")), 3600 * SECOND
 
     def taken(after):
         limits.now = hour + after
-        return numbers_of(tell(limits.peek([ask])))[0]
+        return parse_numbers(run_command(limits.peek([charge])))[0]
 
     limits.now = hour
-    tell(limits.admit([ask], "1"))
+    run_command(limits.admit([charge], "1"))
     assert [taken(LEASE - 1), taken(LEASE)] == [1, 0]
     limits.now = hour
-    tell(limits.admit([ask], "2"))
+    run_command(limits.admit([charge], "2"))
     assert [taken(-hour + 1), taken(-hour + LEASE), taken(-hour + 1 + LEASE)] == [1, 1, 0]
     limits.now = hour
-    tell(limits.admit([ask], "3"))
+    run_command(limits.admit([charge], "3"))
     limits.now = 1
-    tell(limits.renew([(ask.key, "4")]))
+    run_command(limits.renew([(charge.key, "4")]))
     assert [taken(-hour + LEASE), taken(-hour + 1 + LEASE)] == [2, 0]
 
 
-def test_a_settlement_is_done_once_however_often_it_comes(client, tell, limits):
-    ask = tokens(100, per=100.0).ask(subject("me"))
-    command = limits.settle("run 1", {ask.key: 5 * SECOND})
-    assert [tell(command), tell(command)] == [1, 0]
-    assert numbers_of(tell(limits.peek([ask])))[0] == pytest.approx(5 * SECOND, abs=SECOND)
-    tell(limits.settle("run 2", {ask.key: 5 * SECOND}))
-    assert numbers_of(tell(limits.peek([ask])))[0] == pytest.approx(10 * SECOND, abs=SECOND)
+def test_a_repeated_settlement_is_applied_once(client, run_command, limits):
+    charge = tokens(100, per=100.0).charge(subject("me"))
+    command = limits.settle("run 1", {charge.key: 5 * SECOND})
+    assert [run_command(command), run_command(command)] == [1, 0]
+    assert parse_numbers(run_command(limits.peek([charge])))[0] == pytest.approx(5 * SECOND, abs=SECOND)
+    run_command(limits.settle("run 2", {charge.key: 5 * SECOND}))
+    assert parse_numbers(run_command(limits.peek([charge])))[0] == pytest.approx(10 * SECOND, abs=SECOND)
 
 
-def test_the_deepest_debt_is_exact(client, tell, limits):
-    ask = tokens(100, per=100.0).ask(subject("me"))
-    tell(limits.settle("run 1", {ask.key: MOST}))
-    assert client.get(ask.key).split()[0] == str(MOST).encode()
-    tell(limits.settle("run 2", {ask.key: MOST}))
-    assert client.get(ask.key).split()[0] == str(MOST).encode()
-    assert client.pttl(ask.key) > MOST // 1000
+def test_the_deepest_debt_is_exact(client, run_command, limits):
+    charge = tokens(100, per=100.0).charge(subject("me"))
+    run_command(limits.settle("run 1", {charge.key: MAX_USED}))
+    assert client.get(charge.key).split()[0] == str(MAX_USED).encode()
+    run_command(limits.settle("run 2", {charge.key: MAX_USED}))
+    assert client.get(charge.key).split()[0] == str(MAX_USED).encode()
+    assert client.pttl(charge.key) > MAX_USED // 1000
 
 
-def test_what_is_no_level_counts_as_nothing_used(client, tell, limits):
-    ask = requests(1).ask(subject("me"))
-    client.set(ask.key, "what is this")
-    assert step_of(tell(limits.admit([ask], "1"))).is_allowed
+def test_an_unreadable_bucket_counts_as_full(client, run_command, limits):
+    charge = requests(1).charge(subject("me"))
+    client.set(charge.key, "not a bucket")
+    assert parse_decision(run_command(limits.admit([charge], "1"))).is_allowed
 
 
-def test_a_turn_has_one_holder(turns):
-    assert turns("take", "a") == b"taken"
-    assert turns("take", "a") == b"taken"
-    assert turns("take", "b") == b"busy"
-    turns("give_back", "b")
-    assert turns("take", "b") == b"busy"
-    turns("give_back", "a")
-    assert turns("take", "b") == b"taken"
+def test_a_lock_has_one_holder(lock):
+    assert lock("take", "a") == b"taken"
+    assert lock("take", "a") == b"taken"
+    assert lock("take", "b") == b"busy"
+    lock("give_back", "b")
+    assert lock("take", "b") == b"busy"
+    lock("give_back", "a")
+    assert lock("take", "b") == b"taken"
 
 
-def test_one_waits_and_a_third_is_busy(turns):
-    turns("take", "a")
-    assert turns("take", "b", may_wait=True) == b"waiting"
-    assert turns("take", "b", may_wait=True) == b"waiting"
-    assert turns("take", "c", may_wait=True) == b"busy"
-    assert turns("wait", "c") == b"busy"
-    turns("give_back", "a")
-    assert turns("take", "c", may_wait=True) == b"waiting"  # it is the one of the queue now, not the holder
-    assert turns("take", "b", may_wait=True) == b"taken"
-    assert turns("take", "d", may_wait=True) == b"busy"
+def test_one_waits_and_a_third_is_busy(lock):
+    lock("take", "a")
+    assert lock("take", "b", may_wait=True) == b"waiting"
+    assert lock("take", "b", may_wait=True) == b"waiting"
+    assert lock("take", "c", may_wait=True) == b"busy"
+    assert lock("wait", "c") == b"busy"
+    lock("give_back", "a")
+    assert lock("take", "c", may_wait=True) == b"waiting"  # now as the waiter, not the holder
+    assert lock("take", "b", may_wait=True) == b"taken"
+    assert lock("take", "d", may_wait=True) == b"busy"
 
 
-def test_a_free_turn_belongs_to_the_one_who_waits(client, turns):
-    turns("take", "a")
-    turns("wait", "b")
+def test_a_free_lock_is_reserved_for_the_waiter(client, lock):
+    lock("take", "a")
+    lock("wait", "b")
     client.delete(*[key for key in client.scan_iter() if key.endswith(b":turn")])
-    assert turns("take", "c", may_wait=True) == b"busy"
-    assert turns("take", "b") == b"taken"
+    assert lock("take", "c", may_wait=True) == b"busy"
+    assert lock("take", "b") == b"taken"
 
 
-def test_who_leaves_is_not_waited_for(turns):
-    turns("take", "a")
-    turns("wait", "b")
-    turns("leave", "b")
-    assert turns("take", "c", may_wait=True) == b"waiting"
-    turns("give_back", "a")
-    turns("leave", "c")  # in the moment in which it was handed the turn
-    assert turns("take", "d") == b"taken"
+def test_a_waiter_that_leaves_frees_its_place(lock):
+    lock("take", "a")
+    lock("wait", "b")
+    lock("leave", "b")
+    assert lock("take", "c", may_wait=True) == b"waiting"
+    lock("give_back", "a")
+    lock("leave", "c")  # just after the lock was handed to it
+    assert lock("take", "d") == b"taken"
 
 
-def test_a_called_off_one_is_told_once_and_its_place_is_free(turns):
-    turns("take", "a")
-    turns("wait", "b")
-    turns("call_off", "")
-    turns("call_off", "")
-    assert turns("keep_waiting", "b") == b"called_off"
-    assert turns("take", "b", may_wait=True) == b"called_off"
-    assert turns("take", "c", may_wait=True) == b"waiting"
+def test_a_cancelled_waiter_learns_it_once_and_its_place_is_free(lock):
+    lock("take", "a")
+    lock("wait", "b")
+    lock("call_off", "")
+    lock("call_off", "")
+    assert lock("keep_waiting", "b") == b"called_off"
+    assert lock("take", "b", may_wait=True) == b"called_off"
+    assert lock("take", "c", may_wait=True) == b"waiting"
 
 
-def test_a_called_off_one_does_not_get_the_turn(turns):
-    turns("take", "a")
-    turns("wait", "b")
-    turns("call_off", "")
-    turns("give_back", "a")
-    assert turns("take", "c") == b"taken"
+def test_a_cancelled_waiter_does_not_get_the_lock(lock):
+    lock("take", "a")
+    lock("wait", "b")
+    lock("call_off", "")
+    lock("give_back", "a")
+    assert lock("take", "c") == b"taken"
 
 
-def test_a_renewal_brings_a_lost_turn_back_and_takes_none_away(client, turns):
-    turns("take", "a")
+def test_a_renewal_restores_a_lost_lock_and_steals_none(client, lock):
+    lock("take", "a")
     client.flushall()
-    assert turns("renew", "a") == b"taken"
-    assert turns("take", "b") == b"busy"
-    assert turns("renew", "b") == b"lost"
-    assert turns("take", "a") == b"taken"
+    assert lock("renew", "a") == b"taken"
+    assert lock("take", "b") == b"busy"
+    assert lock("renew", "b") == b"lost"
+    assert lock("take", "a") == b"taken"
 
 
-def test_turns_and_places_go_away_by_themselves(client, turns):
-    turns("take", "a")
-    turns("wait", "b")
+def test_locks_and_places_expire(client, lock):
+    lock("take", "a")
+    lock("wait", "b")
     lives = {key.rpartition(b":")[2]: client.pttl(key) for key in client.scan_iter()}
     assert 25_000 < lives[b"turn"] <= 30_000
     assert 0 < lives[b"next"] <= 5_000
-    turns("give_back", "a")
+    lock("give_back", "a")
     assert [client.pttl(key) <= 5_000 for key in client.scan_iter()] == [True]

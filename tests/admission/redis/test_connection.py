@@ -1,4 +1,4 @@
-"""The border to the redis package: URLs, TLS, sockets, passwords, and errors that tell nothing of them."""
+"""The redis package behind one file: URLs, TLS, sockets, passwords, and errors that contain none of them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from gateway.admission.redis.commands import ErrorReply, NoScript
 from gateway.admission.redis.connection import RedisConnection
-from gateway.admission.store import ErrorReply, NoScript, StoreError
+from gateway.admission.store import StoreError
 from tests.harness.slow_proxy import SlowProxy
 from tests.harness.valkey import free_port, running_valkey
 
@@ -42,21 +43,21 @@ async def test_commands_are_answered_in_order(valkey):
     async with opened(valkey.url) as connection:
         await connection.send([PING, ("ECHO", "a")])
         await connection.send([("ECHO", 1)])
-        assert [await connection.answer() for _ in range(3)] == [PONG, b"a", b"1"]
+        assert [await connection.read_reply() for _ in range(3)] == [PONG, b"a", b"1"]
 
 
-async def test_errors_that_leave_it_usable_are_answers(valkey):
+async def test_errors_that_leave_it_usable_are_replies(valkey):
     async with opened(valkey.url) as connection:
         await connection.send([("EVALSHA", "0" * 40, 0), ("GET",), PING])
-        assert isinstance(await connection.answer(), NoScript)
-        assert isinstance(await connection.answer(), ErrorReply)
-        assert await connection.answer() == PONG
+        assert isinstance(await connection.read_reply(), NoScript)
+        assert isinstance(await connection.read_reply(), ErrorReply)
+        assert await connection.read_reply() == PONG
 
 
 async def test_a_database_is_chosen(valkey):
     async with opened(valkey.url.replace("/0", "/3")) as connection:
         await connection.send([("SET", "a", "1")])
-        await connection.answer()
+        await connection.read_reply()
     with valkey.client() as client:
         assert client.dbsize() == 0
         assert client.info("keyspace")["db3"]["keys"] == 1
@@ -67,7 +68,7 @@ async def test_a_unix_socket(tmp_path):
     with running_valkey(tmp_path / "data", socket_path=path):
         async with opened(f"unix://{path}?db=2") as connection:
             await connection.send([PING])
-            assert await connection.answer() == PONG
+            assert await connection.read_reply() == PONG
 
 
 @pytest.mark.parametrize("password", [SECRET, "%2F%23%40"])
@@ -76,7 +77,7 @@ async def test_a_password(tmp_path, password):
     with running_valkey(tmp_path, password=plain) as server:
         async with opened(f"redis://:{password}@127.0.0.1:{server.port}/0") as connection:
             await connection.send([PING])
-            assert await connection.answer() == PONG
+            assert await connection.read_reply() == PONG
         for wrong in ("", ":wrong@", f"somebody:{password}@"):
             assert await kind_of_failure(f"redis://{wrong}127.0.0.1:{server.port}/0") == "auth"
 
@@ -93,18 +94,18 @@ async def test_tls_with_a_private_authority(valkey):
     async with tls_valkey(valkey) as port:
         async with opened(f"rediss://localhost:{port}/0", str(CERTS / "ca.pem")) as connection:
             await connection.send([PING])
-            assert await connection.answer() == PONG
+            assert await connection.read_reply() == PONG
 
 
 async def test_tls_with_the_authority_in_the_url(valkey):
     async with tls_valkey(valkey) as port:
         async with opened(f"rediss://localhost:{port}?ssl_ca_certs={CERTS / 'ca.pem'}") as connection:
             await connection.send([PING])
-            assert await connection.answer() == PONG
+            assert await connection.read_reply() == PONG
 
 
 @pytest.mark.parametrize("ca", [str(CERTS / "other-ca.pem"), None, "/nowhere/ca.pem"])
-async def test_a_server_that_the_authority_does_not_know_is_not_spoken_to(valkey, ca):
+async def test_a_server_with_an_unknown_certificate_is_refused(valkey, ca):
     async with tls_valkey(valkey) as port:
         assert await kind_of_failure(f"rediss://localhost:{port}/0", ca) == "connection"
 
@@ -120,7 +121,7 @@ async def test_a_server_that_the_authority_does_not_know_is_not_spoken_to(valkey
         f"unix:///a?password={SECRET}&ssl_ca_certs=/a",
     ],
 )
-def test_a_url_that_cannot_be_read_is_told_without_what_stands_in_it(url):
+def test_the_error_for_an_unreadable_url_contains_none_of_it(url):
     with pytest.raises(ValueError, match="write redis://HOST:PORT/0") as mistake:
         RedisConnection(url)
     assert SECRET not in str(mistake.value)
@@ -128,11 +129,11 @@ def test_a_url_that_cannot_be_read_is_told_without_what_stands_in_it(url):
     assert mistake.value.__suppress_context__
 
 
-async def test_nobody_there():
+async def test_no_server():
     assert await kind_of_failure(f"redis://:{SECRET}@127.0.0.1:{free_port()}/0") == "connection"
 
 
-async def test_something_else_is_there():
+async def test_a_server_that_is_no_redis():
     async def chatter(reader, writer):
         writer.write(b"SSH-2.0-OpenSSH_9.2\r\n$abc\r\n")
         await reader.read()
@@ -149,12 +150,12 @@ async def test_a_killed_server_is_a_broken_connection(own_valkey):
     async with opened(own_valkey.url) as connection:
         own_valkey.kill()
         with pytest.raises(StoreError, match="connection"):
-            await connection.answer()
+            await connection.read_reply()
         with pytest.raises(StoreError, match="connection"):
             await connection.send([PING])
 
 
-async def test_nothing_is_sent_on_a_connection_that_was_broken_off(valkey):
+async def test_nothing_is_sent_on_an_aborted_connection(valkey):
     async with opened(valkey.url) as connection:
         connection.abort()
         for _ in range(3):
@@ -162,25 +163,25 @@ async def test_nothing_is_sent_on_a_connection_that_was_broken_off(valkey):
             with pytest.raises(StoreError, match="connection"):
                 await connection.send([PING])
         with pytest.raises(StoreError, match="connection"):
-            await connection.answer()
+            await connection.read_reply()
 
 
-async def test_it_opens_again(own_valkey):
+async def test_it_reopens(own_valkey):
     async with opened(own_valkey.url) as connection:
         own_valkey.restart()
         await connection.close()
         await connection.open()
         await connection.send([PING])
-        assert await connection.answer() == PONG
+        assert await connection.read_reply() == PONG
 
 
-async def test_who_stops_waiting_leaves_nothing_behind(own_valkey):
+async def test_a_read_that_timed_out_leaves_nothing_behind(own_valkey):
     async with opened(own_valkey.url) as connection:
         own_valkey.hold()
         await connection.send([PING])
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.02):
-                await connection.answer()
+                await connection.read_reply()
         with pytest.raises(StoreError, match="connection"):
             await connection.send([PING])
         await connection.close()
@@ -191,11 +192,11 @@ async def test_who_stops_waiting_leaves_nothing_behind(own_valkey):
         own_valkey.go_on()
         await connection.open()
         await connection.send([("ECHO", "fresh")])
-        assert await connection.answer() == b"fresh"
+        assert await connection.read_reply() == b"fresh"
 
 
 @pytest.mark.parametrize("scheme", ["redis", "rediss"])
-async def test_a_server_that_says_nothing_can_be_left(scheme):
+async def test_a_silent_server_can_be_abandoned(scheme):
     async def silent(reader, writer):
         await reader.read()
         writer.close()

@@ -15,7 +15,7 @@ from tests.harness.clock import time_passes, until
 from tests.harness.limit_process import lag, process, requests, slots, tokens
 from tests.harness.slow_proxy import SlowProxy
 
-MOST_WAIT = 0.15  # seconds that any request may wait for the store
+MOST_WAIT = 0.15  # seconds that a request may wait for the store
 LEASE = 0.4
 
 
@@ -27,90 +27,90 @@ async def timed(awaitable):
         return error, monotonic() - began
 
 
-async def arrived(*gateways):
+async def flushed(*gateways):
     for gateway in gateways:
-        await gateway.limiter.backlog.flush()
+        await gateway.limiter.outbox.flush()
 
 
 async def test_processes_share_a_limit(valkey):
     five = requests(5)
     async with process(valkey.url, "a") as a, process(valkey.url, "b") as b:
-        passed = await asyncio.gather(*(one.admit(five.ask(subject("me"))) for one in (a, b) * 10))
+        passed = await asyncio.gather(*(one.admit(five.charge(subject("me"))) for one in (a, b) * 10))
         assert sum(run.is_allowed for run in passed) == 5
-        assert [standing.remaining for standing in await b.limiter.peek([five.ask(subject("me"))])] == [0]
-        assert (await a.admit(five.ask(subject("you")))).is_allowed
+        assert [status.remaining for status in await b.limiter.peek([five.charge(subject("me"))])] == [0]
+        assert (await a.admit(five.charge(subject("you")))).is_allowed
 
 
 async def test_processes_share_slots(valkey):
     two = slots(2)
     async with process(valkey.url, "a") as a, process(valkey.url, "b") as b:
-        runs = [await one.admit(two.ask(subject("me"))) for one in (a, b, a, b)]
+        runs = [await one.admit(two.charge(subject("me"))) for one in (a, b, a, b)]
         assert [run.is_allowed for run in runs] == [True, True, False, False]
         runs[0].release()
         runs[0].release()
-        await arrived(a)
-        again = [await b.admit(two.ask(subject("me"))) for _ in range(2)]
+        await flushed(a)
+        again = [await b.admit(two.charge(subject("me"))) for _ in range(2)]
         assert [run.is_allowed for run in again] == [True, False]
 
 
 async def test_tokens_are_settled_once(valkey):
     daily = tokens(1000, per=1e6, reserve=100)
     async with process(valkey.url) as gateway:
-        run = await gateway.admit(daily.ask(subject("me")))
+        run = await gateway.admit(daily.charge(subject("me")))
         for _ in range(2):
             run.settle(1500)
-        await arrived(gateway)
-        assert (await gateway.admit(daily.ask(subject("me")))).refused == ("daily",)
-        (standing,) = await gateway.limiter.peek([daily.ask(subject("me"))])
-        assert standing.full == pytest.approx(1.5e6, abs=10)
+        await flushed(gateway)
+        assert (await gateway.admit(daily.charge(subject("me")))).refused == ("daily",)
+        (status,) = await gateway.limiter.peek([daily.charge(subject("me"))])
+        assert status.retry_after == pytest.approx(0.5e6 + 1000, abs=10)  # a debt of 500, and one token
 
 
-async def test_a_gateway_that_dies_frees_its_slots_and_leaves_its_reservation(valkey):
+async def test_a_killed_gateway_frees_its_slots_and_keeps_its_reservation_spent(valkey):
     open_, daily = slots(1), tokens(100, per=1e6, reserve=60)
     async with process(valkey.url, "b", lease=LEASE) as b:
         async with process(valkey.url, "a", lease=LEASE) as a:
-            assert (await a.admit(open_.ask(subject("me")), daily.ask(subject("me")))).is_allowed
-        assert (await b.admit(open_.ask(subject("me")))).refused == ("open",)
+            assert (await a.admit(open_.charge(subject("me")), daily.charge(subject("me")))).is_allowed
+        assert (await b.admit(open_.charge(subject("me")))).refused == ("open",)
         await time_passes(LEASE)
-        assert (await b.admit(open_.ask(subject("me")))).is_allowed
-        assert [standing.remaining for standing in await b.limiter.peek([daily.ask(subject("me"))])] == [40]
+        assert (await b.admit(open_.charge(subject("me")))).is_allowed
+        assert [status.remaining for status in await b.limiter.peek([daily.charge(subject("me"))])] == [40]
 
 
-async def test_a_gateway_that_ends_in_order_leaves_nothing_taken(valkey):
+async def test_a_gateway_that_closes_leaves_no_slot_taken(valkey):
     one = slots(1)
     async with process(valkey.url, "b") as b:
         async with process(valkey.url, "a") as a:
-            (await a.admit(one.ask(subject("me")))).release()
-        assert (await b.admit(one.ask(subject("me")))).is_allowed
+            (await a.admit(one.charge(subject("me")))).release()
+        assert (await b.admit(one.charge(subject("me")))).is_allowed
 
 
-async def test_a_run_keeps_its_slot_and_a_store_that_lost_it_is_told_again(valkey):
+async def test_a_run_keeps_its_slot_and_restores_it_in_a_store_that_lost_it(valkey):
     one = slots(1)
     async with process(valkey.url, lease=LEASE, is_ticking=True) as gateway:
-        run = await gateway.admit(one.ask(subject("me")))
+        run = await gateway.admit(one.charge(subject("me")))
         await time_passes(2 * LEASE)
-        assert (await gateway.admit(one.ask(subject("me")))).refused == ("open",)
+        assert (await gateway.admit(one.charge(subject("me")))).refused == ("open",)
         with valkey.client() as client:
             client.flushall()
         await time_passes(LEASE)
-        assert (await gateway.admit(one.ask(subject("me")))).refused == ("open",)
+        assert (await gateway.admit(one.charge(subject("me")))).refused == ("open",)
         run.release()
-        await arrived(gateway)
-        assert (await gateway.admit(one.ask(subject("me")))).is_allowed
+        await flushed(gateway)
+        assert (await gateway.admit(one.charge(subject("me")))).is_allowed
 
 
 @pytest.mark.parametrize("is_closed", [False, True], ids=["local", "closed"])
 @pytest.mark.parametrize("failure", ["killed", "held", "slowed"])
 async def test_without_the_store(own_valkey, failure, is_closed):
-    """Nobody waits long, in `local` the same limit holds here alone, in `closed` nobody passes; then it holds again."""
+    """No request waits long; in `local` the limit holds per process, in `closed` none passes; then it is shared again."""
     three = requests(3)
     async with SlowProxy(own_valkey.port) as proxy, process(proxy.url, is_closed=is_closed) as gateway:
-        assert (await gateway.admit(three.ask(subject("me")))).is_allowed
+        assert (await gateway.admit(three.charge(subject("me")))).is_allowed
         proxy.delay = 2.0 if failure == "slowed" else 0.0
         if failure != "slowed":
             await asyncio.to_thread(own_valkey.kill if failure == "killed" else own_valkey.hold)
         async with lag() as lost:
-            answers = [await timed(gateway.admit(three.ask(subject("me")))) for _ in range(FAILURES + 5)]
+            answers = [await timed(gateway.admit(three.charge(subject("me")))) for _ in range(FAILURES + 5)]
             await time_passes(0.01)
         assert max(waited for _, waited in answers) < MOST_WAIT + lost.most
         assert max(waited for _, waited in answers[FAILURES:]) < 0.02 + lost.most
@@ -119,165 +119,163 @@ async def test_without_the_store(own_valkey, failure, is_closed):
             assert {answer.headers["Retry-After"] for answer, _ in answers} == {"1"}
         else:
             assert [answer.is_allowed for answer, _ in answers] == [True] * 3 + [False] * (FAILURES + 2)
-        assert gateway.told.failed
-        assert gateway.told.changed[-1][0] is False
+        assert gateway.events.failed
+        assert gateway.events.changed[-1][0] is False
         if failure == "killed":
             await asyncio.to_thread(own_valkey.start)
         elif failure == "held":
             own_valkey.go_on()
         proxy.delay = 0.0
-        await gateway.told.until_up()
-        passed = sum([(await gateway.admit(three.ask(subject("you")))).is_allowed for _ in range(5)])
+        await gateway.events.until_up()
+        passed = sum([(await gateway.admit(three.charge(subject("you")))).is_allowed for _ in range(5)])
         assert passed == 3
 
 
-async def test_a_store_that_takes_no_writes_is_away_until_it_does(own_valkey):
+async def test_a_store_that_refuses_writes_is_away(own_valkey):
     five = requests(5)
     async with process(own_valkey.url) as gateway:
         with own_valkey.client() as client:
             client.replicaof("127.0.0.1", 1)
             for _ in range(FAILURES):
-                assert (await gateway.admit(five.ask(subject("me")))).is_allowed
-            assert gateway.told.failed == ["reply"] * FAILURES
-            tries = len(gateway.told.changed)
+                assert (await gateway.admit(five.charge(subject("me")))).is_allowed
+            assert gateway.events.failed == ["reply"] * FAILURES
+            tries = len(gateway.events.changed)
             await time_passes(0.3)
-            assert gateway.told.changed[tries:] == []
-            assert not gateway.limiter.link.is_up
+            assert gateway.events.changed[tries:] == []
+            assert not gateway.limiter.client.is_up
             client.replicaof("NO", "ONE")
-        await gateway.told.until_up()
-        assert (await gateway.admit(five.ask(subject("me")))).is_in_store
+        await gateway.events.until_up()
+        assert (await gateway.admit(five.charge(subject("me")))).is_in_store
 
 
-async def test_peeking_without_the_store(own_valkey):
+async def test_peek_without_the_store(own_valkey):
     three = requests(3)
     async with process(own_valkey.url, "a") as local, process(own_valkey.url, "b", is_closed=True) as closed:
         own_valkey.kill()
-        await local.told.until_away()
-        await closed.told.until_away()
-        assert [standing.remaining for standing in await local.limiter.peek([three.ask(subject("me"))])] == [
-            3
-        ]
+        await local.events.until_away()
+        await closed.events.until_away()
+        assert [status.remaining for status in await local.limiter.peek([three.charge(subject("me"))])] == [3]
         assert await closed.limiter.peek([]) == []
         with pytest.raises(StoreUnavailable):
-            await closed.limiter.peek([three.ask(subject("me"))])
+            await closed.limiter.peek([three.charge(subject("me"))])
 
 
-async def test_runs_that_are_under_way_count_here_when_the_store_goes_and_there_when_it_is_back(own_valkey):
+async def test_running_requests_count_locally_without_the_store_and_in_the_store_when_it_is_back(own_valkey):
     two = slots(2)
     async with process(own_valkey.url, "a") as a, process(own_valkey.url, "b") as b:
-        first = await a.admit(two.ask(subject("me")))
+        first = await a.admit(two.charge(subject("me")))
         own_valkey.kill()
-        await a.told.until_away()
-        second = await a.admit(two.ask(subject("me")))
-        assert [second.is_allowed, (await a.admit(two.ask(subject("me")))).is_allowed] == [True, False]
+        await a.events.until_away()
+        second = await a.admit(two.charge(subject("me")))
+        assert [second.is_allowed, (await a.admit(two.charge(subject("me")))).is_allowed] == [True, False]
         first.release()
-        third = await a.admit(two.ask(subject("me")))
+        third = await a.admit(two.charge(subject("me")))
         assert third.is_allowed
         await asyncio.to_thread(own_valkey.start)
-        await a.told.until_up()
-        await b.told.until_up()
-        assert (await b.admit(two.ask(subject("me")))).refused == ("open",)
+        await a.events.until_up()
+        await b.events.until_up()
+        assert (await b.admit(two.charge(subject("me")))).refused == ("open",)
         second.release()
         third.release()
-        await arrived(a)
-        assert (await b.limiter.peek([two.ask(subject("me"))]))[0].remaining == 2
+        await flushed(a)
+        assert (await b.limiter.peek([two.charge(subject("me"))]))[0].remaining == 2
 
 
-async def test_what_ended_without_the_store_is_told_when_it_is_back(own_valkey):
+async def test_settlements_made_without_the_store_are_applied_when_it_is_back(own_valkey):
     one, daily = slots(1), tokens(1000, per=1e6, reserve=100)
     async with process(own_valkey.url, is_ticking=True) as gateway:
-        run = await gateway.admit(one.ask(subject("me")), daily.ask(subject("me")))
+        run = await gateway.admit(one.charge(subject("me")), daily.charge(subject("me")))
         own_valkey.hold()
         for _ in range(FAILURES):
-            assert not (await gateway.admit(one.ask(subject("me")), patience=StoreBudget(0.02))).is_allowed
-        assert not gateway.limiter.link.is_up
+            assert not (await gateway.admit(one.charge(subject("me")), budget=StoreBudget(0.02))).is_allowed
+        assert not gateway.limiter.client.is_up
         run.settle(300)
         run.release()
         own_valkey.go_on()
-        await gateway.told.until_up()
-        await arrived(gateway)
-        left = await gateway.limiter.peek([one.ask(subject("me")), daily.ask(subject("me"))])
-        assert [standing.remaining for standing in left] == [1, 700]
+        await gateway.events.until_up()
+        await flushed(gateway)
+        left = await gateway.limiter.peek([one.charge(subject("me")), daily.charge(subject("me"))])
+        assert [status.remaining for status in left] == [1, 700]
 
 
 async def test_a_run_that_began_without_the_store_is_charged_there_if_it_ends_with_it(own_valkey):
     daily = tokens(1000, per=1e6, reserve=100)
     async with process(own_valkey.url) as gateway:
         own_valkey.kill()
-        await gateway.told.until_away()
-        runs = [await gateway.admit(daily.ask(subject("me"))) for _ in range(2)]
+        await gateway.events.until_away()
+        runs = [await gateway.admit(daily.charge(subject("me"))) for _ in range(2)]
         runs[0].settle(500)
-        assert [
-            standing.remaining for standing in await gateway.limiter.peek([daily.ask(subject("me"))])
-        ] == [400]
+        assert [status.remaining for status in await gateway.limiter.peek([daily.charge(subject("me"))])] == [
+            400
+        ]
         await asyncio.to_thread(own_valkey.start)
-        await gateway.told.until_up()
-        assert [
-            standing.remaining for standing in await gateway.limiter.peek([daily.ask(subject("me"))])
-        ] == [1000]
+        await gateway.events.until_up()
+        assert [status.remaining for status in await gateway.limiter.peek([daily.charge(subject("me"))])] == [
+            1000
+        ]
         runs[1].settle(250)
-        await arrived(gateway)
-        assert [
-            standing.remaining for standing in await gateway.limiter.peek([daily.ask(subject("me"))])
-        ] == [750]
+        await flushed(gateway)
+        assert [status.remaining for status in await gateway.limiter.peek([daily.charge(subject("me"))])] == [
+            750
+        ]
 
 
-async def test_a_store_that_steps_its_clock_back_locks_nobody_out(valkey):
+async def test_a_store_whose_clock_steps_back_locks_no_caller_out(valkey):
     burst, open_ = requests(2, per=0.2), slots(1)
     async with process(valkey.url, lease=0.2, now=10**15) as gateway:
         commands = gateway.limiter._store._commands
         for _ in range(2):
-            run = await gateway.admit(burst.ask(subject("me")), open_.ask(subject("me")))
+            run = await gateway.admit(burst.charge(subject("me")), open_.charge(subject("me")))
             assert run.is_allowed
             run.release()
-            await arrived(gateway)
-        lost = await gateway.admit(open_.ask(subject("me")))
+            await flushed(gateway)
+        lost = await gateway.admit(open_.charge(subject("me")))
         assert lost.is_allowed
         commands.now -= 3600 * 10**6
-        assert (await gateway.admit(burst.ask(subject("me")), open_.ask(subject("me")))).refused == (
+        assert (await gateway.admit(burst.charge(subject("me")), open_.charge(subject("me")))).refused == (
             "burst",
             "open",
         )
         commands.now += 200_000
-        assert (await gateway.admit(burst.ask(subject("me")), open_.ask(subject("me")))).is_allowed
+        assert (await gateway.admit(burst.charge(subject("me")), open_.charge(subject("me")))).is_allowed
 
 
-async def test_a_restart_of_the_process_finds_a_store_that_is_away(own_valkey):
+async def test_a_process_starts_while_the_store_is_away(own_valkey):
     own_valkey.kill()
     async with process(own_valkey.url) as gateway:
-        assert (await gateway.admit(requests(1).ask(subject("me")))).is_allowed
-        assert gateway.told.changed == [(False, "connection")]
+        assert (await gateway.admit(requests(1).charge(subject("me")))).is_allowed
+        assert gateway.events.changed == [(False, "connection")]
         await asyncio.to_thread(own_valkey.start)
-        await gateway.told.until_up()
-        await until(lambda: gateway.limiter.link.is_up)
+        await gateway.events.until_up()
+        await until(lambda: gateway.limiter.client.is_up)
 
 
-async def test_no_limits_no_questions(own_valkey):
+async def test_without_limits_the_store_is_not_called(own_valkey):
     async with process(own_valkey.url, is_closed=True) as gateway:
         own_valkey.kill()
         assert (await gateway.admit()).is_allowed
 
 
-async def test_who_leaves_in_the_moment_of_the_answer_leaves_nothing_behind(valkey, monkeypatch):
-    """The answer has come, and its task is cancelled before it wakes."""
-    asks = [
-        requests(5).ask(subject("me")),
-        tokens(1000, per=1e6, reserve=100).ask(subject("me")),
-        slots(1).ask(subject("me")),
+async def test_a_request_cancelled_as_its_reply_arrives_is_refunded(valkey, monkeypatch):
+    """The reply has come, and the task is cancelled before it wakes."""
+    charges = [
+        requests(5).charge(subject("me")),
+        tokens(1000, per=1e6, reserve=100).charge(subject("me")),
+        slots(1).charge(subject("me")),
     ]
     async with process(valkey.url) as gateway:
-        traffic = gateway.limiter.link._traffic
-        take = traffic.take
-        asking = asyncio.create_task(gateway.limiter.admit(asks))
+        queue = gateway.limiter.client._queue
+        on_reply = queue.on_reply
+        admitting = asyncio.create_task(gateway.limiter.admit(charges))
 
         def took(answer):
-            take(answer)
-            asking.cancel()
+            on_reply(answer)
+            admitting.cancel()
 
-        monkeypatch.setattr(traffic, "take", took)
+        monkeypatch.setattr(queue, "on_reply", took)
         with pytest.raises(asyncio.CancelledError):
-            await asking
-        monkeypatch.setattr(traffic, "take", take)
-        await arrived(gateway)
-        left = await gateway.limiter.peek(asks)
-    assert [standing.remaining for standing in left] == [5, 1000, 1]
+            await admitting
+        monkeypatch.setattr(queue, "on_reply", on_reply)
+        await flushed(gateway)
+        left = await gateway.limiter.peek(charges)
+    assert [status.remaining for status in left] == [5, 1000, 1]

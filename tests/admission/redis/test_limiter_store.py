@@ -1,4 +1,4 @@
-"""The shared store: one round trip a step, the same answers as memory, and bounded waits."""
+"""The shared store: one round trip per decision, the same results as memory, and bounded waits."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 
 from gateway.admission.quotas import subject
 from gateway.admission.redis.commands import PING
-from gateway.admission.redis.limiter import TOGETHER
-from gateway.admission.store import STORE_TIME, StoreBudget, StoreError
+from gateway.admission.redis.limiter import RENEWAL_BATCH
+from gateway.admission.store import STORE_TIMEOUT, StoreBudget, StoreError
 from tests.harness.limit_process import process, requests, slots, tokens
 from tests.harness.slow_proxy import SlowProxy
 
@@ -19,7 +19,7 @@ def nothing(_):
 
 
 def calls(server):
-    """How often each command was run, but for our own questions."""
+    """How often each script command was run."""
     with server.client() as client:
         stats = client.info("commandstats")
         return {
@@ -34,72 +34,72 @@ def reset(server):
         client.config_resetstat()
 
 
-def asks(count=5):
+def charges(count=5):
     return [
-        requests(count).ask(subject("me")),
-        tokens(1000, reserve=10).ask(subject("me")),
-        slots(count).ask(subject("me")),
+        requests(count).charge(subject("me")),
+        tokens(1000, reserve=10).charge(subject("me")),
+        slots(count).charge(subject("me")),
     ]
 
 
-async def test_a_step_is_one_round_trip(valkey):
+async def test_a_decision_is_one_round_trip(valkey):
     async with process(valkey.url) as gateway:
         reset(valkey)
         for run in range(10):
-            four = [*asks(), requests(99, scope="key:k").ask(subject("me"))]
-            await gateway.limiter._store.step(four, str(run), StoreBudget(), nothing)
+            four = [*charges(), requests(99, scope="key:k").charge(subject("me"))]
+            await gateway.limiter._store.apply(four, str(run), StoreBudget(), nothing)
         assert calls(valkey) == {"evalsha": 10}
-        await gateway.limiter._store.peek(asks(), StoreBudget())
+        await gateway.limiter._store.peek(charges(), StoreBudget())
         assert calls(valkey) == {"evalsha": 11}
-    assert len(gateway.told.took) == 11
+    assert len(gateway.events.took) == 11
 
 
 async def test_all_or_nothing(valkey):
     async with process(valkey.url) as gateway:
         store = gateway.limiter._store
-        first = await store.step(asks(1), "1", StoreBudget(), nothing)
+        first = await store.apply(charges(1), "1", StoreBudget(), nothing)
         assert first.is_allowed
-        second = await store.step(asks(1), "2", StoreBudget(), nothing)
+        second = await store.apply(charges(1), "2", StoreBudget(), nothing)
         assert not second.is_allowed
         assert second.used[2] == 1
-        assert await store.peek(asks(1), StoreBudget()) == pytest.approx(first.used, abs=10**6)
+        assert await store.peek(charges(1), StoreBudget()) == pytest.approx(first.used, abs=10**6)
 
 
-async def test_a_step_takes_from_the_patience_of_its_request(valkey):
+async def test_a_call_spends_the_budget_of_its_request(valkey):
     async with SlowProxy(valkey.port) as proxy, process(proxy.url) as gateway:
         proxy.delay = 0.03
-        patience = StoreBudget()
-        await gateway.limiter._store.step(asks(), "1", patience, nothing)
-        assert patience.left <= STORE_TIME - 0.02  # a timer may be early by a millisecond
+        budget = StoreBudget()
+        await gateway.limiter._store.apply(charges(), "1", budget, nothing)
+        assert budget.left <= STORE_TIMEOUT - 0.02  # a timer may be early by a millisecond
 
 
 async def test_after_a_failure_the_same_request_does_not_wait_again(own_valkey):
     async with process(own_valkey.url) as gateway:
         own_valkey.hold()
-        store, patience = gateway.limiter._store, StoreBudget(0.02)
+        store, budget = gateway.limiter._store, StoreBudget(0.02)
         for waits in (True, False):
             began = monotonic()
             with pytest.raises(StoreError, match="timeout"):
-                await store.step(asks(), "1", patience, nothing)
+                await store.apply(charges(), "1", budget, nothing)
             assert (monotonic() - began > 0.01) is waits
         own_valkey.go_on()
 
 
 async def test_many_leases_are_renewed_in_several_commands(valkey):
     async with process(valkey.url) as gateway:
-        store, key = gateway.limiter._store, slots(9).ask(subject("me")).key
-        leases = [(key, str(run)) for run in range(2 * TOGETHER + 1)]
+        store, key = gateway.limiter._store, slots(9).charge(subject("me")).key
+        leases = [(key, str(run)) for run in range(2 * RENEWAL_BATCH + 1)]
         assert [len(command.words) for command in store.renewals(leases)] == [406, 406, 8]
         store.renew(leases)
-        await gateway.limiter.link.call(PING)
+        await gateway.limiter.client.call(PING)
         with valkey.client() as client:
             assert client.zcard(key) == len(leases)
 
 
-async def test_a_renewal_that_fails_is_left_to_the_next_one(own_valkey):
+async def test_a_failed_renewal_is_not_retried(own_valkey):
     async with process(own_valkey.url) as gateway:
         own_valkey.kill()
-        await gateway.told.until_away()
-        gateway.limiter._store.renew([(slots(1).ask(subject("me")).key, "1")])
+        await gateway.events.until_away()
+        gateway.limiter._store.renew([(slots(1).charge(subject("me")).key, "1")])
         assert not gateway.limiter._store.is_up
-        assert len(gateway.limiter.backlog) == 0
+        assert len(gateway.limiter.outbox) == 0
