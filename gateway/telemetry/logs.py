@@ -14,8 +14,6 @@ import msgspec
 import structlog
 
 from gateway.config import LogSettings
-from gateway.exchange import Exchange
-from gateway.flowise.outcome import Outcome
 
 Logger = structlog.typing.FilteringBoundLogger
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
@@ -75,43 +73,6 @@ class Sink:
             self._lost += 1
 
 
-def request_line(exchange: Exchange, *, with_prompt: bool) -> dict[str, Any]:
-    """The fields of the one line of a request."""
-    timings, usage = exchange.timings, exchange.usage
-    line: dict[str, Any] = {
-        "request_id": exchange.request_id,
-        "route": exchange.route.name if exchange.route else None,
-        "endpoint": exchange.endpoint,
-        "caller": exchange.caller.name or None,
-        "auth": exchange.auth or None,
-        "status": exchange.status,
-        "outcome": (exchange.outcome or Outcome.FAILED).value,
-        "streaming": exchange.is_streaming,
-        "client": exchange.client,
-        "upstream": exchange.upstream or None,
-        "server": exchange.server or None,
-        "duration_s": _seconds(None if timings.ended is None else timings.ended - timings.received),
-        "ttft_s": _seconds(timings.time_to_first_token),
-        "overhead_s": _seconds(timings.overhead),
-        "waited_s": _seconds(timings.waited or None),
-        "events": sum(exchange.events.values()),
-        "tokens_in": None if usage is None else usage.input,
-        "tokens_out": None if usage is None else usage.output,
-        "token_source": None if usage is None else usage.source,
-        "bytes_out": exchange.bytes_out,
-        "abort": exchange.abort or None,
-        "limited_by": exchange.limited_by or None,
-        "trace_id": exchange.trace_id or None,
-    }
-    if exchange.error:
-        line["error"] = exchange.error
-    if exchange.prediction is not None and exchange.prediction.dropped:
-        line["dropped"] = list(exchange.prediction.dropped)
-    if with_prompt and exchange.prediction is not None:
-        line["prompt"] = exchange.prediction.question
-    return line
-
-
 class LibraryLog(logging.Handler):
     """Turns what a library logs into one of our lines: level, library and sentence, never a traceback or bytes."""
 
@@ -131,7 +92,3 @@ def _encode(line: Any, **_: Any) -> str:
         return msgspec.json.encode(line).decode()
     except UnicodeEncodeError:  # half a surrogate pair somewhere
         return json.dumps(line, default=str)
-
-
-def _seconds(value: float | None) -> float | None:
-    return None if value is None else round(value, 6)

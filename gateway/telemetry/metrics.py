@@ -9,7 +9,6 @@ parent adds up: see `shared`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal, TypeVar, cast
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -17,9 +16,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics import MetricWrapperBase
 
 from gateway import __version__
-from gateway.exchange import Exchange
 from gateway.flowise.observer import GAP_BOUNDS
-from gateway.flowise.outcome import Outcome
 
 FIRST_TOKEN_BUCKETS = (
     *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10),
@@ -29,7 +26,6 @@ DURATION_BUCKETS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 
 OVERHEAD_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 CONNECT_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 STORE_BUCKETS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
-NO_ROUTE = NO_CALLER = "none"
 _PREFIX = "flowise_gateway_"
 M = TypeVar("M", bound=MetricWrapperBase)
 _Together = Literal["livesum", "livemax"]  # what the gauges of several workers are, while they live
@@ -40,7 +36,7 @@ class Metrics:
 
     def __init__(self, *, per_caller: bool = False) -> None:
         """`per_caller`: tell API keys apart, by their names; whoever has none is `none`."""
-        self._is_per_caller = per_caller
+        self.is_per_caller = per_caller
         self.registry = CollectorRegistry()
         self._bound: dict[tuple[object, ...], MetricWrapperBase] = {}  # as few as there are series
         self._declare_requests()
@@ -99,7 +95,7 @@ class Metrics:
         )
         self.limited = self._counter("limited", "Requests that a limit refused.", "route", "limit")
         self.limit_store_errors = self._counter(
-            "limit_store_errors", "InFlight to the limit store that failed.", "kind"
+            "limit_store_errors", "Calls to the limit store that failed.", "kind"
         )
         self.limit_store_seconds = self._histogram(
             "limit_store_seconds", "From a call to the limit store to its answer.", (), STORE_BUCKETS
@@ -121,59 +117,17 @@ class Metrics:
             "conversation_waits", "Requests that found their conversation busy.", "route", "result"
         )
 
-    def record(self, exchange: Exchange) -> None:
-        """Count an exchange that has ended and is accounted for."""
-        route = exchange.route.name if exchange.route else NO_ROUTE
-        outcome = exchange.outcome or Outcome.FAILED
-        self._of(self.requests, route, exchange.endpoint, str(exchange.status), outcome.value).inc()
-        self._record_times(exchange, route)
-        for event, count in exchange.events.items():
-            self._of(self.stream_events, route, event).inc(count)
-        if exchange.usage is not None:
-            source = exchange.usage.source
-            self._of(self.tokens, route, "input", source).inc(exchange.usage.input)
-            self._of(self.tokens, route, "output", source).inc(exchange.usage.output)
-        if exchange.upstream_result:
-            self._of(
-                self.upstream_requests, exchange.upstream, exchange.server, exchange.upstream_result
-            ).inc()
-        if self._is_per_caller:
-            self._record_caller(exchange)
-        if exchange.abort:
-            self._of(self.aborts, route, exchange.abort).inc()
-        self._of(self.bytes, route, "in").inc(exchange.bytes_in)
-        self._of(self.bytes, route, "out").inc(exchange.bytes_out)
-
     def reloaded(self, is_right: bool) -> None:  # noqa: FBT001 - the one thing that there is to tell
         """The configuration, or the keys file, was read."""
-        self._of(self.config_reloads, "ok" if is_right else "error").inc()
+        self.child(self.config_reloads, "ok" if is_right else "error").inc()
         if is_right:
             self.config_reload_timestamp.set_to_current_time()
 
-    def _record_times(self, exchange: Exchange, route: str) -> None:
-        timings = exchange.timings
-        if timings.ended is not None:
-            self._of(self.request_duration, route, exchange.endpoint).observe(
-                timings.ended - timings.received
-            )
-        if (first_token := timings.time_to_first_token) is not None:
-            self._of(self.time_to_first_token, route).observe(first_token)
-        if exchange.gaps is not None:
-            _add(self._of(self.inter_token, route), *exchange.gaps)
-        if (overhead := timings.overhead) is not None:
-            self._of(self.overhead, route).observe(overhead)
-
     def connected(self, upstream: str, server: object, seconds: float) -> None:
         """A connection to Flowise stands."""
-        self._of(self.upstream_connect, upstream, str(server)).observe(seconds)
+        self.child(self.upstream_connect, upstream, str(server)).observe(seconds)
 
-    def _record_caller(self, exchange: Exchange) -> None:
-        caller = exchange.caller.key_name or NO_CALLER
-        self._of(self.caller_requests, caller).inc()
-        if exchange.usage is not None:
-            self._of(self.caller_tokens, caller).inc(exchange.usage.input + exchange.usage.output)
-
-    def _of(self, metric: M, *values: str) -> M:
+    def child(self, metric: M, *values: str) -> M:
         """The child with these labels. The library's own look-up takes three times as long."""
         key = (metric, *values)
         child = self._bound.get(key)
@@ -196,11 +150,3 @@ class Metrics:
         self, name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]
     ) -> Histogram:
         return Histogram(_PREFIX + name, text, labels, buckets=buckets, registry=self.registry)
-
-
-def _add(histogram: Histogram, counts: Sequence[int], total: float) -> None:
-    """Add what a stream has counted by itself. The library has no public way to add more than one observation."""
-    for bucket, count in zip(histogram._buckets, counts, strict=True):  # noqa: SLF001 - as said above
-        if count:
-            bucket.inc(count)
-    histogram._sum.inc(total)  # noqa: SLF001 - as said above

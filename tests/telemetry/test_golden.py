@@ -9,6 +9,7 @@ from gateway.auth.caller import Caller
 from gateway.exchange import Exchange, Timings
 from gateway.flowise.outcome import Outcome
 from gateway.flowise.usage import Usage
+from gateway.policies.metrics import record
 from gateway.telemetry.metrics import Metrics
 
 GOLDEN = Path(__file__).parent / "golden.txt"
@@ -29,7 +30,7 @@ def everything():
     exchange.upstream, exchange.server, exchange.upstream_result = "main", "127.0.0.1:3000", "ok"
     exchange.events, exchange.gaps = {"token": 2, "end": 1}, ([0, 1] + [0] * 13, 0.005)
     exchange.usage, exchange.bytes_in, exchange.bytes_out = Usage(12, 34, "reported"), 100, 90
-    metrics.record(exchange)
+    record(metrics, exchange)
     metrics.connected("main", "127.0.0.1:3000", 0.002)
     metrics.reloaded(True)
     metrics.auth.labels("session", "ok").inc()

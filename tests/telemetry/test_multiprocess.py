@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families as text_metr
 from gateway.exchange import Exchange, Timings
 from gateway.flowise.observer import StreamObserver
 from gateway.flowise.outcome import Outcome
+from gateway.policies.metrics import record
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.multiprocess import SharedMetrics, abandon
 
@@ -83,7 +84,7 @@ def a_stream():
 
 def use(metrics, streams=1, gauge=0):
     for _ in range(streams):
-        metrics.record(a_stream())
+        record(metrics, a_stream())
     metrics.stream_events.labels("chat", "token").inc(3)
     metrics.streams_active.labels("chat").inc(gauge)
 
