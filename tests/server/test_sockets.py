@@ -1,4 +1,4 @@
-"""A port that several processes share is theirs alone, and is free again at once."""
+"""A reserved port is shared by our processes only, and free again at once."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def test_a_port_that_somebody_listens_on_is_refused_also_if_it_could_be_sh
         taken.listen()
         with pytest.raises(CannotListenError) as refused:
             await reserve(port_of(taken))
-        assert str(refused.value).endswith(f"127.0.0.1:{port_of(taken)}: Address already in use")
+        assert str(refused.value).startswith(f"Cannot listen on 127.0.0.1:{port_of(taken)}: Address already in use.")
 
 
 @pytest.mark.parametrize("options", [[], [socket.SO_REUSEPORT]])
@@ -75,12 +75,12 @@ async def test_a_port_is_free_at_once_while_closed_connections_are_still_known_t
 
 
 async def test_an_address_that_is_not_ours_is_refused_with_a_sentence(reserve):
-    with pytest.raises(CannotListenError, match=r"cannot listen on 192\.0\.2\.1:0: "):
+    with pytest.raises(CannotListenError, match=r"Cannot listen on 192\.0\.2\.1:0: "):
         await reserve(host="192.0.2.1")
 
 
 async def test_a_name_that_is_none_is_refused_with_a_sentence(reserve):
-    with pytest.raises(CannotListenError, match=r"cannot listen on no\.such\.host\.invalid:0: "):
+    with pytest.raises(CannotListenError, match=r"Cannot listen on no\.such\.host\.invalid:0: "):
         await reserve(host="no.such.host.invalid")
 
 
@@ -106,8 +106,8 @@ def reserve_name(monkeypatch):
 
 def test_all_addresses_of_a_name_get_the_same_port(reserve_name):
     reservation = reserve_name([*IPV6, *IPV4])
-    ports = {held.getsockname()[1] for held in reservation._held}
-    assert (len(reservation._held), ports) == (2, {reservation.address.port})
+    ports = {bound.getsockname()[1] for bound in reservation._sockets}
+    assert (len(reservation._sockets), ports) == (2, {reservation.address.port})
     reservation.close()
 
 

@@ -184,7 +184,7 @@ async def test_a_worker_that_an_operator_ends_finishes_its_streams_and_is_replac
         pid = pid_of(gateway, 1)
         os.kill(pid, signal.SIGTERM)
         assert (await gateway.until("draining"))["worker"] == 1
-        os.kill(pid, signal.SIGTERM)  # whoever says it twice is in no hurry
+        os.kill(pid, signal.SIGTERM)  # a second SIGTERM to a worker changes nothing
         held.may_finish.set()
         assert await rest_of(wires[1]) == METADATA + END
         assert (await gateway.until("worker_ended"))["how"] == "status 0"
@@ -199,7 +199,7 @@ async def test_a_crash_loop_ends_the_gateway_with_1_and_says_so(written):
             os.kill(started[-1]["pid"], signal.SIGKILL)
         status, err = await child.ended()
     assert status == 1
-    assert err == "flowise-gateway: worker 1 dies again and again, the last time by SIGKILL\n"
+    assert err == "flowise-gateway: Worker 1 keeps dying, last with SIGKILL. See its lines in the log.\n"
     assert len(lines_of(child, "crash_loop")) == 1
     assert lines_of(child, "worker_ended", worker=2, how="status 0", level="info")
 
@@ -323,7 +323,7 @@ async def test_a_port_that_would_be_shared_with_a_stranger_ends_with_1(written):
         taken.listen()
         address = "127.0.0.1:{}".format(taken.getsockname()[1])
         status, out, err = await run("serve", "--config", written(), "--listen", address, "--workers", "2")
-    assert (status, err) == (1, f"flowise-gateway: cannot listen on {address}: Address already in use\n")
+    assert (status, err) == (1, f"flowise-gateway: Cannot listen on {address}: Address already in use. Free this address or choose another one.\n")
     assert "worker_started" not in out
 
 
@@ -332,7 +332,7 @@ async def test_a_folder_that_cannot_be_made_ends_with_1(written):
     async with gateway("serve", "--config", path, "--workers", "2", before="ulimit -f 0") as child:
         status, err = await child.ended()
     assert status == 1
-    assert err.startswith("flowise-gateway: cannot make a folder for what workers share")
+    assert err.startswith("flowise-gateway: Cannot create the directory that workers share: ")
 
 
 async def test_a_worker_that_is_replaced_while_the_keys_file_is_broken_knows_the_last_good_keys(
