@@ -45,7 +45,7 @@ async def test_says_nothing_where_nothing_was_recorded(flowise, name):
     assert recorded.load(name) == b""
     async with await Wire.to(flowise.url) as wire:
         wire.send(requests.SILENT[name])
-        await flowise.until(lambda: len(flowise.asked) == 1)
+        await flowise.until(lambda: len(flowise.requests) == 1)
         await ask(flowise.url, requests.get("ping"))
         stopped = asyncio.ensure_future(flowise.stop())
         assert await wire.end() == b""

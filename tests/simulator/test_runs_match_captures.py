@@ -17,7 +17,7 @@ FIVE = [Event("start", ""), *(Token(f"tok{index} ") for index in range(5))]
 
 async def test_abort_does_nothing_to_a_chain(flowise):
     seen = asyncio.Event()
-    flowise.answers(lambda _: [*FIVE, Wait(seen), *(Token(f"tok{index} ") for index in range(5, 100))])
+    flowise.set_script(lambda _: [*FIVE, Wait(seen), *(Token(f"tok{index} ") for index in range(5, 100))])
     async with await Wire.to(flowise.url) as wire:
         wire.send(requests.stream(requests.CHAIN, "hi [[tokens=100 delay=0.1]]", chatId="abort-chain-b1ab55"))
         await wire.until(b'"event":"token"', 5)
@@ -70,7 +70,7 @@ async def test_abort_fails_an_agentflow_that_is_not_streamed():
 
 @pytest.mark.parametrize("name", ["hangup-abort-agentflow-nonstream", "hangup-chain-nonstream"])
 async def test_a_run_that_is_not_streamed_says_nothing_before_its_end(flowise, name):
-    flowise.answers(lambda _: [Hang()])
+    flowise.set_script(lambda _: [Hang()])
     flow = requests.AGENTFLOW if "agentflow" in name else requests.CHAIN
     async with await Wire.to(flowise.url) as wire:
         wire.send(requests.ask(flow, "hi [[tokens=60 delay=0.1]]", chatId="gone"))
@@ -83,7 +83,7 @@ async def test_a_run_that_is_not_streamed_says_nothing_before_its_end(flowise, n
 
 @pytest.mark.parametrize("name", ["server-sigterm", "server-sigkill"])
 async def test_going_down_cuts_a_stream_with_nothing_but_a_fin(flowise, name):
-    flowise.answers(lambda _: [*FIVE, Hang()])
+    flowise.set_script(lambda _: [*FIVE, Hang()])
     async with await Wire.to(flowise.url) as wire:
         wire.send(requests.stream(requests.CHAIN, "hi [[tokens=60 delay=0.1]]"))
         await wire.until(b'"event":"token"', 5)
@@ -94,7 +94,7 @@ async def test_going_down_cuts_a_stream_with_nothing_but_a_fin(flowise, name):
 
 
 async def test_a_killed_flowise_looks_like_one_that_went_down(flowise):
-    flowise.answers(lambda _: [*FIVE, Close("fin")])
+    flowise.set_script(lambda _: [*FIVE, Close("fin")])
     async with await Wire.to(flowise.url) as wire:
         wire.send(requests.stream(requests.CHAIN, "hi"))
         assert comparable(await wire.end()) == comparable(recorded.load("server-sigkill"))
@@ -109,7 +109,7 @@ async def test_two_streams_with_one_chat_id_mix(flowise, name):
     for turn, answer in zip(turns, spoken, strict=True):
         first += [Token("AAA "), tell(turn), Wait(answer)]
         second += [Wait(turn), Token("BBB "), tell(answer)]
-    flowise.answers(lambda asked: running(first if asked.question.startswith("first") else [*second, Hang()]))
+    flowise.set_script(lambda asked: running(first if asked.question.startswith("first") else [*second, Hang()]))
     other = requests.CHAIN if name == "same-chatid-first" else requests.AGENTFLOW
     async with await Wire.to(flowise.url) as old, await Wire.to(flowise.url) as new:
         old.send(

@@ -43,7 +43,7 @@ async def flowise():
 
 async def test_a_script_goes_on_when_the_client_has_seen_the_event(flowise):
     seen = asyncio.Event()
-    flowise.answers(lambda _: [Token("one"), Wait(seen), Token("two")])
+    flowise.set_script(lambda _: [Token("one"), Wait(seen), Token("two")])
     async with await Wire.to(flowise.url) as wire:
         wire.send(requests.stream(CHAIN_ID))
         assert b"two" not in await wire.until(b"one")
@@ -58,26 +58,26 @@ async def test_a_script_may_be_an_asynchronous_generator_that_looks_at_the_predi
     async def echo(asked):
         yield Token(f"{asked.question} on {asked.flow}")
 
-    flowise.answers(echo)
+    flowise.set_script(echo)
     answer = await ask(flowise.url, requests.ask(CHAIN_ID, "why"))
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["text"] == f"why on {CHAIN_ID}"
 
 
 async def test_a_flows_own_script_goes_before_the_common_one_and_none_means_the_question(flowise):
-    flowise.answers(lambda _: [Token("common")])
-    flowise.answers(lambda _: [Token("own")], CHAIN_ID)
-    flowise.answers(lambda _: None, DEFAULT_FLOWS[1])
+    flowise.set_script(lambda _: [Token("common")])
+    flowise.set_script(lambda _: [Token("own")], CHAIN_ID)
+    flowise.set_script(lambda _: None, DEFAULT_FLOWS[1])
     question = "hi [[tokens=1 text=asked delay=0]]"
     assert b'"text":"own"' in await ask(flowise.url, requests.ask(CHAIN_ID, question))
     assert b'"text":"common"' in await ask(flowise.url, requests.ask(NOT_STREAMABLE_ID, question))
     assert b'"text":"asked "' in await ask(flowise.url, requests.ask(AGENTFLOW_ID, question))
-    flowise.answers(None, CHAIN_ID)
+    flowise.set_script(None, CHAIN_ID)
     assert b'"text":"common"' in await ask(flowise.url, requests.ask(CHAIN_ID, question))
 
 
 async def test_raw_bytes_are_one_chunk_each_and_a_clean_close_says_no_end(flowise):
     parts = [b"data: half", b" an event\r\n\r\n", b":comment\n"]
-    flowise.answers(lambda _: [*map(Raw, parts), Heartbeat(), Close("clean")])
+    flowise.set_script(lambda _: [*map(Raw, parts), Heartbeat(), Close("clean")])
     got = await ask(flowise.url, requests.stream(CHAIN_ID))
     assert (
         got.partition(b"\r\n\r\n")[2]
@@ -86,7 +86,7 @@ async def test_raw_bytes_are_one_chunk_each_and_a_clean_close_says_no_end(flowis
 
 
 async def test_an_rst_is_one(flowise):
-    flowise.answers(lambda _: [Token("one"), Close("rst")])
+    flowise.set_script(lambda _: [Token("one"), Close("rst")])
     async with await Wire.to(flowise.url) as wire:
         wire.send(requests.stream(CHAIN_ID))
         with pytest.raises(ConnectionResetError):
@@ -96,7 +96,7 @@ async def test_an_rst_is_one(flowise):
 
 @pytest.mark.parametrize("how", ["fin", "rst"])
 async def test_a_run_that_is_not_streamed_may_vanish_too(flowise, how):
-    flowise.answers(lambda _: [Close(how)])
+    flowise.set_script(lambda _: [Close(how)])
     async with await Wire.to(flowise.url) as wire:
         wire.send(requests.ask(CHAIN_ID))
         if how == "rst":
@@ -107,7 +107,7 @@ async def test_a_run_that_is_not_streamed_may_vanish_too(flowise, how):
 
 
 async def test_a_scripted_failure_is_told_as_flowise_tells_it(flowise):
-    flowise.answers(lambda _: [Token("one"), Fail("out of order")])
+    flowise.set_script(lambda _: [Token("one"), Fail("out of order")])
     chunks = comparable(await ask(flowise.url, requests.stream(CHAIN_ID))).chunks
     told = "Error: predictionsServices.buildChatflow - out of order"
     assert chunks[1:] == (frame(Event("error", told)), frame(Event("end", "[DONE]")))
@@ -119,7 +119,7 @@ async def test_a_scripted_failure_is_told_as_flowise_tells_it(flowise):
 @pytest.mark.parametrize("fields", [{"streaming": True}, {}])
 async def test_a_client_that_hangs_up_stops_nothing(flowise, rudely, fields):
     gone = asyncio.Event()
-    flowise.answers(lambda _: [Token("one"), Wait(gone), Token("two"), Token("three")])
+    flowise.set_script(lambda _: [Token("one"), Wait(gone), Token("two"), Token("three")])
     async with await Wire.to(flowise.url) as wire:
         wire.send(requests.ask(CHAIN_ID, **fields))
         await flowise.until(lambda: len(flowise.runs) == 1)
@@ -136,7 +136,7 @@ async def test_a_client_that_hangs_up_stops_nothing(flowise, rudely, fields):
 
 
 async def test_an_agentflow_can_still_be_aborted_when_its_client_has_left(flowise):
-    flowise.answers(lambda _: [Token("one"), Wait(asyncio.Event())])
+    flowise.set_script(lambda _: [Token("one"), Wait(asyncio.Event())])
     async with await Wire.to(flowise.url) as wire:
         wire.send(requests.stream(AGENTFLOW_ID, chatId="a chat/1"))
         await wire.until(b"one")
@@ -149,7 +149,7 @@ async def test_an_agentflow_can_still_be_aborted_when_its_client_has_left(flowis
 
 
 async def test_heartbeats_come_on_one_clock_for_all_but_a_replaced_stream(flowise):
-    flowise.answers(lambda asked: [Token(asked.question), Wait(asyncio.Event())])
+    flowise.set_script(lambda asked: [Token(asked.question), Wait(asyncio.Event())])
     async with (
         await Wire.to(flowise.url) as old,
         await Wire.to(flowise.url) as new,
@@ -168,7 +168,7 @@ async def test_heartbeats_come_on_one_clock_for_all_but_a_replaced_stream(flowis
 
 async def test_heartbeats_come_by_themselves():
     async with Simulator(heartbeat=0.001) as flowise, await Wire.to(flowise.url) as wire:
-        flowise.answers(lambda _: [Wait(asyncio.Event())])
+        flowise.set_script(lambda _: [Wait(asyncio.Event())])
         wire.send(requests.stream(CHAIN_ID))
         await wire.until(b"c\r\n" + HEARTBEAT + b"\r\n", 3)
 
@@ -182,7 +182,7 @@ async def test_a_run_waits_for_a_client_that_does_not_read(flowise):
             said += 1
             yield Raw(b"x" * 65536)
 
-    flowise.answers(endless)
+    flowise.set_script(endless)
     async with await Wire.to(flowise.url) as wire:
         wire.send(requests.stream(CHAIN_ID))
         await flowise.until(lambda: len(flowise.runs) == 1)
@@ -201,7 +201,7 @@ async def test_every_request_is_kept_as_it_came(flowise):
         flowise.url,
         requests.multipart(f"attachments/{AGENTFLOW_ID}/chat", {"field": "1"}, {"a.txt": "hello"}),
     )
-    first, second = flowise.asked
+    first, second = flowise.requests
     assert (first.method, first.path, first.flow) == ("POST", f"/api/v1/prediction/{CHAIN_ID}", CHAIN_ID)
     assert first.raw == b'{"question": "hi [[tokens=0]]", "chatId": "c"}'
     assert first.body == json.loads(first.raw)
@@ -237,7 +237,7 @@ async def test_one_connection_serves_many_requests_even_after_a_stream_with_conn
 
 
 async def test_it_can_be_started_again_on_its_port(flowise):
-    flowise.answers(lambda _: [Wait(asyncio.Event())])
+    flowise.set_script(lambda _: [Wait(asyncio.Event())])
     async with await Wire.to(flowise.url) as wire:
         wire.send(requests.stream(CHAIN_ID))
         await wire.until(b"\r\n\r\n")
