@@ -82,11 +82,8 @@ class Simulator:
         Raises:
             OSError: the port is taken.
         """
-        app = web.Application()
-        app.router.add_route("*", "/{path:.*}", self._app.handle)
-        app.on_response_prepare.append(finish_head)
         runner = web.AppRunner(
-            app,
+            self.application(),
             handler_cancellation=True,
             keepalive_timeout=self._keep_alive + 1,
             access_log=None,
@@ -96,6 +93,13 @@ class Simulator:
         self._runner = runner
         self.url = f"http://{host}:{runner.addresses[0][1]}"
         self._heartbeats = asyncio.ensure_future(self._streams.beat_forever(self._heartbeat))
+
+    def application(self) -> web.Application:
+        """A new aiohttp application of this Flowise, for a runner of one's own; it has no heartbeats."""
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", self._app.handle)
+        app.on_response_prepare.append(finish_head)
+        return app
 
     async def stop(self) -> None:
         """Stop as on SIGTERM or SIGKILL: all connections end with a bare FIN (capture server-sigterm)."""

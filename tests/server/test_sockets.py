@@ -58,7 +58,9 @@ async def test_a_port_that_somebody_listens_on_is_refused_also_if_it_could_be_sh
         taken.listen()
         with pytest.raises(CannotListenError) as refused:
             await reserve(port_of(taken))
-        assert str(refused.value).startswith(f"Cannot listen on 127.0.0.1:{port_of(taken)}: Address already in use.")
+        assert str(refused.value).startswith(
+            f"Cannot listen on 127.0.0.1:{port_of(taken)}: Address already in use."
+        )
 
 
 @pytest.mark.parametrize("options", [[], [socket.SO_REUSEPORT]])

@@ -323,7 +323,10 @@ async def test_a_port_that_would_be_shared_with_a_stranger_ends_with_1(written):
         taken.listen()
         address = "127.0.0.1:{}".format(taken.getsockname()[1])
         status, out, err = await run("serve", "--config", written(), "--listen", address, "--workers", "2")
-    assert (status, err) == (1, f"flowise-gateway: Cannot listen on {address}: Address already in use. Free this address or choose another one.\n")
+    assert (status, err) == (
+        1,
+        f"flowise-gateway: Cannot listen on {address}: Address already in use. Free this address or choose another one.\n",
+    )
     assert "worker_started" not in out
 
 
