@@ -93,7 +93,10 @@ async def test_an_address_in_use_ends_with_1_and_names_it(written):
         path = written(server={"listen": f"127.0.0.1:{port}"})
         status, _, err = await run("serve", "--config", path)
     assert status == 1
-    assert err == f"flowise-gateway: Cannot listen on 127.0.0.1:{port}: Address already in use. Free this address or choose another one.\n"
+    assert (
+        err
+        == f"flowise-gateway: Cannot listen on 127.0.0.1:{port}: Address already in use. Free this address or choose another one.\n"
+    )
 
 
 async def test_an_admin_address_in_use_ends_with_1_and_names_it(written):
@@ -102,7 +105,10 @@ async def test_an_admin_address_in_use_ends_with_1_and_names_it(written):
         path = written(admin={"listen": f"127.0.0.1:{port}"})
         status, _, err = await run("serve", "--config", path)
     assert status == 1
-    assert err == f"flowise-gateway: Cannot listen on 127.0.0.1:{port}: Address already in use. Free this address or choose another one.\n"
+    assert (
+        err
+        == f"flowise-gateway: Cannot listen on 127.0.0.1:{port}: Address already in use. Free this address or choose another one.\n"
+    )
 
 
 async def test_listen_overrides_the_configuration(written):

@@ -59,10 +59,10 @@ def _record_times(metrics: Metrics, exchange: Exchange, route: str) -> None:
 def _add_gaps(metrics: Metrics, route: str, counts: Sequence[int], total: float) -> None:
     """Add a stream's own histogram. The library has no public way to add more than one observation."""
     histogram = metrics.child(metrics.inter_token, route)
-    for bucket, count in zip(histogram._buckets, counts, strict=True):  # noqa: SLF001 - as said above
+    for bucket, count in zip(histogram._buckets, counts, strict=True):  # noqa: SLF001 - see the docstring
         if count:
             bucket.inc(count)
-    histogram._sum.inc(total)  # noqa: SLF001 - as said above
+    histogram._sum.inc(total)  # noqa: SLF001 - see the docstring
 
 
 def _record_caller(metrics: Metrics, exchange: Exchange) -> None:

@@ -27,7 +27,7 @@ OK, FAILED = 0, 1
 
 
 def main() -> int:
-    """Serve until told to stop; returns the exit status."""
+    """Serve until a signal or message to stop; returns the exit status."""
     channel = socket.fromfd(sys.stdin.fileno(), socket.AF_UNIX, socket.SOCK_STREAM)
     received = receive(channel)
     if received is None:

@@ -1,4 +1,4 @@
-"""Two gateways, one store: limits and conversations hold over both. The long form is in tests/chaos."""
+"""Two gateways with one store: limits and conversations hold across both. Longer runs are in tests/chaos."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def route(*limits, **keys):
     return {"route": {"limits": list(limits), **keys}}
 
 
-async def test_exactly_as_many_pass_as_may(valkey, tmp_path):
+async def test_exactly_the_limit_passes(valkey, tmp_path):
     rule = {"name": "all", "requests": 20, "per": "1h", "by": "route"}
     async with answering() as upstream, fleet(tmp_path, 2, upstream.url, valkey.url, **route(rule)) as both:
         assert Counter(await statuses(both, PATH, 200)) == {200: 20, 429: 180}
     assert len(upstream.seen) == 20
 
 
-async def test_a_gateway_that_was_killed_leaves_its_run_counted_and_the_other_goes_on(valkey, tmp_path):
+async def test_a_killed_gateways_run_stays_counted_and_the_other_gateway_goes_on(valkey, tmp_path):
     rule = {"name": "open", "concurrent": 1, "by": "route"}
 
     async def script(peer, _):
@@ -53,7 +53,7 @@ async def test_a_gateway_that_was_killed_leaves_its_run_counted_and_the_other_go
         await wire.close()
 
 
-async def test_one_conversation_is_one_answer_at_a_time_over_both(valkey, tmp_path):
+async def test_a_conversation_has_one_run_at_a_time_across_both(valkey, tmp_path):
     may_end, chat = asyncio.Event(), str(uuid.uuid4())
 
     async def script(peer, seen):
@@ -81,7 +81,7 @@ async def test_one_conversation_is_one_answer_at_a_time_over_both(valkey, tmp_pa
 
 
 async def first_of(wires):
-    """The reply that comes first; who waits for a turn has none yet."""
+    """The first reply; the request that waits for the conversation has none yet."""
     reading = [asyncio.ensure_future(wire.reply()) for wire in wires]
     done, left = await asyncio.wait(reading, return_when=asyncio.FIRST_COMPLETED)
     for task in left:
@@ -90,7 +90,7 @@ async def first_of(wires):
 
 
 @pytest.mark.parametrize(("mode", "status"), [("local", 200), ("closed", 503)])
-async def test_without_a_store_each_mode_does_what_it_says(mode, status, tmp_path):
+async def test_what_each_mode_does_without_a_store(mode, status, tmp_path):
     rule = {"name": "all", "requests": 1, "per": "1h", "by": "route"}
     store = "redis://127.0.0.1:1/0"
     sections = {"limits": {"when_store_fails": mode}, **route(rule)}
