@@ -1,4 +1,4 @@
-"""The command line: reads arguments and the configuration, says what is wrong with them, starts the rest."""
+"""The command line: parses arguments, loads the configuration, prints mistakes, runs the command."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ def _parser() -> argparse.ArgumentParser:
         "--workers",
         type=_workers,
         metavar="N",
-        help="processes that share the port, instead of server.workers",
+        help="processes that share the port; overrides server.workers",
     )
-    serving.add_argument("--listen", type=_address, metavar="HOST:PORT", help="instead of server.listen")
+    serving.add_argument("--listen", type=_address, metavar="HOST:PORT", help="overrides server.listen")
     serving.set_defaults(run=_serve)
 
-    checking = commands.add_parser("check", help="validate a configuration, every mistake at once")
+    checking = commands.add_parser("check", help="validate a configuration and print every mistake")
     _add_config(checking)
     checking.set_defaults(run=_check)
 
@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     keys = commands.add_parser("keys", help="create, list, revoke and rotate API keys")
     _add_keys(keys.add_subparsers(required=True, metavar="COMMAND"))
 
-    showing = commands.add_parser("demo", help="the gateway on a built-in Flowise simulator")
+    showing = commands.add_parser("demo", help="run the gateway on a built-in Flowise simulator")
     showing.add_argument("--listen", type=_address, default=Address("127.0.0.1", 8080), metavar="HOST:PORT")
     showing.set_defaults(run=_demo)
     return parser
@@ -82,31 +82,35 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_keys(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    creating = commands.add_parser("create", help="make a key, which is shown once")
-    creating.add_argument("--name", required=True, metavar="N", help="whose key it is")
-    creating.add_argument("--routes", type=_names, default=[], metavar="A,B", help="all, if not given")
+    creating = commands.add_parser("create", help="create a key; its secret is shown once")
+    creating.add_argument("--name", required=True, metavar="N", help="unique name of the caller")
     creating.add_argument(
-        "--expires", type=_seconds(positive_duration), metavar="90d", help="never, if not given"
+        "--routes", type=_names, default=[], metavar="A,B", help="routes that the key may use; default: all"
     )
-    creating.set_defaults(ask=lambda keys, given: keys.create(given.name, given.routes, given.expires))
+    creating.add_argument(
+        "--expires", type=_seconds(positive_duration), metavar="90d", help="lifetime; default: unlimited"
+    )
+    creating.set_defaults(
+        keys_command=lambda keys, given: keys.create(given.name, given.routes, given.expires)
+    )
 
-    listing = commands.add_parser("list", help="show all keys, without their secrets")
-    listing.set_defaults(ask=lambda keys, _: keys.list())
+    listing = commands.add_parser("list", help="list all keys, without their secrets")
+    listing.set_defaults(keys_command=lambda keys, _: keys.list())
 
-    revoking = commands.add_parser("revoke", help="end a key at once, with its streams and session tokens")
-    revoking.add_argument("id", metavar="ID", help="the 8 letters behind the key's fgw_")
-    revoking.set_defaults(ask=lambda keys, given: keys.revoke(given.id))
+    revoking = commands.add_parser("revoke", help="revoke a key; its streams and session tokens end at once")
+    revoking.add_argument("id", metavar="ID", help="the 8 characters after the key's fgw_")
+    revoking.set_defaults(keys_command=lambda keys, given: keys.revoke(given.id))
 
-    rotating = commands.add_parser("rotate", help="replace a key; the old one works on for a while")
-    rotating.add_argument("id", metavar="ID", help="the 8 letters behind the key's fgw_")
+    rotating = commands.add_parser("rotate", help="replace a key; the old one stays valid for a grace period")
+    rotating.add_argument("id", metavar="ID", help="the 8 characters after the key's fgw_")
     rotating.add_argument(
         "--grace",
         type=_seconds(parse_duration),
         default=DAY,
         metavar="24h",
-        help="0s ends the old one at once",
+        help="how long the old key stays valid; default: 24h, 0s: not at all",
     )
-    rotating.set_defaults(ask=lambda keys, given: keys.rotate(given.id, given.grace))
+    rotating.set_defaults(keys_command=lambda keys, given: keys.rotate(given.id, given.grace))
 
     for command in (creating, listing, revoking, rotating):
         _add_config(command)
@@ -130,12 +134,12 @@ def _workers(text: str) -> int:
 def _names(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",")]
     if not all(names):
-        raise argparse.ArgumentTypeError("names no route between two commas; write it like support,sales")
+        raise argparse.ArgumentTypeError("has an empty name; write it like support,sales")
     return names
 
 
 def _seconds(parse: Callable[[str], float]) -> Callable[[str], float]:
-    """For argparse, which drops the words of a ValueError."""
+    """Keep the message of a ValueError, which argparse would drop."""
 
     def read(text: str) -> float:
         try:
@@ -151,7 +155,7 @@ def _serve(given: argparse.Namespace) -> int:
     if config.server.workers > 1:
         _run(supervise(config, os.environ))
     else:
-        from gateway.server.process import serve  # noqa: PLC0415 - the parent of workers is spared what only they need
+        from gateway.server.process import serve  # noqa: PLC0415 - a supervisor does not need it
 
         _run(serve(config, make_logger(config.logs)))
     return OK
@@ -160,7 +164,7 @@ def _serve(given: argparse.Namespace) -> int:
 def _check(given: argparse.Namespace) -> int:
     config = _load(given)
     if config.auth.keys_file is not None:
-        read_keys(config.auth.keys_file)  # or its mistakes, raised
+        read_keys(config.auth.keys_file)  # raises if it has mistakes
     count = len(config.routes)
     print(f"{given.config}: ok, {count} route{'' if count == 1 else 's'}")  # noqa: T201 - a command's output
     return OK
@@ -168,7 +172,7 @@ def _check(given: argparse.Namespace) -> int:
 
 def _keys(given: argparse.Namespace) -> int:
     source = Source(now=time.time(), choose=secrets.choice)
-    print(given.ask(KeysCommand(_load(given), given.config, source), given))  # noqa: T201 - a command's output
+    print(given.keys_command(KeysCommand(_load(given), given.config, source), given))  # noqa: T201 - a command's output
     return OK
 
 
@@ -189,10 +193,10 @@ def _load(given: argparse.Namespace) -> Config:
     if (listen := getattr(given, "listen", None)) is None:
         return config
     if listen.meets(config.admin.listen):
-        raise CannotRunError(f"--listen {listen} is where the admin listener is; choose another port")
+        raise CannotRunError(f"The admin listener uses {listen}. Choose another port for --listen.")
     return config.with_listen(listen)
 
 
-def _run(life: Coroutine[Any, Any, None]) -> None:
+def _run(command: Coroutine[Any, Any, None]) -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(life)
+        runner.run(command)

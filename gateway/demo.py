@@ -27,17 +27,17 @@ routes:
     cors: {{origins: ["*"]}}
 """
 _TRY = """\
-A simulated Flowise answers behind the gateway. Ask it something, in another terminal:
+The gateway runs in front of a simulated Flowise. Try it in another terminal:
 
 curl -N http://{listen}/api/v1/prediction/{route} -H 'Content-Type: application/json' \
 -d '{{"question": "Tell me about gateways", "streaming": true}}'
 
-Metrics are at http://{admin}/metrics. Log lines follow, one for each request. Ctrl-C ends the demo.
+Metrics are at http://{admin}/metrics. Log lines follow, one per request. Ctrl-C stops the demo.
 """
 
 
 async def demo(listen: Address) -> None:
-    """Run until SIGTERM or SIGINT."""
+    """Run until a signal."""
     async with Simulator() as simulator:
         secret = secrets.token_hex()
         text = _CONFIG.format(listen=listen, url=simulator.url, route=ROUTE, flow=CHAIN_ID, secret=secret)

@@ -1,4 +1,4 @@
-"""The commands as a user types them: what they print, where, and with which exit status."""
+"""The commands as a user types them: output, stream and exit status."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ routes:
 
 @pytest.fixture
 def written(tmp_path):
-    """Writes a configuration, by text or by sections, and gives its path."""
+    """Writes a configuration, given as text or sections; returns its path."""
 
     def write(text="", **sections):
         path = tmp_path / "gateway.yaml"
@@ -71,7 +71,7 @@ async def test_a_missing_configuration_ends_with_2_and_a_sentence(tmp_path):
     assert "Traceback" not in err
 
 
-async def test_check_says_that_a_configuration_is_right(written):
+async def test_check_reports_a_valid_configuration(written):
     path = written()
     assert await run("check", "--config", path) == (0, f"{path}: ok, 1 route", "")
 
@@ -93,7 +93,10 @@ async def test_an_address_in_use_ends_with_1_and_names_it(written):
         path = written(server={"listen": f"127.0.0.1:{port}"})
         status, _, err = await run("serve", "--config", path)
     assert status == 1
-    assert err == f"flowise-gateway: cannot listen on 127.0.0.1:{port}: Address already in use\n"
+    assert (
+        err
+        == f"flowise-gateway: Cannot listen on 127.0.0.1:{port}: Address already in use. Free this address or choose another one.\n"
+    )
 
 
 async def test_an_admin_address_in_use_ends_with_1_and_names_it(written):
@@ -102,10 +105,13 @@ async def test_an_admin_address_in_use_ends_with_1_and_names_it(written):
         path = written(admin={"listen": f"127.0.0.1:{port}"})
         status, _, err = await run("serve", "--config", path)
     assert status == 1
-    assert err == f"flowise-gateway: cannot listen on 127.0.0.1:{port}: Address already in use\n"
+    assert (
+        err
+        == f"flowise-gateway: Cannot listen on 127.0.0.1:{port}: Address already in use. Free this address or choose another one.\n"
+    )
 
 
-async def test_listen_wins_over_the_configuration(written):
+async def test_listen_overrides_the_configuration(written):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         path = written(server={"listen": "127.0.0.1:{}".format(taken.getsockname()[1])})
         async with gateway("serve", "--config", path, "--listen", "127.0.0.1:0") as child:
@@ -115,7 +121,7 @@ async def test_listen_wins_over_the_configuration(written):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("--workers", "2"), "limits.store: is memory, which workers cannot share"),
         (("--workers", "0"), 'argument --workers: "0" is not valid: write a whole number'),
@@ -123,13 +129,13 @@ async def test_listen_wins_over_the_configuration(written):
         (("--colour",), "unrecognized arguments: --colour"),
     ],
 )
-async def test_a_wrong_argument_ends_with_2_and_says_why(written, arguments, said):
+async def test_a_wrong_argument_ends_with_2_and_a_reason(written, arguments, message):
     status, out, err = await run("serve", "--config", written(), *arguments)
     assert (status, out) == (2, "")
-    assert said in err
+    assert message in err
 
 
-async def test_too_few_file_descriptors_are_told(serve):
+async def test_too_few_file_descriptors_are_logged(serve):
     async with (
         RawUpstream(None) as upstream,
         serve(upstream.url, server={"max_connections": 10000}, before="ulimit -n 256") as child,
@@ -139,7 +145,7 @@ async def test_too_few_file_descriptors_are_told(serve):
     assert "ulimit -n" in line["message"]
 
 
-async def test_the_limit_of_file_descriptors_is_raised_where_it_may_be(serve):
+async def test_the_limit_of_file_descriptors_is_raised_up_to_the_hard_limit(serve):
     sections = {"server": {"max_connections": 300}, "upstreams": {"main": {"max_connections": 10}}}
     async with (
         RawUpstream(None) as upstream,

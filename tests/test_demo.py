@@ -1,4 +1,4 @@
-"""`demo` prints a command that works as it stands, and Ctrl-C ends it."""
+"""`demo` prints a command that works unchanged, and Ctrl-C stops it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def ask_with_curl(command):
 
 
 async def ask_by_hand(command):
-    """The same request on a raw socket, read off the command."""
+    """Send the command's request over a raw socket."""
     words = shlex.split(command)
     address, _, path = words[2].removeprefix("http://").partition("/")
     host, _, port = address.rpartition(":")
@@ -37,7 +37,7 @@ async def ask_by_hand(command):
 @pytest.mark.parametrize("ask", [ask_with_curl, ask_by_hand])
 async def test_the_printed_command_streams_an_answer(ask):
     if ask is ask_with_curl and shutil.which("curl") is None:
-        pytest.skip("no curl here; the same request is made by hand")
+        pytest.skip("curl is not installed; `ask_by_hand` makes the same request")
     async with gateway("demo", "--listen", "127.0.0.1:0") as child:
         command = await child.until_text("curl ")
         assert command.startswith("curl -N http://127.0.0.1:")
@@ -50,7 +50,7 @@ async def test_the_printed_command_streams_an_answer(ask):
     assert body.endswith(b'message:\ndata:{"event":"end","data":"[DONE]"}\n\n')
 
 
-async def test_the_demo_says_where_its_metrics_are():
+async def test_the_demo_prints_where_its_metrics_are():
     async with gateway("demo", "--listen", "127.0.0.1:0") as child:
         line = await child.until_text("Metrics are at ")
         child.admin = line.removeprefix("Metrics are at ").partition("/metrics")[0]

@@ -16,7 +16,7 @@ from gateway.exchange import Exchange, Timings
 from gateway.flowise.endpoints import ENDPOINTS
 from gateway.flowise.outcome import Outcome
 from gateway.flowise.prediction import Prediction
-from gateway.telemetry.logs import request_line
+from gateway.policies.access_log import request_line
 from gateway.telemetry.metrics import Metrics
 
 ROOT = Path(__file__).parents[1]

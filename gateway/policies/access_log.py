@@ -1,22 +1,62 @@
-"""Says one line for each request, when it has ended and its run is accounted for."""
+"""Logs one line for each request, once it has ended and its run is settled."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from gateway.exchange import Exchange
 from gateway.flowise.outcome import Outcome
-from gateway.telemetry.logs import Logger, request_line
+from gateway.telemetry.logs import Logger
 
 
 def logs(logger: Logger, *, with_prompts: bool) -> Callable[[Exchange], Awaitable[None]]:
-    """The room."""
-
-    def say(exchange: Exchange) -> None:
+    def write(exchange: Exchange) -> None:
         line = request_line(exchange, with_prompt=with_prompts)
         (logger.error if exchange.outcome is Outcome.FAILED else logger.info)("request", **line)
 
-    async def room(exchange: Exchange) -> None:
-        exchange.on_complete(say)
+    async def policy(exchange: Exchange) -> None:
+        exchange.on_complete(write)
 
-    return room
+    return policy
+
+
+def request_line(exchange: Exchange, *, with_prompt: bool) -> dict[str, Any]:
+    """The fields of a request's log line; times in seconds."""
+    timings, usage = exchange.timings, exchange.usage
+    line: dict[str, Any] = {
+        "request_id": exchange.request_id,
+        "route": exchange.route.name if exchange.route else None,
+        "endpoint": exchange.endpoint,
+        "caller": exchange.caller.name or None,
+        "auth": exchange.auth or None,
+        "status": exchange.status,
+        "outcome": (exchange.outcome or Outcome.FAILED).value,
+        "streaming": exchange.is_streaming,
+        "client": exchange.client,
+        "upstream": exchange.upstream or None,
+        "server": exchange.server or None,
+        "duration_s": _seconds(None if timings.ended is None else timings.ended - timings.received),
+        "ttft_s": _seconds(timings.time_to_first_token),
+        "overhead_s": _seconds(timings.overhead),
+        "waited_s": _seconds(timings.waited or None),
+        "events": sum(exchange.events.values()),
+        "tokens_in": None if usage is None else usage.input,
+        "tokens_out": None if usage is None else usage.output,
+        "token_source": None if usage is None else usage.source,
+        "bytes_out": exchange.bytes_out,
+        "abort": exchange.abort or None,
+        "limited_by": exchange.limited_by or None,
+        "trace_id": exchange.trace_id or None,
+    }
+    if exchange.error:
+        line["error"] = exchange.error
+    if exchange.prediction is not None and exchange.prediction.dropped:
+        line["dropped"] = list(exchange.prediction.dropped)
+    if with_prompt and exchange.prediction is not None:
+        line["prompt"] = exchange.prediction.question
+    return line
+
+
+def _seconds(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)

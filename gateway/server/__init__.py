@@ -1,1 +1,1 @@
-"""The life of the process: sockets, listeners, workers."""
+"""The process: sockets, listeners, signals, workers."""

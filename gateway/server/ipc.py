@@ -1,8 +1,8 @@
-"""What parent and worker say to each other, over the socket that is the worker's standard input.
+"""Messages between the supervisor and a worker, over the socket that is the worker's standard input.
 
-First the briefing: the configuration as the parent has read it, so that all workers have the same one whatever
-became of the file, and no secret stands in arguments or environment. Then words. When the socket closes, the other
-side is dead.
+The supervisor first sends a `WorkerConfig` with the parsed configuration, so that all workers have the same one even if
+the file has changed, and no secret appears in arguments or environment. After that both sides send the messages below,
+one line each. A closed socket means that the other process is dead.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from pathlib import Path
 from gateway.auth.keys_model import KeyEntry
 from gateway.config import Config
 
-READY = b"ready\n"  # the worker listens
-DRAIN = b"drain\n"  # begin to end
-STOP = b"hurry\n"  # end now
+READY = b"ready\n"  # from the worker: it accepts connections
+DRAIN = b"drain\n"  # to the worker: start the drain
+STOP = b"stop\n"  # to the worker: end open requests now
 _LENGTH = struct.Struct("!I")
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerConfig:
-    """What a worker must know.
+    """Everything a worker needs to start.
 
     Attributes:
-        worker: its number, from 1; one that replaces another has the same.
-        config: what to serve; the port is never 0.
-        folder: what all workers of this parent share.
-        keys: of the keys file, as the parent last read it without a mistake; None: there is no keys file.
+        worker: number from 1; a replacement keeps the number.
+        config: the parsed configuration; its port is never 0.
+        folder: directory shared by all workers of one supervisor.
+        keys: entries of the last valid keys file; None if none is configured.
     """
 
     worker: int
@@ -38,24 +38,24 @@ class WorkerConfig:
     folder: Path
     keys: tuple[KeyEntry, ...] | None = None
 
-    def packed(self) -> bytes:
-        """As it is sent."""
+    def encode(self) -> bytes:
+        """Four bytes of length, big-endian, then a pickle."""
         content = pickle.dumps(self)
         return _LENGTH.pack(len(content)) + content
 
 
-def received(channel: socket.socket) -> WorkerConfig | None:
-    """What the parent has sent; None if it died before."""
-    length = _exactly(channel, _LENGTH.size)
-    content = length and _exactly(channel, *_LENGTH.unpack(length))
+def receive(channel: socket.socket) -> WorkerConfig | None:
+    """Read a `WorkerConfig`; None if the supervisor died before it had sent all of it."""
+    length = _read_exactly(channel, _LENGTH.size)
+    content = length and _read_exactly(channel, *_LENGTH.unpack(length))
     if not content:
         return None
-    briefing: WorkerConfig = pickle.loads(content)  # noqa: S301 - from our own parent, over a socket without a name
-    return briefing
+    config: WorkerConfig = pickle.loads(content)  # noqa: S301 - from our own parent, over an unnamed socket
+    return config
 
 
-def _exactly(channel: socket.socket, count: int) -> bytes:
-    """So many bytes, none if it closed before."""
+def _read_exactly(channel: socket.socket, count: int) -> bytes:
+    """Read `count` bytes; returns none if the socket closes early."""
     content = b""
     while len(content) < count:
         more = channel.recv(count - len(content))

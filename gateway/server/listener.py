@@ -1,7 +1,7 @@
-"""The public listener's connections: who may open one, how slowly a head may come, how long a client may stall.
+"""The public listener: connection counts, slow request heads, stalled clients.
 
-aiohttp parses and answers; what it has no limit for is watched here, from the process's one coarse timer.
-A request that cannot be parsed gets a 400 and one log line, never a traceback and never its bytes.
+aiohttp parses and answers. The limits it lacks are checked here, by the process's coarse timer. A request that cannot
+be parsed gets a 400 and one log line, without a traceback and without its bytes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import logging
 import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from time import monotonic
 from typing import Any, cast
 
@@ -24,14 +23,54 @@ from gateway.flowise.error_responses import refusal
 from gateway.http.forwarded import is_trusted
 from gateway.telemetry.logs import LibraryLog, Logger
 
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
 READ_BUFFER = 64 * 1024
+LINGER = 1.0  # seconds to read the rest of a refused body, so that the client reads the response
 _UNPARSABLE = BadRequest("This is not a valid HTTP/1.1 request.")
 _UNANSWERED = Failed("The gateway could not answer.")
-LINGER = 1.0  # seconds in which the rest of a refused body is read, so that the client reads the refusal
+
+
+class Listener(web.Server):
+    """aiohttp's low-level server: no router that decodes paths again, and no early `100 Continue`."""
+
+    def __init__(
+        self, handler: Handler, settings: ServerSettings, guard: ConnectionGuard, logger: Logger
+    ) -> None:
+        super().__init__(_tracked(handler), handler_cancellation=True)
+        self._settings = settings
+        self._guard = guard
+        self._options: dict[str, Any] = {
+            "loop": asyncio.get_running_loop(),
+            "keepalive_timeout": settings.timeouts.keep_alive,
+            "lingering_time": LINGER,
+            "read_bufsize": READ_BUFFER,
+            "access_log": None,
+            "auto_decompress": False,
+            "logger": library_logger(logger),
+        }
+
+    def __call__(self) -> ClientConnection:
+        """Return the protocol of a new connection, for asyncio."""
+        return ClientConnection(self, self._guard, self._settings, **self._options)
+
+
+def _tracked(handler: Handler) -> Handler:
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        connection = request.protocol
+        if isinstance(connection, ClientConnection):
+            connection.request_started(request)
+        try:
+            return await handler(request)
+        finally:
+            if isinstance(connection, ClientConnection):
+                connection.request_finished()
+
+    return handle
 
 
 class ConnectionGuard:
-    """Counts connections and looks after idle, slow and stalled ones. Times are monotonic seconds."""
+    """Counts connections; closes excess, slow and stalled ones. Times are monotonic seconds."""
 
     def __init__(self, settings: ServerSettings, logger: Logger) -> None:
         self._settings = settings
@@ -43,36 +82,35 @@ class ConnectionGuard:
         return len(self._open)
 
     def opened(self, connection: ClientConnection) -> None:
-        """A connection stands; close it if there are too many."""
+        """Register a connection; close it if there are too many."""
         settings, address = self._settings, connection.address
         self._open.add(connection)
         self._by_address[address] += 1
         if len(self._open) > settings.max_connections:
-            self._refuse(connection, "max_connections")
+            self._close(connection, "max_connections")
         elif self._by_address[address] > settings.max_connections_per_address and not is_trusted(
             address, settings.trusted_proxies
         ):
-            self._refuse(connection, "max_connections_per_address")
+            self._close(connection, "max_connections_per_address")
 
     def closed(self, connection: ClientConnection) -> None:
-        """It is gone."""
         self._open.discard(connection)
         self._by_address[connection.address] -= 1
         if not self._by_address[connection.address]:
             del self._by_address[connection.address]
 
     def tick(self, now: float) -> None:
-        """Cut off heads that take too long, and clients that do not take the rest of an answer."""
+        """Close connections with an overdue request head or a stalled response."""
         for connection in list(self._open):
             if connection.head_due <= now:
-                self._refuse(connection, "slow_head")
+                self._close(connection, "slow_head")
             elif connection.has_stalled(now, self._settings.timeouts.send):
-                self._refuse(connection, "stalled")
+                self._close(connection, "stalled")
 
-    def unanswerable(
+    def log_unparsable(
         self, connection: ClientConnection, request_id: str, error: BaseException | None
     ) -> None:
-        """Aiohttp could not parse a request, or not answer it; nothing of its bytes is said."""
+        """Log a request that aiohttp could not parse or answer, without its bytes."""
         self._logger.warning(
             "unparsable_request",
             request_id=request_id,
@@ -80,13 +118,13 @@ class ConnectionGuard:
             error=None if error is None else type(error).__name__,
         )
 
-    def _refuse(self, connection: ClientConnection, reason: str) -> None:
+    def _close(self, connection: ClientConnection, reason: str) -> None:
         self._logger.warning("connection_closed", reason=reason, client=connection.address)
         connection.abort()
 
 
 class ClientConnection(web.RequestHandler):
-    """aiohttp's protocol for one client, with an eye on the clock."""
+    """aiohttp's protocol for one client, with a deadline for each request head."""
 
     __slots__ = (
         "_content",
@@ -115,7 +153,6 @@ class ClientConnection(web.RequestHandler):
         self.address = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """asyncio: it stands; the first head is due."""
         super().connection_made(transport)
         self._socket = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername")
@@ -124,17 +161,18 @@ class ClientConnection(web.RequestHandler):
         self._guard.opened(self)
 
     def data_received(self, data: bytes) -> None:
-        """asyncio: bytes came; between two answers they begin a head."""
-        is_tail = self._content is not None and not self._content.is_eof()  # of a body that was refused
+        """Start the deadline of a request head with its first byte."""
+        is_tail = self._content is not None and not self._content.is_eof()  # of a refused body
         if not self._is_answering and not is_tail and self.head_due == float("inf"):
             self.head_due = monotonic() + self._head_seconds
         super().data_received(data)
-        self._end_broken_body()
+        self._fail_broken_body()
 
-    def _end_broken_body(self) -> None:
-        """Tell who reads a body that its framing broke; aiohttp would let him wait, and answer a second time.
+    def _fail_broken_body(self) -> None:
+        """Raise in the reader of a body with broken framing.
 
-        It queues the parser's error as one more message, and nothing can be parsed behind an unfinished body.
+        aiohttp would leave it waiting and send a second response: it queues the parser's error as another message.
+        Nothing can be parsed behind an unfinished body.
         """
         request = self._current_request
         if request is not None and self._messages and not request.content.is_eof():
@@ -142,26 +180,23 @@ class ClientConnection(web.RequestHandler):
             self.close()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """asyncio: it is gone."""
         super().connection_lost(exc)
         self._socket = None
         self._guard.closed(self)
 
-    def head_complete(self, request: web.BaseRequest) -> None:
-        """A request is being answered."""
+    def request_started(self, request: web.BaseRequest) -> None:
         self._is_answering = True
         self._content = request.content
         self.head_due = float("inf")
 
-    def answered(self) -> None:
-        """The handler has returned."""
+    def request_finished(self) -> None:
         self._is_answering = False
         request = self._current_request
         if request is not None and request.content.exception() is not None:
-            request.content.feed_eof()  # aiohttp would linger for the rest of a body that has none
+            request.content.feed_eof()  # else aiohttp lingers for the rest of a broken body
 
     def has_stalled(self, now: float, seconds: float) -> bool:
-        """Whether unsent bytes, that no stream looks after, have not become fewer for so long."""
+        """Whether the count of unsent bytes has not changed for `seconds`. A relayed stream has its own timeout."""
         transport = self._socket
         unsent = 0
         if transport is not None and transport.get_protocol() is self:
@@ -171,7 +206,6 @@ class ClientConnection(web.RequestHandler):
         return unsent > 0 and now - self._unsent_since > seconds
 
     def abort(self) -> None:
-        """Give the client up at once."""
         self.head_due = float("inf")
         if self._socket is not None:
             self._socket.abort()
@@ -181,76 +215,28 @@ class ClientConnection(web.RequestHandler):
         request: web.BaseRequest,
         status: int = 500,
         exc: BaseException | None = None,
-        message: str | None = None,  # noqa: ARG002 - it repeats the request's bytes
+        message: str | None = None,  # noqa: ARG002 - repeats the request's bytes
     ) -> web.StreamResponse:
-        """aiohttp: a request that could not be parsed, or an answer that could not be made.
+        """Respond to a request that aiohttp could not parse or answer.
 
         Raises:
-            ConnectionError: the answer has begun; a second head must not stand in its body.
+            ConnectionError: the response has started, so a second head would be part of its body.
         """
         self.head_due = float("inf")
         if request.writer.output_size > 0:
-            raise ConnectionError("the answer has begun")
+            raise ConnectionError("The response has started.")
         error, request_id = _UNPARSABLE if status < 500 else _UNANSWERED, uuid.uuid4().hex
-        self._guard.unanswerable(self, request_id, exc)
-        said = refusal(error, request_id, "", is_prediction=False)
-        # its path is not known
-        headers = {**said.headers, **UNDER_TOKEN, "Server": SERVER, "X-Request-ID": request_id}
-        response = web.Response(status=said.status, headers=headers, body=said.body)
+        self._guard.log_unparsable(self, request_id, exc)
+        content = refusal(error, request_id, "", is_prediction=False)
+        # UNDER_TOKEN: the path is unknown and may hold a token.
+        headers = {**content.headers, **UNDER_TOKEN, "Server": SERVER, "X-Request-ID": request_id}
+        response = web.Response(status=content.status, headers=headers, body=content.body)
         response.force_close()
         return response
 
 
-class Listener(web.Server):
-    """aiohttp's low-level server: no router, so no second reading of paths, and no early `100 Continue`."""
-
-    def __init__(
-        self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], plan: ListenerPlan
-    ) -> None:
-        super().__init__(_watched(handler), handler_cancellation=True)
-        self._plan = plan
-        self._options: dict[str, Any] = {
-            "loop": asyncio.get_running_loop(),
-            "keepalive_timeout": plan.settings.timeouts.keep_alive,
-            "lingering_time": LINGER,
-            "read_bufsize": READ_BUFFER,
-            "access_log": None,
-            "auto_decompress": False,
-            "logger": library_logger(plan.logger),
-        }
-
-    def __call__(self) -> ClientConnection:
-        """asyncio: a protocol for a new connection."""
-        return ClientConnection(self, self._plan.guard, self._plan.settings, **self._options)
-
-
-@dataclass(frozen=True, slots=True)
-class ListenerPlan:
-    """What a listener needs."""
-
-    settings: ServerSettings
-    guard: ConnectionGuard
-    logger: Logger
-
-
 def library_logger(logger: Logger) -> logging.Logger:
-    """A logger for aiohttp that ends in our own log; registered nowhere."""
-    library = logging.Logger("aiohttp")  # noqa: LOG001 - on purpose outside of the global tree
+    """A logger for aiohttp that writes to the gateway's log."""
+    library = logging.Logger("aiohttp")  # noqa: LOG001 - on purpose outside the global tree
     library.addHandler(LibraryLog(logger))
     return library
-
-
-def _watched(
-    handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
-) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
-    async def handle(request: web.BaseRequest) -> web.StreamResponse:
-        connection = request.protocol
-        if isinstance(connection, ClientConnection):
-            connection.head_complete(request)
-        try:
-            return await handler(request)
-        finally:
-            if isinstance(connection, ClientConnection):
-                connection.answered()
-
-    return handle

@@ -1,4 +1,4 @@
-"""Ports: opened, or refused with a sentence; one that several processes share is reserved by their parent."""
+"""Listening sockets, and the reservation of a port that several workers share."""
 
 from __future__ import annotations
 
@@ -15,43 +15,44 @@ BACKLOG = 4096
 
 
 class CannotListenError(CannotRunError):
-    """An address is taken or not ours; the message says which."""
+    """An address is taken or not local; the message names it."""
 
 
 async def open_site(runner: web.BaseRunner, address: Address, *, is_shared: bool = False) -> web.TCPSite:
-    """Listen. `is_shared`: beside other processes of ours (SO_REUSEPORT), each gets its share of connections.
+    """Listen on an address. `is_shared`: with SO_REUSEPORT, so that the kernel balances over the workers.
 
     Raises:
-        CannotListenError: it cannot be listened on.
+        CannotListenError: the address is taken or not local.
     """
     site = web.TCPSite(runner, address.host, address.port, backlog=BACKLOG, reuse_port=is_shared or None)
     try:
         await site.start()
     except OSError as error:
-        raise _refused(address, error) from error
+        raise _cannot_listen(address, error) from error
     return site
 
 
 class Reservation:
-    """A port that several processes of ours share, held without listening until `close`.
+    """A port that workers share: bound, but not listening, from `open` to `close`.
 
-    So it stays ours while all of them are replaced, and port 0 is one port for all.
+    The port stays reserved while all workers are replaced, and port 0 becomes the same port for all of them.
     """
 
     def __init__(self, wanted: Address) -> None:
         self._wanted = wanted
-        self._held: list[socket.socket] = []
+        self._sockets: list[socket.socket] = []
 
     @property
     def address(self) -> Address:
-        """What to listen on: the host as it was given, and the port, chosen by the system if 0 was given."""
-        return Address(self._wanted.host, self._held[0].getsockname()[1] if self._held else self._wanted.port)
+        """The configured host and the bound port."""
+        port = self._sockets[0].getsockname()[1] if self._sockets else self._wanted.port
+        return Address(self._wanted.host, port)
 
     async def open(self) -> None:
-        """Take it.
+        """Bind every address of the host.
 
         Raises:
-            CannotListenError: somebody listens there, or it is not ours.
+            CannotListenError: an address is taken or not local.
         """
         loop = asyncio.get_running_loop()
         try:
@@ -59,25 +60,24 @@ class Reservation:
                 self._wanted.host, self._wanted.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
             )
             for family, _, _, _, place in dict.fromkeys(found):
-                self._hold(family, (place[0], self.address.port, *place[2:]))
+                self._reserve(family, (place[0], self.address.port, *place[2:]))
         except OSError as error:
             self.close()
-            raise _refused(self._wanted, error) from error
+            raise _cannot_listen(self._wanted, error) from error
 
     def close(self) -> None:
-        """Give it up."""
-        for held in self._held:
-            held.close()
-        self._held.clear()
+        for bound in self._sockets:
+            bound.close()
+        self._sockets.clear()
 
-    def _hold(self, family: int, place: tuple[str | int, ...]) -> None:
-        """Bind twice: shared sockets would be silently shared with a stranger of the same user."""
-        with _bound(family, place, is_shared=False):
+    def _reserve(self, family: int, place: tuple[str | int, ...]) -> None:
+        """Bind twice: SO_REUSEPORT alone would silently share the port with another process of the same user."""
+        with _bind(family, place, is_shared=False):
             pass
-        self._held.append(_bound(family, place, is_shared=True))
+        self._sockets.append(_bind(family, place, is_shared=True))
 
 
-def _bound(family: int, place: tuple[str | int, ...], *, is_shared: bool) -> socket.socket:
+def _bind(family: int, place: tuple[str | int, ...], *, is_shared: bool) -> socket.socket:
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -92,7 +92,9 @@ def _bound(family: int, place: tuple[str | int, ...], *, is_shared: bool) -> soc
     return bound
 
 
-def _refused(address: Address, error: OSError) -> CannotListenError:
-    number = error.errno or 0  # uvloop wraps the words of these; a resolver's numbers are below 0
+def _cannot_listen(address: Address, error: OSError) -> CannotListenError:
+    number = error.errno or 0  # uvloop rewords system errors; resolver errors are negative
     reason = os.strerror(number) if number > 0 else error.strerror
-    return CannotListenError(f"cannot listen on {address}: {reason}")
+    return CannotListenError(
+        f"Cannot listen on {address}: {reason}. Free this address or choose another one."
+    )

@@ -1,7 +1,7 @@
-"""One of several workers: it serves what its parent tells it, on the port that all share, until told to end.
+"""One of several workers: serves the configuration that the supervisor sends, on the shared port.
 
-Its parent starts it as `python -m gateway.server.worker NUMBER` and talks to it over standard input. When the parent
-is gone, a worker closes the port at once, lets its open streams finish, and ends.
+The supervisor starts it as `python -m gateway.server.worker NUMBER` and talks to it over standard input. If the
+supervisor dies, the worker closes the port at once, lets its open requests finish, and exits.
 """
 
 from __future__ import annotations
@@ -18,67 +18,69 @@ import uvloop
 from gateway.aio import Tasks
 from gateway.config import ConfigError
 from gateway.errors import CannotRunError
-from gateway.server.ipc import DRAIN, READY, STOP, WorkerConfig, received
+from gateway.server.ipc import DRAIN, READY, STOP, WorkerConfig, receive
 from gateway.server.process import Process
 from gateway.telemetry.logs import Logger, make_logger
 from gateway.telemetry.multiprocess import SharedLines, abandon
 
-ENDED, FAILED = 0, 1
+OK, FAILED = 0, 1
 
 
 def main() -> int:
-    """Run; returns the exit status."""
+    """Serve until a signal or message to stop; returns the exit status."""
     channel = socket.fromfd(sys.stdin.fileno(), socket.AF_UNIX, socket.SOCK_STREAM)
-    briefing = received(channel)
-    if briefing is None:
+    received = receive(channel)
+    if received is None:
         return FAILED
     with (
-        SharedLines(briefing.folder) as lines,
+        SharedLines(received.folder) as lines,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
-        logger = make_logger(briefing.config.logs, cast(TextIO, lines), worker=briefing.worker)
+        logger = make_logger(received.config.logs, cast(TextIO, lines), worker=received.worker)
         try:
-            is_orphan = runner.run(_work(channel, briefing, logger))
+            is_orphan = runner.run(_serve(channel, received, logger))
         except (CannotRunError, ConfigError) as error:
-            logger.error("worker_failed", message=str(error))  # noqa: TRY400 - the sentence says it all
+            logger.error("worker_failed", message=str(error))  # noqa: TRY400 - the message is enough
             return FAILED
         if is_orphan:
-            abandon(briefing.folder, os.getpid())
-    return ENDED
+            abandon(received.folder, os.getpid())
+    return OK
 
 
-async def _work(channel: socket.socket, briefing: WorkerConfig, logger: Logger) -> bool:
-    """Serve until the parent says so, or a signal; a second signal changes nothing, as both may mean the same.
+async def _serve(channel: socket.socket, received: WorkerConfig, logger: Logger) -> bool:
+    """Serve until the supervisor or a signal ends it; returns whether the supervisor died.
 
-    Tells whether the parent was lost.
+    A second signal changes nothing: an operator and the supervisor may have sent one each.
     """
-    process = Process(briefing.config, logger, is_worker=True, known_keys=briefing.keys)
+    process = Process(received.config, logger, is_worker=True, known_keys=received.keys)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, process.end)
+        loop.add_signal_handler(number, process.request_stop)
     reader, writer = await asyncio.open_unix_connection(sock=channel)
     tasks = Tasks(lambda error: logger.error("bug", error=repr(error), exc_info=error))
-    obeying = tasks.start(_listen_to_parent(reader, process, logger), "obey")
+    listening = tasks.start(_listen_to_parent(reader, process, logger), "parent")
     try:
         await process.run(lambda _: writer.write(READY))
-        return obeying.done()
+        return listening.done()
     finally:
-        obeying.cancel()
+        listening.cancel()
         await tasks.join(0)
         writer.close()
 
 
 async def _listen_to_parent(parent: asyncio.StreamReader, process: Process, logger: Logger) -> None:
     try:
-        while word := await parent.readline():
-            if word == DRAIN:
-                process.end()
-            elif word == STOP:
-                process.hurry()
-    except ConnectionError:  # it died before it read our last word
+        while message := await parent.readline():
+            if message == DRAIN:
+                process.request_stop()
+            elif message == STOP:
+                process.stop_now()
+    except ConnectionError:  # the parent died before it read our last message
         pass
-    logger.warning("parent_lost", message="the parent of this worker has died; it ends")
-    process.end(at_once=True)
+    logger.warning(
+        "parent_lost", message="The supervisor of this worker has died; the worker drains and exits."
+    )
+    process.request_stop(skip_delay=True)
 
 
 if __name__ == "__main__":

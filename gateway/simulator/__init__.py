@@ -1,6 +1,6 @@
-"""A scripted Flowise 3.1.4, upstream of the `demo` command and of the tests; it does not know the gateway."""
+"""A scripted Flowise 3.1.4 for the `demo` command and the tests; it imports nothing else of the gateway."""
 
-from gateway.simulator.bodies import File, Received
+from gateway.simulator.bodies import File, RawBody
 from gateway.simulator.flows import (
     AGENTFLOW_ID,
     CHAIN_ID,
@@ -13,7 +13,7 @@ from gateway.simulator.flows import (
     RateLimit,
 )
 from gateway.simulator.requests import ReceivedRequest
-from gateway.simulator.runs import Run
+from gateway.simulator.runs import SimulatedRun
 from gateway.simulator.server import Simulator
 from gateway.simulator.steps import (
     Close,
@@ -48,9 +48,9 @@ __all__ = [
     "Heartbeat",
     "RateLimit",
     "Raw",
-    "Received",
+    "RawBody",
     "ReceivedRequest",
-    "Run",
+    "SimulatedRun",
     "Simulator",
     "Step",
     "Steps",

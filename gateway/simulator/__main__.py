@@ -1,4 +1,4 @@
-"""Starts the simulator by itself: `python -m gateway.simulator --port 3999`."""
+"""Runs the simulator alone: `python -m gateway.simulator --port 3999`."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=3999)
-    parser.add_argument("--api-key", default="", help="what the protected chatflow asks for")
-    parser.add_argument("--heartbeat", type=float, default=30.0, help="seconds between two heartbeats")
+    parser.add_argument("--api-key", default="", help="API key of the protected chatflow")
+    parser.add_argument("--heartbeat", type=float, default=30.0, help="seconds between heartbeats")
     return parser.parse_args()
 
 
 async def _serve(arguments: argparse.Namespace) -> None:
-    told_to_stop = asyncio.Event()
+    stop_requested = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, told_to_stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, stop_requested.set)
     simulator = Simulator(api_key=arguments.api_key, heartbeat=arguments.heartbeat)
     await simulator.start(arguments.host, arguments.port)
-    sys.stdout.write(f"simulated Flowise on {simulator.url}\n")
+    sys.stdout.write(f"Simulated Flowise on {simulator.url}\n")
     for flow in DEFAULT_FLOWS:
         sys.stdout.write(f"  {flow.id}  {flow.name}\n")
     sys.stdout.flush()
-    await told_to_stop.wait()
+    await stop_requested.wait()
     await simulator.stop()
 
 

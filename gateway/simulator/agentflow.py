@@ -1,4 +1,4 @@
-"""What an Agentflow v2 of two nodes, Start and one LLM, says (capture stream-agentflow); pure data."""
+"""The events of an Agentflow v2 with two nodes, Start and one LLM (capture stream-agentflow); pure data."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.simulator.prompt_directives import Model
+from gateway.simulator.prompt_directives import ModelReply
 from gateway.simulator.steps import Delay, Event, Fail, Step, Token, number
 
 START, LLM = ("startAgentflow", "Start"), ("llmAgentflow", "General Agent")
@@ -36,15 +36,15 @@ _MODEL = {
 
 
 @dataclass(frozen=True)
-class Turn:
-    """One answered question.
+class Completion:
+    """A model's answer to one question.
 
     Attributes:
-        question: what the model was asked; None if nothing was.
+        question: the model's input; None if there was none.
         parts: the answer's tokens.
-        began: when the model was asked, milliseconds since 1970.
-        ended: when it was done, the same.
-        is_streaming: streamed runs tell the credential's id once more.
+        began: when the model was called, milliseconds since 1970.
+        ended: when it was done, milliseconds since 1970.
+        is_streaming: streamed runs repeat the credential's id.
     """
 
     question: str | None
@@ -55,7 +55,7 @@ class Turn:
 
 
 def opening(question: str | None) -> Iterator[Event]:
-    """What is said before the model is asked."""
+    """The events before the model is called."""
     yield Event("agentFlowEvent", "INPROGRESS")
     yield _next(START, "INPROGRESS")
     yield _next(START, "FINISHED")
@@ -63,29 +63,29 @@ def opening(question: str | None) -> Iterator[Event]:
     yield _next(LLM, "INPROGRESS")
 
 
-def speech(model: Model) -> Iterator[Step]:
-    """The model's answer, with the empty tokens that stand around it."""
-    yield Delay(model.before)
-    if model.failure:
-        yield Fail(model.failure)
+def model_steps(reply: ModelReply) -> Iterator[Step]:
+    """The model's answer between empty tokens."""
+    yield Delay(reply.before)
+    if reply.failure:
+        yield Fail(reply.failure)
         return
     yield Token("")
-    yield from model.steps
+    yield from reply.steps
     yield Token("")
     yield Token("")
 
 
-def closing(turn: Turn) -> Iterator[Event]:
-    """What is said between the last token and `metadata`."""
+def closing(completion: Completion) -> Iterator[Event]:
+    """The events between the last token and `metadata`."""
     yield Event("calledTools", [])
-    yield Event("usageMetadata", _usage(turn))
+    yield Event("usageMetadata", _usage(completion))
     yield _next(LLM, "FINISHED")
-    yield Event("agentFlowExecutedData", executed(turn))
+    yield Event("agentFlowExecutedData", executed(completion))
     yield Event("agentFlowEvent", "FINISHED")
 
 
 def failing(question: str | None, message: str) -> Iterator[Event]:
-    """What is said when the model's node failed (capture stream-agentflow-llm-400)."""
+    """The events when the model's node failed (capture stream-agentflow-llm-400)."""
     yield _next(LLM, "ERROR", message)
     yield Event(
         "agentFlowExecutedData", [_start_node(question), _failed_node(LLM, message, [f"{START[0]}_0"])]
@@ -94,7 +94,7 @@ def failing(question: str | None, message: str) -> Iterator[Event]:
 
 
 def failing_at_start(message: str) -> Iterator[Event]:
-    """What is said when the start node failed (capture question-and-form-stream)."""
+    """The events when the start node failed (capture question-and-form-stream)."""
     yield Event("agentFlowEvent", "INPROGRESS")
     yield _next(START, "INPROGRESS")
     yield _next(START, "ERROR", message)
@@ -102,9 +102,9 @@ def failing_at_start(message: str) -> Iterator[Event]:
     yield Event("agentFlowEvent", "ERROR")
 
 
-def executed(turn: Turn) -> list[dict[str, Any]]:
+def executed(completion: Completion) -> list[dict[str, Any]]:
     """The whole trace of a finished run: prompts, model, answer and usage."""
-    return [_start_node(turn.question), _llm_node(turn)]
+    return [_start_node(completion.question), _llm_node(completion)]
 
 
 def _next(node: tuple[str, str], status: str, error: str = "") -> Event:
@@ -113,8 +113,8 @@ def _next(node: tuple[str, str], status: str, error: str = "") -> Event:
 
 
 def _start_node(question: str | None) -> dict[str, Any]:
-    said = {} if question is None else {"question": question}
-    data = {"id": f"{START[0]}_0", "name": START[0], "input": said, "output": said, "state": {}}
+    fields = {} if question is None else {"question": question}
+    data = {"id": f"{START[0]}_0", "name": START[0], "input": fields, "output": fields, "state": {}}
     return {
         "nodeId": f"{START[0]}_0",
         "nodeLabel": START[1],
@@ -134,9 +134,9 @@ def _failed_node(node: tuple[str, str], message: str, before: list[str]) -> dict
     }
 
 
-def _llm_node(turn: Turn) -> dict[str, Any]:
-    messages = [] if turn.question is None else [{"role": "user", "content": turn.question}]
-    answer = {"role": "user", "content": "".join(turn.parts), "name": "general_agent"}
+def _llm_node(completion: Completion) -> dict[str, Any]:
+    messages = [] if completion.question is None else [{"role": "user", "content": completion.question}]
+    answer = {"role": "user", "content": "".join(completion.parts), "name": "general_agent"}
     return {
         "nodeId": f"{LLM[0]}_0",
         "nodeLabel": LLM[1],
@@ -150,10 +150,10 @@ def _llm_node(turn: Turn) -> dict[str, Any]:
                 "llmMemoryType": "allMessages",
                 "llmReturnResponseAs": "userMessage",
                 "llmModelConfig": {**_MODEL, "FLOWISE_CREDENTIAL_ID": _CREDENTIAL}
-                if turn.is_streaming
+                if completion.is_streaming
                 else _MODEL,
             },
-            "output": _output(turn),
+            "output": _output(completion),
             "state": {},
             "chatHistory": [*messages, answer],
         },
@@ -162,12 +162,16 @@ def _llm_node(turn: Turn) -> dict[str, Any]:
     }
 
 
-def _output(turn: Turn) -> dict[str, Any]:
-    usage = _usage(turn)
+def _output(completion: Completion) -> dict[str, Any]:
+    usage = _usage(completion)
     given, made = usage["input_tokens"], usage["output_tokens"]
     return {
-        "content": "".join(turn.parts),
-        "timeMetadata": {"start": turn.began, "end": turn.ended, "delta": turn.ended - turn.began},
+        "content": "".join(completion.parts),
+        "timeMetadata": {
+            "start": completion.began,
+            "end": completion.ended,
+            "delta": completion.ended - completion.began,
+        },
         "calledTools": [],
         "usageMetadata": {
             **usage,
@@ -189,8 +193,8 @@ def _output(turn: Turn) -> dict[str, Any]:
     }
 
 
-def _usage(turn: Turn) -> dict[str, Any]:
-    given, made = len((turn.question or "").split()), sum(1 for part in turn.parts if part)
+def _usage(completion: Completion) -> dict[str, Any]:
+    given, made = len((completion.question or "").split()), sum(1 for part in completion.parts if part)
     return {
         "input_tokens": given,
         "output_tokens": made,

@@ -1,4 +1,4 @@
-"""Every request's way in: body, CORS, guard, endpoint, and Flowise's error handler around them."""
+"""Handles every request: body, CORS, access check, endpoint, and Flowise's error handler around them."""
 
 from __future__ import annotations
 
@@ -9,121 +9,122 @@ from urllib.parse import unquote_to_bytes
 from aiohttp import web
 
 from gateway.simulator import endpoints
-from gateway.simulator.bodies import Received, receive, understand
+from gateway.simulator.bodies import RawBody, parse_body, read_body
 from gateway.simulator.flows import Flow
-from gateway.simulator.predictions import State, silence
-from gateway.simulator.replies import FRAMING, HTML, VARY, Refusal, Reply, Responder
+from gateway.simulator.predictions import State, never_answer
+from gateway.simulator.replies import FRAMING, HTML, VARY, FlowiseError, Reply, Responder
 from gateway.simulator.requests import ReceivedRequest
 
 _OPEN = ("/api/v1/prediction/", "/api/v1/public-chatbotConfig/", "/api/v1/chatflows-streaming/")
 _METHODS = ("Access-Control-Allow-Methods", "GET,HEAD,PUT,PATCH,POST,DELETE")
-_NO_BODY = Received(b"", 0, "", b"")
+_NO_BODY = RawBody(b"", 0, "", b"")
 
 
 @dataclass(frozen=True)
 class App:
-    """Answers every request.
+    """The handler of all requests.
 
     Attributes:
         keep_alive: announced for idle connections, seconds.
         max_body: largest JSON or urlencoded body, bytes.
     """
 
-    desk: State
+    state: State
     keep_alive: float
     max_body: int
 
-    async def answer(self, request: web.Request) -> web.StreamResponse:
-        """Answer one request, perhaps never."""
-        visit = Responder(request, self.keep_alive)
-        asked = _asked(request)
+    async def handle(self, incoming: web.Request) -> web.StreamResponse:
+        """Answer a request; some are never answered."""
+        responder = Responder(incoming, self.keep_alive)
+        request = _without_body(incoming)
         try:
-            asked = replace(asked, received=await receive(request, self.max_body))
-            asked = _understood(asked)
-        except Refusal as refusal:
-            self._note(asked)
-            return await self._refuse(visit, asked, refusal)
-        self._note(asked)
+            request = replace(request, raw_body=await read_body(incoming, self.max_body))
+            request = _with_parsed_body(request)
+        except FlowiseError as error:
+            self._record(request)
+            return await self._fail(responder, request, error)
+        self._record(request)
         try:
-            return await self._route(visit, asked)
-        except Refusal as refusal:
-            return await self._refuse(visit, asked, refusal)
+            return await self._route(responder, request)
+        except FlowiseError as error:
+            return await self._fail(responder, request, error)
 
-    def _note(self, asked: ReceivedRequest) -> None:
-        self.desk.ledger.asked.append(asked)
-        self.desk.ledger.note()
+    def _record(self, request: ReceivedRequest) -> None:
+        self.state.requests.append(request)
+        self.state.notify()
 
-    async def _refuse(self, visit: Responder, asked: ReceivedRequest, refusal: Refusal) -> Reply:
-        """Answer as Flowise's error handler does: never while `streaming` is set (unknown-stream)."""
-        if asked.is_unanswerable:
-            await silence()
-        if not visit.base and not refusal.is_early:
-            visit.base += [*self._cors(asked), *FRAMING]
-        return visit.refuse(refusal)
+    async def _fail(self, responder: Responder, request: ReceivedRequest, error: FlowiseError) -> Reply:
+        """Answer as Flowise's error handler does: never if `streaming` is set (unknown-stream)."""
+        if request.is_unanswerable:
+            await never_answer()
+        if not responder.base and not error.is_early:
+            responder.base += [*self._cors(request), *FRAMING]
+        return responder.fail(error)
 
-    async def _route(self, visit: Responder, asked: ReceivedRequest) -> web.StreamResponse:
-        if asked.method == "OPTIONS":
-            return self._preflight(visit, asked)
-        visit.base += [*self._cors(asked), *FRAMING]
-        if not _is_utf8(visit.request.raw_path):
-            raise Refusal(500, "URI malformed")
-        if asked.path.lower().startswith("/api/v1/") and not endpoints.is_public(asked.path):
-            return visit.json({"error": "Unauthorized Access"}, 401)
-        handler = endpoints.find(asked.method, asked.path) if asked.path.startswith("/api/v1/") else None
-        return await handler(self.desk, visit, asked) if handler else visit.page()
+    async def _route(self, responder: Responder, request: ReceivedRequest) -> web.StreamResponse:
+        if request.method == "OPTIONS":
+            return self._preflight(responder, request)
+        responder.base += [*self._cors(request), *FRAMING]
+        if not _is_utf8(responder.request.raw_path):
+            raise FlowiseError(500, "URI malformed")
+        if request.path.lower().startswith("/api/v1/") and not endpoints.is_public(request.path):
+            return responder.json({"error": "Unauthorized Access"}, 401)
+        is_api = request.path.startswith("/api/v1/")
+        handler = endpoints.find(request.method, request.path) if is_api else None
+        return await handler(self.state, responder, request) if handler else responder.page()
 
-    def _cors(self, asked: ReceivedRequest) -> Iterator[tuple[str, str]]:
-        """Open only three endpoints, and those only to a flow's origins (captures origin-*, ping-origin)."""
-        origin = asked.headers.get("Origin")
+    def _cors(self, request: ReceivedRequest) -> Iterator[tuple[str, str]]:
+        """Only three endpoints have CORS, and only for a flow's origins (captures origin-*, ping-origin)."""
+        origin = request.headers.get("Origin")
         if not origin:
             yield VARY
-        elif self._is_open(asked, origin):
+        elif self._is_open(request, origin):
             yield "Access-Control-Allow-Origin", origin
             yield VARY
 
-    def _is_open(self, asked: ReceivedRequest, origin: str) -> bool:
-        flow = self._flow(asked)
-        if flow is None or not asked.path.startswith(_OPEN):
+    def _is_open(self, request: ReceivedRequest, origin: str) -> bool:
+        flow = self._flow(request)
+        if flow is None or not request.path.startswith(_OPEN):
             return False
         try:
             return flow.allows(origin)
         except ValueError:
             return False
 
-    def _flow(self, asked: ReceivedRequest) -> Flow | None:
-        found = endpoints.segments(asked.path)
-        return self.desk.flows.get(found[0]) if found else None
+    def _flow(self, request: ReceivedRequest) -> Flow | None:
+        found = endpoints.segments(request.path)
+        return self.state.flows.get(found[0]) if found else None
 
-    def _preflight(self, visit: Responder, asked: ReceivedRequest) -> Reply:
+    def _preflight(self, responder: Responder, request: ReceivedRequest) -> Reply:
         """Captures prediction-preflight, ping-options, feedback-preflight."""
-        origin, wanted = asked.headers.get("Origin"), asked.headers.get("Access-Control-Request-Headers")
-        if origin and not self._is_open(asked, origin):
-            methods = endpoints.methods(asked.path)
-            visit.base += [*FRAMING, ("Allow", methods)]
-            return visit.send(HTML, methods.encode())
+        origin, wanted = request.headers.get("Origin"), request.headers.get("Access-Control-Request-Headers")
+        if origin and not self._is_open(request, origin):
+            methods = endpoints.methods(request.path)
+            responder.base += [*FRAMING, ("Allow", methods)]
+            return responder.send(HTML, methods.encode())
         head = [("Access-Control-Allow-Origin", origin)] if origin else []
         head += [("Vary", "Origin, Access-Control-Request-Headers"), _METHODS]
         head += [("Access-Control-Allow-Headers", wanted)] if wanted else []
-        return Reply(204, b"", [*head, ("Content-Length", "0"), *visit.closing()])
+        return Reply(204, b"", [*head, ("Content-Length", "0"), *responder.closing()])
 
 
-def _asked(request: web.Request) -> ReceivedRequest:
-    path = request.raw_path.partition("?")[0]
+def _without_body(incoming: web.Request) -> ReceivedRequest:
+    path = incoming.raw_path.partition("?")[0]
     found = endpoints.segments(path) if path.startswith("/api/v1/prediction/") else []
     return ReceivedRequest(
-        method=request.method,
+        method=incoming.method,
         path=path,
-        query=dict(request.query),
-        headers=request.headers,
-        peer=request.remote or "",
-        received=_NO_BODY,
+        query=dict(incoming.query),
+        headers=incoming.headers,
+        peer=incoming.remote or "",
+        raw_body=_NO_BODY,
         flow=found[0] if found else "",
     )
 
 
-def _understood(asked: ReceivedRequest) -> ReceivedRequest:
-    body, files = understand(asked.received, asked.headers.get("Content-Type", ""))
-    return replace(asked, body=body, files=files)
+def _with_parsed_body(request: ReceivedRequest) -> ReceivedRequest:
+    body, files = parse_body(request.raw_body, request.headers.get("Content-Type", ""))
+    return replace(request, body=body, files=files)
 
 
 def _is_utf8(raw_path: str) -> bool:

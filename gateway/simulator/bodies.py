@@ -1,4 +1,4 @@
-"""Reads a request's body as Express does, and refuses a broken one in its words; knows no endpoint."""
+"""Reads and parses a request's body as Express does, with its error messages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 
 from aiohttp import StreamReader, web
 
-from gateway.simulator.replies import Refusal
+from gateway.simulator.replies import FlowiseError
 
 _OBJECT = re.compile(r"[ \t\r\n]*[\[{]")
 _TAIL = 200
@@ -29,8 +29,8 @@ class File:
 
 
 @dataclass(frozen=True)
-class Received:
-    """A body before it is understood.
+class RawBody:
+    """A body before it is parsed.
 
     Attributes:
         raw: its bytes; of a multipart body above the limit only the first ones.
@@ -45,62 +45,62 @@ class Received:
     tail: bytes
 
 
-async def receive(request: web.Request, limit: int) -> Received:
-    """Take a body in; above `limit` bytes it is refused, or of a multipart one only the beginning kept.
+async def read_body(request: web.Request, limit: int) -> RawBody:
+    """Read a body of up to `limit` bytes; of a larger multipart one only the start is kept.
 
     Raises:
-        Refusal: 413, before CORS (capture too-large).
+        FlowiseError: 413, before CORS (capture too-large).
     """
     is_limited = not request.content_type.startswith("multipart/")
     if is_limited and (request.content_length or 0) > limit:
-        _refuse_size()
-    received = await _collect(request.content, limit)
-    if is_limited and received.size > limit:
-        _refuse_size()
-    return received
+        _raise_too_large()
+    body = await _collect(request.content, limit)
+    if is_limited and body.size > limit:
+        _raise_too_large()
+    return body
 
 
-async def _collect(content: StreamReader, limit: int) -> Received:
+async def _collect(content: StreamReader, limit: int) -> RawBody:
     kept, size, digest, tail = bytearray(), 0, hashlib.sha256(), b""
     async for part in content.iter_any():
         kept += part[: max(0, limit - size)]
         size += len(part)
         digest.update(part)
         tail = (tail + part)[-_TAIL:]
-    return Received(bytes(kept), size, digest.hexdigest(), tail)
+    return RawBody(bytes(kept), size, digest.hexdigest(), tail)
 
 
-def _refuse_size() -> NoReturn:
-    raise Refusal(413, "request entity too large", reason="Payload Too Large", is_early=True)
+def _raise_too_large() -> NoReturn:
+    raise FlowiseError(413, "request entity too large", reason="Payload Too Large", is_early=True)
 
 
-def understand(received: Received, content_type: str) -> tuple[Any, tuple[File, ...]]:
+def parse_body(body: RawBody, content_type: str) -> tuple[Any, tuple[File, ...]]:
     """Parse a body; a content type that Express does not parse gives an empty object (capture text-plain).
 
     Raises:
-        Refusal: 400 for malformed JSON, before CORS; 500 for a multipart body that breaks off.
+        FlowiseError: 400 for malformed JSON, before CORS; 500 for a multipart body that breaks off.
     """
     kind = content_type.partition(";")[0].strip().lower()
     if kind == "application/json":
-        return (_json(received.raw.decode("utf-8", "replace")) if received.raw else {}), ()
+        return (_json(body.raw.decode("utf-8", "replace")) if body.raw else {}), ()
     if kind == "application/x-www-form-urlencoded":
-        return dict(parse_qsl(received.raw.decode("utf-8", "replace"), keep_blank_values=True)), ()
+        return dict(parse_qsl(body.raw.decode("utf-8", "replace"), keep_blank_values=True)), ()
     if kind == "multipart/form-data":
-        return _multipart(received, content_type)
+        return _multipart(body, content_type)
     return {}, ()
 
 
 def _json(text: str) -> Any:
     if not _OBJECT.match(text):
-        _refuse_json(_unexpected(text.strip(), text))
+        _raise_malformed(_unexpected(text.strip(), text))
     try:
-        return json.loads(text, parse_constant=lambda name: _refuse_json(_unexpected(name, text)))
+        return json.loads(text, parse_constant=lambda name: _raise_malformed(_unexpected(name, text)))
     except json.JSONDecodeError as error:
-        _refuse_json(_in_words_of_v8(error))
+        _raise_malformed(_v8_message(error))
 
 
-def _in_words_of_v8(error: json.JSONDecodeError) -> str:
-    """Say it as Node does, for what is captured (malformed-json, json-tail, json-bad-token)."""
+def _v8_message(error: json.JSONDecodeError) -> str:
+    """Node's message, for the captured errors (malformed-json, json-tail, json-bad-token)."""
     if error.msg == "Extra data":
         where = f"position {error.pos} (line {error.lineno} column {error.colno})"
         return f"Unexpected non-whitespace character after JSON at {where}"
@@ -117,25 +117,25 @@ def _unexpected(rest: str, text: str) -> str:
 
 
 def _common(one: str, other: str) -> int:
-    """Count the letters with which both begin."""
+    """Length of the common prefix."""
     return next(
         (at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
     )
 
 
-def _refuse_json(message: str) -> NoReturn:
-    raise Refusal(400, message, is_early=True)
+def _raise_malformed(message: str) -> NoReturn:
+    raise FlowiseError(400, message, is_early=True)
 
 
-def _multipart(received: Received, content_type: str) -> tuple[dict[str, str], tuple[File, ...]]:
+def _multipart(body: RawBody, content_type: str) -> tuple[dict[str, str], tuple[File, ...]]:
     """Split a multipart body; fields become strings, each part with a file name a file."""
     boundary = re.search(r'boundary="?([^";]+)', content_type)
     edge = b"--" + (boundary.group(1).encode() if boundary else b"")
-    if not boundary or not received.tail.rstrip().endswith(edge + b"--"):
-        raise Refusal(500, "Unexpected end of form")
+    if not boundary or not body.tail.rstrip().endswith(edge + b"--"):
+        raise FlowiseError(500, "Unexpected end of form")
     fields: dict[str, str] = {}
     files: list[File] = []
-    for part in (b"\r\n" + received.raw).split(b"\r\n" + edge)[1:]:
+    for part in (b"\r\n" + body.raw).split(b"\r\n" + edge)[1:]:
         head, separator, content = part.partition(b"\r\n\r\n")
         if separator:
             _take(_part_headers(head), content, fields, files)

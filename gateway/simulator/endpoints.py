@@ -1,4 +1,4 @@
-"""The endpoints beside predictions, as far as a widget or an SDK calls them."""
+"""The endpoints other than predictions that the widget and the SDKs call."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aiohttp import web
 
 from gateway.simulator.flows import Flow
 from gateway.simulator.predictions import State, predict
-from gateway.simulator.replies import HTML, Refusal, Responder
+from gateway.simulator.replies import HTML, FlowiseError, Responder
 from gateway.simulator.requests import ReceivedRequest
 
 Handler = Callable[[State, Responder, ReceivedRequest], Awaitable[web.StreamResponse]]
@@ -27,7 +27,7 @@ _UPLOADS = {
 
 
 def find(method: str, path: str) -> Handler | None:
-    """Find what answers a path; None: the user interface's page does."""
+    """The handler of a path; None: Flowise serves its user interface there."""
     name, _, rest = path.removeprefix("/api/v1/").partition("/")
     handler, parts = _TABLE.get((("GET" if method == "HEAD" else method), name), (None, 0))
     given = [part for part in rest.split("/") if part]
@@ -35,89 +35,89 @@ def find(method: str, path: str) -> Handler | None:
 
 
 def methods(path: str) -> str:
-    """Give the methods of a path for `Allow`; feedback's are captured, others are what the simulator has."""
+    """The value of `Allow` for a path: feedback's is captured, others list what the simulator has."""
     if path.startswith("/api/v1/feedback"):
         return "POST,GET,HEAD,PUT"
     return ",".join(method for method in ("POST", "GET", "PUT") if find(method, path))
 
 
 def is_public(path: str) -> bool:
-    """Tell what passes Flowise's guard without a key, by prefix (prediction-no-id, unknown-path)."""
+    """Whether Flowise serves a path without an API key, by prefix (prediction-no-id, unknown-path)."""
     return path.startswith(_PUBLIC)
 
 
-async def ping(_desk: State, visit: Responder, _asked: ReceivedRequest) -> web.StreamResponse:
+async def ping(_state: State, responder: Responder, _request: ReceivedRequest) -> web.StreamResponse:
     """Capture ping."""
-    return visit.send(HTML, b"pong")
+    return responder.send(HTML, b"pong")
 
 
-async def version(_desk: State, visit: Responder, _asked: ReceivedRequest) -> web.StreamResponse:
+async def version(_state: State, responder: Responder, _request: ReceivedRequest) -> web.StreamResponse:
     """Capture version."""
-    return visit.json({"version": "3.1.4"})
+    return responder.json({"version": "3.1.4"})
 
 
-async def is_streaming(desk: State, visit: Responder, asked: ReceivedRequest) -> web.StreamResponse:
+async def is_streaming(state: State, responder: Responder, request: ReceivedRequest) -> web.StreamResponse:
     """Capture chatflows-streaming-chain."""
-    flow = _flow(desk, asked, "chatflowsService.checkIfChatflowIsValidForStreaming")
-    return visit.json({"isStreaming": flow.is_streaming})
+    flow = _flow(state, request, "chatflowsService.checkIfChatflowIsValidForStreaming")
+    return responder.json({"isStreaming": flow.is_streaming})
 
 
-async def uploads(desk: State, visit: Responder, asked: ReceivedRequest) -> web.StreamResponse:
+async def uploads(state: State, responder: Responder, request: ReceivedRequest) -> web.StreamResponse:
     """Capture chatflows-uploads."""
-    _flow(desk, asked, "chatflowsService.checkIfChatflowIsValidForUploads")
-    return visit.json(_UPLOADS)
+    _flow(state, request, "chatflowsService.checkIfChatflowIsValidForUploads")
+    return responder.json(_UPLOADS)
 
 
-async def chatbot_config(desk: State, visit: Responder, asked: ReceivedRequest) -> web.StreamResponse:
-    """Capture public-chatbotConfig-chain: everything, to anybody."""
-    flow = _flow(desk, asked, "chatflowsService.getSinglePublicChatbotConfig")
-    told = {"uploads": _UPLOADS, "flowData": flow.told_nodes(), "isTTSEnabled": False}
-    return visit.json({**flow.chatbot_config, **told})
+async def chatbot_config(state: State, responder: Responder, request: ReceivedRequest) -> web.StreamResponse:
+    """Capture public-chatbotConfig-chain: the whole flow, without authentication."""
+    flow = _flow(state, request, "chatflowsService.getSinglePublicChatbotConfig")
+    rest = {"uploads": _UPLOADS, "flowData": flow.public_nodes(), "isTTSEnabled": False}
+    return responder.json({**flow.chatbot_config, **rest})
 
 
-async def abort(desk: State, visit: Responder, asked: ReceivedRequest) -> web.StreamResponse:
-    """Capture abort-idle: 200 whatever it achieved."""
-    _, flow_id, chat_id = segments(asked.path)
-    desk.ledger.aborts.append((flow_id, chat_id))
-    desk.ledger.note()
-    run = desk.pool.get((flow_id, chat_id))
+async def abort(state: State, responder: Responder, request: ReceivedRequest) -> web.StreamResponse:
+    """Capture abort-idle: 200 with or without effect."""
+    _, flow_id, chat_id = segments(request.path)
+    state.aborts.append((flow_id, chat_id))
+    state.notify()
+    run = state.pool.get((flow_id, chat_id))
     if run is not None:
         run.abort()
-    return visit.json({"status": 200, "message": "Chat message aborted"})
+    return responder.json({"status": 200, "message": "Chat message aborted"})
 
 
-async def feedback(desk: State, visit: Responder, asked: ReceivedRequest) -> web.StreamResponse:
+async def feedback(state: State, responder: Responder, request: ReceivedRequest) -> web.StreamResponse:
     """Captures feedback, feedback-no-content, feedback-unknown-message."""
-    message = asked.fields.get("messageId")
+    message = request.fields.get("messageId")
     if not message:
-        raise Refusal(400, "Message ID is required")
-    if message not in desk.messages:
-        raise Refusal(404, f"Message with ID {message} not found")
+        raise FlowiseError(400, "Message ID is required")
+    if message not in state.messages:
+        raise FlowiseError(404, f"Message with ID {message} not found")
     names = ("chatId", "messageId", "rating", "content")
-    said = {name: asked.fields.get(name) for name in names}
-    return visit.json({"chatflowid": segments(asked.path)[0], **said, **_stored()})
+    stored = {name: request.fields.get(name) for name in names}
+    return responder.json({"chatflowid": segments(request.path)[0], **stored, **_stored()})
 
 
-async def leads(_desk: State, visit: Responder, asked: ReceivedRequest) -> web.StreamResponse:
+async def leads(_state: State, responder: Responder, request: ReceivedRequest) -> web.StreamResponse:
     """Captures leads, leads-slash, leads-empty, leads-partial."""
-    if "chatflowid" not in asked.fields:
+    if "chatflowid" not in request.fields:
         detail = "SQLITE_CONSTRAINT: NOT NULL constraint failed: lead.chatflowid"
-        raise Refusal(500, f"Error: leadsService.createLead - {detail}")
+        raise FlowiseError(500, f"Error: leadsService.createLead - {detail}")
     names = ("name", "email", "phone", "chatflowid", "chatId")
-    said = {name: asked.fields[name] for name in names if name in asked.fields}
-    return visit.json({**said, **_stored()})
+    stored = {name: request.fields[name] for name in names if name in request.fields}
+    return responder.json({**stored, **_stored()})
 
 
-async def attachments(desk: State, visit: Responder, asked: ReceivedRequest) -> web.StreamResponse:
-    """Captures attachments-off, attachments-unknown; the answer with files is as the widget reads it."""
-    flow = _flow(desk, asked, "attachmentService.createAttachment")
+async def attachments(state: State, responder: Responder, request: ReceivedRequest) -> web.StreamResponse:
+    """Captures attachments-off, attachments-unknown; with files, the answer that the widget expects."""
+    flow = _flow(state, request, "attachmentService.createAttachment")
     if not flow.may_upload:
-        raise Refusal(
+        raise FlowiseError(
             500, "Error: attachmentService.createAttachment - File upload is not enabled for this chatflow"
         )
-    for file in asked.files:
-        desk.files[flow.id, segments(asked.path)[1], file.name] = file.content
-    return visit.json(
+    for file in request.files:
+        state.files[flow.id, segments(request.path)[1], file.name] = file.content
+    return responder.json(
         [
             {
                 "name": file.name,
@@ -125,33 +125,33 @@ async def attachments(desk: State, visit: Responder, asked: ReceivedRequest) -> 
                 "size": len(file.content),
                 "content": file.content.decode("utf-8", "replace"),
             }
-            for file in asked.files
+            for file in request.files
         ]
     )
 
 
-async def upload_file(desk: State, visit: Responder, asked: ReceivedRequest) -> web.StreamResponse:
+async def upload_file(state: State, responder: Responder, request: ReceivedRequest) -> web.StreamResponse:
     """Captures get-upload-file, get-upload-file-missing, get-upload-file-no-name."""
-    flow_id, chat_id, name = (asked.query.get(key, "") for key in ("chatflowId", "chatId", "fileName"))
+    flow_id, chat_id, name = (request.query.get(key, "") for key in ("chatflowId", "chatId", "fileName"))
     if not (flow_id and chat_id and name):
-        return visit.send(HTML, b"Invalid file path", 500)
-    visit.base.append(("Content-Disposition", f'attachment; filename="{name}"'))
-    content = desk.files.get((flow_id, chat_id, name))
+        return responder.send(HTML, b"Invalid file path", 500)
+    responder.base.append(("Content-Disposition", f'attachment; filename="{name}"'))
+    content = state.files.get((flow_id, chat_id, name))
     if content is None:
-        raise Refusal(500, f"File {name} not found")
-    return await visit.pour(content)
+        raise FlowiseError(500, f"File {name} not found")
+    return await responder.pour(content)
 
 
 def segments(path: str) -> list[str]:
-    """Give the decoded parts of a path after the endpoint's name."""
+    """The decoded parts of a path after the endpoint's name."""
     return [unquote(part) for part in path.removeprefix("/api/v1/").split("/")[1:] if part]
 
 
-def _flow(desk: State, asked: ReceivedRequest, service: str) -> Flow:
-    flow_id = segments(asked.path)[0]
-    if flow_id not in desk.flows:
-        raise Refusal(500, f"Error: {service} - Chatflow {flow_id} not found")
-    return desk.flows[flow_id]
+def _flow(state: State, request: ReceivedRequest, service: str) -> Flow:
+    flow_id = segments(request.path)[0]
+    if flow_id not in state.flows:
+        raise FlowiseError(500, f"Error: {service} - Chatflow {flow_id} not found")
+    return state.flows[flow_id]
 
 
 def _stored() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The chatflows that the simulated Flowise knows: six by default, each with another behaviour."""
+"""The chatflows of the simulated Flowise: six by default, one for each behaviour."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class RateLimit:
-    """Flowise's own limiter: so many requests in a fixed window of so many seconds, per address."""
+    """Flowise's own limiter: `requests` per address in a fixed window of `seconds`."""
 
     requests: int
     seconds: int
@@ -35,12 +35,12 @@ class Flow:
 
     Attributes:
         kind: `chain` (a Conversation Chain) or `agentflow` (Agentflow v2).
-        streamable: false as with post-processing: a prediction is answered with JSON whatever it asks for.
-        model_streams: the model's own Streaming switch; off means not streamable as well.
+        streamable: false as with post-processing: predictions are always answered with JSON.
+        model_streams: the model's own Streaming switch; off: not streamable either.
         needs_key: predictions need the simulator's API key.
-        allowed_origins: origins that may call it, `https://host`; empty: all.
-        chatbot_config: what the widget is told; `fullFileUpload` in it opens `attachments`.
-        flow_data: the flow's nodes as JSON text, told to everybody; empty: a small one with a secret in it.
+        allowed_origins: as `https://host`; empty: all.
+        chatbot_config: for the widget; `fullFileUpload` in it enables `attachments`.
+        flow_data: the flow's nodes as JSON text, public; empty: a small flow with a secret prompt.
     """
 
     id: str
@@ -57,27 +57,31 @@ class Flow:
 
     @property
     def is_streaming(self) -> bool:
-        """What `chatflows-streaming` says."""
+        """The answer of `chatflows-streaming`."""
         return self.streamable and self.model_streams
 
     @property
     def may_upload(self) -> bool:
-        """Whether `attachments` takes files for it."""
+        """Whether `attachments` accepts files."""
         return bool(self.chatbot_config.get("fullFileUpload", {}).get("status"))
 
     def allows(self, origin: str) -> bool:
-        """Compare hosts and ports only, as Flowise does; ValueError if the Origin is no URL."""
+        """Compare hosts and ports only, as Flowise does.
+
+        Raises:
+            ValueError: the origin is not a URL.
+        """
         if not self.allowed_origins:
             return True
         return _host(origin) in {_host(allowed) for allowed in self.allowed_origins}
 
-    def told_nodes(self) -> str:
-        """Give the `flowData` of `public-chatbotConfig`: all nodes, prompts and addresses included."""
+    def public_nodes(self) -> str:
+        """The `flowData` of `public-chatbotConfig`: all nodes, with prompts and addresses."""
         return self.flow_data or json.dumps(_nodes(self), separators=(",", ":"))
 
 
 def is_flow_id(text: str) -> bool:
-    """Tell whether Flowise takes this as a chatflow's id at all."""
+    """Whether Flowise accepts this as a chatflow id."""
     return _UUID.fullmatch(text) is not None
 
 
@@ -90,7 +94,7 @@ def _host(origin: str) -> str:
 
 def _nodes(flow: Flow) -> dict[str, Any]:
     model = {"modelName": "gpt-4o-mini", "basepath": "http://127.0.0.1:9999/v1"}
-    secret = "You are a secret system prompt."  # noqa: S105 - bait for tests, no password
+    secret = "You are a secret system prompt."  # noqa: S105 - bait for tests, not a password
     if flow.kind == "chain":
         return {
             "nodes": [_node("chatOpenAI", model), _node("conversationChain", {"systemMessagePrompt": secret})]

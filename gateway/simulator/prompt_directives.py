@@ -1,4 +1,4 @@
-"""The fake model behind the simulated Flowise: what a question asks it to do; pure, no sockets, no clock.
+"""The simulated model, controlled by directives in the question; pure.
 
 `hi [[tokens=50 delay=0.1 first=2 fail=500 cut=7 how=rst text=hello size=20]]`
 
@@ -6,11 +6,11 @@
     delay   seconds after each token                                         (default 0.05)
     first   seconds before the first token or the failure                    (default 0)
     fail    the model answers with this HTTP status
-    cut     the model breaks off after so many tokens
-    how     how it breaks off: rst, eof, error (says so), hang (says nothing more)  (default eof)
-    die     Flowise itself is killed after so many tokens: a bare FIN
+    cut     the model breaks off after N tokens
+    how     how it breaks off: rst, eof, error (with a message), hang (sends nothing more)  (default eof)
+    die     Flowise itself is killed after N tokens: a bare FIN
     text    every token is this word                                         (default tok0 tok1 ...)
-    size    every token is padded to so many characters
+    size    every token is padded to N characters
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import msgspec
 
 from gateway.simulator.steps import Close, Delay, Fail, Hang, Step, Token
 
-_WISHES = re.compile(r"\[\[([^\]]*)\]\]")
+_BRACKETS = re.compile(r"\[\[([^\]]*)\]\]")
 _PADDING = " lorem ipsum"
 _HELP = "https://docs.langchain.com/oss/javascript/langchain/errors/"
 _MESSAGES = {
@@ -33,12 +33,12 @@ _MESSAGES = {
 _BROKEN = {"error": "fake mid-stream failure"}
 _TERMINATED = "terminated"
 _GREETING = (
-    "Hello! I am the simulator that comes with the gateway: I speak like Flowise, but nobody thinks here. "
-    "Ask me for something in double brackets, for instance [[tokens=50 delay=0.1]], and I will do just that. "
+    "Hello from the Flowise simulator of the gateway. It streams like Flowise, but there is no model behind it. "
+    "Put directives in double brackets to control the answer, for instance [[tokens=50 delay=0.1]]. "
 )
 
 
-class Wishes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Directives(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One question's directives; see the module's docstring for each."""
 
     tokens: int = 12
@@ -53,13 +53,13 @@ class Wishes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @dataclass(frozen=True)
-class Model:
-    """What the model will do with one question.
+class ModelReply:
+    """The model's reply to one question.
 
     Attributes:
         before: seconds until the first token or the failure.
         failure: the model's message if it fails at once, else empty.
-        steps: tokens and delays, perhaps a failure.
+        steps: tokens, delays, and perhaps a failure at the end.
     """
 
     before: float
@@ -67,29 +67,31 @@ class Model:
     steps: Iterator[Step]
 
 
-def model(question: str) -> Model:
-    """Decide what the model does; a wish that makes no sense is answered as a failure that says so."""
+def model_reply(question: str) -> ModelReply:
+    """Decide the model's reply; an invalid directive makes it fail with an explanation."""
     try:
-        directives = _wishes(question)
+        directives = _directives(question)
     except (msgspec.ValidationError, ValueError) as error:
-        return Model(0, f"400 {error}; a wish is name=value as in [[tokens=50 delay=0.1]]", iter(()))
+        return ModelReply(
+            0, f"400 {error}. A directive is name=value, as in [[tokens=50 delay=0.1]].", iter(())
+        )
     if directives is None:
-        return Model(0, "", _greet())
+        return ModelReply(0, "", _greet())
     if directives.fail:
         reason = _MESSAGES.get(directives.fail, f"fake failure {directives.fail}")
-        return Model(directives.first, f"{directives.fail} {reason}", iter(()))
-    return Model(directives.first, "", _speak(directives))
+        return ModelReply(directives.first, f"{directives.fail} {reason}", iter(()))
+    return ModelReply(directives.first, "", _answer(directives))
 
 
-def _wishes(question: str) -> Wishes | None:
-    """Read the last brackets; None if there are none, the plain twelve tokens if nothing was asked."""
-    found = _WISHES.findall(question)
+def _directives(question: str) -> Directives | None:
+    """Read the last brackets; None if there are none, the defaults for an empty question."""
+    found = _BRACKETS.findall(question)
     if not found:
-        return None if question.strip() else Wishes()
+        return None if question.strip() else Directives()
     pairs = dict(word.split("=", 1) for word in found[-1].split() if "=" in word)
-    directives = msgspec.convert(pairs, Wishes, strict=False)
+    directives = msgspec.convert(pairs, Directives, strict=False)
     if directives.how not in ("rst", "eof", "error", "hang"):
-        raise ValueError(f"how={directives.how}: rst, eof, error and hang are known")
+        raise ValueError(f"how={directives.how} is unknown: use rst, eof, error or hang")
     return directives
 
 
@@ -99,7 +101,7 @@ def _greet() -> Iterator[Step]:
         yield Delay(0.05)
 
 
-def _speak(directives: Wishes) -> Iterator[Step]:
+def _answer(directives: Directives) -> Iterator[Step]:
     for index in range(directives.tokens):
         if index == directives.die:
             yield Close("fin")
@@ -111,8 +113,8 @@ def _speak(directives: Wishes) -> Iterator[Step]:
         yield Delay(directives.delay)
 
 
-def _word(directives: Wishes, index: int) -> str:
-    """One token; padded with short words, because one long word would block a real Flowise."""
+def _word(directives: Directives, index: int) -> str:
+    """One token; padded with short words, because a long word would block a real Flowise."""
     word = directives.text or f"tok{index}"
     padded = word + _PADDING * (directives.size // len(_PADDING) + 1)
     return padded[: max(directives.size - 1, len(word))] + " "

@@ -1,4 +1,4 @@
-"""Flowise's own rate limit: a fixed window per chatflow and address; any `X-Forwarded-For` is believed."""
+"""Flowise's own rate limit: a fixed window per chatflow and address; any `X-Forwarded-For` is trusted."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from gateway.simulator.requests import ReceivedRequest
 
 
 class FixedWindow:
-    """Counts the requests of one chatflow; the window begins when the simulator does."""
+    """Counts the requests of one chatflow; the first window starts with the simulator."""
 
     def __init__(self, limit: RateLimit) -> None:
         self._limit = limit
         self._counts: Counter[str] = Counter()
         self._resets_at = time.time() + limit.seconds
 
-    def spend(self, asked: ReceivedRequest) -> int:
-        """Count a request; what is left, negative if it is one too many."""
+    def spend(self, request: ReceivedRequest) -> int:
+        """Count a request; returns how many are left, negative above the limit."""
         if time.time() >= self._resets_at:
             self._counts.clear()
             self._resets_at = time.time() + self._limit.seconds
-        address = asked.headers.get("X-Forwarded-For", asked.peer).partition(",")[0].strip()
+        address = request.headers.get("X-Forwarded-For", request.peer).partition(",")[0].strip()
         self._counts[address] += 1
         return self._limit.requests - self._counts[address]
 
     def headers(self, left: int) -> Iterator[tuple[str, str]]:
-        """Give express-rate-limit's headers in its order (captures rate-limited, rate-limited-forwarded)."""
+        """express-rate-limit's headers in its order (captures rate-limited, rate-limited-forwarded)."""
         yield "X-RateLimit-Limit", str(self._limit.requests)
         yield "X-RateLimit-Remaining", str(max(0, left))
         yield date()

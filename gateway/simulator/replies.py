@@ -1,4 +1,4 @@
-"""Answers with the heads that Express writes: same headers, same order, same weak ETag."""
+"""Responses with the heads that Express writes: same headers, same order, same weak ETag."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ _PAGE = b"""<!DOCTYPE html>
 Headers = Iterable[tuple[str, str]]
 
 
-class Refusal(Exception):
-    """What Flowise's error handler answers with JSON, unless streaming was asked for (unknown-stream).
+class FlowiseError(Exception):
+    """An error that Flowise's error handler answers with JSON, or never if a stream was requested.
 
     Attributes:
         is_early: raised before the CORS and framing headers were set.
@@ -54,15 +54,15 @@ class Refusal(Exception):
 
 
 class Reply(web.Response):
-    """An answer whose head is exactly this one, in this order."""
+    """A response with exactly this head, in this order."""
 
     def __init__(self, status: int, body: bytes, head: Headers) -> None:
         super().__init__(status=status, body=body)
         self.head = tuple(head)
 
 
-class Poured(web.StreamResponse):
-    """An answer without a length; aiohttp adds the framing to its head."""
+class UnsizedReply(web.StreamResponse):
+    """A response without a length; aiohttp adds the framing to its head."""
 
     def __init__(self, head: Headers) -> None:
         super().__init__()
@@ -71,11 +71,11 @@ class Poured(web.StreamResponse):
 
 @dataclass
 class Responder:
-    """One request while it is answered.
+    """Builds the response of one request.
 
     Attributes:
         keep_alive: what `Keep-Alive: timeout=` announces, seconds.
-        base: headers that stand before those of the body: CORS, framing, rate limit.
+        base: headers before those of the body: CORS, framing, rate limit.
     """
 
     request: web.Request
@@ -87,7 +87,7 @@ class Responder:
         return self.send(JSON, stringify(value), status)
 
     def send(self, kind: str, body: bytes, status: int = 200) -> Reply:
-        """Answer as `res.send` does: 304 if the client has it already (chatflows-streaming-fresh)."""
+        """Answer as `res.send` does: 304 if the client has it (chatflows-streaming-fresh)."""
         tag = ("ETag", entity_tag(body))
         if status == HTTPStatus.OK and self.request.headers.get("If-None-Match") == tag[1]:
             return Reply(304, b"", [*self.base, tag, *self.closing()])
@@ -96,19 +96,19 @@ class Responder:
 
     async def pour(self, body: bytes) -> web.StreamResponse:
         """Answer as a piped file does: chunked, and without a content type (capture get-upload-file)."""
-        stream = Poured([*self.base, *self.closing()])
+        stream = UnsizedReply([*self.base, *self.closing()])
         await stream.prepare(self.request)
         await stream.write(body)
         return stream
 
-    def refuse(self, refusal: Refusal) -> Reply:
-        """Answer an error as Flowise's error handler does."""
-        reply = self.json(refusal.shape(), refusal.status)
-        reply.set_status(refusal.status, refusal.reason)
+    def fail(self, error: FlowiseError) -> Reply:
+        """Answer as Flowise's error handler does."""
+        reply = self.json(error.shape(), error.status)
+        reply.set_status(error.status, error.reason)
         return reply
 
     def page(self) -> Reply:
-        """Answer with the user interface's page, as Flowise does to whatever it does not know."""
+        """Answer with the user interface's page, as Flowise does for unknown paths."""
         about = [
             ("Accept-Ranges", "bytes"),
             ("Cache-Control", "public, max-age=0"),
@@ -120,7 +120,7 @@ class Responder:
         return Reply(200, _PAGE, [*self.base, *about, *self.closing()])
 
     def closing(self) -> Headers:
-        """Give the headers that Node adds last: Date and what becomes of the connection."""
+        """The headers that Node adds last: Date, Connection, Keep-Alive."""
         if not any(name == "Date" for name, _ in self.base):
             yield date()
         if not self.request.keep_alive:
@@ -131,7 +131,7 @@ class Responder:
 
 
 def date() -> tuple[str, str]:
-    """Give the `Date` header of now."""
+    """The `Date` header, now."""
     return "Date", formatdate(usegmt=True)
 
 
@@ -142,10 +142,10 @@ def entity_tag(body: bytes) -> str:
 
 
 async def finish_head(_request: web.Request, response: web.StreamResponse) -> None:
-    """Put a head into Flowise's order, as an `on_response_prepare` signal: aiohttp has its own."""
+    """Put the headers into Flowise's order; an `on_response_prepare` signal."""
     encoding = response.headers.popone("Transfer-Encoding", None)
     response.headers.pop("Server", None)
-    if isinstance(response, Reply | Poured):
+    if isinstance(response, Reply | UnsizedReply):
         response.headers.clear()
         response.headers.extend(response.head)
     if encoding:

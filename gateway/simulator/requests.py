@@ -1,4 +1,4 @@
-"""One request as it came to the simulator: what tests look at, and what scripts decide by."""
+"""One request to the simulator, for scripts and tests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from multidict import CIMultiDictProxy
 
-from gateway.simulator.bodies import File, Received
+from gateway.simulator.bodies import File, RawBody
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,11 +16,11 @@ class ReceivedRequest:
     """One request.
 
     Attributes:
-        path: as it stood in the request line, without the query.
+        path: as in the request line, without the query.
         flow: the id in the path of a prediction, else empty.
         peer: the client's address.
-        received: the body's bytes, length and SHA-256.
-        body: the parsed body; an empty object if there was none, or none that Express parses.
+        raw_body: the body's bytes, length and SHA-256.
+        body: the parsed body; an empty object if there is none, or none that Express parses.
         files: the files of a multipart body.
     """
 
@@ -29,30 +29,29 @@ class ReceivedRequest:
     query: Mapping[str, str]
     headers: CIMultiDictProxy[str]
     peer: str
-    received: Received
+    raw_body: RawBody
     flow: str = ""
     body: Any = field(default_factory=dict)
     files: tuple[File, ...] = ()
 
     @property
     def raw(self) -> bytes:
-        """The body's bytes, see `Received`."""
-        return self.received.raw
+        """The body's bytes; see `RawBody`."""
+        return self.raw_body.raw
 
     @property
     def fields(self) -> Mapping[str, Any]:
-        """The body if it is an object, else nothing."""
+        """The body if it is an object, else empty."""
         return self.body if isinstance(self.body, dict) else {}
 
     @property
     def question(self) -> str | None:
-        """The question, if one is there."""
         question = self.fields.get("question")
         return None if question is None else printable(str(question))
 
     @property
     def form(self) -> Mapping[str, Any] | None:
-        """The form of an agentflow that begins with one."""
+        """The form of an agentflow that starts with one."""
         form = self.fields.get("form")
         return form if isinstance(form, dict) else None
 
@@ -64,7 +63,7 @@ class ReceivedRequest:
 
     @property
     def is_streaming(self) -> bool:
-        """Exactly `true` and `"true"` ask for a stream (captures stream-chain-string, -number)."""
+        """Only `true` and `"true"` request a stream (captures stream-chain-string, -number)."""
         streaming = self.fields.get("streaming")
         return streaming is True or streaming == "true"
 

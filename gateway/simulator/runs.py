@@ -1,4 +1,4 @@
-"""One prediction inside Flowise: it goes on to its end whether or not anybody listens."""
+"""One prediction inside Flowise; it runs to its end with or without a client."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from gateway.simulator import agentflow, answers
-from gateway.simulator.answers import Call, Failure
+from gateway.simulator.answers import Failure, PredictionCall
 from gateway.simulator.flows import Flow
 from gateway.simulator.requests import ReceivedRequest
 from gateway.simulator.steps import (
@@ -31,139 +30,128 @@ from gateway.simulator.steps import (
 )
 from gateway.simulator.streams import Streams
 
-Outcome = Literal["", "complete", "failed", "aborted", "cut", "stopped"]
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What a run needs of the server.
-
-    Attributes:
-        sleep: how the model's time passes, seconds.
-        noted: called whenever something about the run changed.
-        key: what a protected flow asks for.
-    """
-
-    streams: Streams
-    sleep: Callable[[float], Awaitable[object]]
-    noted: Callable[[], None]
-    key: str
+RunOutcome = Literal["", "complete", "failed", "aborted", "cut", "stopped"]
 
 
 class ModelFailed(Exception):
-    """The model's step failed with this message."""
+    """A `Fail` step, with its message."""
 
 
-class Run:
-    """One run; its task is `live()`.
+class SimulatedRun:
+    """One run of a chatflow.
 
     Attributes:
-        outcome: how it ended; empty while it runs. `stopped`: the simulator went down under it.
-        events: how many it said under each name, heard or not, heartbeats and raw bytes apart; none
-            if it is not streamed.
-        failure: what its caller is told if it failed.
-        closed: the `Close` that ended it, if one did.
+        outcome: how it ended; empty while it runs. `stopped`: the simulator was stopped first.
+        events: count by name, received or not, without heartbeats and raw bytes; empty if it is not streamed.
+        failure: Flowise's error message if it failed.
+        closed: the `Close` step that ended it, if one did.
         done: set when it has ended.
-        client_left: set when its caller hung up before that.
+        client_left: set when its client disconnected before that.
     """
 
-    def __init__(self, call: Call, around: Surroundings) -> None:
+    def __init__(
+        self,
+        call: PredictionCall,
+        streams: Streams,
+        sleep: Callable[[float], Awaitable[object]],
+        on_change: Callable[[], None],
+        api_key: str,
+    ) -> None:
+        """`sleep`: how the model's time passes, in seconds. `api_key`: of protected flows."""
         self.call = call
-        self.outcome: Outcome = ""
+        self._streams = streams
+        self._sleep = sleep
+        self._on_change = on_change
+        self._api_key = api_key
+        self.outcome: RunOutcome = ""
         self.events: Counter[str] = Counter()
         self.failure = ""
         self.closed: Close | None = None
         self.done = asyncio.Event()
         self.client_left = asyncio.Event()
-        self._around = around
         self._parts: list[str] = []
         self._began = 0
         self._is_aborted = False
-        self._performance: asyncio.Future[None] | None = None
+        self._steps_task: asyncio.Future[None] | None = None
 
     def __repr__(self) -> str:
         left = ", client left" if self.client_left.is_set() else ""
-        return (
-            f"<Run {self.flow.name} {self.chat_id!r} {self.outcome or 'running'}{left} {dict(self.events)}>"
-        )
+        return f"<SimulatedRun {self.flow.name} {self.chat_id!r} {self.outcome or 'running'}{left} {dict(self.events)}>"
 
     @property
-    def asked(self) -> ReceivedRequest:
-        """The request that started it."""
-        return self.call.asked
+    def request(self) -> ReceivedRequest:
+        return self.call.request
 
     @property
     def flow(self) -> Flow:
-        """The chatflow that runs."""
         return self.call.flow
 
     @property
     def chat_id(self) -> Any:
-        """The conversation's id, whoever chose it."""
         return self.call.chat_id
 
     def answer(self) -> dict[str, Any]:
-        """Give the JSON answer of a run that is complete and was not streamed."""
-        return answers.answer(self.call, self._parts, self._turn())
+        """The JSON answer of a completed run that was not streamed."""
+        return answers.answer(self.call, self._parts, self._completion())
 
     def abort(self) -> None:
-        """End it early; chains do not look at the signal (capture abort-chain)."""
+        """Abort an agentflow; chains ignore the signal (capture abort-chain)."""
         if not self.call.is_agentflow or self.done.is_set():
             return
         self._is_aborted = True
-        if self._performance is not None:
-            self._performance.cancel()
+        if self._steps_task is not None:
+            self._steps_task.cancel()
 
-    def leave(self) -> None:
-        """Its caller hung up; the run goes on (capture hangup-chain)."""
+    def client_disconnected(self) -> None:
+        """Note it; the run goes on (capture hangup-chain)."""
         if not self.done.is_set():
             self.client_left.set()
-            self._around.noted()
+            self._on_change()
 
-    async def live(self, script: Steps | None) -> None:
-        """Run from the first step to the end; without a script it does what the question asks for."""
+    async def run(self, script: Steps | None) -> None:
+        """SimulatedRun from the first step to the end; without a script, do what the question asks for."""
         try:
-            self.outcome = await self._ending(script)
+            self.outcome = await self._run(script)
         except asyncio.CancelledError:
             self.outcome = "stopped"
             raise
         finally:
             self.done.set()
-            self._around.noted()
+            self._on_change()
 
-    async def _ending(self, script: Steps | None) -> Outcome:
-        precondition = answers.precondition(self.call, self._around.key)
+    async def _run(self, script: Steps | None) -> RunOutcome:
+        precondition = answers.precondition(self.call, self._api_key)
         if precondition:
             return await self._fail("failed", precondition)
-        steps = answers.default(self.call, self._turn) if script is None else script
+        steps = answers.default_steps(self.call, self._completion) if script is None else script
         try:
-            self._performance = asyncio.ensure_future(self._perform(steps))
-            await self._performance
+            self._steps_task = asyncio.ensure_future(self._execute(steps))
+            await self._steps_task
         except ModelFailed as failed:
-            return await self._fail("failed", answers.mishap(self.call, str(failed)))
+            return await self._fail("failed", answers.model_failure(self.call, str(failed)))
         except asyncio.CancelledError:
             if not self._is_aborted:
                 raise
-            return await self._fail("aborted", answers.mishap(self.call, answers.ABORTED))
+            return await self._fail("aborted", answers.model_failure(self.call, answers.ABORTED))
         return "cut" if self.closed else await self._complete()
 
-    async def _perform(self, steps: Steps) -> None:
+    async def _execute(self, steps: Steps) -> None:
         self._began = _now()
         async with aclosing(_each(steps)) as each:
             async for step in each:
-                await self._do(step)
+                await self._execute_step(step)
                 if self.closed:
                     return
 
-    async def _do(self, step: Step) -> None:
+    async def _execute_step(self, step: Step) -> None:
         match step:
             case Token(text):
                 self._parts.append(text)
-                await self._tell(Event("token", text))
+                await self._send(Event("token", text))
             case Event():
-                await self._tell(step)
+                await self._send(step)
             case Delay(seconds):
-                await self._around.sleep(seconds)
+                await self._sleep(seconds)
             case Wait(event):
                 await event.wait()
             case Heartbeat():
@@ -182,40 +170,40 @@ class Run:
         if not self.call.is_streaming:
             return
         if step.how == "clean":
-            self._around.streams.end(self.chat_id)
+            self._streams.end(self.chat_id)
         else:
-            self._around.streams.cut(self.chat_id, step.how)
+            self._streams.cut(self.chat_id, step.how)
 
-    async def _fail(self, outcome: Outcome, mishap: Failure) -> Outcome:
-        for event in mishap.events:
-            await self._tell(event)
-        self.failure = mishap.told
-        await self._tell(Event("error", mishap.told))
+    async def _fail(self, outcome: RunOutcome, failure: Failure) -> RunOutcome:
+        for event in failure.events:
+            await self._send(event)
+        self.failure = failure.message
+        await self._send(Event("error", failure.message))
         await self._end()
         return outcome
 
-    async def _complete(self) -> Outcome:
-        await self._tell(answers.metadata(self.call))
+    async def _complete(self) -> RunOutcome:
+        await self._send(answers.metadata(self.call))
         await self._end()
         return "complete"
 
     async def _end(self) -> None:
-        await self._tell(Event("end", "[DONE]"))
+        await self._send(Event("end", "[DONE]"))
         if self.call.is_streaming:
-            self._around.streams.end(self.chat_id)
+            self._streams.end(self.chat_id)
 
-    async def _tell(self, event: Event) -> None:
+    async def _send(self, event: Event) -> None:
         if self.call.is_streaming:
             self.events[event.name] += 1
             await self._write(frame(event))
 
     async def _write(self, data: bytes) -> None:
         if self.call.is_streaming:
-            await self._around.streams.say(self.chat_id, data)
+            await self._streams.write(self.chat_id, data)
 
-    def _turn(self) -> agentflow.Turn:
+    def _completion(self) -> agentflow.Completion:
         parts = tuple(self._parts)
-        return agentflow.Turn(self.call.to_model, parts, self._began, _now(), self.call.is_streaming)
+        return agentflow.Completion(self.call.to_model, parts, self._began, _now(), self.call.is_streaming)
 
 
 async def _each(steps: Steps) -> AsyncGenerator[Step, None]:

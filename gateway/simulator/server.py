@@ -1,4 +1,4 @@
-"""The simulated Flowise as a server: start it, script it, stop it, and look at what it was asked."""
+"""The simulated Flowise as a server: start it, script it, inspect its requests, stop it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from aiohttp import web
 
 from gateway.simulator.app import App
 from gateway.simulator.flows import DEFAULT_FLOWS, Flow
-from gateway.simulator.ledger import Ledger
 from gateway.simulator.predictions import Script, State
 from gateway.simulator.rates import FixedWindow
 from gateway.simulator.replies import finish_head
 from gateway.simulator.requests import ReceivedRequest
-from gateway.simulator.runs import Run, Surroundings
+from gateway.simulator.runs import SimulatedRun
 from gateway.simulator.streams import Streams
 
 _MEBIBYTE = 1024 * 1024
@@ -25,17 +24,17 @@ _MEBIBYTE = 1024 * 1024
 class Simulator:
     """A scripted Flowise 3.1.4 that behaves as the captures do, its failures included.
 
-    It differs from the real one in four things: a run waits while its client's buffer is full (Node's grows
-    for ever), a half-closed client is gone (Node goes on), a model's 500 is told at once (LangChain tries for
-    85 s), and a request in HTTP/1.0 is answered with that version.
+    It differs from the real one in four ways: a run waits while its client's buffer is full (Node's is unbounded), a
+    half-closed client counts as disconnected (Node continues), a model's 500 is reported at once (LangChain retries
+    for 85 s), and a request in HTTP/1.0 is answered with that version.
 
     Attributes:
-        asked: every request so far.
-        aborts: chatflow id and chat id of every abort so far, whatever it achieved.
-        runs: every prediction that got as far as a flow, with how it ended.
+        requests: every request so far.
+        aborts: chatflow id and chat id of every abort so far, with or without effect.
+        runs: every prediction that reached a flow.
     """
 
-    def __init__(  # noqa: PLR0913 - a server's settings, by name
+    def __init__(
         self,
         flows: Sequence[Flow] = DEFAULT_FLOWS,
         *,
@@ -45,30 +44,27 @@ class Simulator:
         max_body: int = 50 * _MEBIBYTE,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        """Set it up; nothing listens before `start`.
+        """Create a server that listens from `start` on.
 
         Args:
-            flows: the chatflows it knows.
-            api_key: what protected flows ask for; empty: nobody has it.
-            heartbeat: seconds between two heartbeats, on one clock for all streams.
+            flows: the chatflows it has.
+            api_key: of protected flows; empty: no request has it.
+            heartbeat: seconds between heartbeats, on one timer for all streams.
             keep_alive: announced for idle connections, seconds; they are closed one second later.
             max_body: largest JSON or urlencoded body, bytes.
-            sleep: how the model's time passes.
+            sleep: how the model's time passes; takes seconds.
         """
-        ledger = Ledger()
-        self.asked: list[ReceivedRequest] = ledger.asked
-        self.aborts: list[tuple[str, str]] = ledger.aborts
-        self.runs: list[Run] = ledger.runs
-        self._ledger = ledger
+        windows = {flow.id: FixedWindow(flow.rate_limit) for flow in flows if flow.rate_limit}
         self._streams = Streams()
+        self._state = State({flow.id: flow for flow in flows}, self._streams, sleep, api_key, windows)
+        self._app = App(self._state, keep_alive, max_body)
         self._heartbeat = heartbeat
         self._keep_alive = keep_alive
-        around = Surroundings(self._streams, sleep, ledger.note, api_key)
-        windows = {flow.id: FixedWindow(flow.rate_limit) for flow in flows if flow.rate_limit}
-        self._desk = State({flow.id: flow for flow in flows}, ledger, around, windows)
-        self._front = App(self._desk, keep_alive, max_body)
+        self.requests: list[ReceivedRequest] = self._state.requests
+        self.aborts: list[tuple[str, str]] = self._state.aborts
+        self.runs: list[SimulatedRun] = self._state.runs
         self._runner: web.AppRunner | None = None
-        self._heart: asyncio.Task[None] | None = None
+        self._heartbeats: asyncio.Task[None] | None = None
         self.url = ""
 
     async def __aenter__(self) -> Self:
@@ -81,16 +77,13 @@ class Simulator:
         await self.stop()
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
-        """Listen; with port 0 on a free one, which `url` then names. May be started again after a stop.
+        """Listen; port 0 picks a free one, and `url` names it. May be started again after `stop`.
 
         Raises:
             OSError: the port is taken.
         """
-        app = web.Application()
-        app.router.add_route("*", "/{path:.*}", self._front.answer)
-        app.on_response_prepare.append(finish_head)
         runner = web.AppRunner(
-            app,
+            self.application(),
             handler_cancellation=True,
             keepalive_timeout=self._keep_alive + 1,
             access_log=None,
@@ -99,42 +92,49 @@ class Simulator:
         await web.TCPSite(runner, host, port, backlog=1024).start()
         self._runner = runner
         self.url = f"http://{host}:{runner.addresses[0][1]}"
-        self._heart = asyncio.ensure_future(self._streams.beat_for_ever(self._heartbeat))
+        self._heartbeats = asyncio.ensure_future(self._streams.beat_forever(self._heartbeat))
+
+    def application(self) -> web.Application:
+        """A new aiohttp application of this Flowise, for a runner of one's own; it has no heartbeats."""
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", self._app.handle)
+        app.on_response_prepare.append(finish_head)
+        return app
 
     async def stop(self) -> None:
-        """Go down as on SIGTERM or SIGKILL: all connections end with a bare FIN (capture server-sigterm)."""
-        if self._runner is None or self._heart is None:
+        """Stop as on SIGTERM or SIGKILL: all connections end with a bare FIN (capture server-sigterm)."""
+        if self._runner is None or self._heartbeats is None:
             return
         runner, self._runner = self._runner, None
         for site in list(runner.sites):
             await site.stop()
-        await _cancelled([self._heart, *self._desk.tasks])
+        await _cancel([self._heartbeats, *self._state.tasks])
         for connection in runner.server.connections if runner.server else ():
             if connection.transport is not None:
                 connection.transport.abort()
         await runner.cleanup()
 
     async def beat(self) -> None:
-        """Write one heartbeat to every open stream, now."""
+        """Write one heartbeat to every open stream."""
         await self._streams.beat()
 
-    def answers(self, script: Script | None, flow: Flow | str = "") -> None:
-        """Let a script decide what the runs of one flow do, or of all without their own; None: the question.
+    def set_script(self, script: Script | None, flow: Flow | str = "") -> None:
+        """Script the runs of one flow, or of all flows without their own script; None removes the script.
 
-        A script is called with the prediction as it was asked, and gives steps, or None to leave this one to
-        its question. When its steps have run out the run is complete: Flowise says `metadata` and `end`.
+        A script takes the request of the prediction and returns its steps, or None to do what the question asks for.
+        After the last step the run is complete: Flowise sends `metadata` and `end`.
         """
         name = flow.id if isinstance(flow, Flow) else flow
-        self._desk.scripts.pop(name, None)
+        self._state.scripts.pop(name, None)
         if script is not None:
-            self._desk.scripts[name] = script
+            self._state.scripts[name] = script
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait until a condition over `asked`, `aborts` and `runs` holds."""
-        await self._ledger.until(condition)
+        """Wait until a condition on `requests`, `aborts` and `runs` holds."""
+        await self._state.until(condition)
 
 
-async def _cancelled(tasks: Sequence[asyncio.Task[None]]) -> None:
+async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""What a scripted run may do, and the frames that Flowise 3.1.2 and later write; no sockets, no clock."""
+"""The steps of a scripted run, and the frames that Flowise 3.1.2 and later write; no sockets, no clock."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LARGEST_PLAIN = 1e21
 
 @dataclass(frozen=True)
 class Event:
-    """One event; without `data` the frame has no such key (what JavaScript makes of `undefined`)."""
+    """One event; without `data` the frame has no such key, like `undefined` in JavaScript."""
 
     name: str
     data: Any = msgspec.UNSET
@@ -33,47 +33,47 @@ class Token:
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """The comment that Flowise writes every 30 seconds, now."""
+    """The comment that Flowise otherwise writes every 30 seconds."""
 
 
 @dataclass(frozen=True)
 class Raw:
-    """Any bytes at all, as one HTTP chunk; a run that is not streamed leaves them out."""
+    """Arbitrary bytes as one HTTP chunk; a run that is not streamed skips them."""
 
     data: bytes
 
 
 @dataclass(frozen=True)
 class Delay:
-    """The model takes so many seconds."""
+    """The model's time passes."""
 
     seconds: float
 
 
 @dataclass(frozen=True)
 class Wait:
-    """The run goes on when a test sets the event: causality in place of sleeping."""
+    """Wait until a test sets the event."""
 
     event: asyncio.Event
 
 
 @dataclass(frozen=True)
 class Fail:
-    """The model failed: the run ends as Flowise ends it, with `error` and `end` or with a 500."""
+    """The model fails: the run ends as in Flowise, with `error` and `end` or with a 500."""
 
     message: str
 
 
 @dataclass(frozen=True)
 class Close:
-    """The answer ends here: by a bare FIN, by an RST, or `clean` (last chunk) but without an `end` event."""
+    """End the response: with a bare FIN, an RST, or `clean` with the last chunk but without an `end` event."""
 
     how: Literal["fin", "rst", "clean"]
 
 
 @dataclass(frozen=True)
 class Hang:
-    """Nothing more comes, and the connection stays open until the simulator stops."""
+    """Send nothing more; the connection stays open until the simulator stops."""
 
 
 Step = Event | Token | Heartbeat | Raw | Delay | Wait | Fail | Close | Hang
@@ -81,7 +81,7 @@ Steps = Iterable[Step] | AsyncIterable[Step]
 
 
 def frame(event: Event) -> bytes:
-    """Make the bytes of one event: LF only, no space after either colon, `message:` first (stream-chain)."""
+    """The bytes of one event: LF only, no space after either colon, `message:` first (stream-chain)."""
     return b"message:\ndata:" + stringify(present({"event": event.name, "data": event.data})) + b"\n\n"
 
 

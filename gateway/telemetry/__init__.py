@@ -1,1 +1,1 @@
-"""What the gateway says of itself: metrics and log lines."""
+"""Metric names and the logger. Knows no `Exchange`: the policies `metrics` and `access_log` record requests."""

@@ -1,4 +1,4 @@
-"""Log lines: JSON by structlog, one per request when it has ended, and one per thing that happens otherwise.
+"""The logger: one line per event, as JSON or for a console, by structlog.
 
 A line never holds a prompt, an answer, a key or a token; `logs.prompts: true` adds the question, nothing else.
 """
@@ -14,15 +14,13 @@ import msgspec
 import structlog
 
 from gateway.config import LogSettings
-from gateway.exchange import Exchange
-from gateway.flowise.outcome import Outcome
 
 Logger = structlog.typing.FilteringBoundLogger
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
 def make_logger(settings: LogSettings, stream: TextIO | None = None, **fields: Any) -> Logger:
-    """A logger that writes lines to a stream (standard output if none is given), each with these fields."""
+    """A logger that writes to `stream`, by default standard output, and adds `fields` to each line."""
     out = sys.stdout if stream is None else stream
     shared: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
@@ -35,29 +33,28 @@ def make_logger(settings: LogSettings, stream: TextIO | None = None, **fields: A
             structlog.dev.ConsoleRenderer(
                 colors=colors,
                 timestamp_key="time",
-                exception_formatter=structlog.dev.plain_traceback,  # others print what stands in variables
+                exception_formatter=structlog.dev.plain_traceback,  # others print the values of variables
             )
         ]
     else:
         as_json = structlog.processors.JSONRenderer(serializer=_encode)
         rendering = [structlog.processors.format_exc_info, as_json]
     logger: Logger = structlog.wrap_logger(
-        structlog.WriteLogger(cast(TextIO, Sink(out))),
+        structlog.WriteLogger(cast(TextIO, LossyStream(out))),
         processors=[*shared, *rendering],
         wrapper_class=wrapper,
     )
     return logger.bind(**fields) if fields else logger
 
 
-class Sink:
-    """Where lines go. A full disk or a closed pipe must not end a request: lost lines are counted, and told."""
+class LossyStream:
+    """A stream that loses lines instead of raising on a full disk or closed pipe, and reports how many it lost."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._lost = 0
 
     def write(self, text: str) -> None:
-        """Write a line, and before it how many were lost."""
         if self._lost:
             text = f'{{"event":"log_lines_lost","level":"warning","count":{self._lost}}}\n{text}'
         try:
@@ -68,59 +65,20 @@ class Sink:
             self._lost = 0
 
     def flush(self) -> None:
-        """Push it out."""
         try:
             self._stream.flush()
         except (OSError, ValueError):
             self._lost += 1
 
 
-def request_line(exchange: Exchange, *, with_prompt: bool) -> dict[str, Any]:
-    """The fields of the one line of a request."""
-    timings, usage = exchange.timings, exchange.usage
-    line: dict[str, Any] = {
-        "request_id": exchange.request_id,
-        "route": exchange.route.name if exchange.route else None,
-        "endpoint": exchange.endpoint,
-        "caller": exchange.caller.name or None,
-        "auth": exchange.auth or None,
-        "status": exchange.status,
-        "outcome": (exchange.outcome or Outcome.FAILED).value,
-        "streaming": exchange.is_streaming,
-        "client": exchange.client,
-        "upstream": exchange.upstream or None,
-        "server": exchange.server or None,
-        "duration_s": _seconds(None if timings.ended is None else timings.ended - timings.received),
-        "ttft_s": _seconds(timings.time_to_first_token),
-        "overhead_s": _seconds(timings.overhead),
-        "waited_s": _seconds(timings.waited or None),
-        "events": sum(exchange.events.values()),
-        "tokens_in": None if usage is None else usage.input,
-        "tokens_out": None if usage is None else usage.output,
-        "token_source": None if usage is None else usage.source,
-        "bytes_out": exchange.bytes_out,
-        "abort": exchange.abort or None,
-        "limited_by": exchange.limited_by or None,
-        "trace_id": exchange.trace_id or None,
-    }
-    if exchange.error:
-        line["error"] = exchange.error
-    if exchange.prediction is not None and exchange.prediction.dropped:
-        line["dropped"] = list(exchange.prediction.dropped)
-    if with_prompt and exchange.prediction is not None:
-        line["prompt"] = exchange.prediction.question
-    return line
-
-
 class LibraryLog(logging.Handler):
-    """Turns what a library logs into one of our lines: level, library and sentence, never a traceback or bytes."""
+    """Logs a library's record as a line with level, library and message template, without arguments or traceback."""
 
     def __init__(self, logger: Logger) -> None:
         super().__init__()
         self._logger = logger
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Logging: one record."""
         error = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else None
         level = record.levelname.lower() if record.levelname.lower() in _LEVELS else "error"
         getattr(self._logger, level)("library", library=record.name, message=str(record.msg), error=error)
@@ -131,7 +89,3 @@ def _encode(line: Any, **_: Any) -> str:
         return msgspec.json.encode(line).decode()
     except UnicodeEncodeError:  # half a surrogate pair somewhere
         return json.dumps(line, default=str)
-
-
-def _seconds(value: float | None) -> float | None:
-    return None if value is None else round(value, 6)

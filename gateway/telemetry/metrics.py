@@ -1,15 +1,13 @@
-"""Every metric of the gateway, by name; labels come from the configuration and from closed lists only.
+"""Every metric of the gateway. Label values come from the configuration and from closed lists, never from the wire.
 
-Nothing here is touched per event: streams count by themselves and are recorded once, when they end. Buckets
-are those of the OpenTelemetry GenAI conventions 1.41, with Envoy AI Gateway's tail for the first token.
+Nothing here is called per event: a stream counts by itself and is recorded once, when it ends. Buckets are those of the
+OpenTelemetry GenAI conventions 1.41, plus Envoy AI Gateway's upper ones for the first token.
 
-In a worker, which is started with the library's multiprocess mode on, the same values stand in files that its
-parent adds up: see `shared`.
+A worker runs with prometheus_client's multiprocess mode, which keeps the values in files; `multiprocess` merges them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal, TypeVar, cast
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -17,9 +15,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics import MetricWrapperBase
 
 from gateway import __version__
-from gateway.exchange import Exchange
 from gateway.flowise.observer import GAP_BOUNDS
-from gateway.flowise.outcome import Outcome
 
 FIRST_TOKEN_BUCKETS = (
     *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10),
@@ -29,152 +25,108 @@ DURATION_BUCKETS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 
 OVERHEAD_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 CONNECT_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 STORE_BUCKETS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
-NO_ROUTE = NO_CALLER = "none"
 _PREFIX = "flowise_gateway_"
 M = TypeVar("M", bound=MetricWrapperBase)
-_Together = Literal["livesum", "livemax"]  # what the gauges of several workers are, while they live
+_Merge = Literal["livesum", "livemax"]  # how the gauges of living workers are merged
 
 
 class Metrics:
     """One registry; times in seconds, sizes in bytes."""
 
     def __init__(self, *, per_caller: bool = False) -> None:
-        """`per_caller`: tell API keys apart, by their names; whoever has none is `none`."""
-        self._is_per_caller = per_caller
+        """`per_caller`: count requests and tokens by the name of the API key."""
+        self.is_per_caller = per_caller
         self.registry = CollectorRegistry()
-        self._bound: dict[tuple[object, ...], MetricWrapperBase] = {}  # as few as there are series
+        self._bound: dict[tuple[object, ...], MetricWrapperBase] = {}  # one entry for each series
         self._declare_requests()
         self._declare_callers()
         self._declare_flowise()
-        self.bytes = self._counter("bytes", "Bytes of bodies.", "route", "direction")
+        self.bytes = self._counter("bytes", "Bytes of request and response bodies.", "route", "direction")
         self.config_reloads = self._counter(
-            "config_reloads", "Times that the configuration or the keys file was read.", "result"
+            "config_reloads", "Reads of the configuration or the keys file.", "result"
         )
         self.config_reload_timestamp = self._gauge(
-            "config_reload_timestamp_seconds", "When one of them was last read and right.", together="livemax"
+            "config_reload_timestamp_seconds",
+            "Time of the last valid configuration or keys file.",
+            merge="livemax",
         )
-        self._gauge("build_info", "Constant 1.", "version", together="livemax").labels(__version__).set(1)
+        self._gauge("build_info", "Constant 1.", "version", merge="livemax").labels(__version__).set(1)
 
     def _declare_requests(self) -> None:
-        """Requests and streams, as the client sees them."""
         self.requests = self._counter(
-            "requests", "Requests that have ended.", "route", "endpoint", "status", "outcome"
+            "requests", "Completed requests.", "route", "endpoint", "status", "outcome"
         )
         self.request_duration = self._histogram(
             "request_duration_seconds",
-            "From the request's head to the end of its answer.",
+            "Time from receiving the request head to the end of the response.",
             ("route", "endpoint"),
             DURATION_BUCKETS,
         )
-        self.streams_active = self._gauge("streams_active", "Event streams with a client.", "route")
+        self.streams_active = self._gauge("streams_active", "Open event streams to clients.", "route")
         self.runs_active = self._gauge(
-            "runs_active", "Predictions inside Flowise, with and without a client.", "route"
+            "runs_active", "Predictions running in Flowise, with or without a client.", "route"
         )
-        self.stream_events = self._counter("stream_events", "Events that Flowise sent.", "route", "event")
+        self.stream_events = self._counter("stream_events", "Events received from Flowise.", "route", "event")
         self.time_to_first_token = self._histogram(
             "time_to_first_token_seconds",
-            "From the request's head to the first token with text.",
+            "Time from receiving the request head to the first non-empty token.",
             ("route",),
             FIRST_TOKEN_BUCKETS,
         )
         self.inter_token = self._histogram(
-            "inter_token_seconds", "From one token to the next, as they came.", ("route",), GAP_BOUNDS
+            "inter_token_seconds", "Time between consecutive tokens.", ("route",), GAP_BOUNDS
         )
         self.overhead = self._histogram(
             "overhead_seconds",
-            "What the gateway itself added before the client's head, waits not counted.",
+            "Time the gateway added before the response head, without waits.",
             ("route",),
             OVERHEAD_BUCKETS,
         )
         self.tokens = self._counter("tokens", "Tokens of predictions.", "route", "type", "source")
 
     def _declare_callers(self) -> None:
-        """Who calls, and how much."""
-        self.auth = self._counter("auth", "Credentials that were looked at.", "method", "result")
+        self.auth = self._counter("auth", "Checked credentials.", "method", "result")
         self.caller_requests = self._counter(
-            "caller_requests", "Requests that have ended, by API key; only with `per_caller`.", "caller"
+            "caller_requests", "Completed requests by API key; only with `per_caller`.", "caller"
         )
         self.caller_tokens = self._counter(
-            "caller_tokens", "Tokens of predictions, by API key; only with `per_caller`.", "caller"
+            "caller_tokens", "Tokens of predictions by API key; only with `per_caller`.", "caller"
         )
-        self.limited = self._counter("limited", "Requests that a limit refused.", "route", "limit")
+        self.limited = self._counter("limited", "Requests rejected by a limit.", "route", "limit")
         self.limit_store_errors = self._counter(
-            "limit_store_errors", "InFlight to the limit store that failed.", "kind"
+            "limit_store_errors", "Failed calls to the limit store.", "kind"
         )
         self.limit_store_seconds = self._histogram(
-            "limit_store_seconds", "From a call to the limit store to its answer.", (), STORE_BUCKETS
+            "limit_store_seconds", "Duration of calls to the limit store.", (), STORE_BUCKETS
         )
 
     def _declare_flowise(self) -> None:
-        """What happens in Flowise, and on the way there."""
-        self.aborts = self._counter("aborts", "Runs that were aborted.", "route", "result")
+        self.aborts = self._counter("aborts", "Aborted predictions.", "route", "result")
         self.upstream_requests = self._counter(
-            "upstream_requests", "Requests to Flowise that have ended.", "upstream", "server", "result"
+            "upstream_requests", "Completed requests to Flowise.", "upstream", "server", "result"
         )
         self.upstream_connect = self._histogram(
             "upstream_connect_seconds",
-            "From the begin of a connection to Flowise until it stands.",
+            "Time to open a connection to Flowise.",
             ("upstream", "server"),
             CONNECT_BUCKETS,
         )
         self.conversation_waits = self._counter(
-            "conversation_waits", "Requests that found their conversation busy.", "route", "result"
+            "conversation_waits", "Requests whose conversation was busy.", "route", "result"
         )
 
-    def record(self, exchange: Exchange) -> None:
-        """Count an exchange that has ended and is accounted for."""
-        route = exchange.route.name if exchange.route else NO_ROUTE
-        outcome = exchange.outcome or Outcome.FAILED
-        self._of(self.requests, route, exchange.endpoint, str(exchange.status), outcome.value).inc()
-        self._record_times(exchange, route)
-        for event, count in exchange.events.items():
-            self._of(self.stream_events, route, event).inc(count)
-        if exchange.usage is not None:
-            source = exchange.usage.source
-            self._of(self.tokens, route, "input", source).inc(exchange.usage.input)
-            self._of(self.tokens, route, "output", source).inc(exchange.usage.output)
-        if exchange.upstream_result:
-            self._of(
-                self.upstream_requests, exchange.upstream, exchange.server, exchange.upstream_result
-            ).inc()
-        if self._is_per_caller:
-            self._record_caller(exchange)
-        if exchange.abort:
-            self._of(self.aborts, route, exchange.abort).inc()
-        self._of(self.bytes, route, "in").inc(exchange.bytes_in)
-        self._of(self.bytes, route, "out").inc(exchange.bytes_out)
-
-    def reloaded(self, is_right: bool) -> None:  # noqa: FBT001 - the one thing that there is to tell
-        """The configuration, or the keys file, was read."""
-        self._of(self.config_reloads, "ok" if is_right else "error").inc()
-        if is_right:
+    def reloaded(self, is_valid: bool) -> None:  # noqa: FBT001 - the only argument
+        """Count a read of the configuration or the keys file."""
+        self.child(self.config_reloads, "ok" if is_valid else "error").inc()
+        if is_valid:
             self.config_reload_timestamp.set_to_current_time()
 
-    def _record_times(self, exchange: Exchange, route: str) -> None:
-        timings = exchange.timings
-        if timings.ended is not None:
-            self._of(self.request_duration, route, exchange.endpoint).observe(
-                timings.ended - timings.received
-            )
-        if (first_token := timings.time_to_first_token) is not None:
-            self._of(self.time_to_first_token, route).observe(first_token)
-        if exchange.gaps is not None:
-            _add(self._of(self.inter_token, route), *exchange.gaps)
-        if (overhead := timings.overhead) is not None:
-            self._of(self.overhead, route).observe(overhead)
-
     def connected(self, upstream: str, server: object, seconds: float) -> None:
-        """A connection to Flowise stands."""
-        self._of(self.upstream_connect, upstream, str(server)).observe(seconds)
+        """Record the time that a connection to Flowise took to open."""
+        self.child(self.upstream_connect, upstream, str(server)).observe(seconds)
 
-    def _record_caller(self, exchange: Exchange) -> None:
-        caller = exchange.caller.key_name or NO_CALLER
-        self._of(self.caller_requests, caller).inc()
-        if exchange.usage is not None:
-            self._of(self.caller_tokens, caller).inc(exchange.usage.input + exchange.usage.output)
-
-    def _of(self, metric: M, *values: str) -> M:
-        """The child with these labels. The library's own look-up takes three times as long."""
+    def child(self, metric: M, *values: str) -> M:
+        """The metric's child with these label values, cached: `labels()` takes three times as long."""
         key = (metric, *values)
         child = self._bound.get(key)
         if child is None:
@@ -182,25 +134,17 @@ class Metrics:
         return cast(M, child)
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
-        """The scrape's answer and its content type: OpenMetrics if the scraper asks for it."""
+        """The response body of a scrape and its content type, in the format that `accept` prefers."""
         encode, content_type = choose_encoder(accept)
         return encode(self.registry), content_type
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(_PREFIX + name, text, labels, registry=self.registry)
 
-    def _gauge(self, name: str, text: str, *labels: str, together: _Together = "livesum") -> Gauge:
-        return Gauge(_PREFIX + name, text, labels, registry=self.registry, multiprocess_mode=together)
+    def _gauge(self, name: str, text: str, *labels: str, merge: _Merge = "livesum") -> Gauge:
+        return Gauge(_PREFIX + name, text, labels, registry=self.registry, multiprocess_mode=merge)
 
     def _histogram(
         self, name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]
     ) -> Histogram:
         return Histogram(_PREFIX + name, text, labels, buckets=buckets, registry=self.registry)
-
-
-def _add(histogram: Histogram, counts: Sequence[int], total: float) -> None:
-    """Add what a stream has counted by itself. The library has no public way to add more than one observation."""
-    for bucket, count in zip(histogram._buckets, counts, strict=True):  # noqa: SLF001 - as said above
-        if count:
-            bucket.inc(count)
-    histogram._sum.inc(total)  # noqa: SLF001 - as said above

@@ -1,7 +1,7 @@
-"""Metrics of several workers: each keeps its values in files of its own, one scrape is their sum.
+"""Metrics and log lines of several workers: one scrape is the sum of all, and lines on one pipe do not mix.
 
-The library's multiprocess mode, and two things it leaves to us: a family that nothing was counted in yet is shown all
-the same, in the order in which `metrics` names them; and the files of the dead become one pair, however many die.
+Adds two things to prometheus_client's multiprocess mode: families without a value are exposed, in the order of
+`metrics`; and the files of dead workers are merged into one per kind, so that restarts do not pile up files.
 """
 
 from __future__ import annotations
@@ -25,30 +25,86 @@ from gateway.telemetry.metrics import Metrics
 
 STANDARD_OUTPUT = 1
 LOCK_FILE = "log.lock"
+_KEPT_KINDS = ("counter", "histogram")  # of dead workers; their gauges are dropped
+
+
+class SharedMetrics(Collector):
+    """The metrics of all workers, from files in one directory that is empty at first and used by nothing else."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._families = Metrics().registry
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        self._lock = Lock()  # scrapes run in other threads
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """Variables that a worker needs before it imports prometheus_client."""
+        return MappingProxyType({"PROMETHEUS_MULTIPROC_DIR": str(self._folder)})
+
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        """The response body of a scrape and its content type, in the format that `accept` prefers."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self._registry), content_type
+
+    def collect(self) -> Iterator[Metric]:
+        """Every family, summed over all workers, for prometheus_client."""
+        counted = self._counted()
+        for family in self._families.collect():
+            yield counted.get(family.name, family)
+
+    def forget(self, pid: int) -> None:
+        """Keep a dead worker's counters and histograms, drop its gauges."""
+        with self._lock:
+            mark_process_dead(pid, str(self._folder))
+            for kind in _KEPT_KINDS:
+                self._merge_into(self._folder / f"{kind}_{pid}.db", self._folder / f"{kind}_dead.db")
+
+    def _counted(self) -> Mapping[str, Metric]:
+        with self._lock:
+            # A starting worker's files are empty for a moment.
+            files = [str(path) for path in self._folder.glob("*.db") if path.stat().st_size]
+            return {metric.name: metric for metric in MultiProcessCollector.merge(files)}
+
+    def _merge_into(self, source: Path, target: Path) -> None:
+        if not source.exists():
+            return
+        if source.stat().st_size:
+            sums = MmapedDict(str(target))
+            for key, value, _, _ in MmapedDict.read_all_values_from_file(str(source)):
+                sums.write_value(key, sums.read_value(key)[0] + value, 0.0)
+            sums.close()
+        source.unlink()
+
+
+def abandon(folder: Path, pid: int) -> None:
+    """Delete an orphaned worker's files; the last worker deletes the directory."""
+    for path in folder.glob(f"*_{pid}.db"):
+        path.unlink(missing_ok=True)
+    if not any(folder.glob("gauge_live*.db")):  # every living worker has one
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class SharedLines:
-    """A text stream, as much as a logger needs of one; all processes name the same folder."""
+    """A text stream for loggers of several processes, which share `folder` and hold a file lock for each line."""
 
     def __init__(self, folder: Path, descriptor: int = STANDARD_OUTPUT) -> None:
         self._descriptor = descriptor
-        self._lock = (folder / LOCK_FILE).open(
-            "ab"
-        )  # opened anew by each process: else it would be one lock for all
+        # Opened by each process: a lock belongs to the open file, so an inherited one would exclude none.
+        self._lock = (folder / LOCK_FILE).open("ab")
 
     def __enter__(self) -> Self:
-        """Open already."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let go of the lock's file; what is written afterwards is lost."""
         self._lock.close()
 
     def write(self, text: str) -> int:
-        """Write it whole before anybody else writes; waits while nobody reads.
+        """Write all of it before another process writes; blocks while the pipe is full.
 
         Raises:
-            OSError: the disk is full, nobody will ever read.
+            OSError: the disk is full or the pipe is closed.
         """
         rest = memoryview(text.encode(errors="backslashreplace"))
         fcntl.flock(self._lock, fcntl.LOCK_EX)
@@ -60,69 +116,7 @@ class SharedLines:
         return len(text)
 
     def flush(self) -> None:
-        """Nothing is kept back."""
+        """Do nothing: lines are not buffered."""
 
     def isatty(self) -> bool:
-        """Whether a person looks on."""
         return os.isatty(self._descriptor)
-
-
-_LASTING = ("counter", "histogram")
-
-
-def abandon(folder: Path, pid: int) -> None:
-    """A worker whose parent is gone will count no more, and nobody will ask: the last one takes the folder along."""
-    for path in folder.glob(f"*_{pid}.db"):
-        path.unlink(missing_ok=True)
-    if not any(folder.glob("gauge_live*.db")):  # each has one from its first moment
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-class SharedMetrics(Collector):
-    """The files of all workers in one folder, which must be empty at first and nobody else's."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._families = Metrics().registry
-        self._registry = CollectorRegistry()
-        self._registry.register(self)
-        self._lock = Lock()  # a scrape is another thread's
-
-    @property
-    def environment(self) -> Mapping[str, str]:
-        """What a worker must find in its environment before it imports the library."""
-        return MappingProxyType({"PROMETHEUS_MULTIPROC_DIR": str(self._folder)})
-
-    def exposition(self, accept: str) -> tuple[bytes, str]:
-        """The scrape's answer and its content type: OpenMetrics if the scraper asks for it."""
-        encode, content_type = choose_encoder(accept)
-        return encode(self._registry), content_type
-
-    def collect(self) -> Iterator[Metric]:
-        """Prometheus: every family, as all workers together have counted it."""
-        counted = self._counted()
-        for family in self._families.collect():
-            yield counted.get(family.name, family)
-
-    def forget(self, pid: int) -> None:
-        """A worker is dead: what it counted stays, its gauges go."""
-        with self._lock:
-            mark_process_dead(pid, str(self._folder))
-            for kind in _LASTING:
-                self._merge_into(self._folder / f"{kind}_{pid}.db", self._folder / f"{kind}_dead.db")
-
-    def _counted(self) -> Mapping[str, Metric]:
-        with self._lock:
-            # a file is empty for a moment when its worker begins
-            files = [str(path) for path in self._folder.glob("*.db") if path.stat().st_size]
-            return {metric.name: metric for metric in MultiProcessCollector.merge(files)}
-
-    def _merge_into(self, left: Path, heir: Path) -> None:
-        if not left.exists():
-            return
-        if left.stat().st_size:
-            sums = MmapedDict(str(heir))
-            for key, value, _, _ in MmapedDict.read_all_values_from_file(str(left)):
-                sums.write_value(key, sums.read_value(key)[0] + value, 0.0)
-            sums.close()
-        left.unlink()

@@ -30,7 +30,9 @@ from gateway.config import JwtSettings, Limit, LogSettings, Route
 from gateway.exchange import Exchange, Timings
 from gateway.flowise.outcome import Outcome
 from gateway.flowise.usage import Usage
-from gateway.telemetry.logs import make_logger, request_line
+from gateway.policies.access_log import request_line
+from gateway.policies.metrics import record
+from gateway.telemetry.logs import make_logger
 from gateway.telemetry.metrics import Metrics
 from tests.bench.report import Verdict
 
@@ -146,7 +148,7 @@ def _accounts() -> Iterator[Measured]:
     exchange = _ended_exchange()
 
     def one(_: str) -> None:
-        metrics.record(exchange)
+        record(metrics, exchange)
         logger.info("request", **request_line(exchange, with_prompt=False))
 
     yield "metrics and log line of a request", 60.0, lambda: _again(one, "")

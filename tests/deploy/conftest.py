@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture
 def promtool():
-    """`promtool("check", "rules", path)` fails the test unless promtool is content; gives what it printed."""
+    """`promtool("check", "rules", path)` returns the output, or fails the test if promtool does."""
     if shutil.which("promtool") is None:
         pytest.skip("no promtool here")
 

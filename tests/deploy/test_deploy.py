@@ -1,4 +1,4 @@
-"""What can be checked of the files in deploy/ without a system to install them on."""
+"""Checks of the files in deploy/ that need no installation."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def unit_settings():
 
 
 def instructions():
-    """The Dockerfile as pairs of instruction and argument, continued lines joined."""
+    """The Dockerfile as pairs of instruction and arguments, with continued lines joined."""
     text = DOCKERFILE.read_text().replace("\\\n", " ")
     lines = (line for line in text.splitlines() if line.strip() and not line.startswith("#"))
     return [tuple(re.split(r"\s+", line, maxsplit=1)) for line in lines]
 
 
-def test_the_unit_is_one_that_systemd_takes(tmp_path):
+def test_systemd_accepts_the_unit(tmp_path):
     if shutil.which("systemd-analyze") is None:
         pytest.skip("no systemd-analyze here")
     copy = tmp_path / UNIT.name
@@ -54,29 +54,29 @@ def test_the_unit_is_one_that_systemd_takes(tmp_path):
     assert "Unknown key" not in verified.stderr
 
 
-def test_the_unit_gives_the_drain_its_time():
+def test_the_unit_waits_for_the_drain():
     (stop,) = unit_settings()["TimeoutStopSec"]
     server = DEFAULTS.server
     assert int(stop.removesuffix("s")) > server.drain + server.drain_delay + 10
 
 
-def test_the_unit_gives_enough_file_descriptors():
+def test_the_unit_allows_enough_file_descriptors():
     (limit,) = unit_settings()["LimitNOFILE"]
     assert int(limit) > DEFAULTS.server.max_connections + DEFAULTS.upstreams["main"].max_connections + 64
 
 
 @pytest.mark.parametrize("key", ["ExecStart", "ExecStartPre"])
-def test_the_unit_calls_commands_that_exist(key, tmp_path, capsys):
+def test_the_units_commands_exist(key, tmp_path, capsys):
     (command,) = unit_settings()[key]
     words = shlex.split(command)[1:]
     words[words.index("--config") + 1] = str(ROOT / "config" / "gateway.yaml")
     if words[0] == "serve":
-        words[0] = "check"  # the same arguments, without a gateway that stays
+        words[0] = "check"  # the same arguments, but it returns
     assert main(words) == 0
     capsys.readouterr()
 
 
-def test_the_dockerfile_copies_what_exists_and_what_is_sent_to_the_builder():
+def test_the_dockerfile_copies_existing_files_of_the_build_context():
     kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     copied = [argument.split()[:-1] for name, argument in instructions() if name == "COPY"]
     sources = [source for line in copied if not line[0].startswith("--from=") for source in line]
@@ -86,31 +86,31 @@ def test_the_dockerfile_copies_what_exists_and_what_is_sent_to_the_builder():
         assert Path(source).parts[0] in kept
 
 
-def test_the_dockerfile_copies_what_the_package_needs():
-    """hatchling reads these when it builds."""
+def test_the_dockerfile_copies_what_the_build_needs():
+    """hatchling reads these files."""
     build = DOCKERFILE.read_text().partition("FROM python:3.11-slim-bookworm\n")[0]
     for needed in ("pyproject.toml", "README.md", "LICENSE", "gateway"):
         assert re.search(rf"^COPY .*\b{re.escape(needed)}\b", build, re.MULTILINE)
 
 
-def test_the_image_runs_as_nobody_in_particular():
+def test_the_image_runs_as_an_unprivileged_user():
     names = [name for name, _ in instructions()]
     assert ("USER", "10001:10001") in instructions()
     assert names.index("USER") < names.index("ENTRYPOINT")
 
 
-def test_the_image_starts_the_gateway_where_it_can_be_reached(capsys):
-    said = dict(instructions())
-    words = json.loads(said["CMD"])
-    assert json.loads(said["ENTRYPOINT"]) == ["flowise-gateway"]
-    assert words[words.index("--listen") + 1] == "0.0.0.0:" + said["EXPOSE"]
+def test_the_image_listens_on_all_addresses(capsys):
+    found = dict(instructions())
+    words = json.loads(found["CMD"])
+    assert json.loads(found["ENTRYPOINT"]) == ["flowise-gateway"]
+    assert words[words.index("--listen") + 1] == "0.0.0.0:" + found["EXPOSE"]
     with pytest.raises(SystemExit) as ended:
         main([words[0], "--help"])
     assert ended.value.code == 0
     capsys.readouterr()
 
 
-def test_the_health_check_asks_the_admin_port():
+def test_the_health_check_uses_the_admin_port():
     probe = re.search(r"http://([\d.:]+)(/\w+)", dict(instructions())["HEALTHCHECK"])
     assert probe
     assert probe[1] == str(DEFAULTS.admin.listen)

@@ -1,4 +1,4 @@
-"""The dashboard is whole: every panel has its place, its words, its source and something to show."""
+"""The dashboard: every panel has a place, texts, a data source and data."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def source_of(thing):
 PROMETHEUS = ("prometheus", "${datasource}")
 
 
-def test_it_is_in_the_one_shape_that_gives_small_diffs():
+def test_its_json_is_normalised_for_small_diffs():
     text = monitoring.DASHBOARD.read_text()
     assert text == json.dumps(json.loads(text), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def test_it_can_be_provisioned_again_and_again():
+def test_it_can_be_provisioned_repeatedly():
     whole = monitoring.dashboard()
     assert (whole["uid"], whole["id"]) == ("flowise-gateway", None)
     assert whole["title"]
@@ -40,7 +40,7 @@ def test_it_can_be_provisioned_again_and_again():
     assert "__inputs" not in whole
 
 
-def test_panels_have_ids_titles_and_places_of_their_own():
+def test_panels_have_unique_ids_titles_and_places():
     panels = monitoring.dashboard()["panels"]
     for field in ("id", "title"):
         assert len({panel[field] for panel in panels}) == len(panels)
@@ -50,7 +50,7 @@ def test_panels_have_ids_titles_and_places_of_their_own():
         assert apart_x or apart_y
 
 
-def test_every_line_of_panels_is_filled():
+def test_every_row_of_panels_is_filled():
     filled = {}
     for panel in monitoring.dashboard()["panels"]:
         place = panel["gridPos"]
@@ -59,7 +59,7 @@ def test_every_line_of_panels_is_filled():
 
 
 @each_panel
-def test_a_panel_says_what_it_shows_and_in_which_unit(panel):
+def test_a_panel_has_a_description_and_a_unit(panel):
     assert panel["description"].endswith(".")
     assert len(panel["description"]) > 30
     shown = panel["fieldConfig"]["defaults"].get("unit") or panel["options"].get("yAxis", {}).get("unit")
@@ -67,15 +67,15 @@ def test_a_panel_says_what_it_shows_and_in_which_unit(panel):
 
 
 @each_panel
-def test_a_panel_asks_the_chosen_source(panel):
+def test_a_panel_uses_the_chosen_data_source(panel):
     assert source_of(panel) == PROMETHEUS
     assert [target["refId"] for target in panel["targets"]] == list("ABCDEFGH"[: len(panel["targets"])])
     assert {source_of(target) for target in panel["targets"]} == {PROMETHEUS}
 
 
 @each_panel
-def test_a_panel_follows_every_choice_that_its_metrics_know(panel):
-    """A number that stays when a route is chosen is a lie, unless what it counts has no route."""
+def test_a_panel_filters_by_every_variable_that_its_metrics_have(panel):
+    """A value that ignores the chosen route misleads, unless its metric has no route."""
     known = monitoring.known_series()
     for target in panel["targets"]:
         for name, body in re.findall(r"\b((?:\w+:)?flowise_gateway_\w+(?::\w+)?)\{([^}]*)\}", target["expr"]):
@@ -84,19 +84,19 @@ def test_a_panel_follows_every_choice_that_its_metrics_know(panel):
         assert not re.search(r"\bflowise_gateway_\w+(?![\w{:])", target["expr"])
 
 
-def test_what_is_marked_on_the_panels_asks_the_chosen_source():
+def test_annotations_use_the_chosen_data_source():
     asking = [mark for mark in monitoring.dashboard()["annotations"]["list"] if "expr" in mark]
     assert asking
     assert {source_of(mark) for mark in asking} == {PROMETHEUS}
 
 
-def test_variables_are_those_that_are_used():
+def test_every_variable_is_used():
     text = monitoring.DASHBOARD.read_text()
     used = set(re.findall(r"\$\{?(\w+)", text)) - BUILT_IN
     assert used == set(variables())
 
 
-def test_variables_ask_the_chosen_source_and_offer_all():
+def test_variables_use_the_chosen_data_source_and_offer_all():
     for variable in variables().values():
         if variable["type"] == "query":
             assert source_of(variable) == PROMETHEUS
@@ -105,59 +105,59 @@ def test_variables_ask_the_chosen_source_and_offer_all():
             assert variable["definition"] == variable["query"]["query"]
 
 
-def test_every_outcome_has_its_colour():
+def test_every_outcome_has_a_colour():
     (panel,) = [panel for panel in monitoring.panels() if panel["title"] == "Predictions by outcome"]
     coloured = {override["matcher"]["options"] for override in panel["fieldConfig"]["overrides"]}
     assert coloured == monitoring.closed_lists()[monitoring.REQUESTS, "outcome"]
 
 
-def test_no_panel_is_dead_when_everything_was_counted(promtool, tmp_path):
-    """With every series of the gateway there and counting, every expression gives a number."""
-    asked = [
+def test_no_panel_is_empty_when_every_series_counts(promtool, tmp_path):
+    """With all series of the gateway, every expression has a result."""
+    queries = [
         ask(f"count(({filled(expression)}) > -1e300) > bool 0", 1)
         for _, expression, _ in monitoring.queries()
         if "ALERTS" not in expression and "changes(" not in expression
     ]
-    assert len(asked) > 40
-    evaluate(asked, counting({}), promtool, tmp_path)
+    assert len(queries) > 40
+    evaluate(queries, counting({}), promtool, tmp_path)
 
 
-def test_a_share_is_nought_and_not_missing_when_nothing_fails(promtool, tmp_path):
-    """A panel that says "no traffic" while all goes well would be believed."""
-    asked = [
+def test_a_share_is_zero_when_nothing_fails(promtool, tmp_path):
+    """An empty panel would look like missing traffic."""
+    queries = [
         ask(f"min({filled(expression)})", 1 if 'outcome="ok"' in expression else 0)
         for _, expression, _ in monitoring.queries()
         if " / " in expression
     ]
-    assert len(asked) >= 5
+    assert len(queries) >= 5
     good = {"outcome": ["ok"], "result": ["ok"], "source": ["reported"]}
-    evaluate(asked, counting(good), promtool, tmp_path)
+    evaluate(queries, counting(good), promtool, tmp_path)
 
 
 def ask(expression, value):
     return {"expr": expression, "eval_time": "40m", "exp_samples": [{"labels": "{}", "value": value}]}
 
 
-def evaluate(asked, series, promtool, tmp_path):
-    """Have promtool ask all this, with the rules, when the series have counted for 40 minutes."""
+def evaluate(queries, series, promtool, tmp_path):
+    """Evaluate with promtool, with the rules, after the series have counted for 40 minutes."""
     whole = {
         "rule_files": [str(monitoring.PROMETHEUS / "rules" / "*.yml")],
         "evaluation_interval": "5m",
-        "tests": [{"interval": "1m", "input_series": list(series), "promql_expr_test": asked}],
+        "tests": [{"interval": "1m", "input_series": list(series), "promql_expr_test": queries}],
     }
     (tmp_path / "panels.yml").write_text(yaml.safe_dump(whole))
     promtool("test", "rules", tmp_path / "panels.yml")
 
 
 def filled(expression):
-    """An expression as Grafana sends it when everything is chosen."""
+    """An expression as Grafana sends it with all values chosen."""
     for name in variables():
         expression = expression.replace(f"${name}", ".+")
     return re.sub(r"\$__\w+", "15m", expression)
 
 
 def counting(values):
-    """Every series of the gateway, once for each of these values of a label, or else of its closed list."""
+    """Every series of the gateway, once for each given label value, or else for each of its closed list."""
     lists = monitoring.closed_lists()
     values = {"job": ["flowise-gateway"], "status": ["200"], "le": ["0.05", "+Inf"]} | values
     of_prometheus = {name: monitoring.TARGET for name in monitoring.OF_PROMETHEUS if name != "ALERTS"}

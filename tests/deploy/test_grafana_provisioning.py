@@ -1,4 +1,4 @@
-"""What Grafana is provisioned with fits the dashboard, Prometheus's configuration and each other."""
+"""Grafana's provisioning matches the dashboard and Prometheus's configuration."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def only(path, kind):
     return one
 
 
-def test_the_source_is_a_prometheus_and_the_default_one():
+def test_the_default_data_source_is_prometheus():
     source = only(SOURCE, "datasources")
     (variable,) = [v for v in monitoring.dashboard()["templating"]["list"] if v["type"] == "datasource"]
     assert source["type"] == variable["query"]
@@ -24,23 +24,23 @@ def test_the_source_is_a_prometheus_and_the_default_one():
     assert source["url"].startswith("http://")
 
 
-def test_the_source_knows_how_often_prometheus_scrapes():
+def test_the_data_source_has_the_scrape_interval_of_prometheus():
     config = monitoring.parsed(monitoring.PROMETHEUS / "prometheus.yml")
     assert only(SOURCE, "datasources")["jsonData"]["timeInterval"] == config["global"]["scrape_interval"]
 
 
-def test_the_dashboards_are_found_where_they_are_mounted():
+def test_the_dashboards_path_is_mounted():
     path = only(PROVIDER, "providers")["options"]["path"]
     assert f"mount deploy/grafana/dashboards as {path}" in PROVIDER.read_text()
     assert f"deploy/grafana/provisioning as {path.rpartition('/')[0]}/provisioning" in PROVIDER.read_text()
     assert [file.name for file in monitoring.DASHBOARD.parent.iterdir()] == [monitoring.DASHBOARD.name]
 
 
-def test_what_is_provisioned_is_the_file_and_not_what_somebody_clicked():
+def test_provisioned_dashboards_cannot_be_edited():
     provider = only(PROVIDER, "providers")
     assert provider["type"] == "file"
     assert not provider["allowUiUpdates"]
 
 
-def test_there_is_nothing_else_to_provision():
+def test_nothing_else_is_provisioned():
     assert {path for path in PROVISIONING.rglob("*") if path.is_file()} == {SOURCE, PROVIDER}

@@ -1,4 +1,4 @@
-"""Every expression of rules and dashboard names series, labels and values that exist, and can match."""
+"""Every expression of rules and dashboard uses existing series, labels and values, and can match."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ KNOWN = {
     "a_total": frozenset({"job", "route", "result"}),
     "b_bucket": frozenset({"job", "route", "le"}),
 }
-CONFIGURED = {*monitoring.TARGET, "route"}  # their values are of the configuration
+CONFIGURED = {*monitoring.TARGET, "route"}  # values from the configuration
 NO_ANSWER = {outcome.value for outcome in set(Outcome) - {Outcome.OK, Outcome.CLIENT_CLOSED, Outcome.REFUSED}}
 
 
 def expressions():
-    """Where each stands, and itself."""
+    """All expressions with their place."""
     for rule in monitoring.rules():
         yield rule.get("record") or rule["alert"], rule["expr"]
     for where, expression, _ in monitoring.queries():
@@ -30,7 +30,7 @@ def expressions():
 
 
 def wrongs(pairs):
-    """What is wrong with each of the expressions, all at once."""
+    """The mistakes of all expressions."""
     known, found = monitoring.known_series(), []
     for where, expression in pairs:
         try:
@@ -40,11 +40,11 @@ def wrongs(pairs):
     return found
 
 
-def test_every_expression_names_series_and_labels_that_exist_and_can_match():
+def test_every_expression_uses_existing_series_and_labels_and_can_match():
     assert not wrongs(expressions())
 
 
-def test_every_value_that_is_asked_for_is_one_that_the_gateway_says():
+def test_every_selected_label_value_exists():
     lists, wrong = monitoring.closed_lists(), set()
     for where, expression in expressions():
         for selector in selectors(expression):
@@ -56,25 +56,25 @@ def test_every_value_that_is_asked_for_is_one_that_the_gateway_says():
     assert not wrong, "not in the brackets of deploy/README.md's table of metrics, nor an outcome or endpoint"
 
 
-def test_failing_is_everywhere_every_outcome_without_a_proper_answer():
-    asked = {
+def test_failing_means_the_same_outcomes_everywhere():
+    values = {
         matcher.value
         for _, expression in expressions()
         for selector in selectors(expression)
         for matcher in selector.matchers.matchers
         if matcher.name == "outcome" and "|" in matcher.value
     }
-    assert {frozenset(value.split("|")) for value in asked} == {frozenset(NO_ANSWER)}
+    assert {frozenset(value.split("|")) for value in values} == {frozenset(NO_ANSWER)}
 
 
-def test_a_recorded_series_has_the_labels_that_its_name_says():
+def test_a_recorded_series_has_the_labels_of_its_name():
     known = monitoring.known_series()
     for rule in monitoring.recording_rules():
         assert labels_of(rule["expr"], known) == monitoring.level_of(rule["record"]), rule["record"]
 
 
-def test_a_rule_reads_what_was_recorded_before_it_in_its_file():
-    """So that a group is evaluated in its order, and a file can be used and tested without the others."""
+def test_a_rule_uses_series_recorded_earlier_in_its_file():
+    """A group is evaluated in order, and a file can be used and tested alone."""
     for path in (monitoring.PROMETHEUS / "rules").glob("*.yml"):
         seen = set()
         for rule in [rule for group in monitoring.parsed(path)["groups"] for rule in group["rules"]]:
@@ -82,7 +82,7 @@ def test_a_rule_reads_what_was_recorded_before_it_in_its_file():
             assert {selector.name for selector in selectors(rule["expr"]) if ":" in selector.name} <= seen
 
 
-def test_nothing_is_recorded_for_nobody():
+def test_every_recorded_series_is_used():
     used = {selector.name for _, expression in expressions() for selector in selectors(expression)}
     assert {rule["record"] for rule in monitoring.recording_rules()} <= used
 
@@ -96,7 +96,7 @@ def test_every_metric_of_the_gateway_is_on_the_dashboard():
     assert set(monitoring.real_metrics()) <= shown
 
 
-def test_texts_name_labels_that_the_result_has():
+def test_texts_use_labels_of_the_result():
     known = monitoring.known_series()
     for where, expression, text in monitoring.queries():
         assert set(re.findall(r"\{\{(\w+)\}\}", text)) <= labels_of(expression, known), where
@@ -105,7 +105,7 @@ def test_texts_name_labels_that_the_result_has():
         assert named <= labels_of(alert["expr"], known), alert["alert"]
 
 
-def test_a_choice_on_the_dashboard_is_of_a_label_that_exists():
+def test_dashboard_variables_use_existing_labels():
     for selector, label in monitoring.variable_queries().values():
         assert label in labels_of(selector, monitoring.known_series())
 
@@ -135,7 +135,7 @@ def test_a_choice_on_the_dashboard_is_of_a_label_that_exists():
         ("absent(up{job='x'})", {"job"}),
     ],
 )
-def test_the_reader_tells_the_labels_of(expression, labels):
+def test_the_labels_of_an_expression(expression, labels):
     assert labels_of(expression, KNOWN) == labels
 
 
@@ -159,6 +159,6 @@ def test_the_reader_tells_the_labels_of(expression, labels):
         "sum by (",
     ],
 )
-def test_the_reader_refuses(expression):
+def test_unsupported_expressions_are_refused(expression):
     with pytest.raises(WrongError):
         labels_of(expression, KNOWN)

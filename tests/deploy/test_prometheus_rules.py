@@ -1,4 +1,4 @@
-"""Rules that Prometheus takes; alerts that say what to do, fire when they should, and are quiet when not."""
+"""Prometheus accepts the rules; every alert has a runbook and is tested firing and not firing."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ def test_every_file_of_rules_has_its_tests():
 
 
 @pytest.mark.parametrize("path", RULES, ids=lambda path: path.stem)
-def test_prometheus_takes_the_rules(path, promtool):
+def test_prometheus_accepts_the_rules(path, promtool):
     promtool("check", "rules", path)
 
 
 @pytest.mark.parametrize("path", UNIT_TESTS, ids=lambda path: path.stem)
-def test_the_rules_do_what_their_tests_say(path, promtool):
+def test_the_rules_pass_their_tests(path, promtool):
     promtool("test", "rules", path)
 
 
 @each_alert
-def test_an_alert_says_how_bad_it_is_and_what_to_look_at_first(alert):
+def test_an_alert_has_a_severity_and_a_runbook(alert):
     assert re.fullmatch(r"FlowiseGateway[A-Z]\w+", alert["alert"])
     assert alert["labels"]["severity"] in {"critical", "warning", "info"}
     assert set(alert["annotations"]) == {"summary", "description", "runbook"}
@@ -55,20 +55,20 @@ def test_an_alert_is_tested_firing_and_not_firing(alert):
 
 
 @each_alert
-def test_a_share_has_a_least_count_beside_it(alert):
-    """One of one is no alarm."""
+def test_a_share_has_a_minimum_count(alert):
+    """A single failed request is no alert."""
     is_share = (
         "ratio" in alert["expr"] or " / " in " ".join(alert["expr"].split()) or "quantile" in alert["expr"]
     )
     assert not is_share or re.search(r"increase\w*.*>= \d+\s*$", alert["expr"], re.DOTALL)
 
 
-def test_alerts_have_names_of_their_own():
+def test_alert_names_are_unique():
     names = [alert["alert"] for alert in monitoring.alerts()]
     assert len(names) == len(set(names))
 
 
-def test_names_of_groups_are_of_their_own():
+def test_group_names_are_unique():
     names = [group["name"] for path in RULES for group in monitoring.parsed(path)["groups"]]
     assert len(names) == len(set(names))
     assert all(name.startswith("flowise-gateway-") for name in names)

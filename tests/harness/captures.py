@@ -1,4 +1,4 @@
-"""Captures, and the few things in which two right answers may differ: ids, times, dates."""
+"""Captures, and a comparison that ignores ids, times and dates."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def load(name: str) -> bytes:
 
 @dataclass(frozen=True)
 class Exchange:
-    """An answer as far as two may be compared.
+    """The comparable parts of an answer.
 
-    `chunks`: one for each HTTP chunk, or the whole body. `is_whole`: it ended as its framing says.
+    `chunks`: one for each HTTP chunk, or the whole body. `is_whole`: its framing is complete.
     """
 
     head: tuple[bytes, ...]
@@ -44,7 +44,7 @@ class Exchange:
 
 
 def comparable(raw: bytes, *, is_page: bool = False) -> Exchange | bytes:
-    """Take out of an answer what differs each time; an answer without a head stays as it is."""
+    """Replace what differs each time; an answer without a head stays as it is."""
     head, separator, body = raw.partition(b"\r\n\r\n")
     if not separator:
         return raw
@@ -68,7 +68,7 @@ def _chunks(body: bytes, fields: dict[bytes, bytes]) -> tuple[tuple[bytes, ...],
     while body:
         size, _, body = body.partition(b"\r\n")
         length = int(size, 16)
-        assert body[length : length + 2] == b"\r\n", "a chunk is not as long as it says"
+        assert body[length : length + 2] == b"\r\n", "a chunk has a wrong length"
         if length == 0:
             assert body == b"\r\n", "something follows the last chunk"
             return tuple(chunks), True
@@ -84,7 +84,7 @@ def _neutral(chunk: bytes) -> bytes:
 
 
 def _line(name: bytes, value: bytes, changed_body: bytes | None, *, is_page: bool) -> bytes:
-    """One header; `changed_body` is the body itself if ids or times had to be taken out of it."""
+    """One header; `changed_body` is the body if ids or times were replaced in it."""
     if name == b"Date":
         assert _DATE.fullmatch(value)
         return b"Date"
@@ -94,7 +94,7 @@ def _line(name: bytes, value: bytes, changed_body: bytes | None, *, is_page: boo
     if is_page and name in _PAGE:
         return name
     if changed_body is not None and name == b"ETag":
-        assert value == _tag(changed_body), "not the tag that Express makes of this body"
+        assert value == _tag(changed_body), "not Express's tag of this body"
         return name
     if changed_body is not None and name == b"Content-Length" and _TIMES.search(changed_body):
         return name

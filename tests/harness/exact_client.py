@@ -1,4 +1,4 @@
-"""A client on a plain socket, which sees and sends exactly the bytes on the wire."""
+"""A client on a plain socket, for exact bytes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HEAD_END = b"\r\n\r\n"
 
 
 def request(method: str, target: str, headers: dict[str, str] | None = None, body: Any = b"") -> bytes:
-    """Make a request; a body that is no bytes goes as JSON."""
+    """The bytes of a request; a body that is not bytes is sent as JSON."""
     headers = dict(headers or {})
     if not isinstance(body, bytes):
         headers.setdefault("Content-Type", "application/json")
@@ -29,8 +29,6 @@ def request(method: str, target: str, headers: dict[str, str] | None = None, bod
 
 
 class Wire:
-    """One connection."""
-
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
@@ -51,19 +49,19 @@ class Wire:
         self._writer.write(data)
 
     async def more(self) -> bytes:
-        """Read what is there next; empty at the end."""
+        """Read the next bytes; empty at the end."""
         data = await self._reader.read(1 << 20)
         self.got += data
         return data
 
     async def until(self, mark: bytes, times: int = 1) -> bytes:
-        """Read until something has come so many times."""
+        """Read until `mark` has arrived `times` times."""
         while self.got.count(mark) < times:
             assert await self.more(), f"closed before {mark!r}, after {self.got[-200:]!r}"
         return self.got
 
     async def bytes(self, size: int) -> bytes:
-        """Read so many bytes."""
+        """Read `size` bytes."""
         while len(self.got) < size:
             assert await self.more(), f"closed after {len(self.got)} of {size} bytes"
         return self.got[:size]

@@ -1,4 +1,4 @@
-"""What was asked in each capture: the flows of the recorded servers, and the requests by name."""
+"""The requests of the captures by name, and the flows of the recorded servers."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ LEAD = {"chatflowid": CHAIN_2, "chatId": "c1", "name": "n", "email": "e@example.
 
 
 def flows() -> list[Flow]:
-    told = [
+    configs = [
         json.loads(recorded.load(f"public-chatbotConfig-{name}").partition(b"\r\n\r\n")[2])
         for name in ("chain", "protected")
     ]
-    nodes = [each.pop("flowData") for each in told]
-    for each in told:
+    nodes = [each.pop("flowData") for each in configs]
+    for each in configs:
         del each["uploads"], each["isTTSEnabled"]
     return [
-        Flow(id=CHAIN, name="chain", chatbot_config=told[0], flow_data=nodes[0]),
+        Flow(id=CHAIN, name="chain", chatbot_config=configs[0], flow_data=nodes[0]),
         Flow(id=AGENTFLOW, name="agentflow", kind="agentflow"),
-        Flow(id=PROTECTED, name="protected", needs_key=True, chatbot_config=told[1], flow_data=nodes[1]),
+        Flow(id=PROTECTED, name="protected", needs_key=True, chatbot_config=configs[1], flow_data=nodes[1]),
         Flow(id=NOSTREAM, name="nostream", streamable=False),
         Flow(id=MODEL_NOSTREAM, name="model-nostream", model_streams=False),
         Flow(
@@ -231,7 +231,7 @@ WHOLE: dict[str, bytes] = {
     "attachments-unknown": multipart(f"attachments/{UNKNOWN}/chat-att", {}, {"a.txt": "hello"}),
     "abort-idle": request("PUT", f"/api/v1/chatmessage/abort/{CHAIN}/no-such-chat"),
 }
-"""Each is asked, and its whole answer compared."""
+"""Sent as they are; the whole answer is compared."""
 
 PAGES: dict[str, bytes] = {
     "prediction-get": get(f"prediction/{CHAIN}"),
@@ -240,7 +240,7 @@ PAGES: dict[str, bytes] = {
     "post-ping": post("ping", {}),
     "abort-post": post(f"chatmessage/abort/{CHAIN}/no-such-chat", {}),
 }
-"""Flowise's user interface, whose page is its own: the body and what follows from it are not compared."""
+"""Answered with Flowise's user interface: the body and the headers that depend on it are not compared."""
 
 SILENT: dict[str, bytes] = {
     "unknown-stream": stream(UNKNOWN),
@@ -249,9 +249,9 @@ SILENT: dict[str, bytes] = {
     "origin-null-stream": stream(ORIGINS_2, "x", {"Origin": "null"}),
     "nostream-llm-400-asked-to-stream": stream(NOSTREAM_2, "hi [[fail=400]]"),
 }
-"""Not one byte ever comes."""
+"""Never answered."""
 
-TOLD_AS_A_STORY = {
+WITH_SEVERAL_STEPS = {
     "abort-chain",
     "abort-agentflow",
     "abort-agentflow-nonstream",
@@ -273,4 +273,4 @@ TOLD_AS_A_STORY = {
     "stream-chain-close-wait",
     "stream-chain-http10",
 }
-"""Those with a test of their own."""
+"""Each has its own test."""

@@ -1,4 +1,4 @@
-"""One line for each request, with the same fields always, and never a secret in it."""
+"""One line per request, always with the same fields and without secrets."""
 
 from __future__ import annotations
 
@@ -83,11 +83,11 @@ SECRETS = [
 ]
 
 
-@pytest.mark.parametrize("asked", SECRETS)
-async def test_no_secret_is_logged(asked, start, connect):
+@pytest.mark.parametrize("sent", SECRETS)
+async def test_no_secret_is_logged(sent, start, connect):
     settings = {"logs": {"level": "debug"}, "upstreams": {"main": {"api_key": "zqxUPSTREAM"}}}
     async with answering(ANSWERED) as upstream, start(upstream.url, **settings) as gateway:
-        await ask(connect, gateway, **asked)
+        await ask(connect, gateway, **sent)
         await gateway.lines.request()
     assert "zqx" not in gateway.lines.getvalue()
 

@@ -1,4 +1,4 @@
-"""Secrets are planted in everything that comes in; nothing that the gateway says holds one of them."""
+"""Secrets planted in every part of a request appear in no log line and no metric."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ PLACES = {
 
 
 async def credentials(tmp_path, issuer, connect, gateway, key):
-    """Each kind, right and wrong: headers, and what stands before the path."""
+    """Valid and invalid credentials of each kind: headers and path prefix."""
     body = b'{"caller":"ann"}'
     token = (await ask(connect, gateway, "POST", "/gateway/v1/session-tokens", body, X_API_Key=key)).json()[
         "token"
@@ -76,22 +76,22 @@ async def credentials(tmp_path, issuer, connect, gateway, key):
 
 
 @pytest.mark.parametrize("place", PLACES)
-async def test_what_is_secret_comes_in_and_nowhere_out(place, start, connect, tmp_path):
+async def test_secrets_appear_in_no_output(place, start, connect, tmp_path):
     key = await key_of(tmp_path, "backend")
-    asked = {"path": PREDICT, "method": "POST", **PLACES[place]}
-    path = asked.pop("path")
+    sent = {"path": PREDICT, "method": "POST", **PLACES[place]}
+    path = sent.pop("path")
     async with Issuer() as issuer, answering(ANSWER) as upstream:
         auth = {"secret": SECRET, "jwt": [issuer.settings]}
         async with start(upstream.url, auth=auth, **SETTINGS) as gateway:
             forms, secrets = await credentials(tmp_path, issuer, connect, gateway, key)
             for headers, base in forms:
-                await ask(connect, gateway, path=f"{base}{path}", **{**asked, **headers})
+                await ask(connect, gateway, path=f"{base}{path}", **{**sent, **headers})
             lines = await gateway.lines.until("request", 1 + len(forms))
             metrics = str(await gateway.metrics())
-    told = gateway.lines.getvalue() + metrics
+    output = gateway.lines.getvalue() + metrics
     assert len(lines) == 1 + len(forms)
-    assert "zqx" not in told.lower()
+    assert "zqx" not in output.lower()
     for secret in secrets:
-        assert secret not in told
+        assert secret not in output
         for seen in upstream.seen:
             assert secret.encode() not in seen.head + seen.body

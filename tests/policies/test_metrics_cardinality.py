@@ -1,4 +1,4 @@
-"""Whatever arrives on the wire, the number of series stays what the configuration makes it."""
+"""The configuration alone determines the number of series, not the requests."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def word(dice):
     return "".join(dice.choice(LETTERS) for _ in range(dice.randint(1, 20)))
 
 
-def asked(dice, key):
-    """One random request: a path, a name or a credential that nobody has seen before."""
+def random_request(dice, key):
+    """A random request with a new path, name or credential."""
     kind = dice.randrange(6)
     if kind == 0:
         return {"method": "GET", "path": f"/{word(dice)}/{word(dice)}"}
@@ -46,7 +46,7 @@ def asked(dice, key):
 
 
 async def series(gateway):
-    """The names of all samples; one made of something random would be another each time."""
+    """The names of all samples."""
     return {name for name in await gateway.metrics() if name.startswith("flowise_gateway_")}
 
 
@@ -56,10 +56,10 @@ async def _play(start, connect, tmp_path, count):
     async with answering() as upstream, start(upstream.url, **SETTINGS) as gateway:
         await ask(connect, gateway, path=PREDICT)
         for _ in range(count // 2):
-            await ask(connect, gateway, **{"path": PREDICT, **asked(dice, key)})
+            await ask(connect, gateway, **{"path": PREDICT, **random_request(dice, key)})
         before = await series(gateway)
         for _ in range(count // 2):
-            await ask(connect, gateway, **{"path": PREDICT, **asked(dice, key)})
+            await ask(connect, gateway, **{"path": PREDICT, **random_request(dice, key)})
         assert await series(gateway) == before
         assert len(before) < 300
 

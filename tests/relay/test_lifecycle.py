@@ -133,7 +133,7 @@ async def test_a_small_request_that_the_drain_ends_has_not_left(start, connect):
     async with RawUpstream(script) as upstream, start(upstream.url) as gateway, connect(gateway) as wire:
         wire.send(request("GET", f"/api/v1/chatflows-uploads/{FLOW}"))
         await until(lambda: upstream.seen)
-        gateway.process.hurry()
+        gateway.process.stop_now()
         reply = await wire.reply()
         line = await gateway.lines.request()
     assert (reply.status, reply.json()["code"]) == (503, "draining")
@@ -154,7 +154,7 @@ async def test_an_abort_that_hangs_at_the_end_does_not_wipe_out_the_account(star
             wire.post(PATH, ASK)
             await wire.head()
             await wire.until(b"aaa")
-            gateway.process.hurry()
+            gateway.process.stop_now()
             await wire.until(b'"end"')
         line = await gateway.lines.request()
     assert (line["outcome"], line["tokens_out"], line["token_source"]) == ("truncated", 100, "estimated")

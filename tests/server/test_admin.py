@@ -1,12 +1,14 @@
-"""The admin listener of a real process: the two probes, the scrape in both formats, the token."""
+"""The admin application: probes, scrape, token; and that a real process serves it on its own port."""
 
 from __future__ import annotations
 
 import threading
 
+import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 from prometheus_client.parser import text_string_to_metric_families as text_metrics
 
+from gateway.server.admin import admin_app
 from gateway.telemetry.metrics import Metrics
 from tests.harness.gateway import FLOW
 from tests.harness.raw_client import Wire
@@ -38,11 +40,70 @@ def samples(families):
     }
 
 
-async def test_the_probes_answer(serve):
-    async with RawUpstream(answer) as upstream, serve(upstream.url) as gateway:
+# `aiohttp_client` is for plain aiohttp applications: it has its own server, always cancels handlers, and does not drain.
+# Tests of the public listener and the relay use the real runner (`start` and `serve` in tests/conftest.py).
+@pytest.fixture
+def admin(aiohttp_client):
+    """`await admin(token="")`: a client of the admin application, ready unless a reason is given."""
+
+    def begin(*, reason="", token="", exposition=None):
+        exposition = exposition or Metrics().exposition
+        return aiohttp_client(admin_app(exposition, lambda: reason, token))
+
+    return begin
+
+
+async def status_and_text(client, path, **headers):
+    async with client.get(path, headers=headers) as response:
+        return response.status, await response.text()
+
+
+async def test_the_probes_answer(admin):
+    client = await admin()
+    assert await status_and_text(client, "/livez") == (200, "ok\n")
+    assert await status_and_text(client, "/readyz") == (200, "ok\n")
+    assert (await status_and_text(client, "/other"))[0] == 404
+
+
+async def test_a_gateway_that_is_not_ready_is_alive_and_gives_its_reason(admin):
+    client = await admin(reason="starting")
+    assert await status_and_text(client, "/livez") == (200, "ok\n")
+    assert await status_and_text(client, "/readyz") == (503, "starting\n")
+
+
+async def test_a_token_guards_everything_but_the_probes(admin):
+    client = await admin(token="a-token-for-the-scraper")
+    assert (await status_and_text(client, "/livez"))[0] == 200
+    assert (await status_and_text(client, "/readyz"))[0] == 200
+    async with client.get("/metrics") as response:
+        assert (response.status, response.headers["WWW-Authenticate"]) == (401, 'Bearer realm="admin"')
+    assert (await status_and_text(client, "/other"))[0] == 401
+    assert (await status_and_text(client, "/metrics", Authorization="Bearer wrong"))[0] == 401
+    right = {"Authorization": "Bearer a-token-for-the-scraper"}
+    assert (await status_and_text(client, "/metrics", **right))[0] == 200
+
+
+async def test_the_scrape_is_rendered_off_the_loop(admin):
+    threads = []
+
+    def exposition(accept):
+        threads.append(threading.get_ident())
+        return Metrics().exposition(accept)
+
+    client = await admin(exposition=exposition)
+    assert "flowise_gateway_build_info" in (await status_and_text(client, "/metrics"))[1]
+    (rendered_in,) = threads
+    assert rendered_in != threading.get_ident()
+
+
+async def test_a_process_serves_the_probes_and_the_token_guards_the_scrape(serve):
+    token = "a-token-for-the-scraper"
+    async with RawUpstream(answer) as upstream, serve(upstream.url, admin={"token": token}) as gateway:
         assert (await gateway.ask("/livez"))[:2] == (200, "ok\n")
         assert (await gateway.ask("/readyz"))[:2] == (200, "ok\n")
-        assert (await gateway.ask("/other"))[0] == 404
+        assert (await gateway.ask("/other", Authorization=f"Bearer {token}"))[0] == 404
+        assert (await gateway.ask("/metrics"))[0] == 401
+        assert (await gateway.ask("/metrics", Authorization=f"Bearer {token}"))[0] == 200
 
 
 async def test_a_dead_flowise_does_not_make_the_gateway_unready(serve):
@@ -74,37 +135,9 @@ async def test_a_scrape_has_the_request_in_both_formats(serve, connect):
         assert found["flowise_gateway_bytes_total", ("direction", "out"), ("route", "chat")] == len(STREAM)
 
 
-async def test_a_token_guards_everything_but_the_probes(serve):
-    async with (
-        RawUpstream(answer) as upstream,
-        serve(upstream.url, admin={"token": "a-token-for-the-scraper"}) as gateway,
-    ):
-        assert (await gateway.ask("/livez"))[0] == 200
-        assert (await gateway.ask("/readyz"))[0] == 200
-        status, _, headers = await gateway.ask("/metrics")
-        assert (status, headers["WWW-Authenticate"]) == (401, 'Bearer realm="admin"')
-        assert (await gateway.ask("/metrics", Authorization="Bearer wrong"))[0] == 401
-        assert (await gateway.ask("/metrics", Authorization="Bearer a-token-for-the-scraper"))[0] == 200
-
-
 async def test_a_token_that_is_not_utf_8_is_wrong(start):
     async with start("http://127.0.0.1:1", admin={"token": "a-token-for-the-scraper"}) as gateway:
         admin = gateway.process.addresses[1]
         async with await Wire.to(admin.host, admin.port) as wire:
             wire.send(b"GET /metrics HTTP/1.1\r\nHost: admin\r\nAuthorization: Bearer \xff\r\n\r\n")
             assert (await wire.reply()).status == 401
-
-
-async def test_the_scrape_is_rendered_off_the_loop(start, monkeypatch):
-    threads = []
-    render = Metrics.exposition
-
-    def exposition(*args):
-        threads.append(threading.get_ident())
-        return render(*args)
-
-    monkeypatch.setattr(Metrics, "exposition", exposition)
-    async with start("http://127.0.0.1:1") as gateway:
-        assert "flowise_gateway_build_info" in " ".join(await gateway.metrics())
-    (rendered_in,) = threads
-    assert rendered_in != threading.get_ident()

@@ -1,4 +1,4 @@
-"""What a client's connection may do: ask before it sends, be slow, be many, leave."""
+"""Client connections: `Expect: 100-continue`, slow, too many, closed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def expecting(**headers):
     return request("POST", PREDICT, b"", **{**fields, **headers})
 
 
-async def test_accepted_request_is_told_to_continue(start, connect):
+async def test_an_accepted_request_gets_100_continue(start, connect):
     async with answering() as upstream, start(upstream.url) as gateway, connect(gateway) as wire:
         wire.send(expecting())
         assert await wire.head() == (100, {})
@@ -36,14 +36,14 @@ async def test_accepted_request_is_told_to_continue(start, connect):
     [({"Authorization": "x"}, 401), ({"Content_Length": "9999999"}, 413), ({"Content_Type": "text/plain"}, 400),
      ({"Content_Encoding": "gzip"}, 400), ({"Expect": "200-ok"}, 400)],
 )  # fmt: skip
-async def test_refused_request_is_not_told_to_continue(headers, status, start, connect):
+async def test_a_refused_request_gets_no_100_continue(headers, status, start, connect):
     async with answering() as upstream, start(upstream.url) as gateway, connect(gateway) as wire:
         wire.send(expecting(**headers))
         assert (await wire.head())[0] == status
     assert upstream.seen == []
 
 
-async def test_body_that_pauses(start, connect):
+async def test_a_body_that_pauses_is_refused(start, connect):
     server = {"timeouts": {"body_idle": "100ms"}}
     async with (
         answering() as upstream,
@@ -59,7 +59,7 @@ async def test_body_that_pauses(start, connect):
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /api/v1/pi", b"GET /api/v1/ping HTTP/1.1\r\nX-A: b\r\n"])
-async def test_head_that_does_not_come(sent, start, connect):
+async def test_a_connection_without_a_head_is_closed(sent, start, connect):
     server = {"timeouts": {"headers": "200ms"}}
     async with (
         answering() as upstream,
@@ -73,7 +73,7 @@ async def test_head_that_does_not_come(sent, start, connect):
     assert (line["reason"], line["client"]) == ("slow_head", "127.0.0.1")
 
 
-async def test_second_head_that_does_not_come(start, connect):
+async def test_a_connection_with_an_incomplete_second_head_is_closed(start, connect):
     server = {"timeouts": {"headers": "200ms"}}
     async with (
         answering() as upstream,
@@ -87,7 +87,7 @@ async def test_second_head_that_does_not_come(start, connect):
     assert line["reason"] == "slow_head"
 
 
-async def test_idle_connection_is_closed_in_silence(start, connect):
+async def test_an_idle_connection_is_closed_without_a_log_line(start, connect):
     server = {"timeouts": {"headers": "50ms", "keep_alive": "300ms"}}
     async with (
         answering() as upstream,
@@ -101,7 +101,7 @@ async def test_idle_connection_is_closed_in_silence(start, connect):
 
 
 @pytest.mark.parametrize("limit", ["max_connections", "max_connections_per_address"])
-async def test_too_many_connections(limit, start, connect):
+async def test_excess_connections_are_closed(limit, start, connect):
     async with answering() as upstream, start(upstream.url, server={limit: 2}) as gateway:
         async with connect(gateway) as first, connect(gateway) as second:
             for wire in (first, second):
@@ -146,7 +146,7 @@ async def test_all_bodies_together_are_bounded(start, connect):
     assert again.status == 200
 
 
-async def test_half_closed_client_has_left(start, connect):
+async def test_a_half_closed_client_counts_as_disconnected(start, connect):
     async def script(peer, _):
         await peer.closed_by_gateway()
 
@@ -161,8 +161,8 @@ async def test_half_closed_client_has_left(start, connect):
     assert (line["outcome"], line["status"]) == ("client_closed", 499)
 
 
-async def test_refused_upload_is_not_read(start, connect):
-    """The rest of a refused body is read for a second at most, so that the client can read why."""
+async def test_a_refused_upload_is_not_read(start, connect):
+    """Its rest is read for a second at most, so that the client can read the response."""
     head = request("POST", PREDICT, b"", Content_Length="99999999", Content_Type="application/json")
     async with answering() as upstream, start(upstream.url) as gateway, connect(gateway) as wire:
         began = time.monotonic()
@@ -173,7 +173,7 @@ async def test_refused_upload_is_not_read(start, connect):
     assert upstream.seen == []
 
 
-async def test_bug_after_the_head_writes_no_second_head(start, connect):
+async def test_a_bug_after_the_head_writes_no_second_head(start, connect):
     async def broken(request):
         response = web.StreamResponse()
         await response.prepare(request)

@@ -1,4 +1,4 @@
-"""Client connections: used again, closed when asked, pipelined, and HTTP/1.0."""
+"""Client connections: reused, closed on request, pipelined, and HTTP/1.0."""
 
 from __future__ import annotations
 
@@ -105,8 +105,8 @@ async def test_http_1_0_has_no_chunks(start, connect, keep, streaming):
         start(upstream.url) as gateway,
         connect(gateway) as wire,
     ):
-        asked = request("POST", PATH, ask("q", streaming=streaming))
-        wire.send(asked.replace(b"HTTP/1.1\r\n", b"HTTP/1.0\r\n" + keep, 1))
+        posted = request("POST", PATH, ask("q", streaming=streaming))
+        wire.send(posted.replace(b"HTTP/1.1\r\n", b"HTTP/1.0\r\n" + keep, 1))
         reply = await wire.reply()
         await settled(gateway, 1)
     assert "transfer-encoding" not in reply.fields

@@ -1,4 +1,4 @@
-"""SIGTERM: readiness first, then the port, then the streams; nobody is left without a word."""
+"""SIGTERM: readiness first, then the port, then the streams; every request gets a response."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def never(_peer, _seen):
 
 
 async def streaming(wire):
-    """Begin a stream and read its first token."""
+    """Start a stream and read its first token."""
     wire.post(PATH, STREAM)
     assert (await wire.head())[0] == 200
     assert await wire.chunk() == TOKEN
@@ -73,7 +73,7 @@ async def test_the_port_closes_and_an_open_stream_finishes(serve, connect):
     assert gateway.lines[-1]["event"] == "stopped"
 
 
-async def test_a_kept_alive_connection_is_served_once_more_and_told_to_close(serve, connect):
+async def test_a_kept_alive_connection_is_served_once_more_and_closed(serve, connect):
     held = Held()
     async with (
         RawUpstream(held) as upstream,
@@ -93,7 +93,7 @@ async def test_a_kept_alive_connection_is_served_once_more_and_told_to_close(ser
         assert await gateway.ended() == (0, "")
 
 
-async def test_a_stream_that_is_left_gets_one_error_one_end_and_the_last_chunk(serve, connect):
+async def test_a_remaining_stream_gets_one_error_one_end_and_the_last_chunk(serve, connect):
     async with (
         RawUpstream(Held()) as upstream,
         serve(upstream.url, server={"drain": "300ms"}) as gateway,
@@ -156,7 +156,7 @@ async def test_a_request_that_waits_for_its_turn_gets_503_draining(serve, connec
     ):
         await streaming(first)
         second.send(request("POST", PATH, json.dumps(STREAM).encode(), Expect="100-continue"))
-        assert (await second.head())[0] == 100  # the body is read now, the turn is asked for next
+        assert (await second.head())[0] == 100  # the body is read now, then the conversation is locked
         gateway.tell()
         body, reply = await rest_of(first), await second.reply()
         assert await gateway.ended() == (0, "")
@@ -213,13 +213,13 @@ async def upstream_has_seen(upstream, count=1):
 async def test_a_request_in_the_middle_of_its_body_may_finish(serve, connect):
     held = Held()
     held.may_finish.set()
-    asked = request("POST", PATH, json.dumps(STREAM).encode(), Expect="100-continue")
+    posted = request("POST", PATH, json.dumps(STREAM).encode(), Expect="100-continue")
     async with (
         RawUpstream(held) as upstream,
         serve(upstream.url, server={"drain": "60s"}) as gateway,
         connect(gateway) as wire,
     ):
-        wire.send(asked[:-5])
+        wire.send(posted[:-5])
         assert (await wire.head())[0] == 100
         gateway.tell()
         await gateway.refuses_connections()
@@ -229,7 +229,7 @@ async def test_a_request_in_the_middle_of_its_body_may_finish(serve, connect):
                     await gateway.until("requests_left")
             except TimeoutError:
                 break
-        wire.send(asked[-5:])
+        wire.send(posted[-5:])
         reply = await wire.reply()
         assert (reply.status, reply.body) == (200, TOKEN + METADATA + END)
         assert await gateway.ended() == (0, "")

@@ -1,4 +1,4 @@
-"""A real Prometheus scrapes two workers under load: when all is quiet, its sums are the truth to the last one."""
+"""A real Prometheus scrapes two workers under load: afterwards its sums are exact."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ OUTCOMES = {
 
 
 class Truth:
-    """A Flowise that counts what it sent: events by name, tokens, all but those of streams that it broke."""
+    """A Flowise that counts the events and tokens it sent, except those of streams that it cut."""
 
     def __init__(self):
         self.events, self.tokens = Counter(), Counter()
@@ -81,7 +81,7 @@ class Truth:
 
 @asynccontextmanager
 async def prometheus(folder, target):
-    """A server that scrapes this address once a second; gives a function that asks it."""
+    """A server that scrapes `target` once a second; yields a function that queries it."""
     port = free_port()
     config = {
         "global": {"scrape_interval": "1s"},
@@ -119,7 +119,7 @@ async def _is_up(ask):
 
 
 async def one(gateway, kind, number):
-    """A request of this kind on a connection of its own; returns how many events were delivered."""
+    """Send a request of this kind on its own connection; returns the number of delivered events."""
     body = {"question": f"{kind}:{number}", "streaming": kind in ("whole", "error", "cut")}
     if kind == "refused":
         body["overrideConfig"] = {"temperature": 1}
@@ -129,9 +129,9 @@ async def one(gateway, kind, number):
     return reply.body.count(b"\n\n") if kind in ("whole", "error") else 0
 
 
-async def test_what_prometheus_adds_up_is_the_truth(serve, tmp_path):
+async def test_the_sums_of_prometheus_are_exact(serve, tmp_path):
     dice, truth = random.Random(5), Truth()
-    asked = [(dice.choice(KINDS), dice.randrange(1, 30)) for _ in range(COUNT)]
+    requests = [(dice.choice(KINDS), dice.randrange(1, 30)) for _ in range(COUNT)]
     with running_valkey(tmp_path) as valkey:
         sections = {
             "server": {"workers": 2},
@@ -147,7 +147,7 @@ async def test_what_prometheus_adds_up_is_the_truth(serve, tmp_path):
                     async with places:
                         return await one(gateway, kind, number)
 
-                delivered = sum(await asyncio.gather(*(placed(*each) for each in asked)))
+                delivered = sum(await asyncio.gather(*(placed(*each) for each in requests)))
                 total = "sum(flowise_gateway_requests_total{endpoint='prediction'})"
                 while (await ask(total)).get((), 0) < COUNT:
                     await time_passes(0.1)
@@ -159,10 +159,10 @@ async def test_what_prometheus_adds_up_is_the_truth(serve, tmp_path):
                 workers = {line["worker"] for line in gateway.lines if line["event"] == "request"}
     assert by_outcome == {
         (("outcome", outcome),): count
-        for outcome, count in Counter(OUTCOMES[kind] for kind, _ in asked).items()
+        for outcome, count in Counter(OUTCOMES[kind] for kind, _ in requests).items()
     }
     cut = Counter()
-    for kind, number in asked:
+    for kind, number in requests:
         if kind == "cut":
             cut.update({"start": 1, "token": number})
     assert {name[0][1]: count for name, count in events.items()} == truth.events + cut

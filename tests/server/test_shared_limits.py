@@ -1,4 +1,4 @@
-"""Two gateways, one store: limits and conversations hold across both. The long form is in tests/chaos."""
+"""Two gateways with one store: limits and conversations hold across both. Longer runs are in tests/chaos."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def test_exactly_the_limit_passes(valkey, tmp_path):
     assert len(upstream.seen) == 20
 
 
-async def test_the_run_of_a_killed_gateway_counts_until_its_lease_ends(valkey, tmp_path):
+async def test_a_killed_gateways_run_stays_counted_and_the_other_gateway_goes_on(valkey, tmp_path):
     rule = {"name": "open", "concurrent": 1, "by": "route"}
 
     async def script(peer, _):
@@ -53,7 +53,7 @@ async def test_the_run_of_a_killed_gateway_counts_until_its_lease_ends(valkey, t
         await wire.close()
 
 
-async def test_one_run_at_a_time_in_a_conversation_across_both(valkey, tmp_path):
+async def test_a_conversation_has_one_run_at_a_time_across_both(valkey, tmp_path):
     may_end, chat = asyncio.Event(), str(uuid.uuid4())
 
     async def script(peer, seen):
@@ -81,7 +81,7 @@ async def test_one_run_at_a_time_in_a_conversation_across_both(valkey, tmp_path)
 
 
 async def first_of(wires):
-    """The reply that comes first; a waiting request has none yet."""
+    """The first reply; the request that waits for the conversation has none yet."""
     reading = [asyncio.ensure_future(wire.reply()) for wire in wires]
     done, left = await asyncio.wait(reading, return_when=asyncio.FIRST_COMPLETED)
     for task in left:
@@ -90,7 +90,7 @@ async def first_of(wires):
 
 
 @pytest.mark.parametrize(("mode", "status"), [("local", 200), ("closed", 503)])
-async def test_each_mode_without_a_store(mode, status, tmp_path):
+async def test_what_each_mode_does_without_a_store(mode, status, tmp_path):
     rule = {"name": "all", "requests": 1, "per": "1h", "by": "route"}
     store = "redis://127.0.0.1:1/0"
     sections = {"limits": {"when_store_fails": mode}, **route(rule)}

@@ -1,4 +1,4 @@
-"""A port that several processes share is theirs alone, and is free again at once."""
+"""A reserved port is shared by our processes only, and free again at once."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def reserve():
         reservation.close()
 
 
-async def test_port_0_becomes_one_port_that_others_of_ours_may_listen_on(reserve):
+async def test_port_0_becomes_one_port_that_workers_may_listen_on(reserve):
     address = await reserve()
     assert address.host == "127.0.0.1"
     for _ in range(2):
@@ -53,12 +53,14 @@ async def test_a_reserved_port_takes_no_connection(reserve):
 
 
 @pytest.mark.parametrize("options", [[], [socket.SO_REUSEPORT]])
-async def test_a_port_that_somebody_listens_on_is_refused_also_if_it_could_be_shared(reserve, options):
+async def test_a_taken_port_is_refused_even_if_it_could_be_shared(reserve, options):
     with bound(0, *options) as taken:
         taken.listen()
         with pytest.raises(CannotListenError) as refused:
             await reserve(port_of(taken))
-        assert str(refused.value).endswith(f"127.0.0.1:{port_of(taken)}: Address already in use")
+        assert str(refused.value).startswith(
+            f"Cannot listen on 127.0.0.1:{port_of(taken)}: Address already in use."
+        )
 
 
 @pytest.mark.parametrize("options", [[], [socket.SO_REUSEPORT]])
@@ -74,13 +76,13 @@ async def test_a_port_is_free_at_once_while_closed_connections_are_still_known_t
     assert (await reserve(port)).port == port
 
 
-async def test_an_address_that_is_not_ours_is_refused_with_a_sentence(reserve):
-    with pytest.raises(CannotListenError, match=r"cannot listen on 192\.0\.2\.1:0: "):
+async def test_an_address_that_is_not_local_is_refused_with_a_message(reserve):
+    with pytest.raises(CannotListenError, match=r"Cannot listen on 192\.0\.2\.1:0: "):
         await reserve(host="192.0.2.1")
 
 
-async def test_a_name_that_is_none_is_refused_with_a_sentence(reserve):
-    with pytest.raises(CannotListenError, match=r"cannot listen on no\.such\.host\.invalid:0: "):
+async def test_an_unknown_name_is_refused_with_a_message(reserve):
+    with pytest.raises(CannotListenError, match=r"Cannot listen on no\.such\.host\.invalid:0: "):
         await reserve(host="no.such.host.invalid")
 
 
@@ -90,9 +92,9 @@ IPV4 = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0))]
 
 @pytest.fixture
 def reserve_name(monkeypatch):
-    """Reserves a name that stands for these addresses, on a loop that asks the standard library."""
+    """Reserves a name with these addresses, on a loop that resolves with the standard library."""
     if not socket.has_dualstack_ipv6():
-        pytest.skip("no IPv6 here")
+        pytest.skip("this system has no IPv6")
 
     def reserve_all(found, port=0):
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
@@ -106,8 +108,8 @@ def reserve_name(monkeypatch):
 
 def test_all_addresses_of_a_name_get_the_same_port(reserve_name):
     reservation = reserve_name([*IPV6, *IPV4])
-    ports = {held.getsockname()[1] for held in reservation._held}
-    assert (len(reservation._held), ports) == (2, {reservation.address.port})
+    ports = {bound.getsockname()[1] for bound in reservation._sockets}
+    assert (len(reservation._sockets), ports) == (2, {reservation.address.port})
     reservation.close()
 
 

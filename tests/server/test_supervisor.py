@@ -1,4 +1,4 @@
-"""Several workers on one port: each serves, one scrape is their sum, who dies is replaced, and all end together."""
+"""Several workers on one port: each serves, a scrape is their sum, a dead one is replaced, all end together."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ STREAMS, PINGS = 'flowise_gateway_streams_active{route="chat"}', '{endpoint="pin
 
 @pytest.fixture(autouse=True)
 def folders(tmp_path, monkeypatch):
-    """What parents and workers share stands here."""
+    """The directories that supervisors share with their workers."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     return lambda: list(tmp_path.glob("flowise-gateway-*"))
 
@@ -51,7 +51,7 @@ def workers(serve):
 
 @pytest.fixture
 def written(tmp_path):
-    """Writes a configuration for two workers, and gives its path."""
+    """Writes a configuration for two workers; returns its path."""
 
     def write(**sections):
         path = tmp_path / "gateway.yaml"
@@ -63,15 +63,15 @@ def written(tmp_path):
 
 @asynccontextmanager
 async def connected(gateway):
-    """A connection to each worker, by its number: they are opened until both have answered one."""
+    """A connection to each worker, by its number; opens connections until both have answered one."""
     async with AsyncExitStack() as stack:
         wires = {}
         while len(wires) < 2:
-            asked = len(lines_of(gateway, "request"))
+            count = len(lines_of(gateway, "request"))
             wire = await stack.enter_async_context(await Wire.to(gateway.host, gateway.port))
             wire.send(request("GET", "/api/v1/ping"))
             assert (await wire.reply()).body == b"pong"
-            line = await gateway.until("request", asked + 1)
+            line = await gateway.until("request", count + 1)
             wires.setdefault(line["worker"], wire)
         yield wires
 
@@ -81,13 +81,13 @@ def lines_of(gateway, name, **fields):
 
 
 def pid_of(gateway, worker):
-    """The process that stands for a worker now."""
+    """The current process id of a worker."""
     return lines_of(gateway, "worker_started", worker=worker)[-1]["pid"]
 
 
 @contextmanager
 def stopped(pid):
-    """A process that does nothing for a while; unless it is killed, it goes on then."""
+    """Pause a process; it continues afterwards unless it was killed."""
     os.kill(pid, signal.SIGSTOP)
     try:
         yield
@@ -127,7 +127,7 @@ async def test_each_worker_serves_and_one_scrape_is_their_sum(workers, folders):
         pids = {line["pid"] for line in started}
         assert len(pids) == 2
         assert gateway.pid not in pids
-        assert {os.getsid(pid) for pid in pids} == pids  # so that Ctrl-C reaches the parent alone
+        assert {os.getsid(pid) for pid in pids} == pids  # so that Ctrl-C reaches only the supervisor
         assert set(wires) == {1, 2}
         assert await pings(gateway) == len(lines_of(gateway, "request"))
         assert len(folders()) == 1
@@ -149,7 +149,7 @@ async def test_one_worker_is_one_process_without_a_parent(serve):
     assert not [line for line in gateway.lines if "worker" in line or line["event"].startswith("worker")]
 
 
-async def test_a_killed_worker_keeps_its_counts_loses_its_gauges_and_is_replaced_by_its_like(
+async def test_a_killed_worker_keeps_its_counts_loses_its_gauges_and_is_replaced_with_the_same_configuration(
     workers, tmp_path
 ):
     held = Held()
@@ -158,7 +158,7 @@ async def test_a_killed_worker_keeps_its_counts_loses_its_gauges_and_is_replaced
         await begin_stream(wires[2])
         counted = await pings(gateway)
         assert (await samples(gateway))[STREAMS] == 2
-        (tmp_path / "gateway.yaml").write_text("routes: []")  # which is not read again
+        (tmp_path / "gateway.yaml").write_text("routes: []")  # not read again
         os.kill(pid_of(gateway, 1), signal.SIGKILL)
         ended = await gateway.until("worker_ended")
         assert (ended["worker"], ended["how"], ended["level"]) == (1, "SIGKILL", "warning")
@@ -184,14 +184,14 @@ async def test_a_worker_that_an_operator_ends_finishes_its_streams_and_is_replac
         pid = pid_of(gateway, 1)
         os.kill(pid, signal.SIGTERM)
         assert (await gateway.until("draining"))["worker"] == 1
-        os.kill(pid, signal.SIGTERM)  # whoever says it twice is in no hurry
+        os.kill(pid, signal.SIGTERM)  # a second SIGTERM to a worker changes nothing
         held.may_finish.set()
         assert await rest_of(wires[1]) == METADATA + END
         assert (await gateway.until("worker_ended"))["how"] == "status 0"
         assert (await gateway.until("worker_ready", 3))["pid"] != pid
 
 
-async def test_a_crash_loop_ends_the_gateway_with_1_and_says_so(written):
+async def test_a_crash_loop_ends_the_gateway_with_1_and_a_message(written):
     async with gateway("serve", "--config", written(), "--workers", "2", patience=PATIENCE) as child:
         for count in range(3):
             while len(started := lines_of(child, "worker_started", worker=1)) <= count:
@@ -199,7 +199,7 @@ async def test_a_crash_loop_ends_the_gateway_with_1_and_says_so(written):
             os.kill(started[-1]["pid"], signal.SIGKILL)
         status, err = await child.ended()
     assert status == 1
-    assert err == "flowise-gateway: worker 1 dies again and again, the last time by SIGKILL\n"
+    assert err == "flowise-gateway: Worker 1 keeps dying, last with SIGKILL. See its lines in the log.\n"
     assert len(lines_of(child, "crash_loop")) == 1
     assert lines_of(child, "worker_ended", worker=2, how="status 0", level="info")
 
@@ -272,12 +272,12 @@ async def test_workers_end_when_their_parent_is_killed_and_their_streams_finish(
         held.may_finish.set()
         for wire in wires.values():
             assert await rest_of(wire) == METADATA + END
-        assert (await gateway.ended())[0] == -signal.SIGKILL  # and nobody holds its standard output any more
+        assert (await gateway.ended())[0] == -signal.SIGKILL  # and no worker holds its standard output
     assert len(lines_of(gateway, "parent_lost")) == 2
     assert folders() == []
 
 
-async def test_workers_import_what_their_parent_has_imported_not_what_lies_about(workers, tmp_path):
+async def test_workers_import_from_the_path_of_their_parent_not_the_working_directory(workers, tmp_path):
     for name in ("gateway", "uvloop"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit(5)")
     before = f'cd {tmp_path}; export PYTHONPATH={ROOT}; python=$1; shift; set -- "$python" -P "$@"'
@@ -316,26 +316,29 @@ async def test_the_parent_loads_nothing_that_serves_requests():
     }
 
 
-async def test_a_port_that_would_be_shared_with_a_stranger_ends_with_1(written):
+async def test_a_port_that_another_program_shares_ends_with_1(written):
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         address = "127.0.0.1:{}".format(taken.getsockname()[1])
         status, out, err = await run("serve", "--config", written(), "--listen", address, "--workers", "2")
-    assert (status, err) == (1, f"flowise-gateway: cannot listen on {address}: Address already in use\n")
+    assert (status, err) == (
+        1,
+        f"flowise-gateway: Cannot listen on {address}: Address already in use. Free this address or choose another one.\n",
+    )
     assert "worker_started" not in out
 
 
-async def test_a_folder_that_cannot_be_made_ends_with_1(written):
+async def test_a_directory_that_cannot_be_created_ends_with_1(written):
     path = written()
     async with gateway("serve", "--config", path, "--workers", "2", before="ulimit -f 0") as child:
         status, err = await child.ended()
     assert status == 1
-    assert err.startswith("flowise-gateway: cannot make a folder for what workers share")
+    assert err.startswith("flowise-gateway: Cannot create the directory that workers share: ")
 
 
-async def test_a_worker_that_is_replaced_while_the_keys_file_is_broken_knows_the_last_good_keys(
+async def test_a_worker_that_is_replaced_while_the_keys_file_is_broken_has_the_last_valid_keys(
     workers, tmp_path
 ):
     key = await key_of(tmp_path, "backend")
@@ -353,7 +356,7 @@ async def test_a_worker_that_is_replaced_while_the_keys_file_is_broken_knows_the
     assert not lines_of(gateway, "crash_loop")
 
 
-async def test_a_broken_keys_file_is_told_before_any_worker_starts(tmp_path):
+async def test_a_broken_keys_file_is_reported_before_any_worker_starts(tmp_path):
     (tmp_path / "keys.yaml").write_text("keys: 5\n")
     path = tmp_path / "gateway.yaml"
     path.write_text(

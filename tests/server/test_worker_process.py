@@ -1,4 +1,4 @@
-"""Back-off, and what is a crash loop."""
+"""Backoff and crash loops."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_deaths_of_long_ago_are_forgotten():
     assert delays(at * WITHIN for at in range(10)) == [0.2] * 10
 
 
-def test_a_worker_that_dies_rarely_may_do_so_for_ever():
+def test_rare_deaths_are_never_a_crash_loop():
     gap = WITHIN / (DEATHS - 1) + 0.1
     assert None not in delays(at * gap for at in range(100))
 
@@ -30,7 +30,7 @@ def test_three_deaths_in_a_row_before_it_was_ready_are_a_crash_loop_however_long
     assert delays([0.0, 100.0, 200.0], was_ready=False) == [0.2, 0.2, None]
 
 
-def test_being_ready_once_begins_the_row_anew():
+def test_being_ready_once_resets_the_count():
     restarts, clock = RestartPolicy(), count(0, 100)
     for _ in range(5):
         for was_ready in [*[False] * (UNREADY - 1), True]:

@@ -11,7 +11,7 @@ from tests.harness import recorded_requests as requests
 
 
 async def instantly(_seconds: float) -> None:
-    """Time that passes at once."""
+    """Let the model's time pass at once."""
     await asyncio.sleep(0)
 
 

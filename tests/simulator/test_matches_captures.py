@@ -1,4 +1,4 @@
-"""The simulator says what a real Flowise said, header by header and chunk by chunk: it cannot drift away."""
+"""The simulator answers as a recorded Flowise did, header by header and chunk by chunk."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ async def test_answers_the_page_as_recorded(flowise, name):
 
 
 @pytest.mark.parametrize("name", requests.SILENT)
-async def test_says_nothing_where_nothing_was_recorded(flowise, name):
+async def test_sends_nothing_where_nothing_was_recorded(flowise, name):
     assert recorded.load(name) == b""
     async with await Wire.to(flowise.url) as wire:
         wire.send(requests.SILENT[name])
-        await flowise.until(lambda: len(flowise.asked) == 1)
+        await flowise.until(lambda: len(flowise.requests) == 1)
         await ask(flowise.url, requests.get("ping"))
         stopped = asyncio.ensure_future(flowise.stop())
         assert await wire.end() == b""
@@ -53,7 +53,7 @@ async def test_says_nothing_where_nothing_was_recorded(flowise, name):
 
 
 @pytest.mark.parametrize("name", BEGINNINGS)
-async def test_begins_as_recorded_until_the_client_hung_up(flowise, name):
+async def test_begins_as_recorded_until_the_client_disconnects(flowise, name):
     expected = recorded.load(name)
     async with await Wire.to(flowise.url) as wire:
         wire.send(BEGINNINGS[name])
@@ -72,7 +72,7 @@ async def test_http_1_0_is_answered_without_chunks_and_closed(flowise):
     )
 
 
-async def test_the_rate_limit_believes_any_forwarded_address(flowise):
+async def test_the_rate_limit_trusts_any_forwarded_address(flowise):
     for _ in range(2):
         await ask(flowise.url, requests.ask(requests.RATE_LIMITED, "hi [[tokens=1]]"))
     cases = {
@@ -86,7 +86,7 @@ async def test_the_rate_limit_believes_any_forwarded_address(flowise):
         assert comparable(await ask(flowise.url, data)) == comparable(recorded.load(name)), name
 
 
-async def test_an_uploaded_file_is_given_to_anybody(flowise):
+async def test_an_uploaded_file_is_public(flowise):
     await ask(flowise.url, requests.WHOLE["upload-in-prediction"])
     got = await ask(
         flowise.url,
@@ -95,14 +95,14 @@ async def test_an_uploaded_file_is_given_to_anybody(flowise):
     assert comparable(got) == comparable(recorded.load("get-upload-file"))
 
 
-async def test_feedback_wants_a_message_that_exists(flowise):
+async def test_feedback_requires_an_existing_message(flowise):
     answer = await ask(flowise.url, requests.WHOLE["upload-in-prediction"])
     message = json.loads(answer.partition(b"\r\n\r\n")[2])["chatMessageId"]
-    said = {"chatId": "upload-1", "messageId": message, "rating": "THUMBS_UP"}
+    fields = {"chatId": "upload-1", "messageId": message, "rating": "THUMBS_UP"}
     cases = {
-        "feedback": {**said, "content": "x", "chatflowid": requests.CHAIN_2},
-        "feedback-no-content": said,
-        "feedback-unknown-message": {**said, "messageId": "cccccccc-0000-4000-8000-000000000001"},
+        "feedback": {**fields, "content": "x", "chatflowid": requests.CHAIN_2},
+        "feedback-no-content": fields,
+        "feedback-unknown-message": {**fields, "messageId": "cccccccc-0000-4000-8000-000000000001"},
     }
     for name, body in cases.items():
         got = await ask(flowise.url, requests.post(f"feedback/{requests.CHAIN_2}", body))
@@ -110,7 +110,7 @@ async def test_feedback_wants_a_message_that_exists(flowise):
 
 
 @pytest.mark.parametrize("name", ["stream-chain-close-wait", "keepalive-idle"])
-async def test_an_idle_connection_is_closed_by_the_server_alone(name):
+async def test_an_idle_connection_is_closed_by_the_server(name):
     close = {"Connection": "close"}
     data = {
         "stream-chain-close-wait": requests.stream(requests.CHAIN, requests.THREE, close),
@@ -126,12 +126,12 @@ async def test_an_idle_connection_is_closed_by_the_server_alone(name):
 
 
 def test_every_capture_is_compared():
-    named = [*requests.WHOLE, *requests.PAGES, *requests.SILENT, *BEGINNINGS, *requests.TOLD_AS_A_STORY]
+    named = [*requests.WHOLE, *requests.PAGES, *requests.SILENT, *BEGINNINGS, *requests.WITH_SEVERAL_STEPS]
     assert sorted(named) == sorted(recorded.ALL)
 
 
-def test_captures_are_told_apart():
-    """The comparison itself must see a difference in a head, a body, a chunk boundary and an end."""
+def test_the_comparison_finds_every_difference():
+    """In a head, a body, a chunk boundary and an end."""
     right = recorded.load("stream-chain")
     for wrong in (
         right.replace(b"no-cache", b"no-store"),

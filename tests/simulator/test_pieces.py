@@ -1,4 +1,4 @@
-"""The pure pieces: frames, JavaScript's numbers, the question's wishes, broken bodies."""
+"""The pure pieces: frames, JavaScript's numbers, directives, broken bodies."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import json
 import pytest
 
 from gateway.simulator import CHAIN_ID, Close, Delay, Event, Fail, Flow, Hang, Simulator, Token, frame
-from gateway.simulator.bodies import Received, understand
-from gateway.simulator.prompt_directives import model
-from gateway.simulator.replies import Refusal
+from gateway.simulator.bodies import RawBody, parse_body
+from gateway.simulator.prompt_directives import model_reply
+from gateway.simulator.replies import FlowiseError
 from gateway.simulator.steps import number
 from tests.harness import recorded_requests as requests
 from tests.harness.exact_client import Wire, ask
 
 
-def spoken(question):
-    return [step for step in model(question).steps if not isinstance(step, Delay)]
+def steps_of(question):
+    return [step for step in model_reply(question).steps if not isinstance(step, Delay)]
 
 
 def test_a_frame_without_data_has_no_such_key():
@@ -26,8 +26,8 @@ def test_a_frame_without_data_has_no_such_key():
 
 
 def test_a_frame_escapes_what_javascript_escapes_and_no_more():
-    told = frame(Event("token", 'é\u2028\n"\x7f/'))
-    assert told == 'message:\ndata:{"event":"token","data":"é\u2028\\n\\"\x7f/"}\n\n'.encode()
+    framed = frame(Event("token", 'é\u2028\n"\x7f/'))
+    assert framed == 'message:\ndata:{"event":"token","data":"é\u2028\\n\\"\x7f/"}\n\n'.encode()
 
 
 @pytest.mark.parametrize(
@@ -45,25 +45,25 @@ def test_numbers_look_as_in_javascript(value, text):
     assert bytes(number(value)) == text
 
 
-def test_a_question_without_wishes_gets_a_friendly_answer_and_no_question_twelve_tokens():
-    assert "simulator" in "".join(step.text for step in spoken("hello?"))
-    assert spoken("") == [Token(f"tok{index} ") for index in range(12)]
+def test_a_question_without_directives_gets_a_greeting_and_no_question_twelve_tokens():
+    assert "simulator" in "".join(step.text for step in steps_of("hello?"))
+    assert steps_of("") == [Token(f"tok{index} ") for index in range(12)]
 
 
-def test_wishes_shape_the_answer():
-    assert list(model("a [[tokens=2 delay=0.5 text=ho]]").steps) == [
+def test_directives_shape_the_answer():
+    assert list(model_reply("a [[tokens=2 delay=0.5 text=ho]]").steps) == [
         Token("ho "),
         Delay(0.5),
         Token("ho "),
         Delay(0.5),
     ]
-    assert model("a [[first=2]]").before == 2
-    assert len(spoken("a [[tokens=1 size=40]]")[0].text) == 40
-    assert spoken("a [[tokens=1]] b [[tokens=2]]") == [Token("tok0 "), Token("tok1 ")]
+    assert model_reply("a [[first=2]]").before == 2
+    assert len(steps_of("a [[tokens=1 size=40]]")[0].text) == 40
+    assert steps_of("a [[tokens=1]] b [[tokens=2]]") == [Token("tok0 "), Token("tok1 ")]
 
 
 @pytest.mark.parametrize(
-    ("wish", "end"),
+    ("directive", "end"),
     [
         ("cut=1", Fail("terminated")),
         ("cut=1 how=rst", Fail("terminated")),
@@ -72,22 +72,22 @@ def test_wishes_shape_the_answer():
         ("die=1", Close("fin")),
     ],
 )
-def test_an_answer_may_break_off(wish, end):
-    assert spoken(f"a [[tokens=5 {wish}]]") == [Token("tok0 "), end]
+def test_an_answer_may_break_off(directive, end):
+    assert steps_of(f"a [[tokens=5 {directive}]]") == [Token("tok0 "), end]
 
 
 @pytest.mark.parametrize(
-    ("wish", "said"),
+    ("directive", "part"),
     [("tokens=many", "`$.tokens`"), ("wings=2", "wings"), ("cut=1 how=softly", "how=softly")],
 )
-def test_a_wish_that_makes_no_sense_is_told(wish, said):
-    failure = model(f"a [[{wish}]]").failure
-    assert said in failure
+def test_an_invalid_directive_is_explained(directive, part):
+    failure = model_reply(f"a [[{directive}]]").failure
+    assert part in failure
     assert "[[tokens=50 delay=0.1]]" in failure
 
 
-def received(raw):
-    return Received(raw, len(raw), hashlib.sha256(raw).hexdigest(), raw[-200:])
+def raw_body(raw):
+    return RawBody(raw, len(raw), hashlib.sha256(raw).hexdigest(), raw[-200:])
 
 
 @pytest.mark.parametrize(
@@ -101,9 +101,9 @@ def received(raw):
         (b"7", "Unexpected token '7', \"7\" is not valid JSON"),
     ],
 )
-def test_malformed_json_is_refused_in_words_of_node(raw, message):
-    with pytest.raises(Refusal) as refused:
-        understand(received(raw), "application/json; charset=utf-8")
+def test_malformed_json_has_the_message_of_node(raw, message):
+    with pytest.raises(FlowiseError) as refused:
+        parse_body(raw_body(raw), "application/json; charset=utf-8")
     assert (refused.value.status, refused.value.message) == (400, message)
 
 
@@ -112,15 +112,15 @@ async def test_a_multipart_body_above_the_limit_is_read_and_only_its_beginning_k
     body = data.partition(b"\r\n\r\n")[2]
     async with Simulator(max_body=1000) as flowise:
         got = await ask(flowise.url, data)
-        asked = flowise.asked[0]
+        request = flowise.requests[0]
         too_large = await ask(flowise.url, requests.ask(CHAIN_ID, "x" * 1000))
     assert json.loads(got.partition(b"\r\n\r\n")[2])["question"] == "hi [[tokens=0]]"
-    assert asked.raw == body[:1000]
-    assert (asked.received.size, asked.received.sha256) == (len(body), hashlib.sha256(body).hexdigest())
+    assert request.raw == body[:1000]
+    assert (request.raw_body.size, request.raw_body.sha256) == (len(body), hashlib.sha256(body).hexdigest())
     assert too_large.startswith(b"HTTP/1.1 413 Payload Too Large\r\n")
 
 
-async def test_a_body_that_is_announced_too_large_is_refused_unread():
+async def test_a_body_announced_as_too_large_is_refused_unread():
     async with Simulator(max_body=1000) as flowise, await Wire.to(flowise.url) as wire:
         wire.send(requests.ask(CHAIN_ID).replace(b"Content-Length: 18", b"Content-Length: 1001"))
         assert (await wire.response()).startswith(b"HTTP/1.1 413 ")

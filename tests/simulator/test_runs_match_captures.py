@@ -1,4 +1,4 @@
-"""The captures that tell a story: aborts, hang-ups, mixed streams, a server that goes down."""
+"""Captures with several steps: aborts, disconnects, mixed streams, a server that stops."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FIVE = [Event("start", ""), *(Token(f"tok{index} ") for index in range(5))]
 
 async def test_abort_does_nothing_to_a_chain(flowise):
     seen = asyncio.Event()
-    flowise.answers(lambda _: [*FIVE, Wait(seen), *(Token(f"tok{index} ") for index in range(5, 100))])
+    flowise.set_script(lambda _: [*FIVE, Wait(seen), *(Token(f"tok{index} ") for index in range(5, 100))])
     async with await Wire.to(flowise.url) as wire:
         wire.send(requests.stream(requests.CHAIN, "hi [[tokens=100 delay=0.1]]", chatId="abort-chain-b1ab55"))
         await wire.until(b'"event":"token"', 5)
@@ -31,7 +31,7 @@ async def test_abort_does_nothing_to_a_chain(flowise):
 
 
 def hanging_after(count):
-    """The model's time stands still after so many tokens."""
+    """The model hangs after `count` tokens."""
     passed = 0
 
     async def sleep(_seconds):
@@ -69,8 +69,8 @@ async def test_abort_fails_an_agentflow_that_is_not_streamed():
 
 
 @pytest.mark.parametrize("name", ["hangup-abort-agentflow-nonstream", "hangup-chain-nonstream"])
-async def test_a_run_that_is_not_streamed_says_nothing_before_its_end(flowise, name):
-    flowise.answers(lambda _: [Hang()])
+async def test_a_run_that_is_not_streamed_sends_nothing_before_its_end(flowise, name):
+    flowise.set_script(lambda _: [Hang()])
     flow = requests.AGENTFLOW if "agentflow" in name else requests.CHAIN
     async with await Wire.to(flowise.url) as wire:
         wire.send(requests.ask(flow, "hi [[tokens=60 delay=0.1]]", chatId="gone"))
@@ -82,8 +82,8 @@ async def test_a_run_that_is_not_streamed_says_nothing_before_its_end(flowise, n
 
 
 @pytest.mark.parametrize("name", ["server-sigterm", "server-sigkill"])
-async def test_going_down_cuts_a_stream_with_nothing_but_a_fin(flowise, name):
-    flowise.answers(lambda _: [*FIVE, Hang()])
+async def test_a_stop_ends_a_stream_with_only_a_fin(flowise, name):
+    flowise.set_script(lambda _: [*FIVE, Hang()])
     async with await Wire.to(flowise.url) as wire:
         wire.send(requests.stream(requests.CHAIN, "hi [[tokens=60 delay=0.1]]"))
         await wire.until(b'"event":"token"', 5)
@@ -93,8 +93,8 @@ async def test_going_down_cuts_a_stream_with_nothing_but_a_fin(flowise, name):
     assert comparable(got) == comparable(recorded.load(name))
 
 
-async def test_a_killed_flowise_looks_like_one_that_went_down(flowise):
-    flowise.answers(lambda _: [*FIVE, Close("fin")])
+async def test_a_killed_flowise_looks_like_a_stopped_one(flowise):
+    flowise.set_script(lambda _: [*FIVE, Close("fin")])
     async with await Wire.to(flowise.url) as wire:
         wire.send(requests.stream(requests.CHAIN, "hi"))
         assert comparable(await wire.end()) == comparable(recorded.load("server-sigkill"))
@@ -105,11 +105,13 @@ async def test_two_streams_with_one_chat_id_mix(flowise, name):
     both, turns = asyncio.Event(), [asyncio.Event() for _ in range(4)]
     first = [Event("start", ""), *[Token("AAA ")] * 6, Wait(both)]
     second = [Event("start", ""), Token("BBB ")]
-    spoken = [asyncio.Event() for _ in turns]
-    for turn, answer in zip(turns, spoken, strict=True):
-        first += [Token("AAA "), tell(turn), Wait(answer)]
-        second += [Wait(turn), Token("BBB "), tell(answer)]
-    flowise.answers(lambda asked: running(first if asked.question.startswith("first") else [*second, Hang()]))
+    answered = [asyncio.Event() for _ in turns]
+    for turn, answer in zip(turns, answered, strict=True):
+        first += [Token("AAA "), notify(turn), Wait(answer)]
+        second += [Wait(turn), Token("BBB "), notify(answer)]
+    flowise.set_script(
+        lambda request: running(first if request.question.startswith("first") else [*second, Hang()])
+    )
     other = requests.CHAIN if name == "same-chatid-first" else requests.AGENTFLOW
     async with await Wire.to(flowise.url) as old, await Wire.to(flowise.url) as new:
         old.send(
@@ -126,8 +128,8 @@ async def test_two_streams_with_one_chat_id_mix(flowise, name):
     assert mixed == comparable(recorded.load("same-chatid-second"))
 
 
-def tell(event):
-    """A step of this file only: set an event."""
+def notify(event):
+    """A step of this file: set an event."""
     return event.set
 
 

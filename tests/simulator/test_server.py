@@ -1,4 +1,4 @@
-"""The simulator as a test uses it: scripts, what it was asked, how it starts and stops."""
+"""The simulator as a test uses it: scripts, recorded requests, start and stop."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import urllib.request
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import aiohttp
 import pytest
 
 from gateway import simulator as package
@@ -37,13 +38,33 @@ from tests.harness.exact_client import Wire, ask, request
 
 @pytest.fixture
 async def flowise():
+    """A running simulator, for tests of its bytes and connections on raw sockets."""
     async with Simulator(api_key="key") as simulator:
         yield simulator
 
 
-async def test_a_script_goes_on_when_the_client_has_seen_the_event(flowise):
+@pytest.fixture
+async def client(aiohttp_client):
+    """A client of a simulator's application; `client.simulator` is the simulator."""
+    simulator = Simulator(api_key="key")
+    client = await aiohttp_client(simulator.application())
+    client.simulator = simulator
+    return client
+
+
+def prediction(flow_id):
+    return f"/api/v1/prediction/{flow_id}"
+
+
+async def text_of(client, flow_id, question):
+    """The text of a JSON answer."""
+    async with client.post(prediction(flow_id), json={"question": question}) as response:
+        return (await response.json())["text"]
+
+
+async def test_a_script_continues_when_the_client_has_seen_the_event(flowise):
     seen = asyncio.Event()
-    flowise.answers(lambda _: [Token("one"), Wait(seen), Token("two")])
+    flowise.set_script(lambda _: [Token("one"), Wait(seen), Token("two")])
     async with await Wire.to(flowise.url) as wire:
         wire.send(requests.stream(CHAIN_ID))
         assert b"two" not in await wire.until(b"one")
@@ -54,30 +75,30 @@ async def test_a_script_goes_on_when_the_client_has_seen_the_event(flowise):
     assert chunks[3] == frame(Event("end", "[DONE]"))
 
 
-async def test_a_script_may_be_an_asynchronous_generator_that_looks_at_the_prediction(flowise):
-    async def echo(asked):
-        yield Token(f"{asked.question} on {asked.flow}")
+async def test_a_script_may_be_an_asynchronous_generator_that_reads_the_request(client):
+    async def echo(request):
+        yield Token(f"{request.question} on {request.flow}")
 
-    flowise.answers(echo)
-    answer = await ask(flowise.url, requests.ask(CHAIN_ID, "why"))
-    assert json.loads(answer.partition(b"\r\n\r\n")[2])["text"] == f"why on {CHAIN_ID}"
+    client.simulator.set_script(echo)
+    assert await text_of(client, CHAIN_ID, "why") == f"why on {CHAIN_ID}"
 
 
-async def test_a_flows_own_script_goes_before_the_common_one_and_none_means_the_question(flowise):
-    flowise.answers(lambda _: [Token("common")])
-    flowise.answers(lambda _: [Token("own")], CHAIN_ID)
-    flowise.answers(lambda _: None, DEFAULT_FLOWS[1])
+async def test_a_flows_own_script_precedes_the_common_one_and_none_means_the_question(client):
+    simulator = client.simulator
+    simulator.set_script(lambda _: [Token("common")])
+    simulator.set_script(lambda _: [Token("own")], CHAIN_ID)
+    simulator.set_script(lambda _: None, DEFAULT_FLOWS[1])
     question = "hi [[tokens=1 text=asked delay=0]]"
-    assert b'"text":"own"' in await ask(flowise.url, requests.ask(CHAIN_ID, question))
-    assert b'"text":"common"' in await ask(flowise.url, requests.ask(NOT_STREAMABLE_ID, question))
-    assert b'"text":"asked "' in await ask(flowise.url, requests.ask(AGENTFLOW_ID, question))
-    flowise.answers(None, CHAIN_ID)
-    assert b'"text":"common"' in await ask(flowise.url, requests.ask(CHAIN_ID, question))
+    assert await text_of(client, CHAIN_ID, question) == "own"
+    assert await text_of(client, NOT_STREAMABLE_ID, question) == "common"
+    assert await text_of(client, AGENTFLOW_ID, question) == "asked "
+    simulator.set_script(None, CHAIN_ID)
+    assert await text_of(client, CHAIN_ID, question) == "common"
 
 
-async def test_raw_bytes_are_one_chunk_each_and_a_clean_close_says_no_end(flowise):
+async def test_raw_bytes_are_one_chunk_each_and_a_clean_close_sends_no_end(flowise):
     parts = [b"data: half", b" an event\r\n\r\n", b":comment\n"]
-    flowise.answers(lambda _: [*map(Raw, parts), Heartbeat(), Close("clean")])
+    flowise.set_script(lambda _: [*map(Raw, parts), Heartbeat(), Close("clean")])
     got = await ask(flowise.url, requests.stream(CHAIN_ID))
     assert (
         got.partition(b"\r\n\r\n")[2]
@@ -85,8 +106,8 @@ async def test_raw_bytes_are_one_chunk_each_and_a_clean_close_says_no_end(flowis
     )
 
 
-async def test_an_rst_is_one(flowise):
-    flowise.answers(lambda _: [Token("one"), Close("rst")])
+async def test_an_rst_resets_the_connection(flowise):
+    flowise.set_script(lambda _: [Token("one"), Close("rst")])
     async with await Wire.to(flowise.url) as wire:
         wire.send(requests.stream(CHAIN_ID))
         with pytest.raises(ConnectionResetError):
@@ -95,8 +116,8 @@ async def test_an_rst_is_one(flowise):
 
 
 @pytest.mark.parametrize("how", ["fin", "rst"])
-async def test_a_run_that_is_not_streamed_may_vanish_too(flowise, how):
-    flowise.answers(lambda _: [Close(how)])
+async def test_a_run_that_is_not_streamed_can_drop_the_connection(flowise, how):
+    flowise.set_script(lambda _: [Close(how)])
     async with await Wire.to(flowise.url) as wire:
         wire.send(requests.ask(CHAIN_ID))
         if how == "rst":
@@ -106,20 +127,20 @@ async def test_a_run_that_is_not_streamed_may_vanish_too(flowise, how):
     assert not flowise.runs[0].client_left.is_set()
 
 
-async def test_a_scripted_failure_is_told_as_flowise_tells_it(flowise):
-    flowise.answers(lambda _: [Token("one"), Fail("out of order")])
+async def test_a_scripted_failure_has_the_message_of_flowise(flowise):
+    flowise.set_script(lambda _: [Token("one"), Fail("out of order")])
     chunks = comparable(await ask(flowise.url, requests.stream(CHAIN_ID))).chunks
-    told = "Error: predictionsServices.buildChatflow - out of order"
-    assert chunks[1:] == (frame(Event("error", told)), frame(Event("end", "[DONE]")))
+    message = "Error: predictionsServices.buildChatflow - out of order"
+    assert chunks[1:] == (frame(Event("error", message)), frame(Event("end", "[DONE]")))
     assert flowise.runs[0].outcome == "failed"
-    assert flowise.runs[0].failure == told
+    assert flowise.runs[0].failure == message
 
 
 @pytest.mark.parametrize("rudely", [False, True])
 @pytest.mark.parametrize("fields", [{"streaming": True}, {}])
 async def test_a_client_that_hangs_up_stops_nothing(flowise, rudely, fields):
     gone = asyncio.Event()
-    flowise.answers(lambda _: [Token("one"), Wait(gone), Token("two"), Token("three")])
+    flowise.set_script(lambda _: [Token("one"), Wait(gone), Token("two"), Token("three")])
     async with await Wire.to(flowise.url) as wire:
         wire.send(requests.ask(CHAIN_ID, **fields))
         await flowise.until(lambda: len(flowise.runs) == 1)
@@ -136,7 +157,7 @@ async def test_a_client_that_hangs_up_stops_nothing(flowise, rudely, fields):
 
 
 async def test_an_agentflow_can_still_be_aborted_when_its_client_has_left(flowise):
-    flowise.answers(lambda _: [Token("one"), Wait(asyncio.Event())])
+    flowise.set_script(lambda _: [Token("one"), Wait(asyncio.Event())])
     async with await Wire.to(flowise.url) as wire:
         wire.send(requests.stream(AGENTFLOW_ID, chatId="a chat/1"))
         await wire.until(b"one")
@@ -148,8 +169,8 @@ async def test_an_agentflow_can_still_be_aborted_when_its_client_has_left(flowis
     assert flowise.aborts == [(AGENTFLOW_ID, "a chat/1")]
 
 
-async def test_heartbeats_come_on_one_clock_for_all_but_a_replaced_stream(flowise):
-    flowise.answers(lambda asked: [Token(asked.question), Wait(asyncio.Event())])
+async def test_heartbeats_have_one_timer_for_all_but_a_replaced_stream(flowise):
+    flowise.set_script(lambda request: [Token(request.question), Wait(asyncio.Event())])
     async with (
         await Wire.to(flowise.url) as old,
         await Wire.to(flowise.url) as new,
@@ -166,66 +187,70 @@ async def test_heartbeats_come_on_one_clock_for_all_but_a_replaced_stream(flowis
         await stopped
 
 
-async def test_heartbeats_come_by_themselves():
+async def test_heartbeats_are_periodic():
     async with Simulator(heartbeat=0.001) as flowise, await Wire.to(flowise.url) as wire:
-        flowise.answers(lambda _: [Wait(asyncio.Event())])
+        flowise.set_script(lambda _: [Wait(asyncio.Event())])
         wire.send(requests.stream(CHAIN_ID))
         await wire.until(b"c\r\n" + HEARTBEAT + b"\r\n", 3)
 
 
 async def test_a_run_waits_for_a_client_that_does_not_read(flowise):
-    said = 0
+    sent = 0
 
-    def endless(_asked):
-        nonlocal said
+    def endless(_request):
+        nonlocal sent
         while True:
-            said += 1
+            sent += 1
             yield Raw(b"x" * 65536)
 
-    flowise.answers(endless)
+    flowise.set_script(endless)
     async with await Wire.to(flowise.url) as wire:
         wire.send(requests.stream(CHAIN_ID))
         await flowise.until(lambda: len(flowise.runs) == 1)
         for _ in range(50):
             await ask(flowise.url, requests.get("ping"))
-        assert said < 200
+        assert sent < 200
         wire.hang_up(rudely=True)
         await flowise.runs[0].client_left.wait()
         await flowise.stop()
     assert flowise.runs[0].outcome == "stopped"
 
 
-async def test_every_request_is_kept_as_it_came(flowise):
-    await ask(flowise.url, requests.ask(CHAIN_ID, "hi [[tokens=0]]", {"X-Own": "1"}, chatId="c"))
-    await ask(
-        flowise.url,
-        requests.multipart(f"attachments/{AGENTFLOW_ID}/chat", {"field": "1"}, {"a.txt": "hello"}),
-    )
-    first, second = flowise.asked
-    assert (first.method, first.path, first.flow) == ("POST", f"/api/v1/prediction/{CHAIN_ID}", CHAIN_ID)
-    assert first.raw == b'{"question": "hi [[tokens=0]]", "chatId": "c"}'
-    assert first.body == json.loads(first.raw)
+async def test_every_request_is_recorded(client):
+    body = b'{"question": "hi [[tokens=0]]", "chatId": "c"}'
+    headers = {"X-Own": "1", "Content-Type": "application/json"}
+    await client.post(prediction(CHAIN_ID), data=body, headers=headers)
+    await client.post(f"/api/v1/attachments/{AGENTFLOW_ID}/chat", data=form(field="1"))
+    first, second = client.simulator.requests
+    assert (first.method, first.path, first.flow) == ("POST", prediction(CHAIN_ID), CHAIN_ID)
+    assert first.raw == body
+    assert first.body == json.loads(body)
     assert first.headers["x-own"] == "1"
     assert second.body == {"field": "1"}
     assert [(file.name, file.content) for file in second.files] == [("a.txt", b"hello")]
 
 
-async def test_attachments_are_read_and_given_out_again(flowise):
-    got = await ask(
-        flowise.url, requests.multipart(f"attachments/{AGENTFLOW_ID}/chat", {}, {"a.txt": "hello"})
-    )
-    told = [{"name": "a.txt", "mimeType": "text/plain", "size": 5, "content": "hello"}]
-    assert json.loads(got.partition(b"\r\n\r\n")[2]) == told
-    file = await ask(
-        flowise.url, requests.get(f"get-upload-file?chatflowId={AGENTFLOW_ID}&chatId=chat&fileName=a.txt")
-    )
-    assert comparable(file).chunks == (b"hello",)
+def form(**fields):
+    """Multipart with these fields and one file."""
+    data = aiohttp.FormData(fields)
+    data.add_field("files", b"hello", filename="a.txt", content_type="text/plain")
+    return data
 
 
-async def test_without_an_api_key_nobody_has_it():
-    async with Simulator() as flowise:
-        got = await ask(flowise.url, requests.ask(PROTECTED_ID, headers={"Authorization": ""}))
-    assert got.startswith(b"HTTP/1.1 500 ")
+async def test_an_attachment_can_be_downloaded(client):
+    async with client.post(f"/api/v1/attachments/{AGENTFLOW_ID}/chat", data=form()) as response:
+        stored = [{"name": "a.txt", "mimeType": "text/plain", "size": 5, "content": "hello"}]
+        assert await response.json() == stored
+    query = {"chatflowId": AGENTFLOW_ID, "chatId": "chat", "fileName": "a.txt"}
+    async with client.get("/api/v1/get-upload-file", params=query) as response:
+        assert response.headers["Transfer-Encoding"] == "chunked"
+        assert await response.read() == b"hello"
+
+
+async def test_without_an_api_key_no_request_has_it(aiohttp_client):
+    client = await aiohttp_client(Simulator().application())
+    response = await client.post(prediction(PROTECTED_ID), json={}, headers={"Authorization": ""})
+    assert response.status == 500
 
 
 async def test_one_connection_serves_many_requests_even_after_a_stream_with_connection_close(flowise):
@@ -237,7 +262,7 @@ async def test_one_connection_serves_many_requests_even_after_a_stream_with_conn
 
 
 async def test_it_can_be_started_again_on_its_port(flowise):
-    flowise.answers(lambda _: [Wait(asyncio.Event())])
+    flowise.set_script(lambda _: [Wait(asyncio.Event())])
     async with await Wire.to(flowise.url) as wire:
         wire.send(requests.stream(CHAIN_ID))
         await wire.until(b"\r\n\r\n")
@@ -250,14 +275,14 @@ async def test_it_can_be_started_again_on_its_port(flowise):
     assert b"pong" in await ask(flowise.url, requests.get("ping"))
 
 
-def test_it_knows_nothing_of_the_gateway():
+def test_it_imports_nothing_of_the_gateway():
     for path in Path(package.__file__).parent.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("gateway"):
                 assert (node.module or "").startswith("gateway.simulator"), path.name
 
 
-def test_it_runs_by_itself_until_told_to_stop():
+def test_it_runs_alone_until_a_signal():
     command = [sys.executable, "-m", "gateway.simulator", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:

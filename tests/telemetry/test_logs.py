@@ -1,4 +1,4 @@
-"""The log: what a line is, and that a mistake of the gateway's own is told with its place."""
+"""Log lines, and the traceback of a bug."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_lines_below_the_level_are_not_written(out):
 
 
 @pytest.mark.parametrize("form", ["json", "console"])
-def test_a_bug_is_told_with_the_place_where_it_happened(out, form):
+def test_a_bug_is_logged_with_its_traceback(out, form):
     logger = make_logger(LogSettings(format=form), out)
     try:
         broken()
@@ -61,7 +61,7 @@ def test_a_json_bug_is_one_line(out):
 
 
 def test_a_librarys_record_becomes_a_line_without_its_arguments_or_traceback(out):
-    library = logging.Logger("aiohttp.server")  # noqa: LOG001 - outside of the global tree
+    library = logging.Logger("aiohttp.server")  # noqa: LOG001 - outside the global tree
     library.addHandler(LibraryLog(make_logger(LogSettings(), out)))
     try:
         broken()
@@ -79,7 +79,7 @@ def test_a_librarys_record_becomes_a_line_without_its_arguments_or_traceback(out
 
 
 class Full(io.StringIO):
-    """A disk that is full for a while."""
+    """A disk that is full at first."""
 
     is_full = True
 
@@ -89,7 +89,7 @@ class Full(io.StringIO):
         return super().write(text)
 
 
-def test_a_full_disk_ends_no_request_and_is_told_when_there_is_room_again():
+def test_a_full_disk_raises_nothing_and_the_count_of_lost_lines_is_logged_later():
     out = Full()
     logger = make_logger(LogSettings(), out)
     logger.info("one")
@@ -101,6 +101,6 @@ def test_a_full_disk_ends_no_request_and_is_told_when_there_is_room_again():
     assert line["event"] == "three"
 
 
-def test_half_a_surrogate_pair_is_logged_all_the_same(out):
+def test_a_lone_surrogate_is_logged(out):
     make_logger(LogSettings(), out).info("odd", text="a\ud800")
     assert line_of(out)["text"] == "a\ud800"

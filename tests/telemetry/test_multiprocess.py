@@ -1,4 +1,4 @@
-"""Several workers' metrics: the same names, labels and values as one process has, and the dead keep their counts."""
+"""Metrics of several workers: names, labels and values as of one process; dead workers keep their counts."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families as text_metr
 from gateway.exchange import Exchange, Timings
 from gateway.flowise.observer import StreamObserver
 from gateway.flowise.outcome import Outcome
+from gateway.policies.metrics import record
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.multiprocess import SharedMetrics, abandon
 
@@ -24,7 +25,7 @@ GAPS = 'flowise_gateway_inter_token_seconds_count{route="none"}'
 
 
 class Workers:
-    """Metrics of several workers, one after the other in this one process, each with a process id of its own."""
+    """Simulates workers in this process, one after the other, each with its own process id."""
 
     def __init__(self, folder, monkeypatch):
         self._folder = folder
@@ -34,7 +35,7 @@ class Workers:
             monkeypatch.setenv(name, value)
 
     def use(self, pid, streams=1, gauge=0):
-        """What a worker counts in its life; it has left nothing but its files then, as if it was killed."""
+        """Count as a worker that is then killed; only its files remain."""
         with self._monkeypatch.context() as patch:
             of_its_own = values.MultiProcessValue(lambda: pid)
             patch.setattr(values, "ValueClass", of_its_own)
@@ -61,14 +62,14 @@ def samples(exposition):
 
 
 def families(exposition):
-    """What a scrape says of each family, in its order."""
+    """The HELP and TYPE lines of a scrape, in order."""
     return [
         line for line in exposition.decode().splitlines() if line.startswith("# ") and "_created" not in line
     ]
 
 
 def a_stream():
-    """An exchange with gaps, events and bytes, accounted for."""
+    """A settled exchange with gaps, events and bytes."""
     observer, times = StreamObserver(), (10.0, 10.0, 10.004, 10.014, 10.5, 20.0)
     for at in times:
         observer.feed(TOKEN, at)
@@ -83,12 +84,12 @@ def a_stream():
 
 def use(metrics, streams=1, gauge=0):
     for _ in range(streams):
-        metrics.record(a_stream())
+        record(metrics, a_stream())
     metrics.stream_events.labels("chat", "token").inc(3)
     metrics.streams_active.labels("chat").inc(gauge)
 
 
-def test_one_worker_tells_what_a_single_process_tells(workers):
+def test_one_worker_exposes_the_same_as_a_single_process(workers):
     single = Metrics()
     workers.use(1, 3, gauge=2)
     use(single, 3, gauge=2)
@@ -97,9 +98,7 @@ def test_one_worker_tells_what_a_single_process_tells(workers):
 
 
 @pytest.mark.parametrize(("accept", "parse"), [("", text_metrics), (OPEN_METRICS, open_metrics)])
-def test_a_scrape_of_several_is_one_that_parses_in_the_order_and_with_the_words_of_one(
-    workers, accept, parse
-):
+def test_a_scrape_of_several_parses_and_has_the_families_of_one_in_order(workers, accept, parse):
     workers.use(1, gauge=1)
     workers.use(2)
     body, content_type = workers.shared.exposition(accept)
@@ -113,7 +112,7 @@ def test_a_scrape_of_several_is_one_that_parses_in_the_order_and_with_the_words_
     }
 
 
-def test_before_any_worker_has_begun_every_family_is_there(workers):
+def test_every_family_is_exposed_before_any_worker_starts(workers):
     assert families(workers.shared.exposition("")[0]) == families(Metrics().exposition("")[0])
     assert [name for name in workers.samples() if "build_info" in name]
 
@@ -126,7 +125,7 @@ def test_counters_gauges_and_histograms_are_sums_and_build_info_stays_one(worker
     assert [value for name, value in found.items() if "build_info" in name] == [1]
 
 
-def test_the_dead_keep_their_counts_and_lose_their_gauges(workers):
+def test_dead_workers_keep_their_counts_and_lose_their_gauges(workers):
     workers.use(1, 2, gauge=3)
     workers.use(2, 5, gauge=4)
     before = workers.samples()
@@ -137,7 +136,7 @@ def test_the_dead_keep_their_counts_and_lose_their_gauges(workers):
     assert workers.samples() == lasting
 
 
-def test_however_many_die_the_files_are_one_pair_and_nothing_is_lost(workers):
+def test_the_files_of_many_dead_workers_are_merged_into_one_pair(workers):
     for pid in range(1, 61):
         workers.use(pid, 2, gauge=1)
         workers.shared.forget(pid)
@@ -145,19 +144,19 @@ def test_however_many_die_the_files_are_one_pair_and_nothing_is_lost(workers):
     assert (workers.samples()[TOKENS], workers.samples()[GAPS]) == (180, 600)
 
 
-def test_a_process_id_that_comes_again_counts_on(workers):
+def test_a_reused_process_id_keeps_counting(workers):
     for _ in range(2):
         workers.use(7)
         workers.shared.forget(7)
     assert workers.samples()[GAPS] == 10
 
 
-def test_a_worker_that_never_counted_is_forgotten_without_a_word(workers):
+def test_a_worker_without_files_can_be_forgotten(workers):
     workers.shared.forget(os.getpid())
     assert workers.files() == []
 
 
-def test_a_file_that_is_only_just_begun_is_no_error(workers, tmp_path):
+def test_an_empty_file_is_no_error(workers, tmp_path):
     workers.use(1)
     for name in ("counter_2.db", "histogram_2.db", "gauge_livesum_2.db"):
         (tmp_path / name).touch()
@@ -166,7 +165,7 @@ def test_a_file_that_is_only_just_begun_is_no_error(workers, tmp_path):
     assert workers.samples() == before
 
 
-def test_the_last_of_the_orphans_takes_the_folder_along(workers, tmp_path):
+def test_the_last_orphan_deletes_the_directory(workers, tmp_path):
     workers.use(1)
     workers.use(2)
     abandon(tmp_path, 1)

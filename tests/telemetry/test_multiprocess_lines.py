@@ -1,4 +1,4 @@
-"""Lines of several processes on one pipe do not mix, however long they are."""
+"""Lines of several processes on one pipe do not mix, at any length."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gateway.telemetry.multiprocess import SharedLines
 
 ROOT = Path(__file__).parents[2]
 WRITERS, LINES = 3, 60
-LONG, SHORT = 70_000, 100  # longer than a pipe holds: in between others would get their turn
+LONG, SHORT = 70_000, 100  # longer than a pipe holds, so that another process could write in between
 WRITER = f"""
 import sys
 from pathlib import Path
@@ -38,7 +38,7 @@ def test_lines_of_several_processes_do_not_mix(tmp_path):
     assert lines == {letter * length: LINES // 2 for letter in "abc" for length in (LONG, SHORT)}
 
 
-def test_a_writer_that_died_holding_the_lock_stops_nobody(tmp_path):
+def test_a_writer_that_dies_with_the_lock_blocks_no_other(tmp_path):
     dying = "import fcntl, os, signal, sys\nfrom pathlib import Path\n"
     dying += (
         "from gateway.telemetry.multiprocess import SharedLines\nlines = SharedLines(Path(sys.argv[1]))\n"
@@ -55,7 +55,7 @@ def test_a_writer_that_died_holding_the_lock_stops_nobody(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["ä€😀\n", "half a pair \ud800\n"])
-def test_text_is_written_whole_whatever_it_holds(tmp_path, text):
+def test_any_text_is_written_whole(tmp_path, text):
     path = tmp_path / "out"
     with path.open("wb") as file, SharedLines(tmp_path, file.fileno()) as lines:
         assert lines.write(text) == len(text)
@@ -63,7 +63,7 @@ def test_text_is_written_whole_whatever_it_holds(tmp_path, text):
     assert path.read_bytes() == text.encode(errors="backslashreplace")
 
 
-def test_a_pipe_that_nobody_reads_is_an_error_and_the_lock_is_free_again(tmp_path):
+def test_a_closed_pipe_is_an_error_and_releases_the_lock(tmp_path):
     reading, writing = os.pipe()
     os.close(reading)
     with SharedLines(tmp_path, writing) as lines:
@@ -75,7 +75,7 @@ def test_a_pipe_that_nobody_reads_is_an_error_and_the_lock_is_free_again(tmp_pat
             assert others.write("kept\n") == 5
 
 
-def test_a_line_that_the_system_takes_in_pieces_is_written_whole(tmp_path, monkeypatch):
+def test_a_partially_written_line_is_completed(tmp_path, monkeypatch):
     path, write = tmp_path / "out", os.write
     monkeypatch.setattr(os, "write", lambda descriptor, text: write(descriptor, text[:7]))
     with path.open("wb") as file, SharedLines(tmp_path, file.fileno()) as lines:

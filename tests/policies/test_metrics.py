@@ -1,4 +1,4 @@
-"""What a stream has counted by itself arrives in the scrape as if each gap had been observed."""
+"""Gaps that a stream counted by itself appear in the scrape as if each had been observed."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.exposition import generate_latest
 
 from gateway.flowise.observer import GAP_BOUNDS, StreamObserver
-from gateway.telemetry.metrics import Metrics, _add
+from gateway.policies.metrics import _add_gaps
+from gateway.telemetry.metrics import Metrics
 
 TOKEN = b'message:\ndata:{"event":"token","data":"a"}\n\n'
 TIMES = (10.0, 10.0, 10.004, 10.014, 10.5, 20.0)
 
 
 def test_gaps_are_added_as_the_library_would_have_observed_them():
-    observer, ours = StreamObserver(), Metrics().inter_token
+    observer, metrics = StreamObserver(), Metrics()
     one_by_one = Histogram(
         "flowise_gateway_inter_token_seconds",
-        ours._documentation,
+        metrics.inter_token._documentation,
         ("route",),
         buckets=GAP_BOUNDS,
         registry=(registry := CollectorRegistry()),
@@ -28,8 +29,8 @@ def test_gaps_are_added_as_the_library_would_have_observed_them():
     for before, after in pairwise(TIMES):
         one_by_one.labels("chat").observe(after - before)
     added = CollectorRegistry()
-    added.register(ours)
-    _add(ours.labels("chat"), observer.gap_counts, observer.gap_sum)
+    added.register(metrics.inter_token)
+    _add_gaps(metrics, "chat", observer.gap_counts, observer.gap_sum)
 
     def samples(registry):
         return [line for line in generate_latest(registry).decode().splitlines() if "_created" not in line]
