@@ -17,13 +17,12 @@ from gateway.admission.store import StoreBudget
 from gateway.config import Limit, Route
 from gateway.errors import RateLimited, StoreUnavailable
 from gateway.exchange import Exchange
+from gateway.flowise.endpoints import Counted, FlowIn, Match, Purpose
 from gateway.telemetry.metrics import Metrics
 
 MINTING = "session-tokens"  # the limit of minting, for each key
 ASKING, ASKED = "limits", 120  # of asking what is left, for each caller in a minute
 _MINUTE = 60.0
-# What makes Flowise work or keep something. Settings, files and the stop button are never refused.
-_COUNTED = frozenset({"prediction", "attachments", "feedback", "leads"})
 _UNITS = {"tokens": ';qu="tokens"', "concurrent": ';qu="concurrent-requests"', "requests": ""}
 
 
@@ -43,7 +42,7 @@ class Limits:
         """Both, in their order. `is_shadow`: decide and record, refuse nobody."""
 
         async def by_address(exchange: Exchange) -> None:
-            if exchange.route is not None and exchange.endpoint in _COUNTED:
+            if exchange.route is not None and _counted(exchange.match) is Counted.ROUTE:
                 assigned = self.assignment.by_address(exchange.route.name, exchange.party)
                 await self._ask(exchange, assigned, is_shadow=is_shadow)
 
@@ -53,19 +52,21 @@ class Limits:
         return by_address, by_caller
 
     def _assigned(self, exchange: Exchange) -> list[ApplicableLimit]:
-        party = exchange.party
-        if exchange.endpoint == "session_tokens":
+        party, found = exchange.party, exchange.match
+        counted = _counted(found)
+        if counted is Counted.TOKENS:
             return [ApplicableLimit(self._minting, subject(party.key))]
-        if exchange.endpoint == "limits":
+        if counted is Counted.STATUS:
             return [ApplicableLimit(self._asking, caller_of(party))]
-        if exchange.route is None or exchange.endpoint not in _COUNTED:
+        if exchange.route is None or found is None or counted is Counted.NOTHING:
             return []
         route = exchange.route.name
-        late = self.assignment.by_address(route, party) if exchange.endpoint == "leads" else []
-        return late + self.assignment.by_caller(route, party)  # a lead's route was not known before
+        is_late = found.endpoint.flow_in is FlowIn.BODY  # the route was not known before authentication
+        late = self.assignment.by_address(route, party) if is_late else []
+        return late + self.assignment.by_caller(route, party)
 
     async def _ask(self, exchange: Exchange, assigned: list[ApplicableLimit], *, is_shadow: bool) -> None:
-        is_run = exchange.endpoint == "prediction"
+        is_run = exchange.match is not None and exchange.match.endpoint.purpose is Purpose.RUN
         assigned = [one for one in assigned if is_run or one.quota.rule.kind == "requests"]
         if not assigned:
             return
@@ -95,6 +96,10 @@ class Limits:
         )
         _tell(exchange)
         return admission
+
+
+def _counted(found: Match | None) -> Counted:
+    return Counted.NOTHING if found is None else found.endpoint.counted
 
 
 def _tell(exchange: Exchange) -> None:

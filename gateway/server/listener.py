@@ -20,7 +20,7 @@ from aiohttp import StreamReader, web
 from gateway.config import ServerSettings
 from gateway.errors import BadRequest, Failed
 from gateway.exchange import SERVER, UNDER_TOKEN
-from gateway.flowise.error_responses import refusal
+from gateway.flowise.error_responses import error_response
 from gateway.http.forwarded import is_trusted
 from gateway.telemetry.logs import LibraryLog, Logger
 
@@ -193,7 +193,7 @@ class ClientConnection(web.RequestHandler):
             raise ConnectionError("the answer has begun")
         error, request_id = _UNPARSABLE if status < 500 else _UNANSWERED, uuid.uuid4().hex
         self._guard.unanswerable(self, request_id, exc)
-        said = refusal(error, request_id, "", is_prediction=False)
+        said = error_response(error, request_id, "", is_run=False)
         # its path is not known
         headers = {**said.headers, **UNDER_TOKEN, "Server": SERVER, "X-Request-ID": request_id}
         response = web.Response(status=said.status, headers=headers, body=said.body)
