@@ -15,17 +15,17 @@ _START_NODE = "startAgentflow"
 _FORM_INPUTS = ("startInputType", "formTitle", "formDescription", "formInputTypes")
 
 
-class _Data(msgspec.Struct):
+class _FlowNodeData(msgspec.Struct):
     name: object = None
     inputs: object = None
 
 
-class _Node(msgspec.Struct):
-    data: _Data | None = None
+class _FlowNode(msgspec.Struct):
+    data: _FlowNodeData | None = None
 
 
 class _Flow(msgspec.Struct):
-    nodes: list[_Node] = []  # msgspec copies the default
+    nodes: list[_FlowNode] = []  # msgspec copies the default
 
 
 _FLOW = msgspec.json.Decoder(_Flow)

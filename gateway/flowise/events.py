@@ -88,7 +88,7 @@ def payload(event: bytes) -> bytes:
     return _data(_fields(event))
 
 
-class _Message(msgspec.Struct):
+class _NamedEvent(msgspec.Struct):
     event: msgspec.Raw
     data: msgspec.Raw = msgspec.Raw(b"")
 
@@ -100,7 +100,7 @@ def content_size(event: bytes) -> int:
     """
     content = payload(event)
     try:
-        return text_size(bytes(msgspec.json.decode(content, type=_Message).data))
+        return text_size(bytes(msgspec.json.decode(content, type=_NamedEvent).data))
     except UNREADABLE:
         return text_size(content)  # the documented form
 

@@ -78,7 +78,7 @@ def count(source: UsageSource) -> Usage:
 
 def started_node(event: bytes) -> str | None:
     """Returns the id of the node that this `nextAgentFlow` event reports as started, else None."""
-    node = _read(_data_of(event), _Node, _Node())
+    node = _read(_data_of(event), _NodeStatus, _NodeStatus())
     is_start = node.status == "INPROGRESS" and 0 < len(node.node_id) <= _LONGEST_ID
     return node.node_id if is_start else None
 
@@ -93,7 +93,7 @@ class _Answer(msgspec.Struct, rename="camel"):
     agent_flow_executed_data: msgspec.Raw = _NULL
 
 
-class _Node(msgspec.Struct, rename="camel"):
+class _NodeStatus(msgspec.Struct, rename="camel"):
     node_id: str = ""
     status: str = ""
 
