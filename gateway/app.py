@@ -16,6 +16,7 @@ from aiohttp import web
 from gateway.admission.factory import Limiting, create_limiter
 from gateway.admission.store import StoreListener
 from gateway.aio import Tasks, Ticker
+from gateway.auth.caller import check_permission
 from gateway.auth.keys_model import KeyEntry
 from gateway.auth.service import AuthService
 from gateway.config import Config
@@ -33,10 +34,10 @@ from gateway.policies.auth import auth
 from gateway.policies.body import body
 from gateway.policies.body_reader import Budget
 from gateway.policies.conversations import conversations
-from gateway.policies.cors import cors
+from gateway.policies.cors import check_origin, cors
 from gateway.policies.limits import Limits
 from gateway.policies.metrics import metrics
-from gateway.policies.routing import context, routes_by_flow, routing
+from gateway.policies.routing import find_route, index_routes, request_handler, routing
 from gateway.relay.registry import InFlight
 from gateway.relay.run import RunServices
 from gateway.revocation import Revocation
@@ -71,7 +72,7 @@ class Gateway:
             name: Upstream(name, settings, partial(self.metrics.connected, name))
             for name, settings in config.upstreams.items()
         }
-        self._routes = routes_by_flow(config.routes)
+        self._routes = index_routes(config.routes)
         self._calls = InFlight()
         self._tasks = Tasks(self._on_task_error)
         self._store_tasks = Tasks(self._on_task_error)  # those of the limit store never end by themselves
@@ -93,7 +94,7 @@ class Gateway:
         ]
         self._ticker: Ticker | None = None
         self._learning: asyncio.Task[None] | None = None
-        self.handle = context(self._routes, config.server.trusted_proxies, self._walk)
+        self.handle = request_handler(self._routes, config.server.trusted_proxies, self._walk)
 
     def watch(self, watcher: Callable[[float], None]) -> None:
         """Have this called with the monotonic time by the coarse timer; before `start`."""
@@ -165,12 +166,20 @@ class Gateway:
             limits_by_address,  # before a stranger costs more than this
             auth(self._identity.authenticator, self.metrics, config.routes),  # before the body: a stranger
             # makes us buffer nothing
-            body(config.server, Budget(config.server.buffered_bodies), self._routes),  # then what is asked
+            body(
+                config.server, Budget(config.server.buffered_bodies), self._enter_route
+            ),  # then what is asked
             conversations(  # needs the caller and the body: whose chatId it is, and the turn
                 self._locks, self.metrics, homes, self._identity.conversation_ids
             ),
             limits_by_caller,  # last, when it is known who asks what, and that his turn has come
         ]
+
+    def _enter_route(self, exchange: Exchange, flow: str) -> None:
+        """Does for a flow that the body names what routing, cors and auth do for one in the target."""
+        exchange.route = find_route(flow, self._routes)
+        check_origin(exchange, exchange.route.cors)
+        check_permission(exchange.route, exchange.caller)
 
     def _handler(self) -> Handler:
         services = RunServices(self._calls, self._tasks, self.metrics, self._abort)

@@ -41,10 +41,10 @@ class UpstreamBody:
 class Document:
     """A checked body that is no prediction: feedback, a lead, attachments.
 
-    `chat_id` is the one that the client named; `encode` takes the chatflow id and the chat id for Flowise.
+    `client_chat_id` is unmapped; `encode` takes the chatflow id and the chat id for Flowise.
     """
 
-    chat_id: str | None
+    client_chat_id: str | None
     encode: Callable[[str, str | None], UpstreamBody]
 
 

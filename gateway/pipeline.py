@@ -14,7 +14,8 @@ from aiohttp import hdrs, web
 
 from gateway.errors import Draining, Failed, GatewayError
 from gateway.exchange import Exchange
-from gateway.flowise.error_responses import refusal
+from gateway.flowise.endpoints import Purpose
+from gateway.flowise.error_responses import error_response
 from gateway.flowise.outcome import Outcome, of_error
 from gateway.telemetry.logs import Logger
 
@@ -28,9 +29,9 @@ def answer(exchange: Exchange, error: GatewayError) -> web.Response:
     if exchange.outcome is not Outcome.CLIENT_CLOSED or outcome is Outcome.FAILED:
         exchange.outcome = outcome  # also where a run has ended well, with an answer that is none
     exchange.error = exchange.error or f"{error.code}: {error.message}"
-    is_prediction = exchange.endpoint == "prediction"
+    is_run = exchange.match is not None and exchange.match.endpoint.purpose is Purpose.RUN
     accept = ", ".join(exchange.request.headers.getall(hdrs.ACCEPT, []))
-    said = refusal(error, exchange.request_id, accept, is_prediction=is_prediction)
+    said = error_response(error, exchange.request_id, accept, is_run=is_run)
     exchange.bytes_out = len(said.body)
     return web.Response(
         status=said.status, headers={**said.headers, **exchange.response_headers}, body=said.body

@@ -1,4 +1,4 @@
-"""Each kind of client gets a refusal in the shape that it can show; log and metrics keep the real status."""
+"""Each kind of client gets errors in the shape that it displays; log and metrics keep the real status."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def test_json_by_default(code, start, connect):
 
 @pytest.mark.parametrize("accept", ["application/problem+json", "text/html, application/problem+json;q=0.5"])
 @pytest.mark.parametrize("code", REFUSALS)
-async def test_problem_document_for_who_asks(code, accept, start, connect):
+async def test_problem_document_on_request(code, accept, start, connect):
     status, asked = REFUSALS[code]
     async with upstream_for(code) as upstream, start(upstream.url, route=CORS) as gateway:
         reply = await ask(connect, gateway, Accept=accept, **asked)

@@ -1,1 +1,1 @@
-"""Everything that knows Flowise: its endpoints, bodies, events and habits. Pure but for uploads and `control`."""
+"""What is particular to Flowise: its endpoints, bodies, events and errors (pure)."""

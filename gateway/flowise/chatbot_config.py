@@ -1,11 +1,9 @@
-"""The answer of public-chatbotConfig, without the flow that Flowise tells anybody who asks (CVE-2026-41273).
+"""Removes the flow from the answer of public-chatbotConfig: Flowise sends it to anyone (CVE-2026-41273) (pure).
 
-Touches nothing but the member `flowData`.
+Only the member `flowData` changes.
 """
 
 from __future__ import annotations
-
-from typing import Literal
 
 import msgspec
 
@@ -13,41 +11,38 @@ from gateway.errors import BadRequest, UpstreamBadReply
 from gateway.flowise.raw_json import encode, read_document, text_of
 
 _START_NODE = "startAgentflow"
-# all that flowise-embed 3.1.6 reads of the flow
+# what flowise-embed 3.1.6 reads of the flow
 _FORM_INPUTS = ("startInputType", "formTitle", "formDescription", "formInputTypes")
 
 
-class _Data(msgspec.Struct):
+class _FlowNodeData(msgspec.Struct):
     name: object = None
     inputs: object = None
 
 
-class _Node(msgspec.Struct):
-    data: _Data | None = None
+class _FlowNode(msgspec.Struct):
+    data: _FlowNodeData | None = None
 
 
 class _Flow(msgspec.Struct):
-    nodes: list[_Node] = []  # msgspec gives every flow a list of its own
+    nodes: list[_FlowNode] = []  # msgspec copies the default
 
 
 _FLOW = msgspec.json.Decoder(_Flow)
 
 
-def trim(body: bytes, mode: Literal["public", "full"] = "public") -> bytes:
-    """Returns Flowise's answer; with `public` its flowData holds the start node's form at most.
+def trim(body: bytes) -> bytes:
+    """Returns Flowise's answer with `flowData` reduced to the start node's form, or without it if there is no form.
 
-    Where there is no such form flowData is taken out; all other members keep their bytes. `"OK"`, a JSON
-    string, is what Flowise says of a chatflow without settings. The length may change, so its ETag is no
-    longer true.
-
-    Raises UpstreamBadReply if the answer is neither a JSON object nor a JSON string.
+    A JSON string is returned as it is: Flowise answers `"OK"` for a chatflow without settings. The ETag of Flowise
+    does not hold for the result. Raises UpstreamBadReply if the answer is neither a JSON object nor a JSON string.
     """
-    if mode == "full" or _is_text(body):
+    if _is_text(body):
         return body
     try:
         settings = read_document(body)
     except BadRequest:
-        raise UpstreamBadReply("Flowise's chatbot settings are no JSON object") from None
+        raise UpstreamBadReply("Flowise's chatbot settings are not a JSON object.") from None
     if "flowData" not in settings.members:
         return body
     raw = settings.raw("flowData")
@@ -60,11 +55,11 @@ def _is_text(body: bytes) -> bool:
 
 
 def _start_form(flow_data: str | None) -> bytes | None:
-    """The raw member flowData with nothing but the form inputs of the start node; None if there are none."""
+    """The raw value of `flowData` with nothing but the form inputs of the start node; None if there are none."""
     try:
         nodes = _FLOW.decode(flow_data or "{}").nodes
     except (msgspec.DecodeError, RecursionError, UnicodeError):
-        return None  # what cannot be read cannot be trimmed
+        return None
     for node in nodes:
         if node.data is not None and node.data.name == _START_NODE and isinstance(node.data.inputs, dict):
             form = {name: node.data.inputs[name] for name in _FORM_INPUTS if name in node.data.inputs}

@@ -1,7 +1,7 @@
-"""The table of what the public listener serves, and nothing else: default deny.
+"""The endpoint table: every path that the public listener serves, and what is particular about it (pure).
 
-Finds the endpoint of a raw target and builds the target that Flowise sees; who may call it is decided
-elsewhere.
+A target that is not in the table is refused. Policies and handlers decide by the columns of an endpoint, never by
+its name.
 """
 
 from __future__ import annotations
@@ -19,44 +19,79 @@ _NO_TEXT: Mapping[str, str] = MappingProxyType({})
 _FILE_QUERY = ("chatflowId", "chatId", "fileName", "download")
 
 
+class FlowIn(StrEnum):
+    """Where a request names its flow: a route's name or a chatflow id."""
+
+    PATH = "path"
+    QUERY = "query"
+    BODY = "body"
+    NOWHERE = "nowhere"
+
+
+class Access(StrEnum):
+    """Which callers may use an endpoint."""
+
+    ANYONE = "anyone"  # the official clients send no key there
+    ROUTE = "route"  # those that the route's `auth` lists
+    ANY_ROUTE = "any route"  # those that may use at least one route; once a route is known, it decides
+    API_KEY = "api key"
+
+
 class BodyKind(StrEnum):
-    """Which reader a request body is for."""
+    """How a request body is read."""
 
     NONE = "none"
     PREDICTION = "prediction"
     FEEDBACK = "feedback"
     LEADS = "leads"
     ATTACHMENTS = "attachments"
-    OWN = "own"  # of an endpoint that Flowise does not have
+    OWN = "own"  # JSON for an endpoint that Flowise does not have
+
+
+class Counted(StrEnum):
+    """Which limits a request counts against."""
+
+    NOTHING = "nothing"  # it makes Flowise neither work nor store anything
+    ROUTE = "route"  # the limits of its route and of its key
+    TOKENS = "tokens"  # `auth.session_tokens.per_minute`
+    STATUS = "status"  # the fixed limit on limit queries
+
+
+class Purpose(StrEnum):
+    """What a request does, where a policy or handler treats it apart."""
+
+    RUN = "run"  # runs the chatflow: tokens and concurrency count, errors may come as an event stream
+    ABORT = "abort"  # ends a run, so a request that waits for the same conversation is rejected
+    FILE = "file"  # returns a file that a user uploaded
+    OTHER = "other"
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One row of the route table (DESIGN.md 4).
+    """One row of the table. Each row states every column but `query`.
 
     Attributes:
-        name: word for metrics and logs; a closed list.
-        paths: templates; `{flow}` and `{chatId}` stand for a whole segment. The first is the one that Flowise
-            sees.
-        methods: what is served, HEAD included wherever GET is.
-        needs_credentials: False where the official clients ask without a key (PROTOCOL.md 6.1).
-        body: how the request body is read.
-        query: the allowed query parameters; none on every other path.
-        templates: `paths`, taken apart into segments.
+        name: label in metrics and log.
+        paths: templates; `{flow}` and `{chatId}` stand for one segment. The first is the one sent to Flowise.
+        methods: HEAD stands wherever GET does.
+        query: the query parameters that may be sent.
+        templates: `paths`, split into segments.
     """
 
     name: str
     paths: tuple[str, ...]
     methods: tuple[str, ...]
-    needs_credentials: bool = True
-    body: BodyKind = BodyKind.NONE
+    flow_in: FlowIn
+    access: Access
+    body: BodyKind
+    counted: Counted
+    purpose: Purpose
     query: tuple[str, ...] = ()
     templates: tuple[tuple[str, ...], ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Split the templates once for all requests."""
         templates = tuple(tuple(path[1:].split("/")) for path in self.paths)
-        object.__setattr__(self, "templates", templates)  # frozen for everybody else
+        object.__setattr__(self, "templates", templates)  # the dataclass is frozen
 
     @property
     def allow(self) -> str:
@@ -67,96 +102,66 @@ class Endpoint:
 _GET = ("GET", "HEAD")
 _POST = ("POST",)
 
+# fmt: off
 ENDPOINTS = (
     Endpoint(
-        "prediction",
-        ("/api/v1/prediction/{flow}", "/api/v1/predictions/{flow}"),
-        _POST,
-        body=BodyKind.PREDICTION,
+        "prediction", ("/api/v1/prediction/{flow}", "/api/v1/predictions/{flow}"), _POST,
+        FlowIn.PATH, Access.ROUTE, BodyKind.PREDICTION, Counted.ROUTE, Purpose.RUN,
     ),
-    Endpoint("chatflows_streaming", ("/api/v1/chatflows-streaming/{flow}",), _GET, needs_credentials=False),
-    Endpoint("chatflows_uploads", ("/api/v1/chatflows-uploads/{flow}",), _GET, needs_credentials=False),
-    Endpoint("chatbot_config", ("/api/v1/public-chatbotConfig/{flow}",), _GET, needs_credentials=False),
-    Endpoint("abort", ("/api/v1/chatmessage/abort/{flow}/{chatId}",), ("PUT",)),
-    Endpoint("feedback", ("/api/v1/feedback/{flow}",), _POST, body=BodyKind.FEEDBACK),
-    # the widget posts to /leads/, the documentation to /leads
-    Endpoint("leads", ("/api/v1/leads", "/api/v1/leads/"), _POST, body=BodyKind.LEADS),
-    Endpoint("attachments", ("/api/v1/attachments/{flow}/{chatId}",), _POST, body=BodyKind.ATTACHMENTS),
-    Endpoint("upload_file", ("/api/v1/get-upload-file",), _GET, query=_FILE_QUERY),
-    Endpoint("ping", ("/api/v1/ping",), _GET, needs_credentials=False),
-    Endpoint("session_tokens", ("/gateway/v1/session-tokens",), _POST, body=BodyKind.OWN),
-    Endpoint("limits", ("/gateway/v1/limits",), _GET),
+    Endpoint(
+        "chatflows_streaming", ("/api/v1/chatflows-streaming/{flow}",), _GET,
+        FlowIn.PATH, Access.ANYONE, BodyKind.NONE, Counted.NOTHING, Purpose.OTHER,
+    ),
+    Endpoint(
+        "chatflows_uploads", ("/api/v1/chatflows-uploads/{flow}",), _GET,
+        FlowIn.PATH, Access.ANYONE, BodyKind.NONE, Counted.NOTHING, Purpose.OTHER,
+    ),
+    Endpoint(
+        "chatbot_config", ("/api/v1/public-chatbotConfig/{flow}",), _GET,
+        FlowIn.PATH, Access.ANYONE, BodyKind.NONE, Counted.NOTHING, Purpose.OTHER,
+    ),
+    Endpoint(
+        "abort", ("/api/v1/chatmessage/abort/{flow}/{chatId}",), ("PUT",),
+        FlowIn.PATH, Access.ROUTE, BodyKind.NONE, Counted.NOTHING, Purpose.ABORT,
+    ),
+    Endpoint(
+        "feedback", ("/api/v1/feedback/{flow}",), _POST,
+        FlowIn.PATH, Access.ROUTE, BodyKind.FEEDBACK, Counted.ROUTE, Purpose.OTHER,
+    ),
+    Endpoint(  # Flowise's documentation has the first path, its widget the second
+        "leads", ("/api/v1/leads", "/api/v1/leads/"), _POST,
+        FlowIn.BODY, Access.ANY_ROUTE, BodyKind.LEADS, Counted.ROUTE, Purpose.OTHER,
+    ),
+    Endpoint(
+        "attachments", ("/api/v1/attachments/{flow}/{chatId}",), _POST,
+        FlowIn.PATH, Access.ROUTE, BodyKind.ATTACHMENTS, Counted.ROUTE, Purpose.OTHER,
+    ),
+    Endpoint(
+        "upload_file", ("/api/v1/get-upload-file",), _GET,
+        FlowIn.QUERY, Access.ROUTE, BodyKind.NONE, Counted.NOTHING, Purpose.FILE, _FILE_QUERY,
+    ),
+    Endpoint(
+        "ping", ("/api/v1/ping",), _GET,
+        FlowIn.NOWHERE, Access.ANYONE, BodyKind.NONE, Counted.NOTHING, Purpose.OTHER,
+    ),
+    Endpoint(
+        "session_tokens", ("/gateway/v1/session-tokens",), _POST,
+        FlowIn.NOWHERE, Access.API_KEY, BodyKind.OWN, Counted.TOKENS, Purpose.OTHER,
+    ),
+    Endpoint(
+        "limits", ("/gateway/v1/limits",), _GET,
+        FlowIn.NOWHERE, Access.ANY_ROUTE, BodyKind.NONE, Counted.STATUS, Purpose.OTHER,
+    ),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Match:
-    """A request target that the table knows.
-
-    Attributes:
-        endpoint: the row.
-        params: `flow` and `chatId` of the path as the client wrote them, decoded once, not yet looked up or
-            mapped.
-        raw_query: as the client wrote it.
-        query: the checked parameters of get-upload-file; empty everywhere else, and before `check`.
-    """
-
-    endpoint: Endpoint
-    params: Mapping[str, str]
-    raw_query: str = ""
-    query: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def flow(self) -> str | None:
-        """A route's name or a chatflow id, from path or query; None where the body has it, or nobody."""
-        return self.params.get("flow", self.query.get("chatflowId"))
-
-    @property
-    def named_flow(self) -> str | None:
-        """`flow`, also where the query was not checked, or is wrong: for what is told to a page, not for access."""
-        if self.flow is not None or not self.endpoint.query:
-            return self.flow
-        named = [
-            pair[len("chatflowId=") :] for pair in self.raw_query.split("&") if pair.startswith("chatflowId=")
-        ]
-        return named[0] if len(named) == 1 else None
-
-    @property
-    def chat_id(self) -> str | None:
-        """The raw conversation id of the path or the query; check it with `ids` before use."""
-        return self.params.get("chatId", self.query.get("chatId"))
-
-    def check(self, method: str) -> Match:
-        """Returns it with its query, if it may be asked for so.
-
-        Raises:
-            MethodNotAllowed: the path is served, but not with this method; its headers carry `Allow`.
-            BadRequest: the query is malformed, or not allowed there.
-        """
-        endpoint = self.endpoint
-        if method not in endpoint.methods:
-            raise MethodNotAllowed(
-                f"this path takes {' and '.join(endpoint.methods)}", headers={"Allow": endpoint.allow}
-            )
-        query = _checked_query(endpoint, self.raw_query)
-        return Match(endpoint, self.params, self.raw_query, query)
-
-
-def match(method: str, raw_target: str) -> Match:
-    """Finds what a request asks for.
-
-    Raises:
-        BadRequest: the target is malformed, or has a query that is not allowed there.
-        UnknownRoute: the path is not served; the comparison is exact and case-sensitive.
-        MethodNotAllowed: it is, but not with this method; its headers carry `Allow`.
-    """
-    return find(raw_target).check(method)
+# fmt: on
 
 
 def find(raw_target: str) -> Match:
-    """Finds the endpoint whatever the method, so that a preflight can be told its methods; leaves the query.
+    """Finds the endpoint of a target, whatever the method; leaves the query unchecked.
 
-    Raises BadRequest and UnknownRoute as `match` does.
+    Raises:
+        BadRequest: the target is malformed.
+        UnknownRoute: the path is not served; the comparison is exact and case-sensitive.
     """
     segments, raw_query = split_target(raw_target)
     for endpoint in ENDPOINTS:
@@ -165,9 +170,9 @@ def find(raw_target: str) -> Match:
             if params is not None:
                 return Match(endpoint, params, raw_query)
     if segments and not segments[-1]:
-        raise BadRequest("the path must not end in '/'")
+        raise BadRequest("The path must not end in '/'.")
     raise UnknownRoute(
-        "this path is not served here; a prediction is POST /api/v1/prediction/{route name or chatflow id}"
+        "This path is not served here. A prediction is POST /api/v1/prediction/{route name or chatflow id}."
     )
 
 
@@ -183,38 +188,91 @@ def _params(template: tuple[str, ...], segments: tuple[str, ...]) -> dict[str, s
     return params
 
 
+@dataclass(frozen=True, slots=True)
+class Match:
+    """An endpoint and what the target says to it.
+
+    Attributes:
+        endpoint: the row.
+        params: `flow` and `chatId` of the path, decoded once, not looked up, checked or mapped.
+        raw_query: as the client wrote it.
+        query: the checked parameters of the query; empty before `check`.
+    """
+
+    endpoint: Endpoint
+    params: Mapping[str, str]
+    raw_query: str = ""
+    query: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def flow(self) -> str | None:
+        """The flow that path or query names; None if it stands elsewhere, and before `check` of a query."""
+        return self.params.get("flow", self.query.get("chatflowId"))
+
+    @property
+    def named_flow(self) -> str | None:
+        """`flow`, taken from an unchecked query too. It decides which Origin may read an error, never about access."""
+        if self.flow is not None or self.endpoint.flow_in is not FlowIn.QUERY:
+            return self.flow
+        named = [
+            pair[len("chatflowId=") :] for pair in self.raw_query.split("&") if pair.startswith("chatflowId=")
+        ]
+        return named[0] if len(named) == 1 else None
+
+    @property
+    def client_chat_id(self) -> str | None:
+        """The conversation id of path or query as the client wrote it, unchecked. Flowise must never see it."""
+        return self.params.get("chatId", self.query.get("chatId"))
+
+    def check(self, method: str) -> Match:
+        """Returns the match with its query checked.
+
+        Raises:
+            MethodNotAllowed: the endpoint does not take this method; the error's headers carry `Allow`.
+            BadRequest: the query is malformed or not allowed there.
+        """
+        endpoint = self.endpoint
+        if method not in endpoint.methods:
+            raise MethodNotAllowed(
+                f"This path takes {' and '.join(endpoint.methods)} only.", headers={"Allow": endpoint.allow}
+            )
+        query = _checked_query(endpoint, self.raw_query)
+        return Match(endpoint, self.params, self.raw_query, query)
+
+
 def _checked_query(endpoint: Endpoint, raw_query: str) -> Mapping[str, str]:
     if not endpoint.query:
         if raw_query:
-            raise BadRequest("this path takes no query; remove everything from '?' on")
+            raise BadRequest("This path takes no query. Remove everything from '?' on.")
         return _NO_TEXT
     query = split_query(raw_query, endpoint.query)
     for name in ("chatflowId", "chatId", "fileName"):
         if not query.get(name):
-            raise BadRequest(f"the query parameter {name} is missing")
-    bound_id(query["chatId"], "the query parameter chatId")
-    file_name(query["fileName"], "the query parameter fileName")
+            raise BadRequest(f"The query parameter {name} is missing.")
+    bound_id(query["chatId"], "The query parameter chatId")
+    file_name(query["fileName"], "The query parameter fileName")
     if query.get("download", "true") not in {"true", "false"}:
-        raise BadRequest("the query parameter download must be true or false")
+        raise BadRequest("The query parameter download must be true or false.")
     return query
 
 
 def upstream_target(
     found: Match, chatflow_id: str, chat_id: str | None = None, prefix: Iterable[str] = ()
 ) -> bytes:
-    """Builds the target of the request to Flowise from checked segments only.
+    """Builds the target of the request to Flowise, from checked parts only.
 
     Args:
-        found: what `match` returned.
+        found: the client's target.
         chatflow_id: the route's chatflow, never the client's text.
-        chat_id: the mapped (or unbound, checked) conversation id; needed where path or query has one.
-        prefix: the segments of the path of the server's configured URL, decoded.
+        chat_id: the conversation id for Flowise; required where path or query has one.
+        prefix: the decoded path segments of the upstream's configured URL.
 
-    Raises BadRequest if an id is none that Flowise may see, ValueError if `chat_id` is missing where it is
-    needed.
+    Raises:
+        BadRequest: an id has a form that Flowise must not see.
+        ValueError: `chat_id` is missing and required.
     """
-    ids = {"flow": unbound_id(chatflow_id, "the chatflow id")}
-    if found.chat_id is not None:
+    ids = {"flow": unbound_id(chatflow_id, "The chatflow id")}
+    if found.client_chat_id is not None:
         if chat_id is None:
             raise ValueError(f"the target of {found.endpoint.name} needs a chat id")
         ids["chatId"] = unbound_id(chat_id, "chatId")

@@ -1,7 +1,8 @@
-"""How an error is said so that each kind of client of Flowise shows it (pure).
+"""Errors in the shape that each kind of Flowise client displays (pure).
 
-Flowise's own JSON shape by default, RFC 9457 for who asks for it; the widget prints the body of a 401, 403
-or 429 and shows nothing at all for other statuses, so it gets those as a stream (PROTOCOL 6.2).
+The default is Flowise's own JSON; `Accept: application/problem+json` gives RFC 9457. The widget sends
+`Accept: text/event-stream`: it prints the body of a 401, 403 or 429 and displays nothing for any other status, so it
+gets all others as a 200 stream of `error` and `end`.
 """
 
 from __future__ import annotations
@@ -15,36 +16,26 @@ from gateway.flowise.events import END_EVENT, error_event
 
 EVENT_STREAM = "text/event-stream"
 PROBLEM = "application/problem+json"
-_PRINTED_BY_THE_WIDGET = frozenset({401, 403, 429})
+_WIDGET_PRINTS = frozenset({401, 403, 429})
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """A response: status, header fields, body."""
+class ErrorResponse:
+    """What is written in place of an answer of Flowise."""
 
     status: int
     headers: dict[str, str]
     body: bytes
 
 
-def accepted(header: str) -> frozenset[str]:
-    """The media types that an Accept field names with a weight above zero (RFC 9110, 12.5.1)."""
-    types = set()
-    for part in header.split(","):
-        name, *parameters = (piece.strip().lower() for piece in part.split(";"))
-        if not any(_is_zero(parameter) for parameter in parameters):
-            types.add(name)
-    return frozenset(types)
-
-
-def refusal(error: GatewayError, request_id: str, accept: str, *, is_prediction: bool) -> Refusal:
-    """The answer to a request that was refused with this error."""
+def error_response(error: GatewayError, request_id: str, accept: str, *, is_run: bool) -> ErrorResponse:
+    """The response for an error before the head. `accept`: the Accept header; `is_run`: of a prediction."""
     types = accepted(accept)
-    if is_prediction and EVENT_STREAM in types:
-        return _for_the_widget(error)
+    if is_run and EVENT_STREAM in types:
+        return _for_widget(error)
     headers = {"Cache-Control": "no-store", **error.headers}
     if PROBLEM in types:
-        return Refusal(error.status, {"Content-Type": PROBLEM, **headers}, _problem(error, request_id))
+        return ErrorResponse(error.status, {"Content-Type": PROBLEM, **headers}, _problem(error, request_id))
     body = {
         "statusCode": error.status,
         "success": False,
@@ -53,18 +44,28 @@ def refusal(error: GatewayError, request_id: str, accept: str, *, is_prediction:
         "requestId": request_id,
     }
     content_type = {"Content-Type": "application/json; charset=utf-8"}
-    return Refusal(error.status, {**content_type, **headers}, msgspec.json.encode(body))
+    return ErrorResponse(error.status, {**content_type, **headers}, msgspec.json.encode(body))
 
 
-def error_tail(message: str) -> bytes:
-    """What completes a stream that broke off: an `error` and an `end`, as Flowise would write them."""
-    return error_event(message) + END_EVENT
+def accepted(header: str) -> frozenset[str]:
+    """The media types that an Accept header names with a weight above zero (RFC 9110 12.5.1)."""
+    types = set()
+    for part in header.split(","):
+        name, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        if not any(_is_zero(parameter) for parameter in parameters):
+            types.add(name)
+    return frozenset(types)
 
 
-def _for_the_widget(error: GatewayError) -> Refusal:
-    if error.status in _PRINTED_BY_THE_WIDGET:
+def _is_zero(parameter: str) -> bool:
+    name, _, value = parameter.partition("=")
+    return name.strip() == "q" and value.strip().rstrip("0") in ("", "0.", "0", ".")
+
+
+def _for_widget(error: GatewayError) -> ErrorResponse:
+    if error.status in _WIDGET_PRINTS:
         headers = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-store", **error.headers}
-        return Refusal(error.status, headers, error.message.encode())
+        return ErrorResponse(error.status, headers, error.message.encode())
     headers = {
         "Content-Type": EVENT_STREAM,
         "Cache-Control": "no-cache",
@@ -72,7 +73,7 @@ def _for_the_widget(error: GatewayError) -> Refusal:
         "X-Gateway-Status": str(error.status),
         **error.headers,
     }
-    return Refusal(200, headers, error_tail(error.message))
+    return ErrorResponse(200, headers, error_tail(error.message))
 
 
 def _problem(error: GatewayError, request_id: str) -> bytes:
@@ -90,6 +91,6 @@ def _problem(error: GatewayError, request_id: str) -> bytes:
     return msgspec.json.encode(problem)
 
 
-def _is_zero(parameter: str) -> bool:
-    name, _, value = parameter.partition("=")
-    return name.strip() == "q" and value.strip().rstrip("0") in ("", "0.", "0", ".")
+def error_tail(message: str) -> bytes:
+    """The end of a stream that broke off: an `error` and an `end`, as Flowise writes them."""
+    return error_event(message) + END_EVENT

@@ -1,8 +1,8 @@
-"""What one event says: its name and how much it carries, from its bytes alone (pure).
+"""One event of a Flowise stream: its name and the size of its content; and the events that the gateway writes (pure).
 
-Reads Flowise's own form (`message:` LF `data:{"event":"token",…}`; before 3.1.2 partly without the colon),
-the documented one (`event: token` LF `data: …`), and any JSON object with a member `event`; where they
-disagree the first of the three wins. Streams and boundaries are not its business: it is given one event.
+Three forms are read, and the first that matches wins: Flowise's own (`message:` LF `data:{"event":"token",…}`; before
+3.1.2 partly without the colon), the documented one (`event: token` LF `data: …`), and any JSON object with a member
+`event`. Finding the boundaries between events is done in `http/sse.py`.
 """
 
 from __future__ import annotations
@@ -42,20 +42,10 @@ EVENT_NAMES: frozenset[str] = frozenset(
         "executionEnd",
     }
 )
-
-
+HEAD = 4096  # bytes of an event in which its name is looked for
 HEARTBEAT = b":\n\n"
 END_EVENT = b'message:\ndata:{"event":"end","data":"[DONE]"}\n\n'
-
-
-def error_event(text: str) -> bytes:
-    """Return the `error` event with this text (capture stream-chain-llm-400); lone surrogates become `?`."""
-    readable = text.encode("utf-8", "replace").decode()
-    return b'message:\ndata:{"event":"error","data":%b}\n\n' % msgspec.json.encode(readable)
-
-
-HEAD = 4096
-UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)  # what hostile JSON raises
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)  # raised by hostile JSON
 
 _FLOWISE = re.compile(rb'message:?(?:\r\n|\n|\r)data: ?\{"event":"(\w+)"')
 _JSON_PART = re.compile(rb'"([^"\\]*+(?:\\.[^"\\]*+)*+)("?)|[{}\[\],]', re.DOTALL)
@@ -64,16 +54,16 @@ _LINE_ENDS = b"\r\n"
 _EMPTY = frozenset({b"", b'""', b"null", b"[]", b"{}"})
 
 
-class _Message(msgspec.Struct):
-    event: msgspec.Raw
-    data: msgspec.Raw = msgspec.Raw(b"")
+def error_event(text: str) -> bytes:
+    """The `error` event with this text, as in the capture stream-chain-llm-400; lone surrogates become `?`."""
+    readable = text.encode("utf-8", "replace").decode()
+    return b'message:\ndata:{"event":"error","data":%b}\n\n' % msgspec.json.encode(readable)
 
 
 def event_name(head: bytes) -> str | None:
-    """Return the name of the event that begins with these bytes, None if it has none.
+    """Returns the name of an event, None if it has none, as a block of comments.
 
-    `head` is the whole event or at least its first `HEAD` bytes; no more of it are looked at. Bare line ends
-    and a byte order mark may stand before it. A block of comments has no name.
+    `head` is the whole event or at least its first `HEAD` bytes; bare line ends and a byte order mark may precede it.
     """
     if match := _FLOWISE.match(head, 0, HEAD):
         return match[1].decode("ascii")
@@ -81,7 +71,7 @@ def event_name(head: bytes) -> str | None:
     fields = _fields(head)
     is_cut = len(head) == HEAD and not head.endswith((b"\r", b"\n"))
     if is_cut and fields and fields[-1][0] == b"event":
-        fields.pop()  # half a name is no name
+        fields.pop()  # its value may be cut
     for field, value in fields:
         if field == b"event" and value:
             return value.decode("utf-8", "replace")
@@ -89,29 +79,34 @@ def event_name(head: bytes) -> str | None:
 
 
 def is_comment(head: bytes) -> bool:
-    """Whether the block that begins with these bytes is no event: it has neither a name nor data."""
+    """Returns whether the block that begins with these bytes has neither a name nor data."""
     return all(field not in (b"data", b"event") for field, _ in _fields(head[:HEAD]))
 
 
 def payload(event: bytes) -> bytes:
-    """Return the value of the event's data lines, joined by line feeds (WHATWG HTML 9.2.6)."""
+    """Returns the values of the event's data lines, joined by line feeds (WHATWG HTML 9.2.6)."""
     return _data(_fields(event))
 
 
+class _NamedEvent(msgspec.Struct):
+    event: msgspec.Raw
+    data: msgspec.Raw = msgspec.Raw(b"")
+
+
 def content_size(event: bytes) -> int:
-    """Return how many bytes the event carries, as written on the wire; 0 for null, "", [] and {}.
+    """Returns the size of the event's content in bytes, as written on the wire; 0 for null, "", [] and {}.
 
     Of a JSON object with a member `event` only its member `data` counts.
     """
     content = payload(event)
     try:
-        return text_size(bytes(msgspec.json.decode(content, type=_Message).data))
+        return text_size(bytes(msgspec.json.decode(content, type=_NamedEvent).data))
     except UNREADABLE:
         return text_size(content)  # the documented form
 
 
 def text_size(content: bytes) -> int:
-    """Return the size of a JSON value or plain text: a JSON text without its quotes, 0 for an empty value."""
+    """Returns the size of a JSON value or plain text in bytes: a JSON string without quotes, 0 for an empty value."""
     if content in _EMPTY:
         return 0
     is_text = len(content) > 1 and content[:1] == content[-1:] == b'"'
@@ -131,7 +126,7 @@ def _data(fields: list[tuple[bytes, bytes]]) -> bytes:
 
 
 def _name_in_json(text: bytes) -> str | None:
-    """Find the member `event` of the outermost object, in JSON that may be cut off anywhere."""
+    """Finds the member `event` of the outermost object in JSON that may be cut anywhere."""
     if not text.lstrip(b" \t\n").startswith(b"{"):
         return None
     depth = 0

@@ -1,7 +1,7 @@
-"""Form bodies become the same prediction as JSON: urlencoded ones and multipart fields, as names with texts.
+"""Form bodies, read into the same prediction as JSON and written as fields for Flowise (pure).
 
-Never builds objects out of names in brackets, as Flowise does with `overrideConfig[vars][x]`: those are
-refused.
+Flowise builds objects from names in brackets (`overrideConfig[vars][x]`); those are refused. A form with files is
+sent to Flowise as a form: the fields before the first file are read first, the later ones one by one.
 """
 
 from __future__ import annotations
@@ -9,94 +9,76 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import msgspec
 
 from gateway.errors import BadRequest, TooLarge
-from gateway.flowise.body_policy import FIELDS, BodyPolicy, Kind
-from gateway.flowise.prediction import Prediction, read_json
+from gateway.flowise.body_rules import FIELDS, BodyRules, JsonType
+from gateway.flowise.prediction import Changes, Prediction, read_json
 from gateway.flowise.raw_json import encode, read_document, read_object, shown
 
-MAX_FIELDS = 1000  # Express stops there, too
+MAX_FIELDS = 1000  # the limit of Express
 
 _MALFORMED_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _TOP_LEVEL_WITH_FILES = ("question", "chatId", "streaming")
+_BEFORE_FILES = frozenset({"chatId", "streaming", "sessionId", "vars"})
+
+Fields = list[tuple[str, str]]
 
 
-def read_urlencoded(body: bytes, policy: BodyPolicy) -> Prediction:
+def read_urlencoded(body: bytes, rules: BodyRules) -> Prediction:
     """Reads `application/x-www-form-urlencoded`; raises BadRequest and TooLarge as `read_fields` does."""
     if body.count(b"&") >= MAX_FIELDS:
-        raise TooLarge(f"the form has more than {MAX_FIELDS} fields")
+        raise TooLarge(f"The form has more than {MAX_FIELDS} fields.")
     pairs = (pair.partition(b"=") for pair in body.split(b"&") if pair)
-    return read_fields([(_decoded(name), _decoded(value)) for name, _, value in pairs], policy)
+    return read_fields([(_decoded(name), _decoded(value)) for name, _, value in pairs], rules)
 
 
 def _decoded(raw: bytes) -> str:
     if _MALFORMED_ESCAPE.search(raw):
-        raise BadRequest("the form has a '%' that is not followed by two hexadecimal digits")
+        raise BadRequest("The form has a '%' that is not followed by two hexadecimal digits.")
     try:
         return unquote_to_bytes(raw.replace(b"+", b" ")).decode()
     except UnicodeDecodeError:
-        raise BadRequest("the form must be UTF-8 once its percent-escapes are decoded") from None
+        raise BadRequest("The form must be UTF-8 once its percent-escapes are decoded.") from None
 
 
-def read_fields(fields: Iterable[tuple[str, str]], policy: BodyPolicy) -> Prediction:
-    """Reads the fields of a form without files, which Flowise takes as members of the body.
+def read_fields(fields: Iterable[tuple[str, str]], rules: BodyRules) -> Prediction:
+    """Reads a form without files, whose fields Flowise takes as members of the body.
 
-    Raises BadRequest for a name in brackets, a repeated one and a field that needs more than text, else as
-    `read_json` does.
+    Raises BadRequest for a name in brackets, a repeated one and a field that is not text, else as `read_json` does.
     """
-    members = checked_fields(fields)
+    members = _checked_fields(fields)
     for name in members:
-        rule = FIELDS.get(name)
-        if rule is not None and rule.kind in {Kind.OBJECT, Kind.ARRAY} and not _is_dropped(name, policy):
+        known = FIELDS.get(name)
+        if known is None or known.json_type not in {JsonType.OBJECT, JsonType.ARRAY}:
+            continue
+        if not (known.legacy and name not in rules.body.allow):  # such a field is dropped
             raise BadRequest(
-                f"{name} must be {rule.kind.value}, which a form cannot carry; send application/json"
+                f"{name} must be {known.json_type.value}, which a form cannot carry. Send application/json."
             )
-    return read_json(encode(members), policy)
+    return read_json(encode(members), rules)
 
 
-def _is_dropped(name: str, policy: BodyPolicy) -> bool:
-    return FIELDS[name].legacy and name not in policy.legacy_allowed
+def read_upload_fields(fields: Iterable[tuple[str, str]], rules: BodyRules) -> Prediction:
+    """Reads fields of a form with files. Flowise takes each of them as an override, too.
 
-
-def checked_fields(fields: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """The fields by name. Raises BadRequest if a name is empty, in brackets or repeated."""
-    members: dict[str, str] = {}
-    for name, text in fields:
-        check_name(name)
-        if name in members:
-            raise BadRequest(f"the form has the field {shown(name)} twice; it must stand once")
-        members[name] = text
-    return members
-
-
-def check_name(name: str) -> None:
-    """Raises BadRequest for a field name that Flowise would build an object from, or none at all."""
-    if not name:
-        raise BadRequest("the form has a field without a name")
-    if "[" in name or "]" in name:
-        raise BadRequest(f"the field name {shown(name)} has brackets; send nested values as application/json")
-
-
-def read_upload_fields(fields: Iterable[tuple[str, str]], policy: BodyPolicy) -> Prediction:
-    """Reads the fields of a form with files, where Flowise takes every one as an override as well.
-
-    So all but question, chatId, streaming and the legacy fields must be allowed overrides; `vars` is JSON
-    text. Raises as `read_fields` does.
+    So each must be an allowed override, except question, chatId, streaming and the legacy fields; `vars` is JSON text.
+    Raises as `read_fields` does.
     """
     body: dict[str, Any] = {}
     overrides: dict[str, Any] = {}
-    for name, text in checked_fields(fields).items():
+    for name, text in _checked_fields(fields).items():
         if name in _TOP_LEVEL_WITH_FILES or (name in FIELDS and FIELDS[name].legacy):
             body[name] = text
         elif name == "vars":
             overrides[name] = _vars(text)
         else:
             overrides[name] = text
-    return read_json(encode(body | {"overrideConfig": overrides} if overrides else body), policy)
+    return read_json(encode(body | {"overrideConfig": overrides} if overrides else body), rules)
 
 
 def _vars(text: str) -> msgspec.Raw:
@@ -105,8 +87,28 @@ def _vars(text: str) -> msgspec.Raw:
     return msgspec.Raw(raw.removeprefix(b"\xef\xbb\xbf"))
 
 
-def upload_fields(encoded: bytes) -> list[tuple[str, str]]:
-    """The form fields that say the same as an encoded prediction read by `read_upload_fields`."""
+def _checked_fields(fields: Iterable[tuple[str, str]]) -> dict[str, str]:
+    members: dict[str, str] = {}
+    for name, text in fields:
+        check_name(name)
+        if name in members:
+            raise BadRequest(f"The form has the field {shown(name)} twice. Send it once.")
+        members[name] = text
+    return members
+
+
+def check_name(name: str) -> None:
+    """Raises BadRequest for an empty field name and for one that Flowise would build an object from."""
+    if not name:
+        raise BadRequest("The form has a field without a name.")
+    if "[" in name or "]" in name:
+        raise BadRequest(
+            f"The field name {shown(name)} has brackets. Send nested values as application/json."
+        )
+
+
+def upload_fields(encoded: bytes) -> Fields:
+    """The form fields of an encoded prediction that `read_upload_fields` has read."""
     body = dict(read_document(encoded).members)
     overrides = body.pop("overrideConfig", None)
     if overrides is not None:
@@ -116,3 +118,27 @@ def upload_fields(encoded: bytes) -> list[tuple[str, str]]:
 
 def _field_text(raw: bytes) -> str:
     return str(json.loads(raw)) if raw.startswith(b'"') else raw.decode()
+
+
+def with_late_field(
+    prediction: Prediction, name: str, text: str, rules: BodyRules
+) -> tuple[Prediction, Fields]:
+    """Reads a field that follows a file: the prediction with its question and dropped fields, and what to send.
+
+    Raises BadRequest and TooLarge as `read_upload_fields` does, and for a field that must come before the files.
+    """
+    if name in _BEFORE_FILES:
+        raise BadRequest(
+            f"{name} came after a file. Put chatId, streaming, sessionId and vars before the files."
+        )
+    late = read_upload_fields([(name, text)], rules)
+    question, dropped = late.question or prediction.question, prediction.dropped + late.dropped
+    return replace(prediction, question=question, dropped=dropped), upload_fields(late.encode(Changes()))
+
+
+def check_attachment_field(name: str, text: str, client_chat_id: str) -> None:
+    """Raises BadRequest for every field of an attachments form but a chatId that equals the one of the path."""
+    if name != "chatId":
+        raise BadRequest(f"The form field {shown(name)} is not allowed here. Send files and chatId only.")
+    if text != client_chat_id:
+        raise BadRequest("The form field chatId must be the chatId of the path.")

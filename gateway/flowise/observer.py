@@ -1,7 +1,7 @@
-"""Reads along with one stream and counts; changes nothing, keeps no answer, never fails (pure).
+"""Observes one stream: counts its events and measures its times, changes nothing, never fails (pure).
 
-What it cannot read it counts as `other`; what is too large it does not keep, and says so. Time arrives with
-the bytes. The counts are those of the whole text, however the stream was cut.
+It keeps no text of the answer, and of other events only what the token count needs. Time arrives with the bytes. The
+counts do not depend on how the stream is cut.
 """
 
 from __future__ import annotations
@@ -12,48 +12,13 @@ from gateway.flowise.events import EVENT_NAMES, HEAD, content_size, event_name, 
 from gateway.flowise.usage import UsageSource, started_node
 from gateway.http.sse import boundaries
 
+GAP_BOUNDS = (0.001, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
+KEPT_TRACE = 4 * 1024 * 1024  # bytes
+MOST_NODES = 1024
+OTHER = "other"  # counts events without a name, or with one that Flowise does not define
+
 _LINE_ENDS = b"\r\n"
 _LONGEST_END = 4  # CRLF CRLF
-
-
-class PartialEvent:
-    """One unfinished event: its first `HEAD` bytes, or its first `limit` bytes if `kept_name` is its name."""
-
-    __slots__ = ("_held", "_is_kept", "_kept_name", "_limit", "_size", "last")
-
-    def __init__(self, kept_name: str, limit: int) -> None:
-        self._kept_name, self._limit = kept_name, limit
-        self._held = bytearray()
-        self._size = 0
-        self._is_kept: bool | None = None
-        self.last = b""  # the last few bytes that came, empty at a boundary
-
-    def add(self, piece: bytes) -> None:
-        """Take bytes of this event; bare line ends before it belong to no event."""
-        self.last = (self.last + piece[-_LONGEST_END:])[-_LONGEST_END:]
-        if not self._size:
-            piece = piece.lstrip(_LINE_ENDS)
-        self._size += len(piece)
-        if self._is_kept is None and self._size > HEAD:
-            head = bytes(self._held) + piece[: HEAD - len(self._held)]
-            self._is_kept = event_name(head) == self._kept_name
-        self._held += piece[: (self._limit if self._is_kept else HEAD) - len(self._held)]
-
-    def take(self) -> tuple[bytes, int]:
-        """Return what was kept of the finished event and its true size, both without its last line ends."""
-        size = self._size - (len(self.last) - len(self.last.rstrip(_LINE_ENDS)) if self._size else 0)
-        del self._held[size:]
-        kept = bytes(self._held)
-        self._held.clear()
-        self._size, self._is_kept, self.last = 0, None, b""
-        return kept, size
-
-
-GAP_BOUNDS = (0.001, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
-KEPT_TRACE = 4 * 1024 * 1024
-MOST_NODES = 1024
-OTHER = "other"
-
 _TOKEN = b'message:\ndata:{"event":"token","data":"'
 _TOKEN_FRAME = len(_TOKEN) + len(b'"}')
 _CR, _LF = 13, 10
@@ -63,20 +28,19 @@ _CONTENT = frozenset({"action", "artifacts", "usedTools", "calledTools", "tool"}
 
 
 class StreamObserver:
-    """What happened in one stream.
+    """What is known of one stream so far.
 
     Attributes:
-        comments: blocks that are no events, heartbeats for one.
-        first_event_at: `now` of the first event.
+        first_event_at: `now` of the first event; a comment, such as a heartbeat, is not an event.
         first_token_at: `now` of the first `token` or `thinking` that is not empty.
-        text_bytes: the text of all tokens, as escaped on the wire.
-        gap_counts: gaps between tokens (and `thinking`), one place per bound of `GAP_BOUNDS` (seconds, a gap
-            equal to the bound belongs to it) and one above; `gap_sum` is their sum.
-        trace_too_large: the last `agentFlowExecutedData` was above `KEPT_TRACE` bytes and is not counted.
+        has_metadata, has_error, has_end: whether an event of this name was seen.
+        text_bytes: size of the text of all tokens, as escaped on the wire.
+        gap_counts: gaps between tokens (and `thinking`), one count for each upper bound in `GAP_BOUNDS` (seconds,
+            inclusive) and one for longer gaps; `gap_sum` is their sum.
+        trace_too_large: the last `agentFlowExecutedData` was above `KEPT_TRACE` bytes, so its tokens do not count.
     """
 
     def __init__(self) -> None:
-        self.comments = 0
         self.first_event_at: float | None = None
         self.first_token_at: float | None = None
         self.has_metadata = False
@@ -93,23 +57,23 @@ class StreamObserver:
         self._partial = PartialEvent(_TRACE, KEPT_TRACE)
         self._trace: bytes | None = None
         self._usage: bytes | None = None
-        self._nodes: set[str] | None = None  # made with the first node: most streams have none
+        self._nodes: set[str] | None = None  # created with the first node; most streams have none
         self._has_too_many_nodes = False
 
     @property
     def events(self) -> dict[str, int]:
-        """How many events of each name that Flowise defines; all others are `OTHER`."""
+        """The number of events by name."""
         if not self._tokens:
             return dict(self._counts)
         return self._counts | {"token": self._tokens + self._counts.get("token", 0)}
 
     @property
     def has_content(self) -> bool:
-        """Whether there was a token, an action, artifacts or tools that were not empty (DESIGN 5)."""
+        """Whether the stream held something for the user: a token, an action, artifacts or tools, not empty."""
         return self.text_bytes > 0 or self._has_other_content
 
     def evidence(self, question_bytes: int = 0) -> UsageSource:
-        """What the tokens of this run are counted from; `question_bytes` is the size of what was asked."""
+        """What the tokens of this run are counted from."""
         return UsageSource(
             executed=self._trace,
             usage_metadata=self._usage,
@@ -119,7 +83,7 @@ class StreamObserver:
         )
 
     def feed(self, data: bytes, now: float) -> None:
-        """Read the next bytes of the stream, in any cut. `now`: monotonic seconds."""
+        """Reads the next bytes of the stream, in any cut. `now`: monotonic seconds."""
         if self._partial.last:
             data = self._finish_event(data, now)
         if _CR in data:
@@ -136,9 +100,9 @@ class StreamObserver:
             self._partial.add(tail)
 
     def _finish_event(self, data: bytes, now: float) -> bytes:
-        """Give the unfinished event its share of `data` and return what follows it."""
+        """Adds to the unfinished event what belongs to it and returns the rest of `data`."""
         partial = self._partial
-        if _LF not in data and _CR not in data:  # the middle of a long line
+        if _LF not in data and _CR not in data:  # inside a long line
             partial.add(data)
             return b""
         end = next(boundaries(partial.last + data), 0) - len(partial.last)
@@ -167,7 +131,6 @@ class StreamObserver:
             return
         name = event_name(kept)
         if name is None and is_comment(kept):
-            self.comments += 1
             return
         if self.first_event_at is None:
             self.first_event_at = now
@@ -226,4 +189,37 @@ class StreamObserver:
             self._nodes = set()
         self._nodes.add(node)
         if len(self._nodes) > MOST_NODES:
-            self._nodes, self._has_too_many_nodes = None, True  # all entries are counted then
+            self._nodes, self._has_too_many_nodes = None, True  # then all entries count
+
+
+class PartialEvent:
+    """An unfinished event. It keeps the first `HEAD` bytes, or the first `limit` bytes if its name is `kept_name`."""
+
+    __slots__ = ("_held", "_is_kept", "_kept_name", "_limit", "_size", "last")
+
+    def __init__(self, kept_name: str, limit: int) -> None:
+        self._kept_name, self._limit = kept_name, limit
+        self._held = bytearray()
+        self._size = 0
+        self._is_kept: bool | None = None
+        self.last = b""  # the last few bytes received, empty at a boundary
+
+    def add(self, piece: bytes) -> None:
+        """Adds bytes of this event; bare line ends before it are skipped."""
+        self.last = (self.last + piece[-_LONGEST_END:])[-_LONGEST_END:]
+        if not self._size:
+            piece = piece.lstrip(_LINE_ENDS)
+        self._size += len(piece)
+        if self._is_kept is None and self._size > HEAD:
+            head = bytes(self._held) + piece[: HEAD - len(self._held)]
+            self._is_kept = event_name(head) == self._kept_name
+        self._held += piece[: (self._limit if self._is_kept else HEAD) - len(self._held)]
+
+    def take(self) -> tuple[bytes, int]:
+        """Returns the kept bytes of the finished event and its full size, both without the final line ends."""
+        size = self._size - (len(self.last) - len(self.last.rstrip(_LINE_ENDS)) if self._size else 0)
+        del self._held[size:]
+        kept = bytes(self._held)
+        self._held.clear()
+        self._size, self._is_kept, self.last = 0, None, b""
+        return kept, size

@@ -1,20 +1,20 @@
-"""How a request ended, in one word for log and metrics (pure; the words of DESIGN 5).
+"""How a request ended, in one word for log and metrics (pure).
 
-Success is told by the events, never by the status: Flowise says its errors inside a 200 stream. Who left
-first and which deadline passed is known elsewhere.
+Events decide about success, not the status: Flowise reports errors inside a 200 stream. The relay knows which side
+left first and which deadline passed.
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
 from http import HTTPStatus
-from typing import Protocol
 
 from gateway.errors import GatewayError
+from gateway.flowise.observer import StreamObserver
 
 
 class Outcome(StrEnum):
-    """Every way in which a request can end."""
+    """The closed list of values."""
 
     OK = "ok"
     ERROR_EVENT = "error_event"
@@ -27,48 +27,28 @@ class Outcome(StrEnum):
     FAILED = "failed"
 
 
-class StreamFacts(Protocol):
-    """What was seen in a stream (`StreamObserver`)."""
+def of_stream(seen: StreamObserver) -> Outcome:
+    """The outcome of a 200 stream that neither the gateway nor the client ended.
 
-    @property
-    def has_error(self) -> bool:
-        """An `error` event."""
-
-    @property
-    def has_end(self) -> bool:
-        """An `end` event."""
-
-    @property
-    def has_metadata(self) -> bool:
-        """A `metadata` event."""
-
-    @property
-    def has_content(self) -> bool:
-        """Something for the reader."""
-
-
-def of_stream(facts: StreamFacts) -> Outcome:
-    """Tell how a 200 stream ended that nobody of ours ended.
-
-    How its body ended does not matter: after `end` nothing is missing, and without it something is, also when
-    the body closed cleanly. An `end` without `metadata` and `error` is an answer whose last part is missing.
+    The end of the body does not matter: a stream is complete after `end` and incomplete without it, even if the body
+    closed cleanly. Of an `end` without `metadata` and `error` the last part of the answer is missing.
     """
-    if facts.has_error:
+    if seen.has_error:
         return Outcome.ERROR_EVENT
-    if not (facts.has_end and facts.has_metadata):
+    if not (seen.has_end and seen.has_metadata):
         return Outcome.TRUNCATED
-    return Outcome.OK if facts.has_content else Outcome.EMPTY
+    return Outcome.OK if seen.has_content else Outcome.EMPTY
 
 
 def of_answer(status: int, *, is_whole: bool) -> Outcome:
-    """Tell how an answer ended that was no stream. `is_whole`: its body ended as its framing promised."""
+    """The outcome of a reply that is not a stream. `is_whole`: its body ended as its framing announced."""
     if status >= HTTPStatus.BAD_REQUEST:
         return Outcome.UPSTREAM_ERROR
     return Outcome.OK if is_whole else Outcome.TRUNCATED
 
 
 def of_error(error: GatewayError) -> Outcome:
-    """Tell what an error of ours before the head means."""
+    """The outcome of a request that the gateway answered with this error."""
     if error.status == HTTPStatus.GATEWAY_TIMEOUT:
         return Outcome.TIMEOUT
     if error.status == HTTPStatus.BAD_GATEWAY:

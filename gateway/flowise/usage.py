@@ -1,7 +1,8 @@
-"""How many tokens a run cost, from what Flowise told about it (pure; the recipe of PROTOCOL.md 2.5).
+"""Counts the tokens of a run from what Flowise reports about it (pure).
 
-`usageMetadata` and the totals in the trace are wrong for agents with tools: they leave turns out or count
-them twice. So the turns are added up, over all entries of the last `agentFlowExecutedData`. No prices.
+For agents with tools `usageMetadata` and the totals in the trace are wrong: they omit turns or count them twice. In the
+capture 3.1.2/v2_agent_tool_stream the event reports 11 in and 7 out, the truth is 111 and 27. So the turns of the model
+are added up, over all entries of the last `agentFlowExecutedData`.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from typing import Literal, TypeVar
 import msgspec
 
 from gateway.flowise.events import UNREADABLE, payload, text_size
+from gateway.flowise.raw_json import HEAVY
 
-HEAVY = 256 * 1024
 BYTES_PER_TOKEN = 4
 
-_MOST_TOKENS = 10**12  # above is nonsense
+_MOST_TOKENS = 10**12  # a larger number is an error
 _LONGEST_ID = 256
 _NULL = msgspec.Raw(b"null")
 
@@ -26,7 +27,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens in and out; `estimated` from the size of question and answer if Flowise reported none."""
+    """Tokens in and out; estimated from the sizes of question and answer if Flowise reported none."""
 
     input: int
     output: int
@@ -38,12 +39,12 @@ class UsageSource:
     """What is known of one run.
 
     Attributes:
-        executed: the last `agentFlowExecutedData` event as it came, or None.
-        usage_metadata: the last `usageMetadata` event as it came, or None.
+        executed: the bytes of the last `agentFlowExecutedData` event.
+        usage_metadata: the bytes of the last `usageMetadata` event.
         answer: the whole JSON answer, if the run did not stream.
-        started_nodes: ids of the nodes that began in this run; None: unknown, all entries belong to it. A
-            resumed run (`humanInput`) sends the entries of the run before, too.
-        question_bytes, answer_bytes: what the estimate is made from. The text of `answer` counts by itself.
+        started_nodes: ids of the nodes that started in this run; None if unknown, then all entries count. A resumed
+            run (`humanInput`) sends the entries of the earlier run, too.
+        question_bytes, answer_bytes: for the estimate. Without `answer_bytes` the text in `answer` is measured.
     """
 
     executed: bytes | None = None
@@ -55,29 +56,29 @@ class UsageSource:
 
     @property
     def is_heavy(self) -> bool:
-        """Whether `count` takes so long (milliseconds) that it belongs off the event loop."""
+        """Whether `count` takes milliseconds and belongs off the event loop."""
         return len(self.executed or b"") + len(self.answer or b"") > HEAVY
 
 
-def count(evidence: UsageSource) -> Usage:
-    """Count one run: by its trace if that reports anything, else by the last turn alone, else an estimate."""
-    answer = _read(evidence.answer or b"", _Answer, _Answer())
-    trace = _data_of(evidence.executed) if evidence.executed else answer.agent_flow_executed_data
-    last_turn = _read(_data_of(evidence.usage_metadata), object, None)
-    for turns in (_turns(trace, evidence.started_nodes), [_tokens(last_turn)]):
+def count(source: UsageSource) -> Usage:
+    """Counts one run: by its trace if that reports tokens, else by `usageMetadata`, else by an estimate."""
+    answer = _read(source.answer or b"", _Answer, _Answer())
+    trace = _data_of(source.executed) if source.executed else answer.agent_flow_executed_data
+    last_turn = _read(_data_of(source.usage_metadata), object, None)
+    for turns in (_turns(trace, source.started_nodes), [_tokens(last_turn)]):
         tokens_in = tokens_out = 0
         for turn_in, turn_out in turns:
             tokens_in += turn_in
             tokens_out += turn_out
         if tokens_in or tokens_out:
             return Usage(tokens_in, tokens_out, "reported")
-    said = evidence.answer_bytes or text_size(bytes(answer.text)) or text_size(bytes(answer.json))
-    return Usage(_estimate(evidence.question_bytes), _estimate(said), "estimated")
+    answer_bytes = source.answer_bytes or text_size(bytes(answer.text)) or text_size(bytes(answer.json))
+    return Usage(_estimate(source.question_bytes), _estimate(answer_bytes), "estimated")
 
 
 def started_node(event: bytes) -> str | None:
-    """Return the node that this `nextAgentFlow` event says has begun, None if it says something else."""
-    node = _read(_data_of(event), _Node, _Node())
+    """Returns the id of the node that this `nextAgentFlow` event reports as started, else None."""
+    node = _read(_data_of(event), _NodeStatus, _NodeStatus())
     is_start = node.status == "INPROGRESS" and 0 < len(node.node_id) <= _LONGEST_ID
     return node.node_id if is_start else None
 
@@ -92,7 +93,7 @@ class _Answer(msgspec.Struct, rename="camel"):
     agent_flow_executed_data: msgspec.Raw = _NULL
 
 
-class _Node(msgspec.Struct, rename="camel"):
+class _NodeStatus(msgspec.Struct, rename="camel"):
     node_id: str = ""
     status: str = ""
 
@@ -121,7 +122,7 @@ class _Message(msgspec.Struct):
 
 
 def _turns(trace: msgspec.Raw, started_nodes: frozenset[str] | None) -> Iterator[tuple[int, int]]:
-    """Yield what each turn took and gave: those that called tools stand in the node's input."""
+    """Yields tokens in and out of each turn; turns that called tools are in the node's input."""
     for raw in _read(trace, list[msgspec.Raw], []):
         entry = _read(raw, _Entry, _Entry())
         if started_nodes is not None and entry.node_id not in started_nodes:
@@ -156,7 +157,7 @@ def _data_of(event: bytes | None) -> msgspec.Raw:
 
 
 def _read(text: bytes | msgspec.Raw, kind: type[T], default: T) -> T:
-    """Read one level and leave those below as they are: a strange value spoils only its own level."""
+    """Reads one level and leaves those below raw, so that an unexpected value affects only its own level."""
     try:
         return msgspec.json.decode(text, type=kind)
     except UNREADABLE:

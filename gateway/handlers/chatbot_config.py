@@ -1,9 +1,9 @@
-"""Tells the widget its settings, without the prompts and addresses that Flowise tells everybody with them."""
+"""Answers public-chatbotConfig, the widget's settings, without the flow's prompts and addresses that Flowise adds."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import hdrs, web
 
@@ -12,30 +12,32 @@ from gateway.exchange import Exchange
 from gateway.flowise.chatbot_config import trim
 from gateway.flowise.endpoints import upstream_target
 from gateway.flowise.outcome import Outcome, of_answer
-from gateway.handlers.passthrough import Passthrough
+from gateway.flowise.raw_json import HEAVY
 from gateway.relay.results import upstream_result
 from gateway.upstream.response_parser import BodyEnd
 from gateway.upstream.upstream import ForwardedIdentity, Upstream
 
-HEAVY = 256 * 1024  # an answer above it is trimmed off the loop
 _JSON = "application/json; charset=utf-8"
 _TEXT = "text/plain; charset=utf-8"  # an error page of a proxy in front of Flowise
 
 
 class ChatbotConfig:
-    """The handler. `passthrough` answers routes that tell everything."""
+    """`passthrough` handles routes with `chatbot_config: full`."""
 
-    def __init__(self, upstreams: Mapping[str, Upstream], passthrough: Passthrough) -> None:
+    def __init__(
+        self,
+        upstreams: Mapping[str, Upstream],
+        passthrough: Callable[[Exchange], Awaitable[web.StreamResponse]],
+    ) -> None:
         self._upstreams = upstreams
         self._passthrough = passthrough
 
     async def __call__(self, exchange: Exchange) -> web.StreamResponse:
-        """Answer one request."""
         route, found = exchange.route, exchange.match
         if route is None or found is None:
-            raise AssertionError("the rooms before have found the route")
+            raise AssertionError("the policies have found the route")
         if route.chatbot_config == "off":
-            raise UnknownRoute("This route tells no settings of its chatbot.")
+            raise UnknownRoute("The chatbot settings of this route are off.")
         if route.chatbot_config == "full":
             return await self._passthrough(exchange)
         upstream = self._upstreams[route.upstream]
@@ -52,11 +54,13 @@ class ChatbotConfig:
             raise UpstreamBadReply(f"Flowise answered with a redirect ({status}).")
         exchange.status, exchange.outcome = status, of_answer(status, is_whole=True)
         exchange.upstream_result = upstream_result(BodyEnd.WHOLE, status, None)
-        told = await _trimmed(body) if exchange.outcome is Outcome.OK else body
-        exchange.bytes_out = len(told)
-        content_type = _JSON if told[:1] in (b"{", b'"') else _TEXT
+        content = await _trimmed(body) if exchange.outcome is Outcome.OK else body
+        exchange.bytes_out = len(content)
+        content_type = _JSON if content[:1] in (b"{", b'"') else _TEXT
         return web.Response(
-            status=status, body=told, headers={**exchange.response_headers, hdrs.CONTENT_TYPE: content_type}
+            status=status,
+            body=content,
+            headers={**exchange.response_headers, hdrs.CONTENT_TYPE: content_type},
         )
 
 

@@ -11,7 +11,7 @@ from aiohttp import hdrs, web
 from gateway.admission.locks import ConversationLocks
 from gateway.errors import UpstreamBadReply
 from gateway.exchange import Exchange, UpstreamBody
-from gateway.flowise.endpoints import upstream_target
+from gateway.flowise.endpoints import Purpose, upstream_target
 from gateway.relay.deadlines import Deadlines
 from gateway.relay.delivery import Delivery, deliver
 from gateway.relay.registry import InFlight
@@ -51,13 +51,13 @@ class Passthrough:
             raise AssertionError("the rooms before have found the route")
         upstream = self._upstreams[route.upstream]
         exchange.upstream, exchange.server = upstream.name, str(upstream.server)
-        if found.endpoint.name == "abort" and exchange.chat_id is not None:
+        if found.endpoint.purpose is Purpose.ABORT and exchange.chat_id is not None:
             self._turns.cancel_waiter((upstream.home, exchange.chat_id))
         request = _request(exchange, upstream)
         transfer = Transfer(exchange, _deadlines(upstream), self._calls)
         try:
             head = await transfer.call.send(upstream.pool, request)
-            is_file = found.endpoint.name == "upload_file"
+            is_file = found.endpoint.purpose is Purpose.FILE
             if (fault := _fault(head, is_file=is_file)) is not None:
                 transfer.call.close(fault)
                 raise fault

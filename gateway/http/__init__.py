@@ -1,1 +1,1 @@
-"""HTTP syntax and event streams, pure; nothing here knows Flowise."""
+"""The syntax of HTTP and of event streams, without knowledge of Flowise (pure)."""

@@ -1,7 +1,7 @@
-"""Whose address a request comes from, when proxies stand in between (pure).
+"""The client's address behind proxies, from `X-Forwarded-For` or `Forwarded` (RFC 7239) (pure).
 
-Only proxies of the configured networks are believed, counted from the right. `X-Forwarded-For` wins over
-`Forwarded` (RFC 7239): a proxy that sets the one passes a client's lie in the other through.
+Only proxies of the configured networks are trusted, counted from the right. `X-Forwarded-For` wins: a proxy that sets
+it passes on a `Forwarded` that the client has made up.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ _FOR = re.compile(r'(?:^|;)\s*for\s*=\s*("[^"]*"|[^;\s]+)', re.IGNORECASE)
 def client_address(
     peer: str, forwarded_for: Sequence[str], forwarded: Sequence[str], trusted: Sequence[Network]
 ) -> str:
-    """The address of the client: the nearest one that is not a trusted proxy.
+    """The nearest address that is not a trusted proxy.
 
     Args:
-        peer: the other end of the connection, or empty for one without address.
+        peer: the other end of the connection; empty for a connection without address.
         forwarded_for: the values of all X-Forwarded-For fields, in order.
         forwarded: the same for Forwarded.
-        trusted: the networks of proxies that are believed.
+        trusted: the networks of trusted proxies.
     """
     hops = _hops(forwarded_for) if forwarded_for else [_for_of(part) for part in _hops(forwarded)]
     client = peer
@@ -46,12 +46,12 @@ def _for_of(element: str) -> str:
 
 
 def _hop(text: str) -> Address | None:
-    """An address that a field claims; its scope id (RFC 4007 11) would be any text, and means nothing here."""
+    """The address of one hop; one with a scope id (RFC 4007 11), which may be any text, does not count."""
     return None if "%" in text else _parse(text)
 
 
 def is_trusted(text: str, trusted: Sequence[Network]) -> bool:
-    """Whether this address belongs to a proxy that is believed."""
+    """Returns whether this address belongs to one of the networks."""
     address = _parse(text)
     return address is not None and any(address in network for network in trusted)
 

@@ -1,8 +1,7 @@
-"""Where one event of a stream ends and the next begins; what the events say is not looked at (pure).
+"""Finds the boundaries between the events of a stream; does not read the events (pure).
 
-An event ends with a blank line: any two neighbouring line-end bytes except CRLF, and a line feed that
-follows a final carriage return belongs to them (WHATWG HTML 9.2.6). So one rule covers LF, CRLF, CR and
-mixtures, however the stream is cut.
+An event ends with a blank line: two neighbouring line-end bytes that are not CRLF. A line feed after a final carriage
+return belongs to the boundary (WHATWG HTML 9.2.6). This one rule covers LF, CRLF, CR and mixtures, in any cut.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-LARGE_EVENT = 256 * 1024
+LARGE_EVENT = 256 * 1024  # bytes
 
 _WHOLE = (b"\n\n", b"\r\n\r\n", b"\r\r")
 _BOUNDARY = re.compile(rb"\n\n|[\r\n]\r\n?")
@@ -18,38 +17,38 @@ _CR = 13
 
 
 class EventBoundaries:
-    """Lets the bytes of one stream through as whole events.
+    """Passes the bytes of one stream on as whole events, in order and unchanged.
 
-    Bytes come out in their order and unchanged, each event as soon as its boundary came. Only bare line ends
-    after an event may wait with what follows. An event above `LARGE_EVENT` bytes passes in pieces.
+    Each event leaves as soon as its boundary has arrived; bare line ends after it may wait for the next event. An event
+    above `LARGE_EVENT` bytes passes in pieces.
     """
 
     __slots__ = ("_held", "_last")
 
     def __init__(self) -> None:
         self._held = bytearray()
-        self._last = b""  # the last byte that came, unless a boundary stands behind it
+        self._last = b""  # the last byte received, empty after a boundary
 
     def feed(self, data: bytes) -> bytes:
-        """Take what came and return what may leave now; whole events are returned as they are, uncopied."""
+        """Takes received bytes and returns those that may leave now; whole events are not copied."""
         if not self._last and data.endswith(_WHOLE):
             return data
         return self._cut(data)
 
     def rest(self) -> bytes:
-        """Give up the held tail: a stream that ends cleanly stays what it was."""
+        """Returns and forgets the held tail, for a stream that ends cleanly."""
         held = bytes(self._held)
         self._held.clear()
         return held
 
     @property
     def held(self) -> int:
-        """How many bytes wait for their boundary."""
+        """The number of bytes that wait for their boundary."""
         return len(self._held)
 
     @property
     def is_inside_event(self) -> bool:
-        """Whether the last byte let through is not at a boundary: nothing of ours may be written now."""
+        """Whether the last byte passed on is not at a boundary, so that nothing else may be written now."""
         return bool(self._last) and not self._held
 
     def _cut(self, data: bytes) -> bytes:
@@ -73,7 +72,7 @@ class EventBoundaries:
 
 
 def last_boundary(data: bytes) -> int:
-    """Return the offset behind the last event boundary in these bytes, or 0."""
+    """Returns the offset after the last event boundary in these bytes, or 0."""
     at = data.rfind(b"\n\n")
     if _CR in data:
         at = max(at, data.rfind(b"\n\r"), data.rfind(b"\r\r"))
@@ -84,7 +83,7 @@ def last_boundary(data: bytes) -> int:
 
 
 def boundaries(data: bytes) -> Iterator[int]:
-    """Yield the offset behind each event boundary in these bytes, in time linear in them."""
+    """Yields the offset after each event boundary in these bytes, in linear time."""
     if _CR in data:
         for found in _BOUNDARY.finditer(data):
             yield found.end()

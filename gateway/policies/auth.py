@@ -16,10 +16,10 @@ from gateway.auth.caller import ANONYMOUS, Caller, check_permission
 from gateway.config import Route
 from gateway.errors import BadRequest, Forbidden, GatewayError, Unauthenticated
 from gateway.exchange import Exchange
+from gateway.flowise.endpoints import Access
 from gateway.telemetry.metrics import Metrics
 
 API_KEY_HEADER = "X-API-Key"
-_FOR_ANYBODY = ("leads", "limits")  # who names no route, or not yet, may mean a public one
 _BEARER = re.compile(r"bearer +([!-~]+)", re.IGNORECASE)
 _VISIBLE = re.compile(r"[!-~]+")
 
@@ -57,13 +57,14 @@ def auth(
 
 def _check(exchange: Exchange, caller: Caller, *, has_public_route: bool) -> None:
     """Whether this caller may ask this; where the route is not known yet, whether anybody may."""
-    if exchange.match is None or not exchange.match.endpoint.needs_credentials:
+    access = Access.ANYONE if exchange.match is None else exchange.match.endpoint.access
+    if access is Access.ANYONE:
         return
     if exchange.route is not None:
         check_permission(exchange.route, caller)
-    elif exchange.endpoint == "session_tokens" and caller.method not in ("api_key", "anonymous"):
+    elif access is Access.API_KEY and caller.method not in ("api_key", "anonymous"):
         raise Forbidden("Only an API key may mint session tokens.")
-    elif caller is ANONYMOUS and not (has_public_route and exchange.endpoint in _FOR_ANYBODY):
+    elif caller is ANONYMOUS and not (has_public_route and access is Access.ANY_ROUTE):
         raise Unauthenticated("This needs a credential, sent as `Authorization: Bearer …`.")
 
 

@@ -1,4 +1,4 @@
-"""Reads request bodies off the wire: bounded in size, in time between two pieces, and all of them together."""
+"""Reads request bodies off the wire, bounded in size, in the pause between two pieces, and in memory altogether."""
 
 from __future__ import annotations
 
@@ -21,32 +21,31 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class Budget:
-    """The bytes of all bodies that are held in memory at once."""
+    """Bounds the bytes of all request bodies that are held in memory at once."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self.used = 0
 
-    def take(self, size: int) -> None:
-        """Hold so many bytes more.
-
-        Raises:
-            Overloaded: they would be too many.
-        """
+    def hold(self, size: int) -> None:
+        """Adds `size` bytes. Raises Overloaded if that exceeds the limit."""
         if self.used + size > self._limit:
-            raise Overloaded("The gateway holds as many request bodies as it may; try again shortly.")
+            raise Overloaded("The gateway's memory for request bodies is full. Try again shortly.")
         self.used += size
 
-    def give(self, size: int) -> None:
-        """So many bytes are held no longer."""
+    def release(self, size: int) -> None:
         self.used -= size
 
 
 @dataclass(slots=True)
 class BodyReader:
-    """The body of one request. `idle`: seconds between two pieces. `held` stays taken until `release`.
+    """The body of one request.
 
-    `waited` are the seconds that the client took to send it.
+    Attributes:
+        limit: bytes.
+        idle: seconds that may pass between two pieces.
+        held: bytes that count in the budget until `release`.
+        waited: seconds that the client took to send the body.
     """
 
     request: web.BaseRequest
@@ -57,11 +56,11 @@ class BodyReader:
     waited: float = 0.0
 
     async def begin(self) -> None:
-        """Check what the head says of the body, and let a client send it that asked first.
+        """Checks what the head says about the body, and answers `Expect: 100-continue`.
 
         Raises:
             TooLarge: the announced length is above the limit.
-            BadRequest: a coding or an expectation that is not served.
+            BadRequest: a content coding or expectation that is not served.
         """
         headers = self.request.headers
         length = self.request.content_length
@@ -69,53 +68,49 @@ class BodyReader:
             raise self._too_large()
         codings = headers.getall(hdrs.CONTENT_ENCODING, [])
         if any(coding.strip().lower() not in ("", "identity") for coding in codings):
-            raise BadRequest("A body with Content-Encoding is not taken here; send it as it is.")
+            raise BadRequest("A body with Content-Encoding is not accepted. Send it without.")
         expect = headers.get(hdrs.EXPECT)
         if expect is None or self.request.version < (1, 1):
             return
         if expect.strip().lower() != "100-continue":
-            raise BadRequest("The only expectation that is served is `Expect: 100-continue`.")
+            raise BadRequest("This expectation is not served. The only one is `Expect: 100-continue`.")
         await self.request.writer.write(_CONTINUE)
         self.request.writer.output_size = 0
 
     async def read(self) -> bytes:
-        """The whole body.
+        """Reads the whole body.
 
         Raises:
             TooLarge: it is longer than the limit.
-            BadRequest: it broke off, or paused for too long.
-            Overloaded: too much is held already.
+            BadRequest: it broke off, or paused for longer than `idle`.
+            Overloaded: the budget is used up.
         """
         await self.begin()
         parts = []
         async for part in self._parts():
             if self.held + len(part) > self.limit:
                 raise self._too_large()
-            self.take(len(part))
+            self.hold(len(part))
             parts.append(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def keep_within(self, limit: int) -> None:
-        """The limit is known only now, and is a smaller one.
-
-        Raises:
-            TooLarge: what was read is larger.
-        """
+        """Applies a smaller limit to what was read. Raises TooLarge."""
         if self.held > limit:
             self.limit = limit
             raise self._too_large()
 
-    def take(self, size: int) -> None:
-        """Hold so many bytes of the body more. Raises Overloaded."""
-        self.budget.take(size)
+    def hold(self, size: int) -> None:
+        """Counts `size` more bytes of the body as held. Raises Overloaded."""
+        self.budget.hold(size)
         self.held += size
 
     async def paced(self, read: Awaitable[T]) -> T:
-        """A read of the body, however many bytes it needs; the seconds that it took are `waited`.
+        """Awaits one read of the body for as long as bytes arrive, and adds its time to `waited`.
 
         Raises:
-            BadRequest: no byte came for too long.
-            TooLarge: more bytes came than are allowed, and the read still needs more.
+            BadRequest: no byte arrived for `idle`.
+            TooLarge: more than `limit` bytes arrived and the read needs more.
         """
         began = monotonic()
         try:
@@ -125,14 +120,13 @@ class BodyReader:
             if self.request.content.total_bytes > self.limit:
                 raise self._too_large() from None
             raise BadRequest(
-                f"No byte of the body came for {self.idle:g} s; send it without such pauses."
+                f"No byte of the body arrived for {self.idle:g} s. Send it without such pauses."
             ) from None
         finally:
             self.waited += monotonic() - began
 
     def release(self) -> None:
-        """The body is not held any longer."""
-        self.budget.give(self.held)
+        self.budget.release(self.held)
         self.held = 0
 
     async def _parts(self) -> AsyncIterator[bytes]:
@@ -141,25 +135,27 @@ class BodyReader:
             try:
                 part = await self.paced(content.readany())
             except (web.RequestPayloadError, HttpProcessingError, HTTPException):
-                raise BadRequest("The body is not what its head says: its framing is broken.") from None
+                raise BadRequest(
+                    "The framing of the body is broken. Its length or chunks must be as the head announces."
+                ) from None
             if part:
                 yield part
 
     @asynccontextmanager
     async def _while_bytes_come(self) -> AsyncIterator[None]:
-        """Raises TimeoutError once none came for `idle`, or more than `limit` in all."""
+        """Raises TimeoutError when no byte arrives for `idle`, or more than `limit` have arrived."""
         loop, content = asyncio.get_running_loop(), self.request.content
         timer: asyncio.TimerHandle
         async with asyncio.timeout(None) as bound:
 
-            def look(seen: int) -> None:
+            def check(seen: int) -> None:
                 nonlocal timer
                 if content.total_bytes == seen or content.total_bytes > self.limit:
                     bound.reschedule(loop.time())
                 else:
-                    timer = loop.call_later(self.idle, look, content.total_bytes)
+                    timer = loop.call_later(self.idle, check, content.total_bytes)
 
-            timer = loop.call_later(self.idle, look, content.total_bytes)
+            timer = loop.call_later(self.idle, check, content.total_bytes)
             try:
                 yield
             finally:

@@ -78,8 +78,8 @@ def _map_ids(exchange: Exchange, prediction: Prediction, ids: ConversationIds) -
     """Map the ids of the client; without any, begin a new conversation."""
     caller = exchange.caller.name
     session = None if prediction.session_id is None else ids.mapped(caller, prediction.session_id)
-    if prediction.chat_id is not None:
-        exchange.chat_id = ids.mapped(caller, prediction.chat_id)
+    if prediction.client_chat_id is not None:
+        exchange.chat_id = ids.mapped(caller, prediction.client_chat_id)
     else:
         exchange.chat_id = session or ids.mapped(caller, str(uuid.uuid4()))
     exchange.changes = replace(exchange.changes, chat_id=exchange.chat_id, session_id=session)
@@ -87,7 +87,7 @@ def _map_ids(exchange: Exchange, prediction: Prediction, ids: ConversationIds) -
 
 def _keep_ids(exchange: Exchange, prediction: Prediction) -> None:
     """Keep the ids of the client. Flowise uses a sessionId alone as the chatId, too."""
-    exchange.chat_id = prediction.chat_id or prediction.session_id
+    exchange.chat_id = prediction.client_chat_id or prediction.session_id
     if exchange.chat_id is None and prediction.streaming:
         exchange.chat_id = str(uuid.uuid4())
         exchange.changes = replace(exchange.changes, chat_id=exchange.chat_id)
@@ -95,11 +95,11 @@ def _keep_ids(exchange: Exchange, prediction: Prediction) -> None:
 
 def _named_chat(exchange: Exchange, ids: ConversationIds) -> str | None:
     """The conversation that a request names in its path, query or body, as Flowise knows it."""
-    chat_id = exchange.document.chat_id if exchange.document is not None else None
-    if chat_id is None and exchange.match is not None:
-        chat_id = exchange.match.chat_id
-    if chat_id is None or exchange.route is None:
+    client_chat_id = exchange.document.client_chat_id if exchange.document is not None else None
+    if client_chat_id is None and exchange.match is not None:
+        client_chat_id = exchange.match.client_chat_id
+    if client_chat_id is None or exchange.route is None:
         return None
     if not exchange.route.conversations.bind:
-        return unbound_id(chat_id, "chatId")
-    return ids.mapped(exchange.caller.name, bound_id(chat_id, "chatId"))
+        return unbound_id(client_chat_id, "chatId")
+    return ids.mapped(exchange.caller.name, bound_id(client_chat_id, "chatId"))

@@ -17,13 +17,12 @@ from gateway.admission.store import StoreBudget
 from gateway.config import Limit, Route
 from gateway.errors import RateLimited, StoreUnavailable
 from gateway.exchange import Exchange
+from gateway.flowise.endpoints import Counted, FlowIn, Match, Purpose
 from gateway.telemetry.metrics import Metrics
 
 SESSION_TOKENS = "session-tokens"  # the limit on issuing session tokens, for each key
 LIMITS, LIMITS_PER_MINUTE = "limits", 120  # the limit on `GET /gateway/v1/limits`, for each caller
 _MINUTE = 60.0
-# What makes Flowise work or keep something. Settings, files and the stop button are never refused.
-_COUNTED = frozenset({"prediction", "attachments", "feedback", "leads"})
 _UNITS = {"tokens": ';qu="tokens"', "concurrent": ';qu="concurrent-requests"', "requests": ""}
 
 
@@ -44,7 +43,7 @@ class Limits:
         """Both, in their order. `is_shadow`: decide and record, but refuse no request."""
 
         async def pre_auth(exchange: Exchange) -> None:
-            if exchange.route is not None and exchange.endpoint in _COUNTED:
+            if exchange.route is not None and _counted(exchange.match) is Counted.ROUTE:
                 limits = self.resolver.pre_auth(exchange.route.name, exchange.client)
                 await self._check(exchange, limits, is_shadow=is_shadow)
 
@@ -54,21 +53,22 @@ class Limits:
         return pre_auth, post_auth
 
     def _post_auth(self, exchange: Exchange) -> list[ApplicableLimit]:
-        caller, address = exchange.caller, exchange.client
-        if exchange.endpoint == "session_tokens":
+        caller, address, found = exchange.caller, exchange.client, exchange.match
+        counted = _counted(found)
+        if counted is Counted.TOKENS:
             return [ApplicableLimit(self._session_tokens, subject(caller.key_name))]
-        if exchange.endpoint == "limits":
+        if counted is Counted.STATUS:
             return [ApplicableLimit(self._limits, caller_subject(caller.counted_name, address))]
-        if exchange.route is None or exchange.endpoint not in _COUNTED:
+        if exchange.route is None or found is None or counted is Counted.NOTHING:
             return []
         route = exchange.route.name
-        # the route of a lead is in its body, so pre_auth did not know it
-        by_address = self.resolver.pre_auth(route, address) if exchange.endpoint == "leads" else []
+        is_late = found.endpoint.flow_in is FlowIn.BODY  # the route was not known before authentication
+        by_address = self.resolver.pre_auth(route, address) if is_late else []
         by_caller = self.resolver.post_auth(route, caller.counted_name, address)
         return by_address + by_caller + self.resolver.of_key(caller.key_name, caller.limits)
 
     async def _check(self, exchange: Exchange, limits: list[ApplicableLimit], *, is_shadow: bool) -> None:
-        is_run = exchange.endpoint == "prediction"
+        is_run = exchange.match is not None and exchange.match.endpoint.purpose is Purpose.RUN
         limits = [limit for limit in limits if is_run or limit.quota.rule.kind == "requests"]
         if not limits:
             return
@@ -97,6 +97,10 @@ class Limits:
         )
         _set_headers(exchange)
         return admission
+
+
+def _counted(found: Match | None) -> Counted:
+    return Counted.NOTHING if found is None else found.endpoint.counted
 
 
 def _set_headers(exchange: Exchange) -> None:

@@ -19,7 +19,7 @@ from aiohttp import StreamReader, web
 from gateway.config import ServerSettings
 from gateway.errors import BadRequest, Failed
 from gateway.exchange import SERVER, UNDER_TOKEN
-from gateway.flowise.error_responses import refusal
+from gateway.flowise.error_responses import error_response
 from gateway.http.forwarded import is_trusted
 from gateway.telemetry.logs import LibraryLog, Logger
 
@@ -227,7 +227,7 @@ class ClientConnection(web.RequestHandler):
             raise ConnectionError("The response has started.")
         error, request_id = _UNPARSABLE if status < 500 else _UNANSWERED, uuid.uuid4().hex
         self._guard.log_unparsable(self, request_id, exc)
-        content = refusal(error, request_id, "", is_prediction=False)
+        content = error_response(error, request_id, "", is_run=False)
         # UNDER_TOKEN: the path is unknown and may hold a token.
         headers = {**content.headers, **UNDER_TOKEN, "Server": SERVER, "X-Request-ID": request_id}
         response = web.Response(status=content.status, headers=headers, body=content.body)

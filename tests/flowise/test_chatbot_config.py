@@ -36,7 +36,6 @@ def test_a_captured_answer_loses_the_flow_and_nothing_else(name):
     assert json.loads(trimmed) == expected
     assert b"flowData" in body
     assert b"systemMessagePrompt" not in trimmed
-    assert trim(body, "full") == body
 
 
 def test_the_form_of_the_start_node_stays_as_the_widget_reads_it():
@@ -75,18 +74,18 @@ def test_the_form_of_the_start_node_stays_as_the_widget_reads_it():
             None,
             {"nodes": [{"data": {"name": "other", "inputs": FORM}}]},
         ),
-        {"nodes": [_start(FORM)]},  # half a surrogate pair: cannot be read, so cannot be trimmed
+        {"nodes": [_start(FORM)]},  # half a surrogate pair: cannot be read
     ],
     ids=range(12),
 )
-def test_a_flow_without_a_form_that_can_be_read_is_taken_out(flow):
+def test_a_flow_without_a_readable_form_is_removed(flow):
     assert trim(_settings(flow)) == b'{"a": 1.5}'
 
 
 @pytest.mark.parametrize(
     "raw", [b"null", b"7", b'"not json"', b'""', b"{}", b'"\\ud83d"', b'"' + b"[" * 100_000 + b'"']
 )
-def test_flow_data_that_is_no_text_of_a_flow_is_taken_out(raw):
+def test_flow_data_that_is_not_a_flow_is_removed(raw):
     assert trim(b'{"flowData":%b,"b":2}' % raw) == b'{"b":2}'
 
 

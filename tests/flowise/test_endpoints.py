@@ -1,12 +1,30 @@
 from __future__ import annotations
 
+import ast
+import re
+from pathlib import Path
+
 import pytest
 
 from gateway.errors import BadRequest, MethodNotAllowed, UnknownRoute
-from gateway.flowise.endpoints import ENDPOINTS, BodyKind, find, match, upstream_target
+from gateway.flowise.endpoints import (
+    ENDPOINTS,
+    Access,
+    BodyKind,
+    Counted,
+    FlowIn,
+    Purpose,
+    find,
+    upstream_target,
+)
 
 FLOW = "2c5e8d0a-1111-4222-8333-444455556666"
 FILE = "/api/v1/get-upload-file"
+GATEWAY = Path(__file__).parents[2] / "gateway"
+
+
+def match(method, target):
+    return find(target).check(method)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +111,7 @@ def test_no_path_but_the_leads_may_end_in_a_slash(target):
         ("get", "/api/v1/ping", "GET, HEAD, OPTIONS"),
     ],
 )
-def test_another_method_is_told_which_are_allowed(method, target, allow):
+def test_another_method_is_refused_with_the_allowed_ones(method, target, allow):
     with pytest.raises(MethodNotAllowed) as refused:
         match(method, target)
     assert refused.value.headers == {"Allow": allow}
@@ -116,20 +134,59 @@ def test_what_is_found_whatever_the_method_can_be_checked_for_it():
         find("/api/v1/ping?x=1").check("GET")
 
 
-def test_the_words_for_metrics_are_a_closed_list_and_three_routes_and_ping_need_no_credentials():
+def test_the_names_of_endpoints_are_a_closed_list_and_get_includes_head():
     words = "prediction chatflows_streaming chatflows_uploads chatbot_config abort feedback leads"
     words += " attachments upload_file ping session_tokens limits"
     assert [endpoint.name for endpoint in ENDPOINTS] == words.split()
-    free = [endpoint.name for endpoint in ENDPOINTS if not endpoint.needs_credentials]
-    assert free == ["chatflows_streaming", "chatflows_uploads", "chatbot_config", "ping"]
     assert all(("HEAD" in endpoint.methods) == ("GET" in endpoint.methods) for endpoint in ENDPOINTS)
-    assert [str(e.body) for e in ENDPOINTS if e.body is not BodyKind.NONE] == [
-        "prediction",
-        "feedback",
-        "leads",
-        "attachments",
-        "own",
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "names"),
+    [
+        ("flow_in", FlowIn.QUERY, "upload_file"),
+        ("flow_in", FlowIn.BODY, "leads"),
+        ("flow_in", FlowIn.NOWHERE, "ping session_tokens limits"),
+        ("access", Access.ANYONE, "chatflows_streaming chatflows_uploads chatbot_config ping"),
+        ("access", Access.ANY_ROUTE, "leads limits"),
+        ("access", Access.API_KEY, "session_tokens"),
+        ("body", BodyKind.PREDICTION, "prediction"),
+        ("body", BodyKind.FEEDBACK, "feedback"),
+        ("body", BodyKind.LEADS, "leads"),
+        ("body", BodyKind.ATTACHMENTS, "attachments"),
+        ("body", BodyKind.OWN, "session_tokens"),
+        ("counted", Counted.ROUTE, "prediction feedback leads attachments"),
+        ("counted", Counted.TOKENS, "session_tokens"),
+        ("counted", Counted.STATUS, "limits"),
+        ("purpose", Purpose.RUN, "prediction"),
+        ("purpose", Purpose.ABORT, "abort"),
+        ("purpose", Purpose.FILE, "upload_file"),
+    ],
+)
+def test_the_columns_of_the_table(column, value, names):
+    assert [endpoint.name for endpoint in ENDPOINTS if getattr(endpoint, column) is value] == names.split()
+
+
+def test_a_flow_is_named_where_the_column_says():
+    for endpoint in ENDPOINTS:
+        assert (endpoint.flow_in is FlowIn.PATH) == ("{flow}" in endpoint.paths[0])
+        assert (endpoint.flow_in is FlowIn.QUERY) == ("chatflowId" in endpoint.query)
+
+
+@pytest.mark.parametrize(
+    "path", sorted(GATEWAY.rglob("*.py")), ids=lambda path: str(path.relative_to(GATEWAY))
+)
+def test_no_module_compares_names_of_endpoints(path):
+    """A decision about an endpoint is a column, so that a new endpoint cannot be forgotten."""
+    is_name = re.compile(r"\bendpoint(\.name)?$")
+    compared = [
+        ast.unparse(node)
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Compare | ast.Match)
+        for operand in ([node.left, *node.comparators] if isinstance(node, ast.Compare) else [node.subject])
+        if is_name.search(ast.unparse(operand))
     ]
+    assert not compared
 
 
 def test_a_query_where_none_belongs_is_refused():
@@ -137,9 +194,9 @@ def test_a_query_where_none_belongs_is_refused():
         match("POST", "/api/v1/prediction/x?streaming=true")
 
 
-def test_the_file_query_is_checked_and_tells_flow_and_conversation():
+def test_the_file_query_names_flow_and_conversation():
     found = match("GET", FILE + "?chatflowId=support&chatId=c%20d&fileName=a+b%C3%A9.png&download=true")
-    assert (found.flow, found.chat_id, found.query["fileName"]) == ("support", "c d", "a bé.png")
+    assert (found.flow, found.client_chat_id, found.query["fileName"]) == ("support", "c d", "a bé.png")
 
 
 @pytest.mark.parametrize(
@@ -153,7 +210,7 @@ def test_the_file_query_is_checked_and_tells_flow_and_conversation():
         ("?chatflowId=s&chatId=c&fileName=a%2Fb", "fileName must be a bare"),
         ("?chatflowId=s&chatId=c%00&fileName=a", "chatId must be"),
         ("?chatflowId=s&chatId=c&fileName=a&download=1", "download must be"),
-        ("?chatflowId=s&chatId=c&fileName=a&chatId=d", "chatId must stand once"),
+        ("?chatflowId=s&chatId=c&fileName=a&chatId=d", "chatId twice. Send it once"),
         ("?chatflowId=s&chatId=c&fileName=a&x=1", "not one of"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Each kind of client gets an error in the shape that it shows."""
+"""Each kind of client gets errors in the shape that it displays."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import json
 import pytest
 
 from gateway.errors import BadRequest, Forbidden, RateLimited, Unauthenticated, UpstreamTimeout
-from gateway.flowise.error_responses import accepted, error_tail, refusal
+from gateway.flowise.error_responses import accepted, error_response, error_tail
 
 STREAM = "text/event-stream"
 LIMITED = RateLimited("wait", headers={"Retry-After": "3"}, policies=["daily"])
 
 
 def test_json_is_the_default():
-    said = refusal(LIMITED, "id", "*/*", is_prediction=True)
+    said = error_response(LIMITED, "id", "*/*", is_run=True)
     assert (said.status, said.headers) == (
         429,
         {"Content-Type": "application/json; charset=utf-8", "Cache-Control": "no-store", "Retry-After": "3"},
@@ -25,7 +25,7 @@ def test_json_is_the_default():
 
 
 def test_problem_document():
-    said = refusal(LIMITED, "id", "application/problem+json", is_prediction=True)
+    said = error_response(LIMITED, "id", "application/problem+json", is_run=True)
     assert (said.status, said.headers["Content-Type"], said.headers["Retry-After"]) == (
         429,
         "application/problem+json",
@@ -40,7 +40,7 @@ def test_problem_document():
 
 @pytest.mark.parametrize("error", [Unauthenticated("no"), Forbidden("no"), RateLimited("no")])
 def test_the_widget_prints_these(error):
-    said = refusal(error, "id", STREAM, is_prediction=True)
+    said = error_response(error, "id", STREAM, is_run=True)
     assert (said.status, said.headers["Content-Type"], said.body) == (
         error.status,
         "text/plain; charset=utf-8",
@@ -50,7 +50,7 @@ def test_the_widget_prints_these(error):
 
 @pytest.mark.parametrize("error", [BadRequest('a "b"\n'), UpstreamTimeout('a "b"\n')])
 def test_the_widget_gets_a_stream_for_others(error):
-    said = refusal(error, "id", f"{STREAM}, */*", is_prediction=True)
+    said = error_response(error, "id", f"{STREAM}, */*", is_run=True)
     assert (said.status, said.headers["X-Gateway-Status"], said.headers["Content-Type"]) == (
         200,
         str(error.status),
@@ -63,7 +63,7 @@ def test_the_widget_gets_a_stream_for_others(error):
 
 
 def test_a_stream_is_for_predictions_only():
-    assert refusal(BadRequest("x"), "id", STREAM, is_prediction=False).status == 400
+    assert error_response(BadRequest("x"), "id", STREAM, is_run=False).status == 400
 
 
 @pytest.mark.parametrize(

@@ -175,7 +175,7 @@ def test_a_payload_is_the_data_lines():
     assert payload(b"\xef\xbb\xbfmessage:\r\ndata: a\rdata:  b\ndata\n\n") == b"a\n b\n"
 
 
-def test_our_own_frames_are_flowises():
+def test_written_events_are_like_those_of_flowise():
     for name in ("3.1.2/classic_midfail_stream", "stream-chain-llm-400"):
         body = streams.captured()[name]
         error = next(event for _, event in streams.events(body) if event_name(event) == "error")

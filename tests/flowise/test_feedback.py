@@ -8,17 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import BadRequest, TooLarge
-from gateway.flowise.body_policy import BodyPolicy
 from gateway.flowise.feedback import lead_flow, read_feedback, read_leads
+from tests.harness.body_rules import body_rules
 
-POLICY = BodyPolicy(max_question=100, max_word=50)
+RULES = body_rules()
 FEEDBACK = b'{"chatflowid":"support","chatId":"c","messageId":"m-1","rating":"THUMBS_UP","content":""}'
 LEAD = b'{"chatflowid":"support","chatId":"c","name":"n","email":"e@x.y","phone":""}'
 
 
 def test_the_feedback_of_the_widget_gets_the_ids_that_flowise_knows():
-    feedback = read_feedback(FEEDBACK, POLICY)
-    assert (feedback.flow, feedback.chat_id) == ("support", "c")
+    feedback = read_feedback(FEEDBACK, RULES)
+    assert (feedback.flow, feedback.client_chat_id) == ("support", "c")
     assert feedback.encode("uuid", "mapped") == FEEDBACK.replace(b'"support"', b'"uuid"').replace(
         b'"c"', b'"mapped"'
     )
@@ -26,7 +26,7 @@ def test_the_feedback_of_the_widget_gets_the_ids_that_flowise_knows():
 
 
 def test_a_feedback_without_a_chatflow_gets_the_one_of_its_path():
-    feedback = read_feedback(b'{"chatId":"c", "messageId":"m"}', POLICY)
+    feedback = read_feedback(b'{"chatId":"c", "messageId":"m"}', RULES)
     assert feedback.encode("uuid", "c") == b'{"chatId":"c","messageId":"m","chatflowid":"uuid"}'
 
 
@@ -42,23 +42,23 @@ def test_a_feedback_without_a_chatflow_gets_the_one_of_its_path():
         ({"rating": 1}, "rating must be a string"),
         ({"content": {}}, "content must be a string"),
         ({"content": "FILE-STORAGE::"}, "content holds FILE-STORAGE"),
-        ({"id": "x"}, "id is not a field of this request; it takes chatflowid, chatId"),
+        ({"id": "x"}, "id is not a field of this request. It takes chatflowid, chatId"),
         ({"createdDate": "x"}, "createdDate is not a field"),
     ],
 )
 def test_a_bad_feedback_is_refused_and_named(change, message):
     with pytest.raises(BadRequest, match=message):
-        read_feedback(json.dumps(json.loads(FEEDBACK) | change).encode(), POLICY)
+        read_feedback(json.dumps(json.loads(FEEDBACK) | change).encode(), RULES)
 
 
 @pytest.mark.parametrize("text", ["ab " * 40, "x" * 257])
 def test_a_long_feedback_is_too_large(text):
     with pytest.raises(TooLarge, match="content"):
-        read_feedback(json.dumps(json.loads(FEEDBACK) | {"content": text}).encode(), POLICY)
+        read_feedback(json.dumps(json.loads(FEEDBACK) | {"content": text}).encode(), RULES)
 
 
 def test_a_lead_names_its_chatflow_and_keeps_the_rest():
-    lead = read_leads(LEAD, POLICY)
+    lead = read_leads(LEAD, RULES)
     assert lead_flow(LEAD) == lead.flow == "support"
     assert json.loads(lead.encode("uuid", "mapped")) == json.loads(LEAD) | {
         "chatflowid": "uuid",
@@ -67,8 +67,8 @@ def test_a_lead_names_its_chatflow_and_keeps_the_rest():
 
 
 def test_a_lead_may_come_without_a_conversation():
-    lead = read_leads(b'{"chatflowid":"f"}', POLICY)
-    assert (lead.chat_id, lead.encode("f", None)) == (None, b'{"chatflowid":"f"}')
+    lead = read_leads(b'{"chatflowid":"f"}', RULES)
+    assert (lead.client_chat_id, lead.encode("f", None)) == (None, b'{"chatflowid":"f"}')
 
 
 @pytest.mark.parametrize(
@@ -86,11 +86,11 @@ def test_a_lead_without_one_chatflow_is_refused(body):
     with pytest.raises(BadRequest):
         lead_flow(body)
     with pytest.raises(BadRequest):
-        read_leads(body, POLICY)
+        read_leads(body, RULES)
 
 
-def test_words_of_a_user_do_not_stand_in_the_representation():
-    assert "e@x.y" not in repr(read_leads(LEAD, POLICY))
+def test_the_representation_holds_no_text_of_the_user():
+    assert "e@x.y" not in repr(read_leads(LEAD, RULES))
 
 
 _VALUES = st.none() | st.text() | st.integers() | st.lists(st.text())
@@ -102,4 +102,4 @@ _VALUES = st.none() | st.text() | st.integers() | st.lists(st.text())
 def test_garbage_is_read_or_refused(value):
     for read in (read_feedback, read_leads):
         with suppress(BadRequest, TooLarge):
-            read(json.dumps(value).encode(), POLICY).encode("f", "c")
+            read(json.dumps(value).encode(), RULES).encode("f", "c")

@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 
 from gateway.errors import BadRequest, TooLarge
 from gateway.flowise.forms import read_fields, read_upload_fields, read_urlencoded, upload_fields
-from gateway.flowise.prediction import BodyPolicy, Changes
+from gateway.flowise.prediction import Changes
+from tests.harness.body_rules import body_rules
 
-POLICY = BodyPolicy(max_question=100, max_word=50)
+RULES = body_rules()
 
 
 def test_a_urlencoded_prediction_is_the_one_of_the_capture_as_json():
-    prediction = read_urlencoded(b"question=hi+%5B%5Btokens%3D3%5D%5D&streaming=true", POLICY)
+    prediction = read_urlencoded(b"question=hi+%5B%5Btokens%3D3%5D%5D&streaming=true", RULES)
     assert (prediction.streaming, prediction.question) == (True, "hi [[tokens=3]]")
     assert json.loads(prediction.encode(Changes(chat_id="m"))) == {
         "question": "hi [[tokens=3]]",
@@ -36,7 +37,7 @@ def test_a_urlencoded_prediction_is_the_one_of_the_capture_as_json():
     ],
 )
 def test_urlencoded_fields_are_texts(body, expected):
-    assert json.loads(read_urlencoded(body, POLICY).encode(Changes())) == expected
+    assert json.loads(read_urlencoded(body, RULES).encode(Changes())) == expected
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,7 @@ def test_urlencoded_fields_are_texts(body, expected):
         (b"\xff=a", "UTF-8"),
         (
             b"overrideConfig=%7B%7D",
-            "overrideConfig must be an object, which a form cannot carry; send application/json",
+            "overrideConfig must be an object, which a form cannot carry. Send application/json",
         ),
         (b"form=x", "form must be an object"),
         (b"uploads=x", "uploads must be an array"),
@@ -64,19 +65,19 @@ def test_urlencoded_fields_are_texts(body, expected):
 )
 def test_a_bad_urlencoded_body_is_refused_and_named(body, message):
     with pytest.raises(BadRequest, match=message):
-        read_urlencoded(body, POLICY)
+        read_urlencoded(body, RULES)
 
 
 def test_forms_have_the_limits_of_json():
     with pytest.raises(TooLarge, match="question has a word of 51"):
-        read_urlencoded(b"question=" + b"x" * 51, POLICY)
+        read_urlencoded(b"question=" + b"x" * 51, RULES)
     with pytest.raises(TooLarge, match="more than 1000 fields"):
-        read_urlencoded(b"&".join(b"a%d=1" % n for n in range(1001)), POLICY)
-    assert read_urlencoded(b"&".join(b"a%d=1" % n for n in range(1000)), POLICY)
+        read_urlencoded(b"&".join(b"a%d=1" % n for n in range(1001)), RULES)
+    assert read_urlencoded(b"&".join(b"a%d=1" % n for n in range(1000)), RULES)
 
 
-def test_legacy_fields_of_a_form_are_taken_out():
-    prediction = read_urlencoded(b"history=x&question=q&evaluation=true", POLICY)
+def test_legacy_fields_of_a_form_are_removed():
+    prediction = read_urlencoded(b"history=x&question=q&evaluation=true", RULES)
     assert prediction.dropped == ("history", "evaluation")
     assert json.loads(prediction.encode(Changes())) == {"question": "q"}
 
@@ -89,18 +90,18 @@ def test_legacy_fields_of_a_form_are_taken_out():
     )
 )
 def test_what_a_client_library_writes_arrives_the_same(fields):
-    policy = BodyPolicy(max_question=1000, max_word=1000)
-    assert json.loads(read_urlencoded(urlencode(fields).encode(), policy).encode(Changes())) == fields
+    rules = body_rules(max_question=1000, max_word=1000)
+    assert json.loads(read_urlencoded(urlencode(fields).encode(), rules).encode(Changes())) == fields
 
 
 @given(st.binary() | st.text("%aAfF[]=&+;question").map(str.encode))
 def test_garbage_is_read_or_refused(body):
     with suppress(BadRequest, TooLarge):
-        read_urlencoded(body, POLICY)
+        read_urlencoded(body, RULES)
 
 
 def test_file_less_fields_become_the_same_prediction_as_json():
-    prediction = read_fields([("question", "q"), ("streaming", "true"), ("sessionId", "s")], POLICY)
+    prediction = read_fields([("question", "q"), ("streaming", "true"), ("sessionId", "s")], RULES)
     assert (prediction.streaming, prediction.session_id) == (True, None)  # Flowise: no override without files
     assert json.loads(prediction.encode(Changes())) == {
         "question": "q",
@@ -117,9 +118,9 @@ def test_beside_files_every_other_field_is_an_override():
         ("sessionId", "s"),
         ("vars", '{"a": 1e400}'),
     ]
-    policy = BodyPolicy(100, 50, frozenset({"sessionId", "vars.a"}))
-    prediction = read_upload_fields(fields, policy)
-    assert (prediction.chat_id, prediction.session_id, prediction.streaming) == ("c", "s", True)
+    rules = body_rules(overrides=("sessionId", "vars.a"))
+    prediction = read_upload_fields(fields, rules)
+    assert (prediction.client_chat_id, prediction.session_id, prediction.streaming) == ("c", "s", True)
     assert upload_fields(prediction.encode(Changes())) == fields
     changed = upload_fields(
         prediction.encode(Changes(chat_id="m", session_id="n", streaming=False, vars={"u": "w"}))
@@ -139,7 +140,7 @@ def test_beside_files_every_other_field_is_an_override():
         (
             "mcpServerConfig",
             "x",
-            "overrideConfig may not set mcpServerConfig on this route; allowed: sessionId",
+            "overrideConfig may not set mcpServerConfig on this route. Allowed: sessionId",
         ),
         ("overrideConfig", "{}", "may not set overrideConfig"),
         ("leadEmail", "x", "may not set leadEmail"),
@@ -153,11 +154,11 @@ def test_beside_files_every_other_field_is_an_override():
 )
 def test_an_override_that_is_not_allowed_is_refused_beside_files_too(name, text, message):
     with pytest.raises(BadRequest, match=message):
-        read_upload_fields([(name, text)], POLICY)
+        read_upload_fields([(name, text)], RULES)
 
 
-def test_legacy_fields_are_taken_out_beside_files_too():
-    prediction = read_upload_fields([("history", "x"), ("analytics", "y"), ("question", "q")], POLICY)
+def test_legacy_fields_are_removed_beside_files_too():
+    prediction = read_upload_fields([("history", "x"), ("analytics", "y"), ("question", "q")], RULES)
     assert (prediction.dropped, upload_fields(prediction.encode(Changes()))) == (
         ("history", "analytics"),
         [("question", "q")],

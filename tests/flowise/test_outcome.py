@@ -83,10 +83,10 @@ def test_an_answer_has_the_outcome_of_its_status(status, is_whole, word):
         (errors.Failed, "failed"),
     ],
 )
-def test_an_error_of_ours_has_its_outcome(error, word):
+def test_an_error_of_the_gateway_has_its_outcome(error, word):
     assert of_error(error("x")) == word
 
 
-def test_the_words_are_those_of_the_design():
+def test_the_values_are_a_closed_list():
     words = "ok error_event empty truncated upstream_error timeout client_closed refused failed"
     assert [str(word) for word in Outcome] == words.split()

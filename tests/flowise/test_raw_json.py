@@ -103,7 +103,7 @@ def test_names_are_refused_exactly_when_one_is_repeated(pairs):
         (b'{"a":"\\x"}', "not valid JSON"),
         (b'{"a":1', "not valid JSON"),
         (b'{"a":1}}', "not valid JSON"),
-        (b'{"a":"\xff"}', "must be UTF-8; byte 6"),
+        (b'{"a":"\xff"}', "must be UTF-8, but byte 6"),
         ('{"a":"é"}'.encode("utf-16"), "must be UTF-8"),
         (b'{"__proto__":{"chatId":"x"}}', "__proto__"),
         (b'{"__pr\\u006fto__":1}', "__proto__"),

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.flowise.observer import StreamObserver
-from gateway.flowise.usage import HEAVY, Usage, UsageSource, count, started_node
+from gateway.flowise.raw_json import HEAVY
+from gateway.flowise.usage import Usage, UsageSource, count, started_node
 from tests.flowise.test_events import json_values
 from tests.harness import captured_streams as streams
 

@@ -1,4 +1,4 @@
-"""The event streams among the captures, ways to cut them, and a slow, plain reading of the same rules."""
+"""The event streams among the captures, ways to cut them, and a slow reference parser."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ texts = st.lists(st.sampled_from(PIECES), max_size=14).map(b"".join)
 
 @cache
 def captured() -> dict[str, bytes]:
-    """The body of every captured event stream, its chunked framing taken off."""
+    """The body of every captured event stream, without its chunked framing."""
     streams = {path.stem: _body(path.read_bytes()) for path in sorted(CAPTURES.glob("*.raw"))}
     for path in sorted((CAPTURES / "3.1.2").glob("*.body")):
         if path.read_bytes().startswith((b"message", b":")):
@@ -62,7 +62,7 @@ def cut(body: bytes, places: list[int]) -> list[bytes]:
 
 
 def single_cuts(body: bytes, most: int = 30_000) -> Iterator[list[bytes]]:
-    """Cut in two at every place; of a long body at every place near a line end, and at some in between."""
+    """Cuts in two at every place; in a body longer than `most` only near line ends and at some places in between."""
     places = range(len(body) + 1)
     if len(body) > most:
         near = {end.start() + shift for end in re.finditer(rb"\n", body) for shift in (-1, 0, 1, 2)}
@@ -82,7 +82,7 @@ def each_byte(body: bytes) -> list[bytes]:
 
 
 def boundaries(body: bytes) -> set[int]:
-    """Where an empty line ends that follows another line; a lone CR may be the end, whatever comes behind."""
+    """The end of every empty line that follows another line; a lone CR ends a line, whatever follows."""
     found = set()
     for line in _LINE.finditer(body):
         if not line[1] and line.start():

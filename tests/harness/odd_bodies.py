@@ -36,7 +36,7 @@ BODIES = {
     "forbidden override": (json('{"overrideConfig":{"temperature":1}}'), 400, "bad_request", "temperature"),
     "forbidden var": (json('{"overrideConfig":{"vars":{"x":1}}}'), 400, "bad_request", "vars.x"),
     "overrideConfig as text": (json('{"overrideConfig":"x"}'), 400, "bad_request", "object"),
-    "a stored file of somebody": (
+    "a stored file": (
         json('{"question":"FILE-STORAGE::[\\"a\\"]"}'),
         400,
         "bad_request",
@@ -50,12 +50,12 @@ BODIES = {
     ),
     "question too long": (json('{"question":"%s"}' % ("ab " * 34)), 413, "too_large", "100"),
     "word too long": (json('{"question":"%s"}' % ("a" * 21)), 413, "too_large", "20"),
-    "uploads are off": (json('{"uploads":[{"data":"x"}]}'), 400, "bad_request", "uploads are off"),
+    "uploads are off": (json('{"uploads":[{"data":"x"}]}'), 400, "bad_request", "Uploads are off"),
     "file where uploads are off": (
         multipart(b'name="files"; filename="a"\r\n\r\nx'),
         400,
         "bad_request",
-        "uploads are off",
+        "Uploads are off",
     ),
     "chatId with a slash": (json('{"chatId":"a/b"}'), 400, "bad_request", "chatId"),
     "chatId with dots": (json('{"chatId":"a..b"}'), 400, "bad_request", "chatId"),

@@ -1,4 +1,4 @@
-"""How odd requests are written, and those that no parser may let through."""
+"""Builders of odd requests, and requests that no parser may accept."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def multipart(*parts):
 
 
 def raw(fields, body=QUESTION):
-    """A prediction with these header lines and no others but Host."""
+    """A prediction with Host and these header lines only."""
     return b"POST " + PREDICT.encode() + b" HTTP/1.1\r\n" + HOST + fields + b"\r\n" + body
 
 

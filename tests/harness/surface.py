@@ -1,4 +1,4 @@
-"""What the tests of the surface share: an upstream that answers whatever it is asked, and the shapes of refusals."""
+"""An upstream with one answer for every request, and the shapes of error responses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def answering(body=ANSWER, status="200 OK", content_type="application/json"):
 
 
 def answering_raw(data):
-    """An upstream that sends these bytes, whatever it is asked."""
+    """An upstream that sends these bytes to every request."""
 
     async def script(peer, _):
         peer.send(data)
@@ -31,7 +31,7 @@ def answering_raw(data):
 
 
 def fields_of(seen):
-    """The header fields that Flowise saw, each line by itself, by name as it was written."""
+    """The header fields that Flowise received, as pairs of name and value in the order and case of the wire."""
     return [line.split(": ", 1) for line in seen.head.decode("latin-1").split("\r\n")[1:] if line]
 
 

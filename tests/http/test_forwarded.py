@@ -1,4 +1,4 @@
-"""The nearest address that is no trusted proxy, whatever the fields claim."""
+"""The client is the nearest address that is not a trusted proxy, whatever the fields say."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ CAPTURED = streams.captured()
 
 
 def feed_all(pieces):
-    """Feed the pieces, hold every promise after each, and return what came out."""
+    """Feeds the pieces, checks every guarantee after each, and returns the output."""
     stream, seen, sent = EventBoundaries(), b"", b""
     ends = streams.boundaries(b"".join(pieces))
     for piece in pieces:

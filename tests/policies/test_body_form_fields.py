@@ -1,4 +1,4 @@
-"""The fields of a multipart form: held within the budget, as slow as its client is, and known wherever they stand."""
+"""Fields of multipart forms: they count in the budget, may arrive slowly, and may follow files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def post(body):
 
 
 async def stays_silent(wire, seconds):
-    """Time passes, and no reply comes."""
+    """Asserts that no reply comes for some seconds."""
     try:
         async with asyncio.timeout(seconds):
             await wire.reader.readexactly(1)
@@ -60,7 +60,7 @@ async def test_fields_count_as_held_bodies_and_files_do_not(start, connect):
 
 
 @pytest.mark.parametrize("file", [b"", FILE + b"a\r\n"])
-async def test_slow_fields_are_taken_while_bytes_come_and_their_time_is_not_ours(file, start, connect):
+async def test_slow_fields_are_accepted_while_bytes_arrive_and_their_time_is_a_wait(file, start, connect):
     form = post(FIELD + file + CLOSING)
     cut = form.index(b"--b\r\n") + 1
     server = {"timeouts": {"body_idle": "200ms"}}
@@ -91,7 +91,7 @@ async def test_fields_that_pause_are_refused(start, connect):
         wire.send(post(FIELD + CLOSING)[:-10])
         reply = await wire.reply()
     assert reply.status == 400
-    assert "No byte of the body came for 0.1 s" in reply.json()["message"]
+    assert "No byte of the body arrived for 0.1 s" in reply.json()["message"]
 
 
 async def test_form_that_never_begins_is_bounded(start, connect):

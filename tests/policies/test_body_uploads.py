@@ -1,4 +1,4 @@
-"""Files are streamed through: as fast as Flowise takes them, in the memory of a few pieces, whole or not at all."""
+"""Files are streamed with backpressure, in the memory of a few pieces, and complete or not at all."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TYPE = "multipart/form-data; boundary=b"
 
 
 class Sink:
-    """A Flowise that reads an upload only when it may, and remembers its hash, not its bytes."""
+    """A Flowise that reads an upload on demand and keeps its hash."""
 
     def __init__(self):
         self.may_read = asyncio.Event()
@@ -86,7 +86,7 @@ async def sink():
 
 
 def resident():
-    """Bytes of memory that this process, gateway and both ends, has in use."""
+    """Resident memory of this process (gateway and both ends) in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
@@ -190,7 +190,7 @@ async def test_upload_without_announced_end_is_refused_when_it_pauses(start, con
     assert (reply.status, reply.json()["code"]) == (400, "bad_request")
 
 
-async def test_upload_above_the_announced_limit_reaches_nobody(start, connect):
+async def test_upload_announced_above_the_limit_is_not_sent(start, connect):
     async with answering() as upstream, start(upstream.url, route=ROUTE, server=SERVER) as gateway:
         async with connect(gateway) as wire:
             wire.send(head(501 * MIB))

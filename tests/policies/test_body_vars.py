@@ -1,4 +1,4 @@
-"""`vars`: what the gateway says of the caller into overrideConfig, and no client can."""
+"""`vars`: set by the gateway in overrideConfig, never by a client."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def test_a_client_may_not_set_them(name, start, connect, tmp_path):
     async with answering() as upstream, start(upstream.url, route=route) as gateway:
         reply = await ask(connect, gateway, body=body, X_API_Key=ann)
     assert reply.status == 400
-    assert f"overrideConfig.vars: {name} is set by the gateway" in reply.json()["message"]
+    assert f"overrideConfig.vars may not set {name}" in reply.json()["message"]
     assert upstream.seen == []
 
 

@@ -1,4 +1,4 @@
-"""Which pages may call is the gateway's word alone: on answers, on refusals, on preflights."""
+"""The gateway alone decides which pages may call: on answers, errors and preflights."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ async def test_refusals_can_be_read_by_the_page(asked, status, start, connect):
     assert reply.fields["access-control-expose-headers"] == EXPOSED
 
 
-async def test_flowises_own_word_never_passes(start, connect):
+async def test_cors_headers_of_flowise_never_pass(start, connect):
     head = (
         b"HTTP/1.1 200 OK\r\nAccess-Control-Allow-Origin: *\r\nAccess-Control-Allow-Credentials: true\r\n"
         b"Vary: Accept-Encoding\r\nContent-Security-Policy: x\r\nX-Frame-Options: DENY\r\nServer: express\r\n"
@@ -154,7 +154,7 @@ async def test_flowises_own_word_never_passes(start, connect):
 
 @pytest.mark.parametrize(("origin", "allowed"), [(APP, APP), (EVIL, None)])
 async def test_preflight_of_a_lead_asks_all_routes(origin, allowed, start, connect):
-    """The flow stands in the body that a preflight does not have; the widget sends leads from every page."""
+    """The body names the flow, and a preflight has no body."""
     asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
     async with (
         answering() as upstream,
@@ -198,7 +198,7 @@ LEAD = b'{"chatflowid":"%b","name":"n"}'
 @pytest.mark.parametrize(
     ("default", "second", "flow", "origin", "status", "allowed"),
     [
-        (ANOTHER, APP, b"chat", APP, 200, APP),  # the route's own word, whatever the default says
+        (ANOTHER, APP, b"chat", APP, 200, APP),  # the route decides, not the default
         (ANOTHER, APP, b"chat", ANOTHER, 403, None),
         (None, None, b"other", EVIL, 200, None),  # a route that checks no Origin, beside one that does
         (None, None, b"chat", EVIL, 403, None),
@@ -214,7 +214,7 @@ async def test_a_lead_may_come_from_the_pages_of_its_route(
         return {"name": name, "chatflow": chatflow, "upstream": "main", "auth": ["anonymous"], **cors}
 
     routes = [route("chat", FLOW, APP), route("other", "12345678-1111-4222-8333-444455556666", second)]
-    # a route takes what `defaults` say unless it says otherwise itself
+    # a route inherits `defaults`
     sections = {"routes": routes, "defaults": {"cors": {"origins": [default]} if default else None}}
     async with answering() as upstream, start(upstream.url, **sections) as gateway:
         reply = await ask(connect, gateway, "POST", "/api/v1/leads", LEAD % flow, Origin=origin)

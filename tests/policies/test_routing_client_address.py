@@ -1,4 +1,4 @@
-"""Flowise, the log and the limits hear of the client's own address, never of what it claims."""
+"""Flowise, the log and the limits get the client's own address, not one that it claims."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever is odd about a request is refused by the gateway itself, in clear words; Flowise never hears of it."""
+"""Malformed requests are refused with a clear sentence and never reach Flowise."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ async def test_unparsable_request(name, start, connect):
 
 
 async def test_smuggled_request_is_not_answered(start, connect):
-    """What stands behind a request that cannot be parsed is never taken for a request."""
+    """Bytes that follow a request that cannot be parsed are not read as a request."""
     smuggled = raw(CHUNKED + b"Content-Length: 5\r\n", b"0\r\n\r\n") + post(QUESTION)
     async with answering() as upstream, start(upstream.url) as gateway, connect(gateway) as wire:
         wire.send(smuggled)

@@ -12,13 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import BadRequest, TooLarge
-from gateway.flowise import uploads
-from gateway.flowise.multipart import PartStream, UploadLimits, form_reader
-from gateway.flowise.prediction import BodyPolicy, Changes
-from gateway.flowise.uploads import open_attachments, open_upload
+from gateway.flowise.prediction import Changes
+from gateway.flowise.raw_json import HEAVY
+from gateway.policies import body_form
+from gateway.policies.body_form import FormLimits, PartStream, form_reader, open_attachments, open_upload
+from tests.harness.body_rules import body_rules
 
-POLICY = BodyPolicy(100, 50, frozenset({"sessionId", "temperature", "vars.a"}), uploads=True)
-LIMITS = UploadLimits(max_body=1_000_000)
+RULES = body_rules(overrides=("sessionId", "temperature", "vars.a"), uploads=True)
+LIMITS = FormLimits(max_body=1_000_000)
 NOTHING = Changes()
 MEGABYTE = 1024 * 1024
 
@@ -57,9 +58,9 @@ def form(*parts):
     return b"".join(parts) + b"--b--\r\n"
 
 
-async def sent(body, changes=NOTHING, policy=POLICY):
-    """What Flowise gets, with our random boundary written as `b`."""
-    upload = await open_upload(parts_of(body), policy)
+async def sent(body, changes=NOTHING, rules=RULES):
+    """What Flowise gets, with the gateway's random boundary replaced by `b`."""
+    upload = await open_upload(parts_of(body), rules)
     content = b"".join([chunk async for chunk in upload.chunks(changes)])
     boundary = upload.content_type.partition("boundary=")[2]
     return content.replace(boundary.encode(), b"b")
@@ -70,22 +71,22 @@ async def collect(chunks, into):
         into.append(chunk)
 
 
-async def test_the_upload_of_the_capture_is_emitted_anew_with_the_same_parts():
+async def test_the_upload_of_the_capture_is_rewritten_with_the_same_parts():
     body = form(field("question", "hi"), field("streaming", "true"), file())
-    upload = await open_upload(parts_of(body), POLICY)
+    upload = await open_upload(parts_of(body), RULES)
     assert (upload.files, upload.prediction.streaming, upload.prediction.question) == (True, True, "hi")
     assert await sent(body) == body
 
 
 async def test_a_form_without_files_is_a_prediction_for_json():
-    upload = await open_upload(parts_of(form(field("question", "hi"), field("streaming", "true"))), POLICY)
+    upload = await open_upload(parts_of(form(field("question", "hi"), field("streaming", "true"))), RULES)
     assert upload.files is False
     assert upload.prediction.encode(NOTHING) == b'{"question":"hi","streaming":"true"}'
 
 
 async def test_an_empty_file_input_of_a_browser_is_no_file():
     blank = file(b"", "", kind="application/octet-stream")
-    upload = await open_upload(parts_of(form(field("question", "hi"), blank)), POLICY)
+    upload = await open_upload(parts_of(form(field("question", "hi"), blank)), RULES)
     assert upload.files is False
     assert await sent(form(file(), blank, file(b"2"))) == form(file(), file(b"2"))
 
@@ -103,7 +104,7 @@ async def test_the_ids_and_streaming_are_set_before_the_files():
 
 async def test_question_and_overrides_may_follow_the_files_as_in_flowises_documentation():
     body = form(file(), field("question", "hi"), field("temperature", "0.5"), file(b"2", "b.txt"))
-    upload = await open_upload(parts_of(body), POLICY)
+    upload = await open_upload(parts_of(body), RULES)
     assert upload.prediction.question == ""
     assert b"".join([chunk async for chunk in upload.chunks(NOTHING)]).count(b"form-data") == 4
     assert upload.prediction.question == "hi"
@@ -111,18 +112,18 @@ async def test_question_and_overrides_may_follow_the_files_as_in_flowises_docume
     assert await sent(body, Changes(chat_id="m")) == form(field("chatId", "m"))[:-7] + body
 
 
-async def test_legacy_fields_vanish_before_and_after_the_files_and_are_told():
+async def test_legacy_fields_are_removed_before_and_after_the_files_and_listed():
     body = form(field("history", "x"), file(), field("evaluation", "true"))
-    upload = await open_upload(parts_of(body), POLICY)
+    upload = await open_upload(parts_of(body), RULES)
     assert upload.prediction.dropped == ("history",)
     assert b"evaluation" not in b"".join([chunk async for chunk in upload.chunks(NOTHING)])
     assert upload.prediction.dropped == ("history", "evaluation")
 
 
 @pytest.mark.parametrize("name", ["chatId", "streaming", "sessionId", "vars"])
-async def test_what_decides_about_the_run_must_come_before_the_files(name):
+async def test_fields_that_decide_about_the_run_must_precede_the_files(name):
     with pytest.raises(
-        BadRequest, match=f"^{name} came after a file; put chatId, streaming, sessionId and vars before"
+        BadRequest, match=rf"^{name} came after a file\. Put chatId, streaming, sessionId and vars before"
     ):
         await sent(form(file(), field(name, "x")))
 
@@ -152,37 +153,37 @@ async def test_what_is_not_allowed_is_refused_and_named(parts, message):
 
 @pytest.mark.parametrize(("name", "files"), [("read_fields", []), ("read_upload_fields", [file()])])
 async def test_many_fields_are_read_in_a_thread(name, files, monkeypatch):
-    threads, read = [], getattr(uploads, name)
+    threads, read = [], getattr(body_form, name)
 
     def noticed(*arguments):
         threads.append(threading.current_thread() is threading.main_thread())
         return read(*arguments)
 
-    monkeypatch.setattr(uploads, name, noticed)
-    for size in (uploads.HEAVY // 2, uploads.HEAVY // 2 + 1):
+    monkeypatch.setattr(body_form, name, noticed)
+    for size in (HEAVY // 2, HEAVY // 2 + 1):
         fields = [field(name, "x" * size) for name in ("history", "evaluation")]
         stream = stream_of(2**20)
         stream.feed_data(form(*fields, *files))
         stream.feed_eof()
-        await open_upload(parts_on(stream), POLICY)
+        await open_upload(parts_on(stream), RULES)
     assert threads == [True, False]
 
 
-async def test_the_bytes_of_fields_are_taken_and_those_of_files_are_not():
-    taken = []
+async def test_the_bytes_of_fields_are_held_and_those_of_files_are_not():
+    held = []
     stream = stream_of()
     stream.feed_data(form(field("question", "hi"), file(b"x" * 500), field("temperature", "0.5")))
     stream.feed_eof()
     reader = form_reader("multipart/form-data; boundary=b", stream)
-    upload = await open_upload(PartStream(reader, LIMITS, taken.append), POLICY)
-    assert sum(taken) == len("hi")
+    upload = await open_upload(PartStream(reader, LIMITS, held.append), RULES)
+    assert sum(held) == len("hi")
     await collect(upload.chunks(NOTHING), [])
-    assert sum(taken) == len("hi" + "0.5")
+    assert sum(held) == len("hi" + "0.5")
 
 
 async def test_files_are_refused_where_uploads_are_off_and_a_plain_form_is_not():
-    off = BodyPolicy(100, 50)
-    with pytest.raises(BadRequest, match="uploads are off on this route"):
+    off = body_rules()
+    with pytest.raises(BadRequest, match="Uploads are off on this route"):
         await open_upload(parts_of(form(file())), off)
     assert not (await open_upload(parts_of(form(field("question", "x"))), off)).files
 
@@ -193,7 +194,7 @@ async def test_long_text_after_a_file_is_too_large():
 
 
 async def test_a_form_that_breaks_off_in_a_file_is_refused_and_never_completed():
-    upload = await open_upload(parts_of(form(field("question", "x"), file())[:-12]), POLICY)
+    upload = await open_upload(parts_of(form(field("question", "x"), file())[:-12]), RULES)
     content = []
     with pytest.raises(BadRequest, match="ends too early"):
         await collect(upload.chunks(NOTHING), content)
@@ -201,13 +202,13 @@ async def test_a_form_that_breaks_off_in_a_file_is_refused_and_never_completed()
 
 
 async def test_nothing_of_the_clients_framing_reaches_flowise():
-    body = b"preamble\r\n" + form(file(b"x", 'q\\"é.txt', kind="text/plain\r\nX-Evil: 1")) + b"error_tail"
+    body = b"preamble\r\n" + form(file(b"x", 'q\\"é.txt', kind="text/plain\r\nX-Evil: 1")) + b"epilogue"
     got = await sent(body)
     assert got == file(b"x", "q%22é.txt").replace(b"text/plain", b"text/plain") + b"--b--\r\n"
 
 
 async def test_each_upload_has_a_boundary_of_its_own():
-    uploads = [await open_upload(parts_of(form(file())), POLICY) for _ in range(2)]
+    uploads = [await open_upload(parts_of(form(file())), RULES) for _ in range(2)]
     assert uploads[0].content_type != uploads[1].content_type
 
 
@@ -256,14 +257,14 @@ async def test_a_form_that_comes_byte_by_byte_arrives_the_same():
         stream.feed_eof()
 
     feeding = asyncio.ensure_future(feed())
-    upload = await open_upload(parts_on(stream), POLICY)
+    upload = await open_upload(parts_on(stream), RULES)
     content = b"".join([chunk async for chunk in upload.chunks(NOTHING)])
     await feeding
     assert content.replace(upload.content_type.partition("boundary=")[2].encode(), b"b") == body
 
 
 class Client(BaseProtocol):
-    """Feeds a form with one large file, as a socket does: not while its reading is paused."""
+    """Feeds a form with one large file and pauses as a socket does."""
 
     def __init__(self, size):
         super().__init__(asyncio.get_running_loop())
@@ -298,7 +299,7 @@ async def test_a_large_file_waits_for_its_reader_and_is_never_held():
     feeding = asyncio.ensure_future(client.feed())
     tracemalloc.start()
     try:
-        upload = await open_upload(parts_on(client.stream, UploadLimits(max_body=33 * MEGABYTE)), POLICY)
+        upload = await open_upload(parts_on(client.stream, FormLimits(max_body=33 * MEGABYTE)), RULES)
         total, largest = 0, 0
         async for chunk in upload.chunks(NOTHING):
             total += chunk.count(b"x") if len(chunk) > 1000 else 0
@@ -317,7 +318,7 @@ async def test_a_large_file_waits_for_its_reader_and_is_never_held():
 async def test_a_file_beyond_the_limit_is_cut_off_there():
     client = Client(2 * MEGABYTE)
     feeding = asyncio.ensure_future(client.feed())
-    upload = await open_upload(parts_on(client.stream, UploadLimits(max_body=MEGABYTE)), POLICY)
+    upload = await open_upload(parts_on(client.stream, FormLimits(max_body=MEGABYTE)), RULES)
     got = []
     with pytest.raises(TooLarge, match="more than 1048576 bytes"):
         await collect(upload.chunks(NOTHING), got)
@@ -332,7 +333,7 @@ async def attached(body, given="raw", mapped="mapped"):
 
 
 @pytest.mark.parametrize("order", [slice(None), slice(None, None, -1)])
-async def test_attachments_get_the_mapped_chat_id_wherever_the_widget_puts_its_own(order):
+async def test_attachments_get_the_mapped_chat_id_wherever_the_client_puts_its_own(order):
     assert await attached(form(*[file(), field("chatId", "raw")][order])) == form(
         *[file(), field("chatId", "mapped")][order]
     )

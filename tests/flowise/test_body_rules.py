@@ -2,14 +2,15 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.flowise.body_policy import FIELDS, LEGACY, BodyPolicy
+from gateway.flowise.body_rules import FIELDS, LEGACY, allows_override, allows_var
+from tests.harness.body_rules import body_rules
 
 
 def test_the_legacy_fields_are_those_of_the_contract():
     assert sorted(LEGACY) == ["analytics", "evaluation", "evaluationRunId", "history", "stopNodeId"]
 
 
-def test_all_that_holds_the_words_of_a_user_is_counted():
+def test_every_field_with_text_of_the_user_is_counted():
     assert [name for name, rule in FIELDS.items() if rule.counted] == [
         "question",
         "form",
@@ -29,12 +30,12 @@ def test_all_that_holds_the_words_of_a_user_is_counted():
     ],
 )
 def test_vars_pass_by_name_or_all_at_once(allowed, name, expected):
-    assert BodyPolicy(1, 1, frozenset(allowed)).allows_var(name) is expected
+    assert allows_var(body_rules(overrides=allowed), name) is expected
 
 
 def test_overrides_pass_by_name_and_analytics_by_either_list():
-    policy = BodyPolicy(1, 1, frozenset({"sessionId"}), frozenset({"analytics", "history"}))
-    assert [name for name in ("sessionId", "analytics", "history", "x") if policy.allows_override(name)] == [
+    rules = body_rules(legacy=("analytics", "history"))
+    assert [name for name in ("sessionId", "analytics", "history", "x") if allows_override(rules, name)] == [
         "sessionId",
         "analytics",
     ]
