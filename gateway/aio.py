@@ -1,4 +1,4 @@
-"""Background tasks that nobody awaits: kept from the garbage collector, waited for at the end, never silent."""
+"""What the gateway adds to asyncio: a coarse timer, a one-shot event, background tasks."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import Any, Generic, TypeVar
 
-INTERVAL = 0.25  # seconds; so a deadline is late by at most that
+INTERVAL = 0.25  # seconds between two ticks: the most by which a deadline is late
+
+T = TypeVar("T")
 
 
 class Ticker:
-    """Calls each of the watchers with the monotonic time, four times a second, from `start` to `stop`."""
+    """Calls each watcher with the monotonic time every `INTERVAL` seconds, from `start` to `stop`."""
 
     def __init__(self, watchers: Sequence[Callable[[float], None]]) -> None:
         self._watchers = tuple(watchers)
         self._next: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Begin."""
         self._next = asyncio.get_running_loop().call_later(INTERVAL, self._tick)
 
     def stop(self) -> None:
-        """End."""
         if self._next is not None:
             self._next.cancel()
 
@@ -32,38 +32,37 @@ class Ticker:
         self._next = loop.call_later(INTERVAL, self._tick)
         now = monotonic()
         for watch in self._watchers:
-            loop.call_soon(watch, now)  # each by itself: what one raises hides no other
-
-
-T = TypeVar("T")
+            loop.call_soon(
+                watch, now
+            )  # one callback each, so that an exception in one does not stop the rest
 
 
 class OneShot(Generic[T]):
-    """Set by synchronous code, awaited by one task at most."""
+    """A future that synchronous code sets and at most one task awaits; without a Future until there is a waiter."""
 
-    __slots__ = ("_error", "_then", "_value", "_waiter", "is_set")
+    __slots__ = ("_error", "_on_set", "_value", "_waiter", "is_set")
 
     def __init__(self) -> None:
         self._value: T | None = None
         self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
-        self._then: Callable[[], object] | None = None
+        self._on_set: Callable[[], object] | None = None
         self.is_set = False
 
     def set(self, value: T) -> None:
-        """It has come; a later value is ignored."""
+        """Ignored if it is set already, as `fail` is."""
         if not self.is_set:
             self._value = value
             self._wake()
 
     def fail(self, error: Exception) -> None:
-        """It will not come, for this reason; ignored if it has come."""
+        """Make `wait` raise this error."""
         if not self.is_set:
             self._error = error
             self._wake()
 
     async def wait(self) -> T:
-        """The value, or its error raised."""
+        """Return the value or raise the error."""
         if not self.is_set:
             self._waiter = asyncio.get_running_loop().create_future()
             try:
@@ -74,17 +73,13 @@ class OneShot(Generic[T]):
             raise self._error
         return self._value  # type: ignore[return-value]  # set, or T is None
 
-    def then(self, callback: Callable[[], object] | None) -> None:
-        """Call this when it comes; None takes the callback back."""
-        self._then = callback
-
     @contextmanager
-    def ending(self) -> Iterator[None]:
-        """Within it, this task's wait for something else is ended when the value comes, and then its block is left."""
+    def interrupts(self) -> Iterator[None]:
+        """Leave the block, whatever this task awaits in it, as soon as the value or the error is set."""
         task = asyncio.current_task()
         if task is None:
-            raise AssertionError("it is a task that waits")
-        self.then(task.cancel)
+            raise AssertionError("only a task can be interrupted")
+        self._on_set = task.cancel
         try:
             yield
         except asyncio.CancelledError:
@@ -92,32 +87,34 @@ class OneShot(Generic[T]):
                 raise
             task.uncancel()
         finally:
-            self.then(None)
+            self._on_set = None
 
     def _wake(self) -> None:
         self.is_set = True
-        if self._then is not None:
-            self._then()
+        if self._on_set is not None:
+            self._on_set()
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
 
 class Tasks:
-    """The tasks of one process. `on_error` is told of an exception that a task did not handle itself."""
+    """Background tasks that are not awaited: kept from the garbage collector and joined at shutdown.
+
+    `on_error` is called with an exception that a task did not handle.
+    """
 
     def __init__(self, on_error: Callable[[BaseException], None]) -> None:
         self._on_error = on_error
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        """Run it in the background."""
         task = asyncio.get_running_loop().create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._done)
         return task
 
     async def join(self, timeout: float) -> None:  # noqa: ASYNC109 - a bound, then they are cancelled
-        """Wait for all of them, at most `timeout` seconds; cancel what is left."""
+        """Wait up to `timeout` seconds, then cancel the tasks that are left and wait for their end."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=timeout)
         for task in list(self._tasks):

@@ -1,14 +1,9 @@
-"""The plan of the house: its services, the rooms in their order, and the handlers at the end of the walk.
-
-A request walks through the rooms in their order; `walk.py` tells how. Each line of `_policies` says why the room
-stands where it stands.
-"""
+"""Builds the services, lists the policies in their order with the reason for it, and maps endpoints to handlers."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from functools import partial
 from time import time
 
 from aiohttp import web
@@ -39,76 +34,69 @@ from gateway.policies.limits import Limits
 from gateway.policies.metrics import metrics
 from gateway.policies.routing import find_route, index_routes, request_handler, routing
 from gateway.relay.registry import InFlight
-from gateway.relay.run import RunServices
 from gateway.revocation import Revocation
 from gateway.telemetry.logs import Logger
 from gateway.telemetry.metrics import Metrics
-from gateway.upstream import flowise_api as control
 from gateway.upstream.flowise_api import Streamability
 from gateway.upstream.upstream import Upstream
 
-STREAMABILITY_EVERY = 60.0
-SETTLE_WITHIN = 5.0  # seconds for aborts and accounts that are under way when the process ends
-LEAVE_WITHIN = 1.0  # seconds for handlers to notice that they were told to end
-ENDING = "The gateway is shutting down; ask again in a moment."
+STREAMABILITY_EVERY = 60.0  # seconds
+SETTLE_WITHIN = 5.0  # seconds for the aborts and settlements that are under way at the end
+LEAVE_WITHIN = 1.0  # seconds for handlers to return after `end_all`
 
 
 class Gateway:
-    """Everything that serves requests, without the sockets. Open from `start` to `close`.
-
-    `handle` is the listener's handler: it answers one request.
-    """
+    """Everything that serves requests, without the sockets, from `start` to `close`. `handle` answers one request."""
 
     def __init__(
         self, config: Config, logger: Logger, known_keys: tuple[KeyEntry, ...] | None = None
     ) -> None:
-        """`known_keys`: of the parent of several workers, for the time in which the keys file is broken."""
+        """`known_keys`: the parent's, used by a worker while the keys file is broken."""
         self._known_keys = known_keys
         self._config = config
         self._logger = logger
         self.metrics = Metrics(per_caller=config.metrics.per_caller)
         self.is_ready = False
         self._upstreams = {
-            name: Upstream(name, settings, partial(self.metrics.connected, name))
-            for name, settings in config.upstreams.items()
+            name: Upstream(name, settings, self.metrics) for name, settings in config.upstreams.items()
         }
         self._routes = index_routes(config.routes)
-        self._calls = InFlight()
+        self._in_flight = InFlight()
         self._tasks = Tasks(self._on_task_error)
-        self._store_tasks = Tasks(self._on_task_error)  # those of the limit store never end by themselves
-        self._counting = self._make_limits()
-        self._locks = self._counting.locks
+        self._store_tasks = Tasks(self._on_task_error)  # of the limit store, which never end by themselves
+        self._limiting = self._make_limits()
+        self._locks = self._limiting.locks
         self._limits = Limits(
-            self._counting.limiter, config.routes, config.auth.session_tokens.per_minute, self.metrics
+            self._limiting.limiter, config.routes, config.auth.session_tokens.per_minute, self.metrics
         )
         self._identity = AuthService(config.auth, self._tasks, logger, self.metrics.reloaded)
         self._streamability = Streamability(config.routes, self._upstreams, logger)
-        self._walk = Pipeline(self._policies(), self._handler(), logger)
-        self._revocation = Revocation(self._identity.keyring, self._walk, self._calls, time)
+        self._pipeline = Pipeline(self._policies(), self._handler(), logger)
+        self._revocation = Revocation(self._identity.keyring, self._pipeline, self._in_flight, time)
         self._watchers: list[Callable[[float], None]] = [
-            self._calls.tick,
-            self._counting.limiter.tick,
+            self._in_flight.tick,
+            self._limiting.limiter.tick,
             self._identity.tick,
             self._revocation.tick,
             *(upstream.pool.sweep for upstream in self._upstreams.values()),
         ]
         self._ticker: Ticker | None = None
         self._learning: asyncio.Task[None] | None = None
-        self.handle = request_handler(self._routes, config.server.trusted_proxies, self._walk)
+        self.handle = request_handler(self._routes, config.server.trusted_proxies, self._pipeline)
 
     def watch(self, watcher: Callable[[float], None]) -> None:
-        """Have this called with the monotonic time by the coarse timer; before `start`."""
+        """Add a callback of the coarse timer, which gets the monotonic time; before `start`."""
         self._watchers.append(watcher)
 
     async def start(self) -> None:
-        """Open sessions, read the keys, start the timer, and begin to ask which chatflows stream.
+        """Open sessions, read the keys, start the timer and the refresh of which chatflows stream.
 
         Raises:
             ConfigError: the keys file has mistakes.
         """
-        self.metrics.reloaded(True)  # the configuration itself; its mistakes let nothing come so far
-        await self._identity.start(self._revocation.look, self._known_keys)
-        await self._counting.limiter.start()
+        self.metrics.reloaded(True)  # the configuration, whose mistakes end the process before this
+        await self._identity.start(self._revocation.apply, self._known_keys)
+        await self._limiting.limiter.start()
         for upstream in self._upstreams.values():
             await upstream.start()
         self._ticker = Ticker(self._watchers)
@@ -116,33 +104,33 @@ class Gateway:
         self._learning = self._tasks.start(self._learn_streamability(), "streamability")
 
     async def drain(self, seconds: float) -> None:
-        """Let what is going on finish, at most so long; then tell it to end."""
-        self._walk.is_closing = True
-        self._calls.begin_drain()
+        """Let open requests finish for at most `seconds`, then end them."""
+        self._pipeline.is_closing = True
+        self._in_flight.begin_drain()
         await self._finish_within(seconds)
         self.end_all()
         if not await self._finish_within(LEAVE_WITHIN):
-            self._logger.warning("requests_left", count=len(self._walk))
+            self._logger.warning("requests_left", count=len(self._pipeline))
 
     def end_all(self) -> None:
-        """Tell everything that is still open to end now."""
-        error = Draining(ENDING)
+        """End every open request and run now."""
+        error = Draining("The gateway is shutting down; ask again in a moment.")
         self._locks.cancel_all_waiters(error)
-        self._calls.end_all(error)  # first: who is told here has not left
-        self._walk.end(error)
+        self._in_flight.close_all(error)  # before the pipeline, so that they do not count as disconnects
+        self._pipeline.reject_all(error)
 
     async def _finish_within(self, seconds: float) -> bool:
-        """Wait until nobody is on the way and nothing runs in Flowise; tells whether it came to that."""
+        """Wait until no request and no run is open; return whether that was in time."""
         try:
             async with asyncio.timeout(seconds):
-                await self._walk.empty()
-                await self._calls.empty()
+                await self._pipeline.wait_idle()
+                await self._in_flight.wait_idle()
         except TimeoutError:
             return False
         return True
 
     async def close(self) -> None:
-        """Close what `start` opened, after what is being settled."""
+        """Close what `start` opened, after the settlements under way."""
         if self._ticker is not None:
             self._ticker.stop()
         if self._learning is not None:
@@ -151,45 +139,49 @@ class Gateway:
         for upstream in self._upstreams.values():
             await upstream.close()
         await self._identity.close()
-        await self._counting.limiter.close()
+        await self._limiting.limiter.close()
         await self._store_tasks.join(0)
 
     def _policies(self) -> list[Policy]:
         config = self._config
-        homes = {name: upstream.home for name, upstream in self._upstreams.items()}
+        origins = {name: upstream.origin for name, upstream in self._upstreams.items()}
         limits_by_address, limits_by_caller = self._limits.policies(is_shadow=config.limits.shadow)
         return [
-            logs(self._logger, with_prompts=config.logs.prompts),  # first: nothing ends without its line
-            metrics(self.metrics),  # beside it: counts what the line tells
-            cors(config.defaults_cors, config.routes),  # before any refusal, so that a browser may read it
-            routing,  # refuses what is no endpoint, readable by now
-            limits_by_address,  # before a stranger costs more than this
-            auth(self._identity.authenticator, self.metrics, config.routes),  # before the body: a stranger
-            # makes us buffer nothing
-            body(
-                config.server, Budget(config.server.buffered_bodies), self._enter_route
-            ),  # then what is asked
-            conversations(  # needs the caller and the body: whose chatId it is, and the turn
-                self._locks, self.metrics, homes, self._identity.conversation_ids
+            logs(self._logger, with_prompts=config.logs.prompts),  # first: every request ends with its line
+            metrics(self.metrics),  # with it, from the same facts
+            cors(config.defaults_cors, config.routes),  # before any refusal, so that a page can read it
+            routing,  # refuses what is no endpoint
+            limits_by_address,  # before an unknown caller costs more
+            # before the body, so that nothing is buffered for an unknown caller
+            auth(self._identity.authenticator, self.metrics, config.routes),
+            body(config.server, Budget(config.server.buffered_bodies), self._enter_route),
+            conversations(  # needs the caller and the chatId of the body
+                self._locks, self.metrics, origins, self._identity.conversation_ids
             ),
-            limits_by_caller,  # last, when it is known who asks what, and that his turn has come
+            limits_by_caller,  # last: caller and size are known, and the conversation is free
         ]
 
     def _enter_route(self, exchange: Exchange, flow: str) -> None:
-        """Does for a flow that the body names what routing, cors and auth do for one in the target."""
+        """Do for a flow that the body names what routing, cors and auth do for one in the target."""
         exchange.route = find_route(flow, self._routes)
         check_origin(exchange, exchange.route.cors)
         check_permission(exchange.route, exchange.caller)
 
     def _handler(self) -> Handler:
-        services = RunServices(self._calls, self._tasks, self.metrics, self._abort)
         send_timeout = self._config.server.timeouts.send
-        passthrough = Passthrough(self._upstreams, self._calls, self._locks, send_timeout)
+        passthrough = Passthrough(self._upstreams, self._in_flight, self._locks, send_timeout)
         handlers: dict[str, Handler] = {
-            "prediction": Predict(self._upstreams, self._streamability, services, send_timeout),
+            "prediction": Predict(
+                self._upstreams,
+                self._streamability,
+                self._in_flight,
+                self._tasks,
+                self.metrics,
+                send_timeout,
+            ),
             "chatbot_config": ChatbotConfig(self._upstreams, passthrough),
             "ping": ping,
-            "limits": LimitsStatus(self._counting.limiter, self._limits.resolver, self._config.routes),
+            "limits": LimitsStatus(self._limiting.limiter, self._limits.resolver, self._config.routes),
             "session_tokens": IssueSessionToken(
                 self._identity.tokens, self._config.auth.session_tokens, self._routes, time
             ),
@@ -209,7 +201,7 @@ class Gateway:
             raise CannotRunError(str(error)) from None
 
     def _reports(self) -> StoreListener:
-        """Who is told how the limit store does."""
+        """How the state of the limit store gets into log and metrics."""
 
         def changed(is_up: bool, why: str) -> None:  # noqa: FBT001 - as `StoreListener` has it
             if is_up:
@@ -220,11 +212,8 @@ class Gateway:
         errors, seconds = self.metrics.limit_store_errors, self.metrics.limit_store_seconds
         return StoreListener(lambda kind: errors.labels(kind).inc(), changed, seconds.observe)
 
-    async def _abort(self, exchange: Exchange) -> bool:
-        return await control.abort(self._upstreams[exchange.upstream], exchange)
-
     async def _learn_streamability(self) -> None:
-        while not self._calls.is_draining:
+        while not self._in_flight.is_draining:
             await self._streamability.refresh()
             await asyncio.sleep(STREAMABILITY_EVERY)
 

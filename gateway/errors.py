@@ -1,7 +1,7 @@
-"""Every way in which the gateway itself says no: one class per code, one table for status and title.
+"""Every error that the gateway answers with: one class for each code, with its status and title.
 
-A refusal is raised anywhere and answered in one place, the room `policies/failures.py`. Libraries'
-exceptions never travel further than the file that calls the library; they become one of these there.
+They are raised anywhere and answered in `pipeline.py`. A library's exception becomes one of them in the file that calls
+the library.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ _CHALLENGE: Mapping[str, str] = MappingProxyType({"WWW-Authenticate": 'Bearer re
 
 
 class CannotRunError(Exception):
-    """The process cannot begin or go on, which ends it with status 1; the message is a sentence for the operator."""
+    """The process cannot start or go on and ends with status 1; the message is for the operator."""
 
 
 class GatewayError(Exception):
     """A request that the gateway answers by itself.
 
     Attributes:
-        message: one sentence for the caller: what is wrong and what would be right. Never a secret.
+        message: for the client: what is wrong, then what would be right. Never a secret.
         headers: response headers that belong to this refusal (`WWW-Authenticate`, `Retry-After`, `Allow`).
         policies: names of the violated limits (RFC 9457 extension `violated-policies`).
     """
@@ -42,13 +42,13 @@ class GatewayError(Exception):
 
 
 class BadRequest(GatewayError):
-    """The request is malformed, or asks for something this route does not allow."""
+    """The request is malformed, or the route does not allow it."""
 
     code, status, title = "bad_request", 400, "Bad request"
 
 
 class Unauthenticated(GatewayError):
-    """No credential, or one that is not valid. It always carries a challenge (RFC 9110 11.6.1)."""
+    """No credential, or an invalid one. Carries a challenge (RFC 9110 11.6.1)."""
 
     code, status, title = "unauthenticated", 401, "Not authenticated"
 
@@ -57,7 +57,7 @@ class Unauthenticated(GatewayError):
 
 
 class Forbidden(GatewayError):
-    """The caller is known, or its Origin is, and it may not do this."""
+    """The caller, or its Origin, may not do this."""
 
     code, status, title = "forbidden", 403, "Forbidden"
 
@@ -75,13 +75,13 @@ class MethodNotAllowed(GatewayError):
 
 
 class ConversationBusy(GatewayError):
-    """Another answer of the same conversation is still running."""
+    """Another run of the same conversation is open."""
 
     code, status, title = "conversation_busy", 409, "Conversation busy"
 
 
 class TooLarge(GatewayError):
-    """The body, the text or a word in it is above the route's limit."""
+    """The body, its text or a word is above the route's limit."""
 
     code, status, title = "too_large", 413, "Too large"
 
@@ -94,19 +94,19 @@ class RateLimited(GatewayError):
 
 
 class UpstreamUnreachable(GatewayError):
-    """Flowise could not be connected to, or broke off before its head."""
+    """No connection to Flowise, or it was lost before the head."""
 
     code, status, title = "upstream_unreachable", 502, "Flowise cannot be reached"
 
 
 class UpstreamBadReply(GatewayError):
-    """Flowise answered something that is no valid answer."""
+    """Flowise's response is not valid."""
 
-    code, status, title = "upstream_bad_reply", 502, "Flowise answered nonsense"
+    code, status, title = "upstream_bad_reply", 502, "Invalid response from Flowise"
 
 
 class Overloaded(GatewayError):
-    """The gateway holds as much as it may."""
+    """A bound of the gateway itself is reached."""
 
     code, status, title = "overloaded", 503, "Overloaded"
     problem_type = "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity"
@@ -120,7 +120,7 @@ class Draining(GatewayError):
 
 
 class StoreUnavailable(GatewayError):
-    """The limit store does not answer and the configuration says `when_store_fails: closed`."""
+    """The limit store does not answer, and `when_store_fails` is `closed`."""
 
     code, status, title = "store_unavailable", 503, "Limit store unavailable"
     problem_type = "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity"
@@ -133,4 +133,4 @@ class UpstreamTimeout(GatewayError):
 
 
 class Failed(GatewayError):
-    """A mistake in the gateway itself."""
+    """A bug in the gateway."""

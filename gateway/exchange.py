@@ -1,6 +1,7 @@
-"""The one object that travels with a request; beside each field stands its single writer.
+"""What is known of one request: policies and handlers share it and nothing else.
 
-Rooms do not know each other: what one has found out, the next ones read here.
+Each group of fields names the files that write it; `tests/test_exchange.py` holds that. A field of `exchange` itself is
+written by the methods below.
 """
 
 from __future__ import annotations
@@ -23,15 +24,16 @@ from gateway.flowise.outcome import Outcome
 from gateway.flowise.prediction import Changes, Prediction
 from gateway.flowise.usage import Usage
 
-SERVER = "flowise-gateway"  # what answers call themselves
+SERVER = "flowise-gateway"  # the `Server` header of every response
 # A page, a proxy and a cache must not learn the token in a path below `/t/`.
 UNDER_TOKEN = {"Referrer-Policy": "no-referrer", "Cache-Control": "private, no-store"}
+CLIENT_CLOSED = 499  # nginx's status for a client that left before the head
 NO_CHANGES = Changes()
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamBody:
-    """A checked request body, ready to be sent. Pieces are sent as they are read."""
+    """A checked request body, ready to be sent; an iterator's pieces are sent as they are read."""
 
     content_type: str
     content: bytes | AsyncIterator[bytes]
@@ -50,26 +52,26 @@ class Document:
 
 @dataclass(slots=True)
 class Timings:
-    """Moments of one exchange in monotonic seconds; None: it did not come to that."""
+    """Moments in monotonic seconds; None: not reached."""
 
-    received: float
-    upstream_written: float | None = None
-    upstream_head: float | None = None
-    client_head: float | None = None
-    first_token: float | None = None
-    ended: float | None = None  # of the walk: the client has its answer, or has left
-    waited: float = 0.0  # for a body or a turn: not the gateway's own work
+    received: float  # policies/routing
+    upstream_written: float | None = None  # relay/outgoing
+    upstream_head: float | None = None  # relay/run, relay/transfer
+    client_head: float | None = None  # relay/delivery
+    first_token: float | None = None  # relay/run
+    ended: float | None = None  # exchange: the client has its response, or has left
+    waited: float = 0.0  # policies/body, policies/conversations: not the gateway's own work
 
     @property
     def time_to_first_token(self) -> float | None:
-        """Seconds; None if no token with text came while the client was there."""
+        """Seconds; None if no token with text came while the client was connected."""
         if self.first_token is None or (self.ended is not None and self.first_token > self.ended):
             return None
         return self.first_token - self.received
 
     @property
     def overhead(self) -> float | None:
-        """Receipt to upstream write, and upstream head to client head, without the waits; in seconds."""
+        """Seconds from receipt to upstream write and from upstream head to client head, without the waits."""
         if self.upstream_written is None or self.upstream_head is None or self.client_head is None:
             return None
         before = self.upstream_written - self.received - self.waited
@@ -78,112 +80,152 @@ class Timings:
 
 @dataclass(slots=True)
 class Exchange:
-    """One request and everything that is known of it."""
+    """One request, from its head to its log line."""
 
-    request: web.BaseRequest  # context, as all up to `routing_error`
+    # policies/routing
+    request: web.BaseRequest
     request_id: str
     client: str
     timings: Timings
     match: Match | None = None
-    route: Route | None = None
     routing_error: GatewayError | None = None
     trace_id: str = ""
-    path_token: str = field(default="", repr=False)  # the session token that stood in the base path
-    response_headers: dict[str, str] = field(
-        default_factory=dict
-    )  # context, then cors; they win over all others
-    caller: Caller = NOBODY  # auth
-    auth: str = ""  # auth: the kind of credential, also of one that is refused
-    content: bytes = field(default=b"", repr=False)  # body: of the gateway's own endpoints
-    prediction: Prediction | None = None  # body
-    document: Document | None = None  # body
-    upload: Callable[[Changes], UpstreamBody] | None = None  # body
-    body_sent: Callable[[], None] = lambda: None  # body: what was held of it is not needed any more
-    changes: Changes = NO_CHANGES  # body sets vars, conversations the ids
-    chat_id: str | None = None  # conversations: the one that Flowise sees
-    release_conversation: Callable[[], None] | None = None  # conversations
-    upstream: str = ""  # handlers, as all below
+    path_token: str = field(default="", repr=False)  # the session token from the base path
+    # policies/routing, app
+    route: Route | None = None
+    # policies/routing, policies/cors, policies/limits, relay/delivery
+    response_headers: dict[str, str] = field(default_factory=dict)  # replace those of any response
+    # policies/auth
+    caller: Caller = NOBODY
+    auth: str = ""  # the kind of credential, also of a refused one
+    # policies/body
+    content: bytes = field(default=b"", repr=False)  # of the gateway's own endpoints
+    document: Document | None = None
+    upload: Callable[[Changes], UpstreamBody] | None = None
+    body_sent: Callable[[], None] = lambda: None  # frees the memory that the body holds
+    # policies/body, handlers/predict
+    prediction: Prediction | None = None
+    # policies/body, policies/conversations
+    changes: Changes = NO_CHANGES
+    # policies/conversations
+    chat_id: str | None = None  # as Flowise sees it, never the client's own text on a route that binds
+    release_conversation: Callable[[], None] | None = None
+    # policies/conversations, policies/limits
+    store_budget: StoreBudget | None = None  # the time that is left for calls to the store
+    # policies/limits
+    admissions: tuple[Admission, ...] = ()
+    limit_statuses: tuple[tuple[Quota, LimitStatus], ...] = ()
+    limited_by: str = ""
+    # relay/outgoing
+    upstream: str = ""
     server: str = ""
-    upstream_result: str = ""  # what Flowise did with it; empty: it never got there
-    status: int = 0
-    outcome: Outcome | None = None
+    # relay/run, relay/transfer, handlers/chatbot_config
+    upstream_result: str = ""  # the label of `upstream_requests_total`; empty: nothing was sent
+    # relay/run, relay/transfer
+    bytes_in: int = 0
+    # relay/run
     is_streaming: bool = False
     events: Mapping[str, int] = field(default_factory=dict)
     gaps: tuple[Sequence[int], float] | None = None  # between tokens: a count for each bucket, and their sum
     usage: Usage | None = None
-    bytes_in: int = 0
-    bytes_out: int = 0
     abort: str = ""
-    error: str = ""
-    store_budget: StoreBudget | None = (
-        None  # limits and conversations: how long it may still wait for the store
+    # pipeline, relay/registry
+    terminated_by: GatewayError | None = (
+        None  # why the gateway ended the request from outside of the pipeline
     )
-    admissions: tuple[Admission, ...] = ()  # limits
-    limit_statuses: tuple[tuple[Quota, LimitStatus], ...] = ()  # limits: what is left of each
-    limited_by: str = ""  # limits
-    told: GatewayError | None = None  # why the gateway itself ends it, from outside of the walk
-    is_run_open: bool = False  # handlers: a run outlives its client
-    _at_leave: list[Callable[[], None]] = field(default_factory=list)
-    _at_end: list[Callable[[Exchange], None]] = field(default_factory=list)
+    # exchange, relay/delivery
+    status: int = 0
+    bytes_out: int = 0
+    # exchange
+    outcome: Outcome | None = None
+    error: str = ""
+    is_run_open: bool = False  # a run outlives its client
+    _on_response_done: list[Callable[[], None]] = field(default_factory=list)
+    _on_complete: list[Callable[[Exchange], None]] = field(default_factory=list)
 
     @property
     def route_name(self) -> str:
-        """The route's name; `none` where none is known."""
+        """`none` without a route."""
         return "none" if self.route is None else self.route.name
 
     @property
     def endpoint(self) -> str:
-        """The endpoint's name; `none` where the path is no endpoint."""
+        """The endpoint's name; `none` if the path is no endpoint."""
         return "none" if self.match is None else self.match.endpoint.name
 
-    def free_slots(self) -> None:
-        """Nothing of it is running any more."""
+    @property
+    def matched(self) -> tuple[Match, Route]:
+        """Endpoint and route, for code that policies/routing let pass."""
+        if self.match is None or self.route is None:
+            raise AssertionError("policies/routing refuses a request without a route")
+        return self.match, self.route
+
+    # -- how it ends -------------------------------------------------------------------------------
+
+    def answered(self, status: int, outcome: Outcome, size: int, error: str = "") -> None:
+        """The gateway itself answers, with a body of `size` bytes; replaces an outcome noted before."""
+        self.status, self.outcome, self.bytes_out = status, outcome, size
+        self.error = self.error or error
+
+    def ended(self, outcome: Outcome, error: str = "") -> None:
+        """Note how it ended. The first cause wins."""
+        self.outcome = self.outcome or outcome
+        self.error = self.error or error
+
+    def client_left(self) -> None:
+        """The client left before its response was complete."""
+        self.ended(Outcome.CLIENT_CLOSED, "the client left")
+        self.status = self.status or CLIENT_CLOSED
+
+    def release_slots(self) -> None:
+        """Nothing of it runs any more: free its concurrency slots."""
         for admission in self.admissions:
             admission.release()
 
-    def give_back(self, tokens: int) -> None:
-        """It is over and has used so many tokens: settle what its limits were charged, once."""
+    def settle_limits(self, tokens: int) -> None:
+        """Correct what its limits were charged to `tokens`, the true count, and free its slots."""
         for admission in self.admissions:
             admission.settle(tokens)
-        self.free_slots()
+        self.release_slots()
 
-    def on_response_done(self, undo: Callable[[], None]) -> None:
-        """Call this when the request leaves the walk, the last one first."""
-        self._at_leave.append(undo)
+    def on_response_done(self, callback: Callable[[], None]) -> None:
+        """Call this when the response is done or the client has left; the last callback first."""
+        self._on_response_done.append(callback)
 
-    def on_complete(self, say: Callable[[Exchange], None]) -> None:
-        """Call this when all is known: after the walk, and after the run is settled that outlives it."""
-        self._at_end.append(say)
+    def on_complete(self, callback: Callable[[Exchange], None]) -> None:
+        """Call this when everything is known: after the response, and after a run that outlives it."""
+        self._on_complete.append(callback)
 
-    def leave(self) -> None:
-        """The walk is over; writer: the walk."""
+    def response_done(self) -> None:
+        """The request leaves the pipeline."""
         self.timings.ended = monotonic()
         try:
-            self._undo()
+            _call_all(self._on_response_done)
         finally:
-            if not self.is_run_open:
-                self._end()
+            self._complete()
 
-    def settled(self) -> None:
-        """The run is over and accounted for."""
+    def run_started(self) -> None:
+        self.is_run_open = True
+
+    def run_completed(self) -> None:
+        """The run is over and settled."""
         self.is_run_open = False
-        if self.timings.ended is not None:
-            self._end()
+        self._complete()
 
-    def _undo(self) -> None:
-        """Undo the rest, whatever one of them raises."""
-        if self._at_leave:
-            undo = self._at_leave.pop()
-            try:
-                undo()
-            finally:
-                self._undo()
+    def _complete(self) -> None:
+        if not self.is_run_open and self.timings.ended is not None:
+            self._on_complete.reverse()
+            _call_all(self._on_complete, self)
 
-    def _end(self) -> None:
-        """Say the rest, whatever one of them raises."""
-        if self._at_end:
-            say = self._at_end.pop(0)
-            try:
-                say(self)
-            finally:
-                self._end()
+
+def _call_all(callbacks: list[Callable[..., None]], *args: object) -> None:
+    """Call and remove all of them, the last one first, whatever one raises.
+
+    An ExitStack does the same; two of them would take 6 µs for each request.
+    """
+    try:
+        while callbacks:
+            callbacks.pop()(*args)
+    finally:
+        if callbacks:
+            _call_all(callbacks, *args)

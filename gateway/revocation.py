@@ -1,4 +1,4 @@
-"""Ends what an API key has begun, and its session tokens with it, once the key is revoked or has expired."""
+"""Ends the requests of an API key, and of its session tokens, once the key is revoked or has expired."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from gateway.exchange import Exchange
 from gateway.pipeline import Pipeline
 from gateway.relay.registry import InFlight
 
-_ENDED = "The key of this request has been revoked or has expired."
-
 
 class Revocation:
-    """Looks after everybody who is on the way or has a call open. `now`: seconds since the epoch."""
+    """`now`: seconds since the epoch."""
 
-    def __init__(self, keyring: Keyring, walk: Pipeline, calls: InFlight, now: Callable[[], float]) -> None:
+    def __init__(
+        self, keyring: Keyring, pipeline: Pipeline, in_flight: InFlight, now: Callable[[], float]
+    ) -> None:
         self._keyring = keyring
-        self._walk = walk
-        self._calls = calls
+        self._pipeline = pipeline
+        self._in_flight = in_flight
         self._now = now
         self._next_end = 0.0
 
     def tick(self, _: float) -> None:
-        """Look when a key has just expired."""
+        """Apply once a key has expired."""
         if self._now() >= self._next_end:
-            self.look()
+            self.apply()
 
-    def look(self) -> None:
-        """End what belongs to a key that is not valid any more; also called when the keys have changed."""
+    def apply(self) -> None:
+        """Terminate every request whose key is not valid any more; called when the keys have changed, too."""
         epoch = self._now()
         self._next_end = self._keyring.next_end(epoch)
 
@@ -37,6 +37,6 @@ class Revocation:
             key_id = exchange.caller.key_id
             return bool(key_id) and self._keyring.get(key_id, epoch) is None
 
-        error = Unauthenticated(_ENDED)
-        self._calls.turn_away(error, has_ended)  # first: who is told here has not left
-        self._walk.reject_pending(error, has_ended)
+        error = Unauthenticated("The key of this request has been revoked or has expired.")
+        self._in_flight.terminate(error, has_ended)  # first, so that they do not count as disconnects
+        self._pipeline.reject_pending(error, has_ended)

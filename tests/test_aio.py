@@ -1,4 +1,4 @@
-"""Background tasks: kept, waited for, cancelled at the end, never silent."""
+"""Background tasks: joined, cancelled after the timeout, their exceptions reported."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def test_what_takes_too_long_is_cancelled_and_its_end_awaited():
     assert errors == []
 
 
-async def test_an_unhandled_exception_is_told():
+async def test_an_unhandled_exception_is_reported():
     errors = []
 
     async def work():

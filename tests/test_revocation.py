@@ -1,4 +1,4 @@
-"""A key that is revoked, or expires, ends what it has begun, and what its session tokens have; nobody else's."""
+"""A key that is revoked or expires ends its requests and those of its session tokens, and no others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.harness.raw_upstream import STREAM_HEAD, RawUpstream
 
 SECRET = "s" * 32
 SECTIONS = {"auth": {"secret": SECRET}, "route": {"auth": ["api_key", "session"]}}
-SAID = b"has been revoked or has expired"
+ENDED = b"has been revoked or has expired"
 WITHIN = 2.0
 
 
@@ -78,7 +78,7 @@ async def test_a_revoked_key_ends_its_streams_and_those_of_its_sessions(start, c
             for wire in (own, session):
                 body = await rest_of(wire)
                 assert is_completed(body, b"")
-                assert SAID in body
+                assert ENDED in body
             assert time.monotonic() - began < WITHIN
             await until(lambda: len(upstream.aborts) == 2)
             assert sorted(target.rpartition("/")[2] for target in upstream.aborts) == ["c1", "c2"]
@@ -105,7 +105,7 @@ async def test_an_expired_key_ends_its_streams(start, connect, tmp_path):
             await asking(wire, key)
             body = await rest_of(wire)
         assert is_completed(body, b"")
-        assert SAID in body
+        assert ENDED in body
         assert ends <= time.time() < ends + WITHIN
 
 
@@ -125,7 +125,7 @@ async def test_the_end_of_a_session_token_only_refuses_new_requests(start, conne
             assert (await rest_of(wire)).endswith(END)
 
 
-async def test_a_request_that_waits_for_its_turn_is_ended_as_well(start, connect, tmp_path):
+async def test_a_request_that_waits_for_its_conversation_is_ended_as_well(start, connect, tmp_path):
     key = await key_of(tmp_path, "gone")
     script = Open()
     async with RawUpstream(script) as upstream, start(upstream.url, **SECTIONS) as gateway:
@@ -137,7 +137,7 @@ async def test_a_request_that_waits_for_its_turn_is_ended_as_well(start, connect
                 await asyncio.sleep(0)
             await change_key(tmp_path, key, revoked=time.time())
             reply = await second.reply()
-            assert (reply.status, SAID.decode() in reply.json()["message"]) == (401, True)
+            assert (reply.status, ENDED.decode() in reply.json()["message"]) == (401, True)
             assert reply.fields["www-authenticate"] == 'Bearer realm="flowise-gateway"'
         assert [seen.json()["question"] for seen in upstream.seen] == ["hi"]
         script.go_on.set()
@@ -161,7 +161,7 @@ async def test_a_transfer_is_ended_as_well(start, connect, tmp_path):
                 await asyncio.sleep(0)
             await change_key(tmp_path, key, revoked=time.time())
             reply = await wire.reply()
-        assert (reply.status, SAID.decode() in reply.json()["message"]) == (401, True)
+        assert (reply.status, ENDED.decode() in reply.json()["message"]) == (401, True)
         line = await gateway.lines.request()
         assert (line["status"], line["outcome"]) == (401, "refused")
         go_on.set()
@@ -187,7 +187,7 @@ async def test_a_broken_file_keeps_the_last_good_keys(content, start, connect, t
         await settled(gateway, 2)
 
 
-async def test_a_new_key_is_known_soon_and_nobody_loses_a_request(start, connect, tmp_path):
+async def test_a_new_key_is_known_soon_and_no_request_is_lost(start, connect, tmp_path):
     key = await key_of(tmp_path, "first")
     async with RawUpstream(Open()) as upstream, start(upstream.url, **SECTIONS) as gateway:
         async with connect(gateway) as wire:
@@ -217,7 +217,7 @@ async def test_a_request_that_waits_for_a_connection_is_ended_as_well(start, con
             await until(lambda: gateway.process.gateway._upstreams["main"].pool._waiting)
             await change_key(tmp_path, key, revoked=time.time())
             reply = await second.reply()
-            assert (reply.status, SAID.decode() in reply.json()["message"]) == (401, True)
+            assert (reply.status, ENDED.decode() in reply.json()["message"]) == (401, True)
             script.go_on.set()
             assert (await rest_of(first)).endswith(END)
         lines = await settled(gateway, 2)
@@ -231,7 +231,9 @@ async def test_a_request_in_the_middle_of_its_body_is_ended_as_well(start, conne
         async with connect(gateway) as wire:
             whole = request("POST", PATH, b'{"question":"hi"}', Authorization=f"Bearer {key}")
             wire.send(whole[:-3])
-            await until(lambda: any(e.caller.key_id for e in gateway.process.gateway._walk._walking.values()))
+            await until(
+                lambda: any(e.caller.key_id for e in gateway.process.gateway._pipeline._in_progress.values())
+            )
             await change_key(tmp_path, key, revoked=time.time())
             assert (await wire.reply()).status == 401
         await settled(gateway)

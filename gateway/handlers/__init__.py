@@ -1,1 +1,1 @@
-"""What happens at the end of the walk: one file for each kind of request."""
+"""The end of the pipeline: one file for each kind of request."""

@@ -13,7 +13,7 @@ from gateway.admission.quotas import LimitResolver, Quota
 from gateway.auth.caller import refusal
 from gateway.config import Route
 from gateway.exchange import Exchange
-from gateway.handlers.local import local_json
+from gateway.pipeline import json_response
 
 
 class LimitsStatus:
@@ -44,7 +44,7 @@ class LimitsStatus:
             _described(route, limit.quota, status)
             for (route, limit), status in zip(limits, statuses, strict=True)
         ]
-        return local_json(exchange, {"caller": caller.name, "limits": listed})
+        return json_response({"caller": caller.name, "limits": listed})
 
 
 def _described(route: str, quota: Quota, status: LimitStatus) -> dict[str, object]:

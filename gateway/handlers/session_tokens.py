@@ -19,7 +19,7 @@ from gateway.errors import BadRequest, Forbidden
 from gateway.exchange import Exchange
 from gateway.flowise.checks import bound_id
 from gateway.flowise.raw_json import JsonObject, read_document, shown, text_of
-from gateway.handlers.local import local_json
+from gateway.pipeline import json_response
 
 _FIELDS = ("caller", "routes", "ttl")
 
@@ -49,7 +49,7 @@ class IssueSessionToken:
         expires_at = now + int(self._ttl(asked))
         grant = SessionGrant(caller.key_id, user, routes, expires_at=expires_at, issued_at=now)
         told = {"token": self._tokens.issue(grant), "expires_at": datetime.fromtimestamp(expires_at, UTC)}
-        return local_json(exchange, told)
+        return json_response(told)
 
     def _narrowed(self, asked: list[str] | None, allowed: frozenset[str] | None) -> frozenset[str] | None:
         if asked is None:

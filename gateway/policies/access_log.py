@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 from gateway.exchange import Exchange
@@ -10,12 +10,12 @@ from gateway.flowise.outcome import Outcome
 from gateway.telemetry.logs import Logger
 
 
-def logs(logger: Logger, *, with_prompts: bool) -> Callable[[Exchange], Awaitable[None]]:
+def logs(logger: Logger, *, with_prompts: bool) -> Callable[[Exchange], None]:
     def write(exchange: Exchange) -> None:
         line = request_line(exchange, with_prompt=with_prompts)
         (logger.error if exchange.outcome is Outcome.FAILED else logger.info)("request", **line)
 
-    async def policy(exchange: Exchange) -> None:
+    def policy(exchange: Exchange) -> None:
         exchange.on_complete(write)
 
     return policy

@@ -7,7 +7,7 @@ Origin and sends no CORS header. `defaults.cors` applies where no route is known
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 
 from aiohttp import hdrs, web
 
@@ -15,7 +15,6 @@ from gateway.config import CorsSettings, Route
 from gateway.errors import Forbidden
 from gateway.exchange import Exchange
 from gateway.flowise.endpoints import FlowIn
-from gateway.flowise.outcome import Outcome
 
 ALLOWED_HEADERS = "Authorization, Content-Type, X-API-Key, X-Request-ID, traceparent, tracestate"
 EXPOSED_HEADERS = "X-Request-ID, RateLimit, RateLimit-Policy, Retry-After"
@@ -25,14 +24,14 @@ _HEADER_NAMES = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+(?:\s*,\s*[A-Za-z0-9!#$%
 
 def cors(
     default: CorsSettings | None, routes: Sequence[Route]
-) -> Callable[[Exchange], Awaitable[web.StreamResponse | None]]:
+) -> Callable[[Exchange], web.StreamResponse | None]:
     """Accepts the Origin of any route where the flow is named in the body; it is checked again when that is read."""
     known = [settings for settings in (default, *(route.cors for route in routes)) if settings is not None]
     listed = sorted({origin for settings in known for origin in settings.origins})
     of_any_route = CorsSettings(origins=tuple(listed)) if listed else None
     is_any_open = any(route.cors is None for route in routes)
 
-    async def policy(exchange: Exchange) -> web.StreamResponse | None:
+    def policy(exchange: Exchange) -> web.StreamResponse | None:
         settings = default if exchange.route is None else exchange.route.cors
         is_late = exchange.match is not None and exchange.match.endpoint.flow_in is FlowIn.BODY
         if is_late:
@@ -68,7 +67,7 @@ def check_origin(exchange: Exchange, settings: CorsSettings | None, *, may_be_un
 
 
 def _preflight(exchange: Exchange, settings: CorsSettings | None) -> web.Response:
-    headers = dict(exchange.response_headers)
+    headers = exchange.response_headers
     methods = ""
     if exchange.match is not None:
         methods = ", ".join(exchange.match.endpoint.methods)
@@ -81,5 +80,4 @@ def _preflight(exchange: Exchange, settings: CorsSettings | None) -> web.Respons
         headers[hdrs.ACCESS_CONTROL_ALLOW_HEADERS] = names
         headers[hdrs.ACCESS_CONTROL_MAX_AGE] = MAX_AGE
         headers[hdrs.VARY] = "Origin, Access-Control-Request-Headers"
-    exchange.status, exchange.outcome = 204, Outcome.OK
-    return web.Response(status=204, headers=headers)
+    return web.Response(status=204)

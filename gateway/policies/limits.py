@@ -91,7 +91,7 @@ class Limits:
         charges = [limit.quota.charge(limit.subject, size) for limit in limits]
         admission = await self._limiter.admit(charges, exchange.store_budget)
         exchange.admissions += (admission,)
-        exchange.on_response_done(lambda: None if exchange.is_run_open else exchange.give_back(0))
+        exchange.on_response_done(lambda: None if exchange.is_run_open else exchange.settle_limits(0))
         exchange.limit_statuses += tuple(
             (limit.quota, status) for limit, status in zip(limits, admission.statuses, strict=True)
         )

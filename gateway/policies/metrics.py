@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from gateway.exchange import Exchange
@@ -12,9 +12,11 @@ from gateway.telemetry.metrics import Metrics
 NO_CALLER = "none"
 
 
-def metrics(counters: Metrics) -> Callable[[Exchange], Awaitable[None]]:
-    async def policy(exchange: Exchange) -> None:
-        exchange.on_complete(partial(record, counters))
+def metrics(counters: Metrics) -> Callable[[Exchange], None]:
+    count = partial(record, counters)
+
+    def policy(exchange: Exchange) -> None:
+        exchange.on_complete(count)
 
     return policy
 

@@ -110,6 +110,6 @@ def find_route(flow: str, routes: Mapping[str, Route]) -> Route:
     return route
 
 
-async def routing(exchange: Exchange) -> None:
+def routing(exchange: Exchange) -> None:
     if exchange.routing_error is not None:
         raise exchange.routing_error

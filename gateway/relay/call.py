@@ -1,8 +1,8 @@
-"""One request to Flowise and its reply, from the send until the reply ended, with or without a client.
+"""One request to Flowise and its reply, until the reply has ended, with or without a client.
 
-The call is the sink of its connection. It resolves `head` for whoever waits, pushes the body into the outlet
-of the client and the observer, watches the deadlines, and tells its owner three things: the client left, a
-deadline passed, the reply is over. What those mean (abort, metering, a turn) is the owner's business.
+The call is the sink of its connection: it resolves `head`, pushes the body to the client's writer and to the
+observer, and watches the deadlines. What a deadline or a lost client means (abort, metering) is its listener's
+business.
 """
 
 from __future__ import annotations
@@ -15,50 +15,51 @@ from typing import Protocol
 from gateway.aio import OneShot
 from gateway.errors import GatewayError, UpstreamUnreachable
 from gateway.relay.deadlines import Deadline, Deadlines
-from gateway.relay.writers import ResponseWriter
+from gateway.relay.replies import ReplyObserver
 from gateway.upstream.connection import Connection, StaleConnectionError
 from gateway.upstream.headers import UpstreamRequest
 from gateway.upstream.pool import Pool
 from gateway.upstream.response_parser import BodyEnd, ResponseHead
 
-
-class Observer(Protocol):
-    """Who reads along."""
-
-    @property
-    def has_end(self) -> bool:
-        """Whether the answer's last event was seen."""
-
-    @property
-    def first_event_at(self) -> float | None:
-        """When the first event came that is not a comment."""
-
-    def feed(self, data: bytes, now: float) -> None:
-        """The body bytes of one read."""
+# Observing some reads at once costs a third of what each costs by itself.
+UNREAD_PIECES = 16  # the most reads that the observer lags behind
+UNREAD_BYTES = 4096  # a larger read is observed at once
 
 
 class CallListener(Protocol):
-    """Whom a call tells. All calls are synchronous."""
+    """What a call reports, synchronously."""
 
     def on_head(self, head: ResponseHead) -> None:
-        """The reply begins; who wants to read along says so now."""
+        """The last chance to set the call's observer."""
 
     def on_client_left(self) -> None:
-        """Nobody reads the reply any more; it is still being received."""
+        """The client is gone; the reply is still being received."""
 
     def on_deadline(self, deadline: Deadline) -> None:
-        """Flowise took too long."""
+        """Called at every tick from then on, until the call is over."""
 
     def on_over(self, end: BodyEnd | GatewayError) -> None:
-        """The reply is over: how its body ended, or why there was no head. Said exactly once."""
+        """How the body ended, or why there was no head. Called once."""
 
 
-UNREAD_PIECES = 16  # reads that the observer may be behind
-UNREAD_BYTES = 4096  # a read above it is not put off
+class ResponseWriter(Protocol):
+    """The client's end of a body."""
+
+    def feed(self, data: bytes) -> None:
+        """The body bytes of one read."""
+
+    def end(self, end: BodyEnd, *, is_complete: bool) -> None:
+        """The body ended; `is_complete`: its last event was seen."""
+
+    def terminate(self, message: str) -> None:
+        """End the response early, for this reason."""
+
+    def tick(self, now: float) -> None:
+        """`now`: monotonic seconds."""
 
 
-class Call:
-    """The sink of one connection, and the watcher of one client."""
+class UpstreamCall:
+    """The sink of one connection and the watcher of one client."""
 
     __slots__ = (
         "_connection",
@@ -66,10 +67,10 @@ class Call:
         "_early_end",
         "_is_client_paused",
         "_last_byte_at",
-        "_outlet",
-        "_owner",
-        "_told",
+        "_listener",
+        "_terminated_by",
         "_unread",
+        "_writer",
         "bytes_in",
         "deadlines",
         "delivered",
@@ -78,18 +79,18 @@ class Call:
         "observer",
     )
 
-    def __init__(self, owner: CallListener, deadlines: Deadlines) -> None:
-        self._owner = owner
+    def __init__(self, listener: CallListener, deadlines: Deadlines) -> None:
+        self._listener = listener
         self.deadlines = deadlines
-        self.observer: Observer | None = None
+        self.observer: ReplyObserver | None = None
         self._connection: Connection | None = None
-        self._outlet: ResponseWriter | None = None
-        self._early: list[bytes] = []
+        self._writer: ResponseWriter | None = None
+        self._early: list[bytes] = []  # body bytes that came before there was a writer
         self._early_end: BodyEnd | None = None
-        self._told = ""
+        self._terminated_by = ""
         self._is_client_paused = False
         self.head: OneShot[ResponseHead] = OneShot()
-        self.delivered: OneShot[None] = OneShot()
+        self.delivered: OneShot[None] = OneShot()  # the client gets no more of the body
         self.is_over = False
         self._unread: list[tuple[bytes, float]] = []
         self._last_byte_at = 0.0
@@ -98,47 +99,44 @@ class Call:
     # -- the request -------------------------------------------------------------------------------
 
     async def send(self, pool: Pool, request: UpstreamRequest) -> ResponseHead:
-        """Send the request, and wait for the head of the reply.
+        """Send the request and wait for the head of the reply.
 
-        A pooled connection that turns out dead before one byte came back never carried the request, so it goes out
-        once more on a fresh one (unless its body is gone already).
+        If a reused connection closes before one byte came back, the request is sent once more on a fresh one, unless
+        its body was an iterator.
 
         Raises:
-            GatewayError: any of the ways in which there is no head.
+            GatewayError: there is no head.
         """
-        is_upload = not isinstance(request.body, bytes)  # it could not be sent again, so it gets a fresh one
+        is_upload = not isinstance(request.body, bytes)  # cannot be sent twice, so it gets a fresh connection
         try:
             try:
-                return await self._send_on(await self._acquired(pool, fresh=is_upload), request)
+                return await self._send_on(await self._acquire(pool, fresh=is_upload), request)
             except StaleConnectionError:
                 if is_upload or self.is_over or self.delivered.is_set:
                     error = UpstreamUnreachable("Flowise closed the connection before it answered.")
                     self.close(error)
                     raise error from None
-            self._begin_again()
-            return await self._send_on(await self._acquired(pool, fresh=True), request)
+            self.head = OneShot()
+            self.deadlines.sent_at = math.inf
+            return await self._send_on(await self._acquire(pool, fresh=True), request)
         except GatewayError as error:
             if not self.is_sent:
                 self.close(error)
             raise
 
-    async def _acquired(self, pool: Pool, *, fresh: bool) -> Connection:
-        """A connection; who gives the call up meanwhile ends the wait for it.
+    async def _acquire(self, pool: Pool, *, fresh: bool) -> Connection:
+        """A connection. The wait ends if the call is terminated.
 
         Raises:
-            GatewayError: there is none, or why the call was given up.
+            GatewayError: there is none, or why the call was terminated.
         """
-        with self.head.ending():
+        with self.head.interrupts():
             return await pool.acquire(fresh=fresh)
         await self.head.wait()
-        raise AssertionError("a call that was given up has no head")
-
-    def _begin_again(self) -> None:
-        self.head = OneShot()
-        self.deadlines.sent_at = math.inf
+        raise AssertionError("a call without a connection has no head")
 
     async def _send_on(self, connection: Connection, request: UpstreamRequest) -> ResponseHead:
-        if self.head.is_set:  # given up while it waited for a connection
+        if self.head.is_set:  # terminated while it waited for a connection
             connection.close()
             return await self.head.wait()
         self._connection = connection
@@ -152,10 +150,10 @@ class Call:
         return await self.head.wait()
 
     async def _send_pieces(self, connection: Connection, pieces: AsyncIterator[bytes]) -> None:
-        """Send the body as it comes; an early answer or the end of the call ends the wait for the client."""
+        """Send the body as it is read, until an early reply or the end of the call."""
         if self.head.is_set:
             return
-        with self.head.ending():
+        with self.head.interrupts():
             async for piece in pieces:
                 if piece:
                     connection.write(b"%x\r\n%b\r\n" % (len(piece), piece))
@@ -165,26 +163,26 @@ class Call:
 
     @property
     def is_sent(self) -> bool:
-        """Whether the whole request is on its way: from here on Flowise works on it."""
+        """Whether the whole request was written: from here on Flowise works on it."""
         return self.deadlines.sent_at <= monotonic()
 
-    # -- Sink --------------------------------------------------------------------------------------
+    # -- ResponseSink ------------------------------------------------------------------------------
 
     def on_head(self, head: ResponseHead) -> None:
-        """The reply begins; reading pauses until there is an outlet."""
+        """Pause reading until there is a writer."""
         self.deadlines.head_at = self.deadlines.last_byte_at = monotonic()
         if self._connection is not None and not self.delivered.is_set:
             self._connection.pause_reading()
-        self._owner.on_head(head)
+        self._listener.on_head(head)
         self.head.set(head)
 
     def on_body(self, data: bytes) -> None:
-        """The body bytes of one read: to the client first, then to the observer."""
+        """The client first, then the observer."""
         now = monotonic()
         self._last_byte_at = now
-        outlet = self._outlet
-        if outlet is not None:
-            outlet.feed(data)
+        writer = self._writer
+        if writer is not None:
+            writer.feed(data)
         elif not self.delivered.is_set:
             self._early.append(data)
         unread = self._unread
@@ -193,111 +191,102 @@ class Call:
             self._observe()
 
     def on_end(self, end: BodyEnd) -> None:
-        """The reply is over."""
         self._connection = None
         self._observe()
-        if self._outlet is not None:
-            self._deliver(self._outlet, end)
+        if self._writer is not None:
+            self._end_response(self._writer, end)
         else:
             self._early_end = end
-        self._over(end)
+        self._finish(end)
 
     def on_failure(self, error: GatewayError | StaleConnectionError) -> None:
-        """There is no head. A stale connection is no end yet if somebody is there to send again."""
+        """A stale connection does not end the call if `send` can try again."""
         self._connection = None
         self.head.fail(error)
         if isinstance(error, GatewayError):
-            self._over(error)
+            self._finish(error)
         elif self.delivered.is_set:
-            self._over(UpstreamUnreachable("Flowise closed the connection before it answered."))
+            self._finish(UpstreamUnreachable("Flowise closed the connection before it answered."))
 
     # -- the client --------------------------------------------------------------------------------
 
-    def attach(self, outlet: ResponseWriter) -> None:
-        """From now on the body goes there; what came with the head goes first."""
+    def attach(self, writer: ResponseWriter) -> None:
+        """Send the body to this writer from now on; what came with the head goes first."""
         if self.delivered.is_set:
-            outlet.tell(self._told)
+            writer.terminate(self._terminated_by)
             return
-        self._outlet = outlet
+        self._writer = writer
         for data in self._early:
-            outlet.feed(data)
+            writer.feed(data)
         self._early.clear()
         if self._early_end is not None:
-            self._deliver(outlet, self._early_end)
+            self._end_response(writer, self._early_end)
         elif not self._is_client_paused:
             self._resume()
 
-    def finish(self) -> None:
-        """The client has all that it will get of the body: nothing."""
-        self._deliver_nothing()
+    def skip_body(self) -> None:
+        """The response has no body."""
+        self._set_delivered()
         self._resume()
 
-    def leave(self) -> None:
-        """The client is gone: what still comes is read for the observer only."""
+    def detach(self) -> None:
+        """The client is gone: from now on the reply is read for the observer only. Ignored once delivered."""
         if self.delivered.is_set:
             return
-        self._deliver_nothing()
+        self._set_delivered()
         if self.is_over:
             return
-        self._owner.on_client_left()
+        self._listener.on_client_left()
         if self._connection is None or not self.is_sent:
             self.close(UpstreamUnreachable("The client left before its request was sent."))
         else:
             self._resume()
 
-    def tell(self, message: str) -> None:
-        """End the client's answer with this sentence; the reply itself goes on being read."""
-        self._told = message
-        if self._outlet is not None and not self.delivered.is_set:
-            self._outlet.tell(message)
-        self._deliver_nothing()
-        self._resume()
-
     def on_client_paused(self) -> None:
-        """The client takes no more for now, so neither do we."""
+        """The client reads too slowly, so Flowise is not read either."""
         if self._connection is not None and not self.delivered.is_set:
             self._is_client_paused = True
             self.deadlines.pause()
             self._connection.pause_reading()
 
     def on_client_resumed(self) -> None:
-        """The client takes more."""
         if self._is_client_paused:
             self._resume()
-
-    def on_client_gone(self) -> None:
-        """The client's transport is gone."""
-        self.leave()
 
     # -- time and ends -----------------------------------------------------------------------------
 
     def tick(self, now: float) -> None:
-        """Look at the clocks. `now`: monotonic seconds."""
-        if self._outlet is not None and not self.delivered.is_set:
-            self._outlet.tick(now)
+        """Check the deadlines. `now`: monotonic seconds."""
+        if self._writer is not None and not self.delivered.is_set:
+            self._writer.tick(now)
         if not self.deadlines.is_first_event_seen:
             self._observe()
         self.deadlines.last_byte_at = max(self._last_byte_at, self.deadlines.last_byte_at)
         if not self.is_over and (deadline := self.deadlines.passed(now)) is not None:
-            self._owner.on_deadline(deadline)
+            self._listener.on_deadline(deadline)
 
-    def fail(self, error: GatewayError) -> None:
-        """Whoever waits for the head is told this instead; a head that still comes is nobody's."""
+    def terminate(self, error: GatewayError) -> None:
+        """Fail the pending head, or end the response with the error's message. The reply is still read."""
         self.head.fail(error)
+        self._terminated_by = error.message
+        if self._writer is not None and not self.delivered.is_set:
+            self._writer.terminate(error.message)
+        self._set_delivered()
+        self._resume()
 
     def close(self, end: BodyEnd | GatewayError = BodyEnd.CUT) -> None:
-        """Drop the connection; the reply is over, whatever still would have come."""
+        """Drop the connection; the reply is over."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
-        given_up = UpstreamUnreachable("The request was given up.")
-        self.head.fail(end if isinstance(end, GatewayError) else given_up)
+        self.head.fail(
+            end if isinstance(end, GatewayError) else UpstreamUnreachable("The request was given up.")
+        )
         self._observe()
-        self._deliver_nothing()
-        self._over(end)
+        self._set_delivered()
+        self._finish(end)
 
     def _observe(self) -> None:
-        """Read along with what has passed: some reads at once cost a third of what each costs by itself."""
         unread, observer = self._unread, self.observer
         self._unread = []
         for data, _ in unread:
@@ -314,18 +303,18 @@ class Call:
         if self._connection is not None:
             self._connection.resume_reading()
 
-    def _deliver(self, outlet: ResponseWriter, end: BodyEnd) -> None:
+    def _end_response(self, writer: ResponseWriter, end: BodyEnd) -> None:
         if self.delivered.is_set:
             return
-        outlet.end(end, is_complete=self.observer is not None and self.observer.has_end)
-        self._deliver_nothing()
+        writer.end(end, is_complete=self.observer is not None and self.observer.has_end)
+        self._set_delivered()
 
-    def _deliver_nothing(self) -> None:
-        self._outlet = None
+    def _set_delivered(self) -> None:
+        self._writer = None
         self._early.clear()
         self.delivered.set(None)
 
-    def _over(self, end: BodyEnd | GatewayError) -> None:
+    def _finish(self, end: BodyEnd | GatewayError) -> None:
         if not self.is_over:
             self.is_over = True
-            self._owner.on_over(end)
+            self._listener.on_over(end)

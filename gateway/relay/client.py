@@ -1,36 +1,27 @@
-"""The client's end of an answer, written straight onto its transport (MECHANICS 1 to 3).
+"""Writes a response body straight onto the client's transport, and watches whether the client takes it.
 
-aiohttp writes the head and the last chunk; between the two this file frames and writes, and a shim in front
-of aiohttp's protocol tells, without a task, when the client takes no more, takes more again, or is gone.
+aiohttp writes the head and the last chunk. Between the two this file frames and writes: that costs about 16 µs for an
+event, `StreamResponse.write` from a woken task 24. A shim in front of aiohttp's protocol reports, without a task,
+that the client reads too slowly, reads again, or is gone.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol, cast
+from typing import cast
 
 from aiohttp import web
 
-HIGH_WATER = 64 * 1024
+from gateway.relay.call import UpstreamCall
 
-
-class ClientWatcher(Protocol):
-    """Who wants to know how the client is doing. All calls are synchronous."""
-
-    def on_client_paused(self) -> None:
-        """More than the high-water mark is waiting for the client."""
-
-    def on_client_resumed(self) -> None:
-        """It has drained."""
-
-    def on_client_gone(self) -> None:
-        """The client hung up, half-closed, or was dropped; nothing more can be written."""
+HIGH_WATER = 64 * 1024  # bytes, also under TLS, whose default is eight times that
 
 
 class ClientStream:
-    """One answer on its way to one client, from after the head until before the last chunk."""
+    """One response to one client, between the head and the last chunk. `send_timeout` is in seconds."""
 
     __slots__ = (
+        "_call",
         "_is_chunked",
         "_is_gone",
         "_request",
@@ -38,25 +29,24 @@ class ClientStream:
         "_taken",
         "_taken_at",
         "_transport",
-        "_watcher",
         "_written",
         "bytes_out",
     )
 
-    def __init__(self, request: web.BaseRequest, watcher: ClientWatcher, send_timeout: float) -> None:
+    def __init__(self, request: web.BaseRequest, call: UpstreamCall, send_timeout: float) -> None:
         self._request = request
-        self._watcher = watcher
+        self._call = call
         self._send_timeout = send_timeout
         self._transport: asyncio.Transport | None = None
         self._is_chunked = False
         self._is_gone = False
-        self._written = 0  # with the framing, unlike `bytes_out`
-        self._taken = 0
+        self._written = 0  # with the chunk framing, unlike `bytes_out`
+        self._taken = 0  # of it, by the kernel
         self._taken_at: float | None = None
         self.bytes_out = 0
 
     async def open(self, response: web.StreamResponse) -> None:
-        """Send the head and take over the transport: the point of no return.
+        """Send the head and take over the transport.
 
         Raises:
             ConnectionError: the client is gone already.
@@ -64,7 +54,7 @@ class ClientStream:
         if self._request.transport is None:
             raise ConnectionResetError("the client left before the head")
         if self._request.version < (1, 1):
-            response.force_close()  # aiohttp would leave a body without length open, and the client waiting
+            response.force_close()  # a body without length ends with the connection, but aiohttp keeps it open
         writer = await response.prepare(self._request)
         transport = self._request.transport
         if transport is None or writer is None:
@@ -75,7 +65,7 @@ class ClientStream:
         transport.set_protocol(_Shim(self._request.protocol, self))
 
     def write(self, data: bytes) -> None:
-        """Send these bytes now, in one write. Nothing happens once the client is gone."""
+        """Send these bytes now, in one write. Ignored once the client is gone."""
         transport = self._transport
         if transport is None or transport.is_closing() or not data:
             return
@@ -85,20 +75,19 @@ class ClientStream:
         transport.write(framed)
 
     def release(self) -> None:
-        """Give the transport back to aiohttp, which ends the answer. The next request may follow."""
+        """Give the transport back to aiohttp, which writes the last chunk."""
         transport, self._transport = self._transport, None
-        if (
-            transport is not None
-        ):  # also a closing one: who never takes its last bytes is the listener's business
+        if transport is not None:
+            # also if it is closing: server/listener then drops a client that never reads its last bytes
             transport.set_protocol(self._request.protocol)
 
     def cut(self) -> None:
-        """Close without the last chunk, after what was written: this is not the whole answer."""
+        """Send what was written and close without the last chunk: the body is not complete."""
         if self._transport is not None:
             self._transport.close()
 
     def tick(self, now: float) -> None:
-        """Drop a client that took no byte for the send timeout. `now`: monotonic seconds."""
+        """Drop a client that took no byte within the send timeout. `now`: monotonic seconds."""
         transport = self._transport
         if transport is None or transport.is_closing():
             return
@@ -110,7 +99,7 @@ class ClientStream:
             self.drop()
 
     def drop(self) -> None:
-        """Give the client up, with all that waits for it."""
+        """Close at once and discard what was not sent."""
         if self._transport is not None:
             self._transport.abort()
         self.gone()
@@ -118,22 +107,22 @@ class ClientStream:
     # -- from the shim -----------------------------------------------------------------------------
 
     def paused(self) -> None:
-        """The transport's buffer is above its high-water mark."""
-        self._watcher.on_client_paused()
+        """The write buffer is above its high-water mark."""
+        self._call.on_client_paused()
 
     def resumed(self) -> None:
-        """The transport's buffer has drained."""
-        self._watcher.on_client_resumed()
+        """The write buffer has drained."""
+        self._call.on_client_resumed()
 
     def gone(self) -> None:
-        """The client is gone, however it went; said once."""
+        """The client hung up, half-closed, or was dropped."""
         if not self._is_gone:
             self._is_gone = True
-            self._watcher.on_client_gone()
+            self._call.detach()
 
 
 class _Shim(asyncio.Protocol):
-    """Passes every callback on to aiohttp's protocol and tells the stream."""
+    """Forwards every callback to aiohttp's protocol and reports it to the stream."""
 
     __slots__ = (
         "_inner",
@@ -156,8 +145,8 @@ class _Shim(asyncio.Protocol):
         self._stream.resumed()
 
     def eof_received(self) -> bool | None:
-        # A half-closed client cannot be told from one that left; with unread data asyncio would not
-        # notice its end before the buffer is flushed, so the connection is given up here.
+        # A half-closed client looks like one that left. With unread data asyncio reports no end before the buffer is
+        # flushed, so the connection is dropped here.
         self._stream.drop()
         return self._inner.eof_received()
 

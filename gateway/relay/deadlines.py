@@ -1,7 +1,6 @@
-"""When Flowise takes too long: four clocks of one call (pure; every time is in monotonic seconds).
+"""The deadlines of one call, except `connect`, which is the pool's (pure; every time is in monotonic seconds).
 
-The connect deadline is the pool's. Flowise's own heartbeats are bytes and count for `idle`; the gateway's
-never pass here, so they cannot keep a dead stream open.
+Flowise's own heartbeats count for `idle`. The gateway's never pass here, so they cannot keep a dead stream open.
 """
 
 from __future__ import annotations
@@ -12,17 +11,30 @@ from dataclasses import dataclass
 
 
 class Deadline(enum.StrEnum):
-    """Which clock ran out."""
+    """A deadline that passed, by its configuration key."""
 
     HEAD = "head"
     FIRST_EVENT = "first_event"
     IDLE = "idle"
     TOTAL = "total"
 
+    @property
+    def message(self) -> str:
+        """What the client is sent."""
+        return _MESSAGES[self]
+
+
+_MESSAGES = {
+    Deadline.HEAD: "Flowise did not begin to answer in time.",
+    Deadline.FIRST_EVENT: "Flowise sent no event in time.",
+    Deadline.IDLE: "Flowise went silent in the middle of the answer.",
+    Deadline.TOTAL: "The answer took longer than is allowed here.",
+}
+
 
 @dataclass(slots=True)
 class Deadlines:
-    """Limits in seconds (infinite: does not apply), and the moments they are counted from."""
+    """Limits in seconds (infinite: none), and the moments that they are counted from."""
 
     head: float
     first_event: float
@@ -36,7 +48,7 @@ class Deadlines:
     is_paused: bool = False
 
     def passed(self, now: float) -> Deadline | None:
-        """The deadline that has passed, the most telling first."""
+        """The deadline that has passed; of several the most specific one."""
         if self.head_at == math.inf:
             if now - self.sent_at > self.head:
                 return Deadline.HEAD
@@ -47,10 +59,9 @@ class Deadlines:
         return Deadline.TOTAL if now - self.started_at > self.total else None
 
     def pause(self) -> None:
-        """The client takes nothing, so Flowise is not read: silence is not its fault."""
+        """Reading is paused for a slow client, so `idle` stops."""
         self.is_paused = True
 
     def resume(self, now: float) -> None:
-        """Reading goes on."""
         self.is_paused = False
         self.last_byte_at = now

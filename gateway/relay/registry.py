@@ -1,4 +1,4 @@
-"""All calls of this process that are open inside Flowise: one coarse timer looks after them, the drain ends them."""
+"""The calls of this process that Flowise has not finished: the coarse timer ticks them, the drain ends them."""
 
 from __future__ import annotations
 
@@ -11,74 +11,72 @@ from gateway.exchange import Exchange
 
 
 class InFlightCall(Protocol):
-    """What the register needs of a run or a transfer."""
+    """A run or a transfer."""
 
     exchange: Exchange
 
     @property
     def has_client(self) -> bool:
-        """Whether somebody still waits for the answer."""
+        """Whether a client still receives the reply."""
 
     def tick(self, now: float) -> None:
-        """Time passes. `now`: monotonic seconds."""
+        """`now`: monotonic seconds."""
 
     def abort(self) -> None:
         """Ask Flowise to stop."""
 
-    def end_now(self, error: GatewayError) -> None:
-        """Tell the client, abort, close."""
+    def terminate(self, error: GatewayError) -> None:
+        """End the client's response with this error and abort. What still comes is read for a short while."""
 
-    def turn_away(self, error: GatewayError) -> None:
-        """Tell the client, abort, and account for what still comes; once."""
+    def close_now(self, error: GatewayError) -> None:
+        """End the client's response with this error, abort, close."""
 
 
 class InFlight:
-    """The register."""
+    """The registry."""
 
     def __init__(self) -> None:
         self._open: set[InFlightCall] = set()
-        self._empty = asyncio.Event()
-        self._empty.set()
+        self._idle = asyncio.Event()
+        self._idle.set()
         self.is_draining = False
 
     def __len__(self) -> int:
         return len(self._open)
 
     def add(self, call: InFlightCall) -> None:
-        """It begins."""
         self._open.add(call)
-        self._empty.clear()
+        self._idle.clear()
 
     def discard(self, call: InFlightCall) -> None:
-        """It is over."""
         self._open.discard(call)
         if not self._open:
-            self._empty.set()
+            self._idle.set()
 
     def tick(self, now: float) -> None:
-        """Let every call look at its clocks."""
+        """`now`: monotonic seconds."""
         for call in list(self._open):
             call.tick(now)
 
     def begin_drain(self) -> None:
-        """From now on, what nobody waits for is aborted."""
+        """From now on a call without a client is aborted."""
         self.is_draining = True
         for call in list(self._open):
             if not call.has_client:
                 call.abort()
 
-    async def empty(self) -> None:
-        """Wait until nothing is open."""
-        await self._empty.wait()
+    async def wait_idle(self) -> None:
+        """Wait until no call is open."""
+        await self._idle.wait()
 
-    def end_all(self, error: GatewayError) -> None:
-        """End whatever is open."""
+    def terminate(self, error: GatewayError, is_meant: Callable[[Exchange], bool]) -> None:
+        """Terminate the calls of the exchanges that are meant, each once."""
         for call in list(self._open):
-            call.end_now(error)
+            if call.exchange.terminated_by is None and is_meant(call.exchange):
+                call.exchange.terminated_by = error
+                call.terminate(error)
 
-    def turn_away(self, error: GatewayError, is_meant: Callable[[Exchange], bool]) -> None:
-        """Tell the clients that are meant, and abort what they asked."""
+    def close_all(self, error: GatewayError) -> None:
+        """End every call now."""
         for call in list(self._open):
-            if call.exchange.told is None and is_meant(call.exchange):
-                call.exchange.told = error
-                call.turn_away(error)
+            call.close_now(error)

@@ -1,7 +1,4 @@
-"""What Flowise did with a request, in one word for `upstream_requests_total` (pure).
-
-Not how the client's request ended: that is its outcome.
-"""
+"""The result label of `upstream_requests_total` (pure): what Flowise did with a request, not how the client's ended."""
 
 from __future__ import annotations
 
@@ -9,28 +6,28 @@ from gateway.errors import GatewayError, UpstreamBadReply, UpstreamTimeout, Upst
 from gateway.flowise.outcome import Outcome
 from gateway.upstream.response_parser import BodyEnd
 
-_WORDS: tuple[tuple[type[GatewayError], str], ...] = (
+_BY_ERROR: tuple[tuple[type[GatewayError], str], ...] = (
     (UpstreamUnreachable, "unreachable"),
     (UpstreamTimeout, "timeout"),
     (UpstreamBadReply, "bad_reply"),
 )
-_OURS = (Outcome.CLIENT_CLOSED, Outcome.REFUSED)
+_ENDED_HERE = (Outcome.CLIENT_CLOSED, Outcome.REFUSED)
 
 
 def upstream_result(end: BodyEnd | GatewayError, status: int, outcome: Outcome | None) -> str:
-    """The word; empty if the request never got as far as Flowise.
+    """The label; empty if the request was not sent.
 
     Args:
-        end: how its reply ended, or why there was none.
+        end: how the reply ended, or why there was none.
         status: of the reply; 0: there was no head.
-        outcome: of the client's request, where that ended first.
+        outcome: of the client's request, if that ended first.
     """
     if outcome is Outcome.TIMEOUT:
         return "timeout"
-    if outcome in _OURS and end not in (BodyEnd.WHOLE, BodyEnd.CLOSED):
+    if outcome in _ENDED_HERE and end not in (BodyEnd.WHOLE, BodyEnd.CLOSED):
         return "aborted"
     if isinstance(end, GatewayError):
-        return next((word for kind, word in _WORDS if isinstance(end, kind)), "")
+        return next((result for kind, result in _BY_ERROR if isinstance(end, kind)), "")
     if status >= 400:
         return "server_error" if status >= 500 else "client_error"
     return "broken_off" if end is BodyEnd.CUT else "ok"

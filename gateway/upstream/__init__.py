@@ -1,1 +1,1 @@
-"""The way to Flowise: HTTP/1.1 connections, their pool, and the one call that a request makes."""
+"""The way to Flowise: HTTP/1.1 connections, their pool, header rules, and the gateway's own requests."""

@@ -1,7 +1,7 @@
-"""One HTTP/1.1 connection to Flowise: writes a request, pushes its response into a sink as it arrives.
+"""One HTTP/1.1 connection to Flowise: writes a request and pushes its response into a sink as it arrives.
 
-No task wakes for a piece of a response: `data_received` calls the sink in the same loop iteration. The
-connection does not know what a prediction is, who waits for it, or when it takes too long.
+No task wakes for a piece of a response: `data_received` calls the sink in the same loop iteration. Deadlines are the
+sink's business.
 """
 
 from __future__ import annotations
@@ -15,33 +15,35 @@ from gateway.errors import GatewayError, UpstreamBadReply, UpstreamUnreachable
 from gateway.upstream.response_parser import BodyEnd, Framing, ResponseHead, ResponseParser
 
 HIGH_WATER = 64 * 1024
-DEFAULT_KEEP_ALIVE = 4.0  # Flowise closes idle connections after 5 to 6 s and says nothing of it on streams
-KEEP_ALIVE_MARGIN = 1.0
+DEFAULT_KEEP_ALIVE = (
+    4.0  # seconds; Flowise closes idle connections after 5 to 6 s and does not announce it on streams
+)
+KEEP_ALIVE_MARGIN = 1.0  # seconds before the announced timeout
 _MOST_DIGITS = 5
 
 
 class StaleConnectionError(Exception):
-    """A pooled connection was dead already: not one byte came back, so the request was never read."""
+    """A reused connection closed before one byte came back, so the request was never read and may be sent again."""
 
 
-class Sink(Protocol):
-    """Where a response goes. Each call happens in the loop iteration in which the bytes came."""
+class ResponseSink(Protocol):
+    """Receives one head, its body and one end; or one failure. Called in the loop iteration in which the bytes came."""
 
     def on_head(self, head: ResponseHead) -> None:
-        """The final head; called once, before any body."""
+        """The head of the final response (not of a 1xx)."""
 
     def on_body(self, data: bytes) -> None:
         """All body bytes of one read, without framing."""
 
     def on_end(self, end: BodyEnd) -> None:
-        """The end after a head; called once."""
+        """The body ended, or broke off."""
 
     def on_failure(self, error: GatewayError | StaleConnectionError) -> None:
-        """The end without a head; called once."""
+        """There will be no head."""
 
 
 class Connection(asyncio.Protocol):
-    """States: idle (no sink), busy (a sink), closed. `on_idle` hands it back to the pool."""
+    """Idle (no sink), busy (a sink) or closed. `on_idle` returns it to the pool."""
 
     __slots__ = (
         "_got_bytes",
@@ -66,7 +68,7 @@ class Connection(asyncio.Protocol):
         self._on_closed = on_closed
         self._parser = ResponseParser()
         self._transport: asyncio.Transport | None = None
-        self._sink: Sink | None = None
+        self._sink: ResponseSink | None = None
         self._is_blocked = False
         self._unblocked: asyncio.Future[None] | None = None
         self._is_request_sent = True
@@ -82,7 +84,6 @@ class Connection(asyncio.Protocol):
 
     @property
     def is_closed(self) -> bool:
-        """Whether it can carry nothing any more."""
         return self._transport is None or self._transport.is_closing()
 
     @property
@@ -92,47 +93,45 @@ class Connection(asyncio.Protocol):
 
     @property
     def is_answered(self) -> bool:
-        """Whether Flowise has begun to answer: there is no use in sending more of the body."""
+        """Whether the head has arrived: sending more of the request body is useless."""
         return self._has_head
 
     # -- the request -------------------------------------------------------------------------------
 
-    def start(self, method: str, data: bytes, sink: Sink) -> None:
-        """Write a head, with as much of the body as is at hand; the response goes to the sink."""
+    def start(self, method: str, data: bytes, sink: ResponseSink) -> None:
+        """Write the head and the part of the body that is available; the response goes to the sink."""
         self._parser.expect(method)
         self._sink = sink
         self._got_bytes = self._has_head = self._is_request_sent = False
         self.write(data)
 
     def write(self, data: bytes) -> None:
-        """Write more of the body; on a closed connection nothing happens, the sink has been told."""
+        """Write more of the body. Ignored on a closed connection: the sink was called already."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
 
     async def drain(self) -> None:
-        """Wait until Flowise takes more; returns at once on a closed connection."""
+        """Wait until the write buffer has drained; returns at once on a closed connection."""
         if self._is_blocked:
             self._unblocked = asyncio.get_running_loop().create_future()
             await self._unblocked
 
     def finish_request(self) -> None:
-        """The body is complete; without this the connection is never used again."""
+        """The body is complete; otherwise the connection is not reused."""
         self._is_request_sent = True
 
     # -- the response ------------------------------------------------------------------------------
 
     def pause_reading(self) -> None:
-        """Take nothing more from Flowise for now."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Go on."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
     def close(self) -> None:
-        """Drop the connection and forget the sink."""
+        """Drop the connection; the sink is not called any more."""
         self._sink = None
         if self._transport is not None:
             self._transport.abort()
@@ -140,12 +139,11 @@ class Connection(asyncio.Protocol):
     # -- asyncio.Protocol --------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """asyncio: the connection stands."""
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=HIGH_WATER)
 
     def data_received(self, data: bytes) -> None:
-        """asyncio: bytes came. On an idle connection none may."""
+        """Bytes on an idle connection belong to no request: close it."""
         sink = self._sink
         if sink is None:
             self.close()
@@ -160,18 +158,15 @@ class Connection(asyncio.Protocol):
             self._end(sink)
 
     def pause_writing(self) -> None:
-        """asyncio: the write buffer is above its high-water mark."""
         self._is_blocked = True
 
     def resume_writing(self) -> None:
-        """asyncio: the write buffer has drained."""
         self._is_blocked = False
         unblocked, self._unblocked = self._unblocked, None
         if unblocked is not None and not unblocked.done():
             unblocked.set_result(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """asyncio: it is gone."""
         self._transport = None
         self.resume_writing()
         sink, self._sink = self._sink, None
@@ -187,7 +182,7 @@ class Connection(asyncio.Protocol):
         else:
             sink.on_failure(UpstreamUnreachable("Flowise closed the connection before it answered."))
 
-    def _begin(self, sink: Sink) -> None:
+    def _begin(self, sink: ResponseSink) -> None:
         self._got_bytes = True
         head = self._parser.head
         if head is not None and not self._parser.fault:
@@ -195,7 +190,7 @@ class Connection(asyncio.Protocol):
             self._idle_seconds = _announced_timeout(head.get(b"keep-alive")) - KEEP_ALIVE_MARGIN
             sink.on_head(head)
 
-    def _end(self, sink: Sink) -> None:
+    def _end(self, sink: ResponseSink) -> None:
         parser = self._parser
         self._sink = None
         self.responses += 1
@@ -209,12 +204,12 @@ class Connection(asyncio.Protocol):
                 )
             return
         if parser.may_stay_open and self._is_request_sent and not parser.has_surplus and not self.is_closed:
-            self._rest()
+            self._go_idle()
         else:
             self.close()
         sink.on_end(BodyEnd.WHOLE)
 
-    def _rest(self) -> None:
+    def _go_idle(self) -> None:
         if self._idle_seconds <= 0:
             self.close()
             return
@@ -224,7 +219,7 @@ class Connection(asyncio.Protocol):
 
 
 def _announced_timeout(field: bytes) -> float:
-    """Seconds of `Keep-Alive: timeout=5, max=100`; the default where nothing readable is announced."""
+    """Seconds of `Keep-Alive: timeout=5, max=100`, else the default."""
     for part in field.split(b","):
         name, _, value = part.strip().partition(b"=")
         if name.lower() == b"timeout" and value.isdigit() and len(value) <= _MOST_DIGITS:

@@ -1,4 +1,7 @@
-"""Which header fields pass, up and down; everything that is not named here is left out (pure)."""
+"""Which header fields pass to Flowise and back, and the head of a request to Flowise (pure).
+
+Every field that is not listed here is dropped.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ import re
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-# What a client says and Flowise may hear. All else that Flowise hears is the gateway's own word.
 UP = ("content-type", "accept", "user-agent", "traceparent", "tracestate", "if-none-match", "range")
 _DOWN = frozenset(
     {
@@ -24,11 +26,15 @@ _HIGHEST_PORT = 65535
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
-def upward(fields: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """A client's header fields that may reach Flowise, one per name.
+def own_fields(identity: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    """Encode the gateway's own fields of a request to Flowise; empty values are dropped."""
+    return [(name.encode(), value.encode()) for name, value in identity.items() if value]
 
-    `Origin` passes only if it is one: `null` makes Flowise hang (PROTOCOL 1.5). Values with control
-    characters, and all but the first of a repeated field, are left out.
+
+def upward(fields: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """A client's header fields that may reach Flowise, the first of each name.
+
+    `Origin` passes only if it is valid: `null` makes Flowise hang. Values with control characters are dropped.
     """
     passed: dict[bytes, bytes] = {}
     allowed = {name.encode() for name in UP}
@@ -42,7 +48,7 @@ def upward(fields: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
 
 
 def downward(fields: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
-    """Flowise's header fields that may reach the client, as text (UTF-8, else Latin-1)."""
+    """Flowise's header fields that may reach the client, decoded as UTF-8, else Latin-1."""
     passed = []
     for raw_name, value in fields:
         name = raw_name.decode("latin-1").lower()
@@ -51,20 +57,8 @@ def downward(fields: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
     return passed
 
 
-def request_head(method: str, target: bytes, fields: Sequence[tuple[bytes, bytes]]) -> bytes:
-    """The bytes of a request head. Names and values must have been checked before."""
-    lines = [b"%b %b HTTP/1.1\r\n" % (method.encode(), target)]
-    lines.extend(b"%b: %b\r\n" % pair for pair in fields)
-    return b"".join(lines) + b"\r\n"
-
-
-def own_fields(identity: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
-    """The gateway's own fields of a request to Flowise; empty values are left out."""
-    return [(name.encode(), value.encode()) for name, value in identity.items() if value]
-
-
 def _is_origin(value: bytes) -> bool:
-    """Whether Flowise's `new URL(origin)` can read it: a port that is one, an address that is one."""
+    """Whether Flowise's `new URL(origin)` accepts it: valid port, valid address."""
     parts = _ORIGIN.fullmatch(value)
     if parts is None or int(parts["port"] or 0) > _HIGHEST_PORT:
         return False
@@ -90,7 +84,7 @@ def _text(value: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamRequest:
-    """What is written to Flowise. A body of pieces has no length and is sent chunked."""
+    """A request to Flowise. A body that is an iterator is sent chunked."""
 
     method: str
     target: bytes
@@ -98,8 +92,15 @@ class UpstreamRequest:
     body: bytes | AsyncIterator[bytes] = b""
 
     def encoded(self) -> bytes:
-        """The head, and the body if it is at hand."""
+        """The head, and the body if it is bytes."""
         if isinstance(self.body, bytes):
             length = [] if self.method in ("GET", "HEAD") else [(b"Content-Length", b"%d" % len(self.body))]
             return request_head(self.method, self.target, [*self.fields, *length]) + self.body
         return request_head(self.method, self.target, [*self.fields, (b"Transfer-Encoding", b"chunked")])
+
+
+def request_head(method: str, target: bytes, fields: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """Encode a request head. Names and values must have been checked."""
+    lines = [b"%b %b HTTP/1.1\r\n" % (method.encode(), target)]
+    lines.extend(b"%b: %b\r\n" % pair for pair in fields)
+    return b"".join(lines) + b"\r\n"

@@ -1,4 +1,4 @@
-"""Connections to one Flowise server: opens them, keeps idle ones as long as it does, bounds their number."""
+"""Connections to one Flowise server: opens them, limits their number, reuses idle ones while the server keeps them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gateway.upstream.connection import Connection
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Where a Flowise server listens. `prefix` are the segments of its URL's path."""
+    """Address of a Flowise server. `prefix`: the segments of its URL's path."""
 
     host: str
     port: int
@@ -29,7 +29,7 @@ class Server:
 
 
 def tls_context(ca: Path | None) -> ssl.SSLContext:
-    """Verifying TLS: against the system's authorities, or against one private authority.
+    """A context that verifies against the system's authorities, or against the one in the file `ca`.
 
     Raises:
         OSError: the file cannot be read or holds no certificate.
@@ -38,7 +38,7 @@ def tls_context(ca: Path | None) -> ssl.SSLContext:
 
 
 class Pool:
-    """At most `max_connections`, open or opening; who finds all busy waits up to `connect_timeout`."""
+    """At most `max_connections`, open or opening. `connect_timeout` (seconds) also bounds the wait for a free one."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Pool:
         connect_timeout: float,
         on_connect: Callable[[float], None] = lambda _: None,
     ) -> None:
-        """`on_connect` is told of each connection how many seconds it took."""
+        """`on_connect` is called with the seconds that a new connection took."""
         self.server = server
         self._max_connections = max_connections
         self._connect_timeout = connect_timeout
@@ -64,11 +64,11 @@ class Pool:
         return f"<Pool {self.server}: {counts}>"
 
     async def acquire(self, *, fresh: bool = False) -> Connection:
-        """An idle connection, the one last used; or, always if `fresh`, a new one.
+        """The idle connection that was used last, else a new one; with `fresh` always a new one.
 
         Raises:
             Overloaded: all connections stayed busy for `connect_timeout`.
-            UpstreamUnreachable: the server refused, or its certificate was not right.
+            UpstreamUnreachable: the server refused, or its certificate is not valid.
             UpstreamTimeout: the server did not accept within `connect_timeout`.
         """
         deadline = asyncio.get_running_loop().time() + self._connect_timeout
@@ -77,9 +77,9 @@ class Pool:
                 while not self._is_closed:
                     if not fresh and (connection := self._take_idle()):
                         return connection
-                    if self._has_room or self._drop_one_idle():
+                    if self._has_capacity or self._drop_one_idle():
                         break
-                    await self._wait_for_room()
+                    await self._wait_for_capacity()
         except TimeoutError:
             raise Overloaded("All connections to Flowise are busy; try again shortly.") from None
         return await self._connect(deadline)
@@ -91,11 +91,11 @@ class Pool:
             connection.close()
 
     def close(self) -> None:
-        """Close everything, now and to come."""
+        """Close every connection; one that is still being opened is closed at once."""
         self._is_closed = True
-        for turn in self._waiting:
-            if not turn.done():
-                turn.set_result(None)
+        for waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_result(None)
         for connection in list(self._open):
             connection.close()
         self._idle.clear()
@@ -112,18 +112,18 @@ class Pool:
         connection.close()
         return True
 
-    async def _wait_for_room(self) -> None:
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
+    async def _wait_for_capacity(self) -> None:
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
         try:
-            await turn
+            await waiter
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
+            if waiter.done() and not waiter.cancelled():  # woken and cancelled at once: pass it on
                 self._wake_one()
             raise
         finally:
-            if turn in self._waiting:
-                self._waiting.remove(turn)
+            if waiter in self._waiting:
+                self._waiting.remove(waiter)
 
     async def _connect(self, deadline: float) -> Connection:
         server, loop = self.server, asyncio.get_running_loop()
@@ -139,7 +139,7 @@ class Pool:
                 )
             if self._is_closed:
                 connection.close()
-            if connection.is_closed:  # lost again before we woke: nobody would be told
+            if connection.is_closed:  # lost before this task woke, and reported to `_on_closed` already
                 raise ConnectionResetError("closed at once")
             self._open.add(connection)
             self._on_connect(monotonic() - began)
@@ -165,12 +165,12 @@ class Pool:
         self._wake_one()
 
     @property
-    def _has_room(self) -> bool:
+    def _has_capacity(self) -> bool:
         return len(self._open) + self._opening < self._max_connections
 
     def _wake_one(self) -> None:
-        while self._waiting and (self._idle or self._has_room):
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
+        while self._waiting and (self._idle or self._has_capacity):
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
                 return

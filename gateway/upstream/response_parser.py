@@ -1,7 +1,8 @@
-"""What llhttp reads, kept until the read is over: heads, pieces of a body, the end; no socket here.
+"""Parses the responses of one connection with llhttp (pure).
 
-Faults are noted and tested after each read, because an exception in a callback breaks the parser.
-httptools' own limits are none, so size and number of head fields are bounded here.
+Three traps of httptools shape it. An exception in a callback leaves the parser broken, so faults are noted and tested
+after each read. It has no size limits, so heads, trailers and chunk extensions are bounded here.
+`should_keep_alive()` is right only inside `on_message_complete`.
 """
 
 from __future__ import annotations
@@ -12,23 +13,22 @@ from dataclasses import dataclass, field
 
 import httptools
 
-
-class BodyEnd(enum.Enum):
-    """How the framing of a response body (RFC 9112, 6.3) was closed."""
-
-    WHOLE = enum.auto()  # the framing says that all of it came
-    CLOSED = enum.auto()  # delimited by the close of the connection: whole as far as anyone can know
-    CUT = enum.auto()  # broken off
-
-
-MAX_HEAD = 64 * 1024
+MAX_HEAD = 64 * 1024  # bytes of a head, and of anything else between two pieces of a body
 MAX_FIELDS = 128
 _NO_BODY = frozenset({204, 304})
 _FIRST_FINAL = 200
 
 
+class BodyEnd(enum.Enum):
+    """How a response body ended."""
+
+    WHOLE = enum.auto()  # complete by its framing
+    CLOSED = enum.auto()  # delimited by the close of the connection, so complete as far as can be known
+    CUT = enum.auto()  # broken off
+
+
 class Framing(enum.Enum):
-    """How the end of a body is told (RFC 9112, 6.3)."""
+    """How a response body is delimited (RFC 9112, 6.3)."""
 
     CHUNKED = enum.auto()
     LENGTH = enum.auto()
@@ -38,9 +38,9 @@ class Framing(enum.Enum):
 
 @dataclass(slots=True)
 class ResponseHead:
-    """Status and header fields of a final response, names in lower case, values as they came, stripped.
+    """Status and header fields of a final response: names in lower case, values stripped.
 
-    `fields` may be emptied by whoever has used them: a head is kept as long as its body takes.
+    `fields` may be cleared after use: a head is kept for as long as its body takes.
     """
 
     status: int
@@ -48,15 +48,20 @@ class ResponseHead:
     framing: Framing = Framing.CLOSE
 
     def get(self, name: bytes) -> bytes:
-        """The first value of a field, empty if it is missing."""
+        """The first value of a field; empty if it is missing."""
         return next((value for known, value in self.fields if known == name), b"")
 
 
 class ResponseParser:
-    """One connection's responses, one after the other.
+    """The state after each `feed`.
 
-    After each `feed`: `head` is set once the final head is complete, `body` holds the pieces of this read,
-    `is_complete` tells that the message ended, `fault` what is wrong with it, `is_over` either of the two.
+    Attributes:
+        head: the final head, once it is complete.
+        body: the pieces of this read.
+        is_complete: the message has ended.
+        fault: what is wrong with the message; empty if nothing is.
+        is_over: complete or at fault.
+        has_surplus: bytes followed the message; the connection must be closed.
     """
 
     __slots__ = (
@@ -79,18 +84,18 @@ class ResponseParser:
 
     def __init__(self) -> None:
         self.body: list[bytes] = []
-        self.on_body = self.body.append  # llhttp: a piece of the body; straight into the list, once per event
+        self.on_body = self.body.append  # llhttp's callback; a bound method of the list costs least per event
         self._llhttp = httptools.HttpResponseParser(self)
         self._feed = self._llhttp.feed_data
         self.expect("GET")
 
     def expect(self, method: str) -> None:
-        """Get ready for the response to a request with this method."""
+        """Reset for the response to a request with this method."""
         self._is_head_request = method == "HEAD"
         self._fields: list[tuple[bytes, bytes]] = []
         self._head_size = 0
         self._without_body = 0
-        self._whole = sys.maxsize  # pieces of this read that belong to the response
+        self._whole = sys.maxsize  # the number of pieces of this read that belong to the response
         self.head: ResponseHead | None = None
         self.body.clear()
         self.is_complete = False
@@ -100,13 +105,13 @@ class ResponseParser:
         self.fault = ""
 
     def feed(self, data: bytes) -> None:
-        """Read what came; never raises."""
+        """Parse the bytes of one read. Never raises: see `fault`."""
         body = self.body
         body.clear()
         try:
             self._feed(data)
         except httptools.HttpParserUpgrade:
-            self._note("it switched protocols, which nobody asked for")
+            self._note("it switched protocols without being asked")
         except httptools.HttpParserError as error:
             self._parse_error(error)
         if len(body) > self._whole:
@@ -120,12 +125,11 @@ class ResponseParser:
             self._note(f"more than {MAX_HEAD} bytes of head, trailers or chunk extensions")
 
     def on_message_begin(self) -> None:
-        """Llhttp: the first byte of a response."""
         if self.is_complete:
             self.has_surplus = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Llhttp: one field of the head, or a trailer (ignored)."""
+        """A field of the head, or a trailer, which is ignored."""
         if self.head is not None:
             return
         self._head_size += len(name) + len(value) + 4
@@ -134,11 +138,12 @@ class ResponseParser:
             return
         name = name.lower()
         if name == b"transfer-encoding" and value.rstrip() != value.rstrip(b" "):
-            self._note("a transfer coding other than chunked")  # a tab behind it hides `chunked` from llhttp
+            self._note(
+                "a transfer coding other than chunked"
+            )  # llhttp does not recognise `chunked` before a tab
         self._fields.append((name, value.strip()))
 
     def on_headers_complete(self) -> None:
-        """Llhttp: the blank line after the head."""
         if self.is_complete:
             self.has_surplus = True
             return
@@ -152,7 +157,7 @@ class ResponseParser:
             self._complete()
 
     def on_message_complete(self) -> None:
-        """Llhttp: the end. Only here does `should_keep_alive` tell the truth."""
+        """Also called for a 1xx, which has no head here."""
         if self.head is None:
             return
         if not self.is_complete:

@@ -1,30 +1,30 @@
-"""One configured Flowise: a pool for calls that are relayed, a session for short questions of our own.
+"""One configured Flowise: a connection pool for relayed calls, an aiohttp session for the gateway's own short requests.
 
-Every request to Flowise gets its identity here: Host, forwarding, request id and the server's API key. The
-client's own credentials, cookies and forwarding headers never pass.
+Every request to Flowise gets its Host, forwarding fields, request id and API key here. The client's credentials,
+cookies and forwarding fields never pass.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
 
 import aiohttp
 from yarl import URL
 
 from gateway.config import UpstreamSettings
 from gateway.errors import UpstreamBadReply, UpstreamTimeout, UpstreamUnreachable
+from gateway.telemetry.metrics import Metrics
 from gateway.upstream.headers import own_fields, upward
 from gateway.upstream.pool import Pool, Server, tls_context
 
-QUESTION_TIMEOUT = 10.0
-MAX_ANSWER = 16 * 1024 * 1024
+REQUEST_TIMEOUT = 10.0  # seconds, for the gateway's own requests
+MAX_RESPONSE = 16 * 1024 * 1024  # bytes, likewise
 
 
 @dataclass(frozen=True, slots=True)
 class ForwardedIdentity:
-    """On whose behalf a request is sent."""
+    """Request id and client address that Flowise sees; no address: a request of the gateway's own."""
 
     request_id: str
     client: str = ""
@@ -33,13 +33,7 @@ class ForwardedIdentity:
 class Upstream:
     """Open from `start` to `close`."""
 
-    def __init__(
-        self,
-        name: str,
-        settings: UpstreamSettings,
-        on_connect: Callable[[Server, float], None] = lambda *_: None,
-    ) -> None:
-        """`on_connect` is told of each new connection for relayed calls how many seconds it took."""
+    def __init__(self, name: str, settings: UpstreamSettings, metrics: Metrics) -> None:
         self.name = name
         self.settings = settings
         url = settings.servers[0].url
@@ -51,83 +45,84 @@ class Upstream:
             self.server,
             max_connections=settings.max_connections,
             connect_timeout=settings.timeouts.connect,
-            on_connect=partial(on_connect, self.server),
+            on_connect=lambda seconds: metrics.connected(name, self.server, seconds),
         )
         self._session: aiohttp.ClientSession | None = None
-        self._identity = _identity(settings)
+        self._configured = _configured_fields(settings)
 
     @property
-    def home(self) -> str:
-        """Which Flowise this is: two upstreams of one server (with two keys, say) share its conversations."""
+    def origin(self) -> str:
+        """Server and path. Two upstreams of one origin (with two API keys, for example) share its conversations."""
         return "/".join((str(self.server), *self.server.prefix))
 
     async def start(self) -> None:
-        """Open the session."""
         connector = aiohttp.TCPConnector(
             keepalive_timeout=4, ssl=True if self.tls is None else self.tls, limit=100
         )
         self._session = aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=QUESTION_TIMEOUT, connect=self.settings.timeouts.connect),
+            timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT, connect=self.settings.timeouts.connect),
             trust_env=False,
         )
 
     async def close(self) -> None:
-        """Close the session and every connection."""
         self.pool.close()
         if self._session is not None:
             await self._session.close()
 
     def fields(
-        self, sender: ForwardedIdentity, from_client: Iterable[tuple[bytes, bytes]], content_type: str = ""
+        self, identity: ForwardedIdentity, from_client: Iterable[tuple[bytes, bytes]], content_type: str = ""
     ) -> list[tuple[bytes, bytes]]:
-        """The header fields of a relayed request: what may pass of the client's, and the gateway's own.
+        """The header fields of a relayed request: the gateway's own, and those of the client that may pass.
 
-        `content_type` is that of the body as it is sent, which is not always the client's; empty: no body.
+        `content_type`: of the body as it is sent, which is not always the client's; empty: no body.
         """
         passed = [pair for pair in upward(from_client) if pair[0] != b"content-type"]
-        return [*own_fields({**self._own(sender), "Content-Type": content_type}), *passed]
+        return [*own_fields({**self._own(identity), "Content-Type": content_type}), *passed]
 
-    async def ask(self, method: str, target: bytes, sender: ForwardedIdentity) -> tuple[int, bytes]:
-        """A short question of the gateway's own: status and body (up to 16 MiB).
+    async def request(self, method: str, target: bytes, identity: ForwardedIdentity) -> tuple[int, bytes]:
+        """Send a short request of the gateway's own; return status and body. Redirects are not followed.
 
         Raises:
-            UpstreamUnreachable, UpstreamTimeout, UpstreamBadReply: as their names say.
+            UpstreamUnreachable: no connection, or `start` was not called.
+            UpstreamTimeout: no complete response within `REQUEST_TIMEOUT`.
+            UpstreamBadReply: not HTTP, or more than `MAX_RESPONSE` bytes.
         """
         if self._session is None:
-            raise UpstreamUnreachable("the session to Flowise is not open")
+            raise UpstreamUnreachable("The session to Flowise is not open.")
         scheme = "https" if self.tls else "http"
         url = URL(f"{scheme}://{self.server}{target.decode('ascii')}", encoded=True)
-        headers = {name: value for name, value in self._own(sender).items() if value}
+        headers = {name: value for name, value in self._own(identity).items() if value}
         try:
-            async with self._session.request(method, url, headers=headers, allow_redirects=False) as answer:
-                return answer.status, await _bounded(answer.content)
+            async with self._session.request(method, url, headers=headers, allow_redirects=False) as response:
+                return response.status, await _bounded(response.content)
         except TimeoutError:
-            raise UpstreamTimeout(f"Flowise did not answer within {QUESTION_TIMEOUT:g} s.") from None
+            raise UpstreamTimeout(f"Flowise did not answer within {REQUEST_TIMEOUT:g} s.") from None
         except aiohttp.ClientConnectionError as error:
             raise UpstreamUnreachable("Flowise cannot be reached.") from error
         except aiohttp.ClientError as error:
             raise UpstreamBadReply("Flowise sent a response that is not valid HTTP.") from error
 
-    def _own(self, sender: ForwardedIdentity) -> dict[str, str]:
-        return {**self._identity, "X-Forwarded-For": sender.client, "X-Request-ID": sender.request_id}
+    def _own(self, identity: ForwardedIdentity) -> dict[str, str]:
+        forwarded = {"X-Forwarded-For": identity.client, "X-Request-ID": identity.request_id}
+        return {**self._configured, **forwarded}
 
 
 async def _bounded(content: aiohttp.StreamReader) -> bytes:
     parts, size = [], 0
     async for part in content.iter_any():
         size += len(part)
-        if size > MAX_ANSWER:
+        if size > MAX_RESPONSE:
             raise UpstreamBadReply(
-                f"Flowise sent an answer of more than {MAX_ANSWER} bytes to a short question."
+                f"Flowise sent more than {MAX_RESPONSE} bytes in response to a short request."
             )
         parts.append(part)
     return b"".join(parts)
 
 
-def _identity(settings: UpstreamSettings) -> dict[str, str]:
-    """Host and X-Forwarded-Proto are configured, never the client's word: Flowise builds links from them."""
+def _configured_fields(settings: UpstreamSettings) -> dict[str, str]:
+    """Host and X-Forwarded-Proto come from the configuration, never from the client: Flowise builds links from them."""
     public, url = settings.public_url, settings.servers[0].url
     key = settings.api_key.get_secret_value()
     return {

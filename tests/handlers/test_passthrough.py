@@ -51,10 +51,10 @@ async def test_ping_is_our_own(start, connect):
     assert upstream.seen == []
 
 
-@pytest.mark.parametrize(("mode", "told"), [
+@pytest.mark.parametrize(("mode", "sent"), [
     ("public", b'{"chatbotConfig":{"a":1}, "b":2}'), ("full", SETTINGS),
 ])  # fmt: skip
-async def test_chatbot_config(mode, told, start, connect):
+async def test_chatbot_config(mode, sent, start, connect):
     path = f"/api/v1/public-chatbotConfig/{FLOW}"
     async with (
         answering(SETTINGS) as upstream,
@@ -63,7 +63,7 @@ async def test_chatbot_config(mode, told, start, connect):
         reply = await ask(connect, gateway, "GET", path)
         line = await gateway.lines.request()
     assert (json.loads(reply.body), reply.status, line["bytes_out"]) == (
-        json.loads(told),
+        json.loads(sent),
         200,
         len(reply.body),
     )
@@ -114,7 +114,7 @@ async def test_large_chatbot_config_is_trimmed_off_the_loop(
     assert (trimmed_in != threading.get_ident()) is is_off_the_loop
 
 
-async def test_target_is_taken_apart_once(start, connect, monkeypatch):
+async def test_target_is_parsed_once(start, connect, monkeypatch):
     targets = []
 
     def split(raw_target):
@@ -182,7 +182,7 @@ async def test_a_file_without_a_type_is_an_image_by_its_name(name, kind, sent, s
         (b'{"isStreaming":1}', True),
     ],
 )
-async def test_flow_that_does_not_stream_is_not_asked_to(streamable, asked, start, connect):
+async def test_a_flow_that_does_not_stream_is_not_asked_to(streamable, asked, start, connect):
     upstream = answering()
     upstream.streamable = streamable
     body = b'{"question":"hi","streaming":true,"chatId":"c"}'

@@ -98,7 +98,7 @@ async def test_whole_answers(start, connect, ask, status, body, outcome):
         b"nonsense\r\n\r\n",
     ],
 )
-async def test_nonsense_is_an_upstream_error(start, connect, answer):
+async def test_an_invalid_reply_is_an_upstream_error(start, connect, answer):
     async def script(peer, _):
         peer.send(answer)
 
@@ -144,7 +144,7 @@ def without_bug_line(gateway):
     gateway.lines.writelines(rest)
 
 
-@pytest.mark.parametrize("collaborator", ["Run", "_request"])
+@pytest.mark.parametrize("collaborator", ["PredictionRun", "_body"])
 async def test_a_bug_before_the_request_is_sent_is_a_500(start, connect, monkeypatch, collaborator):
     monkeypatch.setattr(predict, collaborator, broken)
     async with RawUpstream(None) as upstream, start(upstream.url) as gateway, connect(gateway) as wire:
@@ -176,7 +176,7 @@ async def test_a_bug_before_the_head_is_a_500_and_the_run_is_aborted(start, conn
 
 
 async def test_a_bug_after_the_head_cuts_the_connection(start, connect, monkeypatch):
-    monkeypatch.setattr(predict, "_event_outlet", broken)
+    monkeypatch.setattr(predict, "_event_writer", broken)
 
     async def script(peer, _):
         peer.send(STREAM_HEAD)
@@ -213,14 +213,16 @@ async def test_a_bug_in_the_observer_ends_with_a_deadline(start, connect, monkey
         start(upstream.url, **idle) as gateway,
         connect(gateway) as wire,
     ):
-        told = []
-        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["exception"]))
+        raised = []
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: raised.append(context["exception"])
+        )
         wire.post(PATH, ASK)
         reply = await wire.reply()
         line = await ended(gateway, reply, "timeout")
     assert reply.body.startswith(WHOLE)
     assert (line["status"], line["abort"]) == (200, "ran_on")
-    assert {type(error) for error in told} == {ZeroDivisionError}
+    assert {type(error) for error in raised} == {ZeroDivisionError}
 
 
 async def test_a_bug_in_a_write_leaks_no_run(start, connect, monkeypatch):

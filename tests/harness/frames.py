@@ -1,4 +1,4 @@
-"""Frames of a stream as Flowise writes them, and what is left inside a gateway when all is over."""
+"""Events as Flowise writes them, and checks that nothing is left in a gateway."""
 
 from __future__ import annotations
 
@@ -64,14 +64,14 @@ async def metered(gateway: RunningGateway) -> Metered:
 
 
 async def settled(gateway: RunningGateway, count: int = 1) -> list[dict[str, Any]]:
-    """The request lines, once there are so many; by then nothing may be left of these requests."""
+    """The request lines, once there are `count`; then nothing may be left of these requests."""
     lines = await gateway.lines.until("request", count)
     inside = gateway.process.gateway
-    await asyncio.wait_for(inside._walk.empty(), 5)
+    await asyncio.wait_for(inside._pipeline.wait_idle(), 5)
     scrape = await metered(gateway)
     assert len(gateway.lines.of("request")) == count
     assert (scrape("runs_active"), scrape("streams_active")) == (0, 0)
-    assert (len(inside._calls), len(inside._locks)) == (0, 0)
+    assert (len(inside._in_flight), len(inside._locks)) == (0, 0)
     assert gateway.lines.of("bug") == []
     assert gateway.lines.of("library") == []
     return lines

@@ -1,4 +1,4 @@
-"""A pool in front of a scripted server, and sinks that keep what they are told."""
+"""Requests through a pool, and a sink, a listener and a writer that record what they receive."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def ask(body=b"{}", method="POST"):
     return UpstreamRequest(method, b"/", FIELDS, body)
 
 
-class KeepingSink:
-    """What a connection said."""
+class RecordingSink:
+    """Records what a connection reports."""
 
     def __init__(self):
         self.head = self.end = self.failure = None
@@ -48,8 +48,8 @@ class KeepingSink:
         self.over.set()
 
 
-class KeepingOwner:
-    """What a call said."""
+class RecordingListener:
+    """Records what a call reports."""
 
     def __init__(self):
         self.heads, self.ends, self.deadlines = [], [], []
@@ -70,11 +70,11 @@ class KeepingOwner:
         self.over.set()
 
 
-class KeepingOutlet:
-    """What the client would get."""
+class RecordingWriter:
+    """Records what the client would get."""
 
     def __init__(self):
-        self.body, self.end_, self.told = b"", None, None
+        self.body, self.end_, self.message = b"", None, None
 
     def feed(self, data):
         self.body += data
@@ -82,8 +82,8 @@ class KeepingOutlet:
     def end(self, end, *, is_complete):
         self.end_ = end
 
-    def tell(self, message):
-        self.told = message
+    def terminate(self, message):
+        self.message = message
 
     def tick(self, now):
         pass
@@ -96,7 +96,7 @@ def deadlines():
 async def exchange(pool, data=GET, method="GET"):
     """One request on a pooled connection; the sink once it is over."""
     connection = await pool.acquire()
-    sink = KeepingSink()
+    sink = RecordingSink()
     connection.start(method, data, sink)
     connection.finish_request()
     await sink.over.wait()

@@ -1,4 +1,4 @@
-"""Which bytes the gateway has read from its upstream, so that each write of the upstream is a read of its own."""
+"""Counts the bytes that the gateway reads from its upstream, so that a test can make each write a read of its own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Reads:
             self._more.set()
 
     async def reach(self, total: int) -> None:
-        """Wait until so many bytes have been read."""
+        """Wait until `total` bytes have been read."""
         self._wanted = total
         while self.total < total:
             self._more.clear()

@@ -236,7 +236,7 @@ async def test_the_lock_is_held_until_the_abort_was_answered(start, connect):
             script.go_on.set()
             second.post(PATH, {**ASK, "question": "next"})
             await someone_waits(gateway)
-            await until(lambda: not gateway.process.gateway._calls._open)
+            await until(lambda: not gateway.process.gateway._in_flight._open)
             assert len(upstream.seen) == 1
             upstream.may_answer_abort.set()
             assert b'"next"' in (await second.reply()).body

@@ -278,7 +278,7 @@ async def test_runs_at_once_are_counted_while_they_run(start, connect):
             three.post(PATH, {"question": "soon", "streaming": True})
             assert (await three.reply()).status == 200
             await settled(gateway, 5)
-    assert len(gateway.process.gateway._counting.limiter) == 0
+    assert len(gateway.process.gateway._limiting.limiter) == 0
 
 
 async def test_a_small_request_takes_no_slot_and_no_tokens(start, connect):

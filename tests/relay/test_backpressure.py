@@ -1,4 +1,4 @@
-"""Clients that do not read: Flowise is paused, nothing is lost, and who takes nothing for too long is dropped."""
+"""Clients that do not read: Flowise is paused, nothing is lost, and a client without progress is dropped."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ async def slow_client(gateway, receive_buffer=256 * 1024):
 
 async def is_paused(gateway):
     """Wait until the gateway has stopped reading its upstream; what it holds for the client then."""
-    (run,) = gateway.process.gateway._calls._open
+    (run,) = gateway.process.gateway._in_flight._open
     while not run.call.deadlines.is_paused:
         assert not run.call.is_over
         await time_passes(0.001)
-    return run.call._outlet._client._transport.get_write_buffer_size()
+    return run.call._writer._client._transport.get_write_buffer_size()
 
 
 @pytest.mark.parametrize("total", [48 * MEGABYTE])
@@ -104,7 +104,7 @@ async def test_flowise_is_paused_from_its_first_bytes_on(start, reads, monkeypat
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         wire.writer.transport.pause_reading()
         wire.post(PATH, ASK)
-        while not gateway.process.gateway._calls._open:
+        while not gateway.process.gateway._in_flight._open:
             await asyncio.sleep(0)
         assert await is_paused(gateway) < MEGABYTE
         for _ in range(100):
@@ -119,8 +119,8 @@ async def test_flowise_is_paused_from_its_first_bytes_on(start, reads, monkeypat
 
 @pytest.mark.parametrize("heartbeat", ["0s", "50ms"])
 @pytest.mark.parametrize("trickle", [False, True])
-async def test_a_client_that_takes_nothing_is_dropped_and_its_run_aborted(start, hurried, heartbeat, trickle):
-    """Neither our heartbeats nor a Flowise that goes on slowly count as taking."""
+async def test_a_client_that_reads_nothing_is_dropped_and_its_run_aborted(start, hurried, heartbeat, trickle):
+    """Neither our heartbeats nor a Flowise that goes on slowly count as progress of the client."""
     hurried(60.0)
     full = asyncio.Event()
 
@@ -143,15 +143,15 @@ async def test_a_client_that_takes_nothing_is_dropped_and_its_run_aborted(start,
             wire.post(PATH, ASK)
             await wire.head()
             wire.writer.transport.pause_reading()
-            (run,) = gateway.process.gateway._calls._open
-            await until(run.call._outlet._client._transport.get_write_buffer_size)
+            (run,) = gateway.process.gateway._in_flight._open
+            await until(run.call._writer._client._transport.get_write_buffer_size)
             full.set()
             line = await only(gateway)
     assert upstream.aborts == [ABORT]
     assert (line["outcome"], line["abort"], line["status"]) == ("client_closed", "stopped", 200)
 
 
-async def test_slow_is_not_stalled(start, hurried):
+async def test_a_slow_client_is_not_a_stalled_one(start, hurried):
     """A client that takes something within each send timeout stays, however long it all takes."""
     hurried(60.0)
     pieces = 400
@@ -183,7 +183,7 @@ async def test_slow_is_not_stalled(start, hurried):
 
 
 @pytest.mark.parametrize("ending", ["whole", "cut", "json"])
-async def test_a_client_that_does_not_take_the_end_is_dropped(start, hurried, ending):
+async def test_a_client_that_does_not_read_the_end_is_dropped(start, hurried, ending):
     """The answer is complete for us, so only the listener's guard looks after the connection."""
     hurried(60.0)
     large = 8 * MEGABYTE

@@ -1,4 +1,4 @@
-"""One call over loopback: the head, the body, the client that leaves, and the one word at the end."""
+"""One call over loopback: the head, the body, a client that leaves, and the single report of the end."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from gateway.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
-from gateway.relay.call import Call
+from gateway.relay.call import UpstreamCall
 from gateway.relay.deadlines import Deadline
 from gateway.upstream.response_parser import BodyEnd
 from tests.harness.raw_upstream import Peer, RawUpstream
-from tests.harness.scripted_pool import KeepingOutlet, KeepingOwner, ask, deadlines, exchange, url_of
+from tests.harness.scripted_pool import RecordingListener, RecordingWriter, ask, deadlines, exchange, url_of
 
 EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 @pytest.fixture
-def owner():
-    return KeepingOwner()
+def listener():
+    return RecordingListener()
 
 
 @pytest.fixture
-def call(owner):
-    return Call(owner, deadlines())
+def call(listener):
+    return UpstreamCall(listener, deadlines())
 
 
 async def pieces(*parts):
@@ -41,22 +41,22 @@ async def pieces(*parts):
         yield part
 
 
-async def test_a_whole_reply(call, owner, pool_to):
+async def test_a_whole_reply(call, listener, pool_to):
     async def script(peer, _):
         peer.answer(b"hello")
 
     async with RawUpstream(script) as upstream:
         head = await call.send(pool_to(upstream.url), ask(b"question"))
-        outlet = KeepingOutlet()
-        call.attach(outlet)
-        await owner.over.wait()
+        writer = RecordingWriter()
+        call.attach(writer)
+        await listener.over.wait()
         assert upstream.seen[0].body == b"question"
         assert upstream.seen[0].fields["content-length"] == "8"
-    assert (head.status, outlet.body, outlet.end_) == (200, b"hello", BodyEnd.WHOLE)
-    assert (owner.heads, owner.ends, owner.left, call.bytes_in) == ([200], [BodyEnd.WHOLE], 0, 5)
+    assert (head.status, writer.body, writer.end_) == (200, b"hello", BodyEnd.WHOLE)
+    assert (listener.heads, listener.ends, listener.left, call.bytes_in) == ([200], [BodyEnd.WHOLE], 0, 5)
 
 
-async def test_a_body_of_pieces_is_chunked(call, owner, pool_to):
+async def test_a_body_of_pieces_is_chunked(call, listener, pool_to):
     async def script(peer, _):
         peer.send(EMPTY)
 
@@ -64,7 +64,7 @@ async def test_a_body_of_pieces_is_chunked(call, owner, pool_to):
         await call.send(pool_to(upstream.url), ask(pieces(b"a" * 20, b"", b"b")))
         assert upstream.seen[0].body == b"a" * 20 + b"b"
         assert "content-length" not in upstream.seen[0].fields
-    assert owner.ends == [BodyEnd.WHOLE]
+    assert listener.ends == [BodyEnd.WHOLE]
 
 
 async def test_get_has_no_length(call, pool_to):
@@ -76,7 +76,7 @@ async def test_get_has_no_length(call, pool_to):
         assert upstream.seen[0].head == b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
-async def test_a_reply_before_the_end_of_the_upload_ends_the_upload(call, owner, pool_to):
+async def test_a_reply_before_the_end_of_the_upload_ends_the_upload(call, listener, pool_to):
     is_answered, go_on = asyncio.Event(), asyncio.Event()
 
     async def refuse_at_once(reader, writer):
@@ -94,18 +94,18 @@ async def test_a_reply_before_the_end_of_the_upload_ends_the_upload(call, owner,
             yield b"a"
 
     server = await asyncio.start_server(refuse_at_once, "127.0.0.1", 0)
-    owner.on_head = lambda head: is_answered.set()
+    listener.on_head = lambda head: is_answered.set()
     async with server:
         pool = pool_to(url_of(server.sockets[0]))
         assert (await call.send(pool, ask(endless()))).status == 413
-        call.finish()
+        call.skip_body()
         go_on.set()
-        await owner.over.wait()
+        await listener.over.wait()
         assert repr(pool).endswith("0 idle, 0 waiting>")
-    assert owner.ends == [BodyEnd.WHOLE]
+    assert listener.ends == [BodyEnd.WHOLE]
 
 
-async def test_a_body_that_fails_ends_the_call(call, owner, pool_to):
+async def test_a_body_that_fails_ends_the_call(call, listener, pool_to):
     async def broken():
         yield b"a"
         raise BadRequest("The upload broke off; send it whole.")
@@ -118,18 +118,18 @@ async def test_a_body_that_fails_ends_the_call(call, owner, pool_to):
         with pytest.raises(BadRequest):
             await call.send(pool, ask(broken()))
         assert repr(pool).endswith("0 idle, 0 waiting>")
-    assert [type(end) for end in owner.ends] == [BadRequest]
+    assert [type(end) for end in listener.ends] == [BadRequest]
 
 
-async def test_no_room_ends_the_call(call, owner, pool_to):
+async def test_no_free_connection_ends_the_call(call, listener, pool_to):
     pool = pool_to("http://127.0.0.1:1", max_connections=0, connect_timeout=0.01)
     with pytest.raises(Overloaded):
         await call.send(pool, ask())
-    assert [type(end) for end in owner.ends] == [Overloaded]
+    assert [type(end) for end in listener.ends] == [Overloaded]
     assert not call.is_sent
 
 
-async def test_what_was_given_up_while_it_waited_for_a_connection_is_never_sent(call, owner, pool_to):
+async def test_a_call_closed_while_it_waits_for_a_connection_sends_nothing(call, listener, pool_to):
     async def script(peer, _):
         raise AssertionError("it was sent")
 
@@ -144,33 +144,33 @@ async def test_what_was_given_up_while_it_waited_for_a_connection_is_never_sent(
         with pytest.raises(Draining):
             await sending
         assert upstream.seen == []
-        assert pool._idle == [busy]  # for somebody else
-    assert [type(end) for end in owner.ends] == [Draining]
+        assert pool._idle == [busy]  # free for another call
+    assert [type(end) for end in listener.ends] == [Draining]
 
 
-async def test_nonsense_is_told(call, owner, pool_to):
+async def test_an_invalid_response_is_reported(call, listener, pool_to):
     async def script(peer, _):
         peer.send(b"nonsense\r\n\r\n")
 
     async with RawUpstream(script) as upstream:
         with pytest.raises(UpstreamBadReply):
             await call.send(pool_to(upstream.url), ask())
-    assert [type(end) for end in owner.ends] == [UpstreamBadReply]
+    assert [type(end) for end in listener.ends] == [UpstreamBadReply]
 
 
-async def test_a_client_that_leaves_before_the_request_is_sent_ends_it(call, owner, pool_to):
+async def test_a_client_that_leaves_before_the_request_is_sent_ends_it(call, listener, pool_to):
     pool = pool_to("http://127.0.0.1:1", max_connections=0)
     sending = asyncio.create_task(call.send(pool, ask()))
     await asyncio.sleep(0)
     sending.cancel()
     with pytest.raises(asyncio.CancelledError):
         await sending
-    call.leave()
-    assert owner.left == 1
-    assert [type(end) for end in owner.ends] == [UpstreamUnreachable]
+    call.detach()
+    assert listener.left == 1
+    assert [type(end) for end in listener.ends] == [UpstreamUnreachable]
 
 
-async def test_a_client_that_leaves_after_the_send_leaves_the_reply_to_be_read(call, owner, pool_to):
+async def test_a_client_that_leaves_after_the_send_leaves_the_reply_to_be_read(call, listener, pool_to):
     is_sent, go_on = asyncio.Event(), asyncio.Event()
 
     async def script(peer, _):
@@ -184,14 +184,14 @@ async def test_a_client_that_leaves_after_the_send_leaves_the_reply_to_be_read(c
         sending.cancel()
         with pytest.raises(asyncio.CancelledError):
             await sending
-        call.leave()
-        assert (owner.left, owner.ends) == (1, [])
+        call.detach()
+        assert (listener.left, listener.ends) == (1, [])
         go_on.set()
-        await owner.over.wait()
-    assert (owner.heads, owner.ends, call.bytes_in) == ([200], [BodyEnd.WHOLE], 9)
+        await listener.over.wait()
+    assert (listener.heads, listener.ends, call.bytes_in) == ([200], [BodyEnd.WHOLE], 9)
 
 
-async def test_a_client_that_takes_nothing_stops_the_reading(call, owner, pool_to):
+async def test_a_client_that_reads_nothing_stops_the_reading(call, listener, pool_to):
     begun, go_on = asyncio.Event(), asyncio.Event()
 
     async def script(peer, _):
@@ -206,19 +206,19 @@ async def test_a_client_that_takes_nothing_stops_the_reading(call, owner, pool_t
 
     async with RawUpstream(script) as upstream:
         pool = pool_to(upstream.url)
-        outlet = KeepingOutlet()
+        writer = RecordingWriter()
         await call.send(pool, ask())
-        call.attach(outlet)
+        call.attach(writer)
         call.on_client_paused()
         go_on.set()
         await exchange(pool)  # by now a connection that is read would have been
-        assert (outlet.body, owner.ends, call.deadlines.is_paused) == (b"", [], True)
+        assert (writer.body, listener.ends, call.deadlines.is_paused) == (b"", [], True)
         call.on_client_resumed()
-        await owner.over.wait()
-    assert (outlet.body, outlet.end_, call.deadlines.is_paused) == (b"a", BodyEnd.WHOLE, False)
+        await listener.over.wait()
+    assert (writer.body, writer.end_, call.deadlines.is_paused) == (b"a", BodyEnd.WHOLE, False)
 
 
-async def test_a_deadline_is_told_and_who_waits_for_the_head_hears_it(call, owner, pool_to):
+async def test_a_deadline_is_reported_and_can_fail_the_pending_head(call, listener, pool_to):
     is_sent = asyncio.Event()
 
     async def script(peer, _):
@@ -230,13 +230,13 @@ async def test_a_deadline_is_told_and_who_waits_for_the_head_hears_it(call, owne
         await is_sent.wait()
         call.deadlines.started_at = monotonic()
         call.tick(monotonic() + 9)
-        assert owner.deadlines == []
+        assert listener.deadlines == []
         call.tick(monotonic() + 11)
-        assert owner.deadlines == [Deadline.HEAD]
-        call.fail(UpstreamTimeout("late"))
+        assert listener.deadlines == [Deadline.HEAD]
+        call.terminate(UpstreamTimeout("late"))
         with pytest.raises(UpstreamTimeout):
             await sending
-        assert owner.ends == []  # the connection is still read
+        assert listener.ends == []  # the connection is still read
         call.close()
         call.close()
-    assert owner.ends == [BodyEnd.CUT]
+    assert listener.ends == [BodyEnd.CUT]

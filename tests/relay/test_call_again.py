@@ -1,4 +1,4 @@
-"""When a request is sent once more: on a fresh connection, if a used one died before one byte came back."""
+"""A request is sent once more, on a fresh connection, if a reused one closed before one byte came back."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import math
 import pytest
 
 from gateway.errors import UpstreamUnreachable
-from gateway.relay.call import Call
+from gateway.relay.call import UpstreamCall
 from gateway.upstream.response_parser import BodyEnd
 from tests.harness.raw_upstream import RawUpstream
-from tests.harness.scripted_pool import KeepingOwner, ask, deadlines, exchange
+from tests.harness.scripted_pool import RecordingListener, ask, deadlines, exchange
 
 EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
 
 @pytest.fixture
-def owner():
-    return KeepingOwner()
+def listener():
+    return RecordingListener()
 
 
 @pytest.fixture
-def call(owner):
-    return Call(owner, deadlines())
+def call(listener):
+    return UpstreamCall(listener, deadlines())
 
 
 async def pieces(*parts):
@@ -44,7 +44,7 @@ def dies_on_reuse(seen_on):
     return script
 
 
-async def test_a_stale_connection_is_replaced_once_and_the_request_sent_again(call, owner, pool_to):
+async def test_a_stale_connection_is_replaced_once_and_the_request_sent_again(call, listener, pool_to):
     peers = []
     async with RawUpstream(dies_on_reuse(peers)) as upstream:
         pool = pool_to(upstream.url)
@@ -53,7 +53,7 @@ async def test_a_stale_connection_is_replaced_once_and_the_request_sent_again(ca
         assert [seen.body for seen in upstream.seen[1:]] == [b"once more", b"once more"]
     assert head.status == 200
     assert peers[0] is peers[1] is not peers[2]
-    assert (owner.heads, owner.ends) == ([200], [BodyEnd.WHOLE])
+    assert (listener.heads, listener.ends) == ([200], [BodyEnd.WHOLE])
 
 
 async def test_what_is_sent_again_goes_out_on_a_fresh_connection_even_if_others_are_idle(call, pool_to):
@@ -72,7 +72,7 @@ async def test_what_is_sent_again_goes_out_on_a_fresh_connection_even_if_others_
         assert await pool.acquire() is not second
 
 
-async def test_a_fresh_connection_that_dies_is_not_tried_again(call, owner, pool_to):
+async def test_a_fresh_connection_that_dies_is_not_tried_again(call, listener, pool_to):
     async def script(peer, _):
         peer.fin()
 
@@ -80,10 +80,10 @@ async def test_a_fresh_connection_that_dies_is_not_tried_again(call, owner, pool
         with pytest.raises(UpstreamUnreachable):
             await call.send(pool_to(upstream.url), ask())
         assert len(upstream.seen) == 1
-    assert [type(end) for end in owner.ends] == [UpstreamUnreachable]
+    assert [type(end) for end in listener.ends] == [UpstreamUnreachable]
 
 
-async def test_a_second_death_is_not_tried_again(call, owner, pool_to):
+async def test_a_second_death_is_not_tried_again(call, listener, pool_to):
     async def script(peer, _):
         if len(upstream.seen) == 1:
             peer.send(EMPTY)
@@ -96,10 +96,10 @@ async def test_a_second_death_is_not_tried_again(call, owner, pool_to):
         with pytest.raises(UpstreamUnreachable):
             await call.send(pool, ask())
         assert len(upstream.seen) == 3
-    assert [type(end) for end in owner.ends] == [UpstreamUnreachable]
+    assert [type(end) for end in listener.ends] == [UpstreamUnreachable]
 
 
-async def test_one_byte_back_and_it_is_not_tried_again(call, owner, pool_to):
+async def test_one_byte_back_and_it_is_not_tried_again(call, listener, pool_to):
     async def script(peer, _):
         if len(upstream.seen) == 1:
             peer.send(EMPTY)
@@ -114,10 +114,10 @@ async def test_one_byte_back_and_it_is_not_tried_again(call, owner, pool_to):
         with pytest.raises(UpstreamUnreachable):
             await call.send(pool, ask())
         assert len(upstream.seen) == 2
-    assert [type(end) for end in owner.ends] == [UpstreamUnreachable]
+    assert [type(end) for end in listener.ends] == [UpstreamUnreachable]
 
 
-async def test_a_body_of_pieces_is_not_sent_again_and_its_call_is_over(call, owner, pool_to):
+async def test_a_body_of_pieces_is_not_sent_again_and_its_call_is_over(call, listener, pool_to):
     async def script(peer, _):
         if len(upstream.seen) == 1:
             peer.send(EMPTY)
@@ -131,12 +131,12 @@ async def test_a_body_of_pieces_is_not_sent_again_and_its_call_is_over(call, own
             await call.send(pool, ask(pieces(b"a")))
         assert len(upstream.seen) == 2
         assert upstream.connections == 2  # it could not be sent again, so it never took the used one
-    call.leave()
-    assert [type(end) for end in owner.ends] == [UpstreamUnreachable]
-    assert owner.left == 0
+    call.detach()
+    assert [type(end) for end in listener.ends] == [UpstreamUnreachable]
+    assert listener.left == 0
 
 
-async def test_nobody_sends_again_for_a_client_that_left(call, owner, pool_to):
+async def test_nothing_is_sent_again_for_a_client_that_left(call, listener, pool_to):
     is_sent, go_on = asyncio.Event(), asyncio.Event()
 
     async def script(peer, _):
@@ -154,8 +154,8 @@ async def test_nobody_sends_again_for_a_client_that_left(call, owner, pool_to):
         await is_sent.wait()
         sending.cancel()
         await asyncio.gather(sending, return_exceptions=True)
-        call.leave()
+        call.detach()
         go_on.set()
-        await owner.over.wait()
+        await listener.over.wait()
         assert len(upstream.seen) == 2
-    assert [type(end) for end in owner.ends] == [UpstreamUnreachable]
+    assert [type(end) for end in listener.ends] == [UpstreamUnreachable]

@@ -1,4 +1,4 @@
-"""Three hundred streams with random ends on both sides: afterwards nothing is left, and each was told once."""
+"""Three hundred streams with random ends on both sides: afterwards nothing is left, and each was logged once."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CLIENT_ENDS = ["reads all", "fin at once", "fin", "rst", "half close", "stops re
 
 
 class Flowise:
-    """Answers by what the question says: an end, and how many tokens come before it."""
+    """Answers as the question demands: with an end, and a number of tokens before it."""
 
     def __init__(self, dice):
         self.dice = dice
@@ -99,11 +99,16 @@ async def read_some(wire, pieces):
 
 
 async def quiet(gateway):
-    """Wait until no connection, walk, call or task is left."""
+    """Wait until no connection, request, call or task is left."""
     inside = gateway.process.gateway
     await until(
         lambda: (
-            not (len(gateway.process._guard) or len(inside._walk) or len(inside._calls) or accounts(inside))
+            not (
+                len(gateway.process._guard)
+                or len(inside._pipeline)
+                or len(inside._in_flight)
+                or accounts(inside)
+            )
         )
     )
 
@@ -155,7 +160,9 @@ async def _nothing_is_left(start, seed, count):
         await asyncio.gather(*(one() for _ in range(count)))
         await quiet(gateway)
         begun = len(gateway.lines.of("request"))
-        assert count * 0.8 < begun <= count  # who hung up before the gateway read the request made none
+        assert (
+            count * 0.8 < begun <= count
+        )  # a client that hung up before the gateway read its request made none
         lines = await settled(gateway, begun)
         assert len({line["request_id"] for line in lines}) == begun
         scraped = await gateway.metrics()
@@ -164,7 +171,7 @@ async def _nothing_is_left(start, seed, count):
         )
         assert total == begun
         assert len({line["outcome"] for line in lines}) >= 5
-        assert len(gateway.process.gateway._counting.limiter) == 0
+        assert len(gateway.process.gateway._limiting.limiter) == 0
         pool = gateway.process.gateway._upstreams["main"].pool
         assert len(pool._open) == len(pool._idle)
         assert len(asyncio.all_tasks()) <= base + len(upstream._open) + 1

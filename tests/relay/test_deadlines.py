@@ -1,4 +1,4 @@
-"""Flowise takes too long: the client is told, the run aborted, read on for the grace, closed, settled once."""
+"""A deadline passes: the client gets an error, the run is aborted, read for the grace period, closed, settled once."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def timeouts(**limits):
 
 
 class Silent:
-    """Begins an answer, and says no more until it is closed or, after the abort, `ending`."""
+    """Begins a response and sends nothing more until it is closed or, after the abort, `ending`."""
 
     def __init__(self, *begin, ending=b"", every=None):
         self.begin, self.ending, self.every = begin, ending, every
@@ -97,7 +97,7 @@ async def test_no_head(start, connect, hurried):
     assert script.closed.is_set()
 
 
-async def test_the_widget_is_told_of_a_missing_head_in_a_stream(start, connect, hurried):
+async def test_the_widget_gets_a_missing_head_as_a_stream(start, connect, hurried):
     hurried(0.0)
     async with RawUpstream(Silent()) as upstream, start(upstream.url, **timeouts(head="100ms")) as gateway:
         async with connect(gateway) as wire:
@@ -108,7 +108,7 @@ async def test_the_widget_is_told_of_a_missing_head_in_a_stream(start, connect, 
     assert is_completed(reply.body, b"")
 
 
-async def test_a_head_that_comes_late_is_read_and_metered_for_nobody(start, connect, hurried):
+async def test_a_late_head_is_read_and_metered_without_a_client(start, connect, hurried):
     hurried(60.0)
 
     async def script(peer, _):
@@ -147,7 +147,7 @@ async def test_silence_in_mid_stream_though_we_send_heartbeats(start, connect, h
     assert (line["error"], line["abort"]) == ("deadline: idle", "ran_on")
 
 
-async def test_heartbeats_of_flowise_are_no_silence(start, connect, hurried):
+async def test_heartbeats_of_flowise_count_for_idle(start, connect, hurried):
     hurried(0.0)
     script = Silent(STREAM_HEAD, chunk(START), every=0.02)
     reply, line = await ask(start, connect, script, **timeouts(idle="200ms", total="600ms"))
@@ -166,7 +166,7 @@ async def test_what_comes_within_the_grace_is_metered(start, connect, hurried, l
     assert line["tokens_out"] == 1
 
 
-async def test_the_grace_is_not_prolonged_by_a_flowise_that_goes_on(start, connect, hurried):
+async def test_a_flowise_that_goes_on_does_not_prolong_the_grace(start, connect, hurried):
     hurried(0.2)
     script = Silent(STREAM_HEAD, chunk(START), every=0.01)
     reply, line = await ask(start, connect, script, **timeouts(total="100ms"))
@@ -175,7 +175,7 @@ async def test_the_grace_is_not_prolonged_by_a_flowise_that_goes_on(start, conne
     assert line["abort"] == "ran_on"
 
 
-async def test_the_grace_is_not_prolonged_by_a_new_silence(start, connect, hurried):
+async def test_a_new_silence_does_not_prolong_the_grace(start, connect, hurried):
     hurried(0.1)
     script = Silent(STREAM_HEAD, chunk(START))
     loop = asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""Which clock of a call has passed, as a table."""
+"""Which deadline of a call has passed, as a table."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_passed(moments, now, passed):
     assert deadlines(**moments).passed(now) is passed
 
 
-def test_silence_is_counted_anew_after_a_pause():
+def test_idle_is_counted_anew_after_a_pause():
     clocks = deadlines(**HEADED, is_first_event_seen=True)
     clocks.pause()
     assert clocks.passed(90) is None

@@ -1,4 +1,4 @@
-"""Clients that leave: the run is aborted once, read to its end, metered, and holds its turn until then."""
+"""Clients that leave: the run is aborted once, read to its end, metered, and holds its conversation until then."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.harness.raw_upstream import STREAM_HEAD, RawUpstream
 
 USAGE = b'message:\ndata:{"event":"usageMetadata","data":{"input_tokens":7,"output_tokens":3}}\n\n'
 WAYS = ["fin", "rst", "half close"]
-# What Flowise does after the abort, and what is said of it then.
+# What Flowise does after the abort, and the result that is recorded.
 ENDINGS = {"stopped": ABORTED, "ran_on": token("c") + METADATA + END}
 
 
@@ -125,7 +125,7 @@ async def test_before_the_head(start, connect, way):
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("result", ["stopped", "ran_on"])
-async def test_a_json_answer_that_nobody_waits_for(start, connect, way, result):
+async def test_a_json_answer_without_a_client(start, connect, way, result):
     asked, go_on = asyncio.Event(), asyncio.Event()
 
     async def script(peer, _):
@@ -171,7 +171,7 @@ async def test_a_json_run_without_conversation_cannot_be_aborted(start, connect)
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_while_waiting_for_the_turn(start, connect, way):
+async def test_while_waiting_for_the_conversation(start, connect, way):
     script = Script(token("b") + METADATA + END)
     async with RawUpstream(script) as upstream, start(upstream.url) as gateway, connect(gateway) as first:
         first.post(PATH, ASK)
@@ -233,12 +233,12 @@ async def test_while_much_is_unread(start, way):
 
 async def is_paused(gateway):
     """Wait until the gateway has stopped reading its upstream."""
-    (run,) = gateway.process.gateway._calls._open
+    (run,) = gateway.process.gateway._in_flight._open
     while not run.call.deadlines.is_paused:
         await asyncio.sleep(0)
 
 
-async def test_an_abort_that_flowise_does_not_take_has_failed(start, connect, monkeypatch):
+async def test_an_abort_that_flowise_refuses_has_failed(start, connect, monkeypatch):
     asked_to_abort = asyncio.Event()
 
     async def unreachable(_, method, *__):
@@ -246,7 +246,7 @@ async def test_an_abort_that_flowise_does_not_take_has_failed(start, connect, mo
             asked_to_abort.set()
         raise UpstreamUnreachable("no")
 
-    monkeypatch.setattr(Upstream, "ask", unreachable)
+    monkeypatch.setattr(Upstream, "request", unreachable)
     script = Script("fin")
     async with RawUpstream(script) as upstream, start(upstream.url) as gateway:
         async with connect(gateway) as wire:
@@ -292,7 +292,7 @@ async def test_a_client_that_leaves_between_the_requests_is_no_request(start, co
 
 
 @pytest.mark.timeout(20)
-async def test_an_abort_that_came_before_flowise_knew_the_run_is_said_again(start, connect):
+async def test_an_abort_that_came_before_flowise_knew_the_run_is_repeated(start, connect):
     """As when the client leaves within milliseconds: the first one finds nothing (capture abort-idle)."""
     stopped = asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""What the gateway may do to a stream: a heartbeat between two events when all is quiet, and whole events left out."""
+"""The two changes that the gateway makes to a stream: heartbeats between events, and whole events withheld."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of a stream: it ends, breaks off, its client leaves, its deadlines pass."""
+"""The ends of a stream: complete, broken off, client gone, deadline passed."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ async def test_second_request_on_the_same_connection(start, connect):
     assert upstream.connections == 1
 
 
-async def test_a_small_request_that_the_drain_ends_has_not_left(start, connect):
+async def test_a_small_request_that_the_drain_ends_is_no_disconnect(start, connect):
     async def script(peer, _):
         await peer.closed_by_gateway()
 
@@ -140,7 +140,7 @@ async def test_a_small_request_that_the_drain_ends_has_not_left(start, connect):
     assert (line["status"], line["outcome"]) == (503, "refused")
 
 
-async def test_an_abort_that_hangs_at_the_end_does_not_wipe_out_the_account(start, connect, monkeypatch):
+async def test_an_abort_that_hangs_at_shutdown_does_not_lose_the_settlement(start, connect, monkeypatch):
     monkeypatch.setattr(app, "SETTLE_WITHIN", 0.2)
 
     async def script(peer, _):

@@ -1,4 +1,4 @@
-"""No connection to Flowise can be had: refused, not accepted, or all of them busy."""
+"""No connection to Flowise: refused, not accepted, or all of them busy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def timeouts(**limits):
     return {"upstreams": {"main": {"timeouts": limits}}}
 
 
-async def test_nobody_listens(start, connect):
+async def test_refused_connection(start, connect):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound and not listening: refused
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
@@ -25,7 +25,7 @@ async def test_nobody_listens(start, connect):
                 assert (line["outcome"], line["status"], line["abort"]) == ("upstream_error", 502, None)
 
 
-async def test_nobody_accepts(start, connect):
+async def test_connection_that_is_not_accepted(start, connect):
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
         full.listen(0)

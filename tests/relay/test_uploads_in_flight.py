@@ -1,4 +1,4 @@
-"""An upload whose client stalls: Flowise's early answer, a deadline and the drain are noticed all the same."""
+"""An upload whose client stalls still sees Flowise's early response, a deadline and the drain."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HEAD = (
 
 
 class Half:
-    """An upstream on a bare socket: says when an upload has begun, and answers it when it is told what."""
+    """An upstream on a bare socket: reports that an upload has begun, and answers it when the test provides a response."""
 
     def __init__(self):
         self.has_begun, self.answer = asyncio.Event(), asyncio.get_running_loop().create_future()
@@ -76,7 +76,7 @@ async def test_a_deadline_passes(start, connect):
     assert line["outcome"] == "timeout"
 
 
-async def test_the_drain_tells_it(start, connect):
+async def test_the_drain_ends_it(start, connect):
     async with Half() as upstream, start(upstream.url, route=UPLOADS) as gateway, connect(gateway) as wire:
         wire.send(HEAD + BEGINNING)
         await upstream.has_begun.wait()

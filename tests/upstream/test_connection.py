@@ -1,4 +1,4 @@
-"""One connection over loopback: what its sink is told, and when it may be used again."""
+"""One connection over loopback: the calls of its sink, and when it may be reused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gateway.upstream import connection as connection_file
 from gateway.upstream.connection import StaleConnectionError
 from gateway.upstream.response_parser import BodyEnd
 from tests.harness.raw_upstream import RawUpstream
-from tests.harness.scripted_pool import GET, KeepingSink, closed, exchange, url_of
+from tests.harness.scripted_pool import GET, RecordingSink, closed, exchange, url_of
 
 OK = b"HTTP/1.1 200 OK\r\n"
 EMPTY = OK + b"Content-Length: 0\r\n\r\n"
@@ -50,7 +50,7 @@ def sends(*pieces, fin=False):
         (sends(EMPTY + b"junk"), b"", BodyEnd.WHOLE, False),
     ],
 )
-async def test_what_the_sink_is_told(script, body, end, is_reused, pool_to):
+async def test_the_calls_of_the_sink(script, body, end, is_reused, pool_to):
     async with RawUpstream(script) as upstream:
         pool = pool_to(upstream.url)
         connection, sink = await exchange(pool)
@@ -77,7 +77,7 @@ async def test_head_is_over_with_the_head_and_its_connection_dropped(pool_to):
         (sends(b"HTTP/2.0 200 OK\r\n\r\n"), UpstreamBadReply, "not HTTP/1.x"),
         (sends(OK + b"Transfer-Encoding: gzip\r\n\r\nx"), UpstreamBadReply, "transfer coding"),
         (sends(b"noise\r\n\r\n"), UpstreamBadReply, "not valid HTTP"),
-        (sends(CHUNKED + b"x\r\n"), UpstreamBadReply, "not valid HTTP"),  # nobody has seen the head yet
+        (sends(CHUNKED + b"x\r\n"), UpstreamBadReply, "not valid HTTP"),  # the head was not passed on yet
         (sends(OK + b"X: 1\r\n" * 200 + b"\r\n"), UpstreamBadReply, "128 fields"),
         (sends(OK + b"X: " + b"a" * 70_000), UpstreamBadReply, "65536 bytes"),
         (sends(OK + b"X: 1\r\n", fin=True), UpstreamUnreachable, "before it answered"),
@@ -94,7 +94,7 @@ async def test_why_there_is_no_head(script, failure, words, pool_to):
         assert repr(pool).endswith("0 open, 0 idle, 0 waiting>")
 
 
-async def test_the_head_is_told_before_the_body_came(pool_to):
+async def test_the_head_is_passed_on_before_the_body_came(pool_to):
     go_on = asyncio.Event()
 
     async def script(peer, _):
@@ -104,7 +104,7 @@ async def test_the_head_is_told_before_the_body_came(pool_to):
 
     async with RawUpstream(script) as upstream:
         connection = await pool_to(upstream.url).acquire()
-        sink = KeepingSink()
+        sink = RecordingSink()
         connection.start("GET", GET, sink)
         await sink.begun.wait()
         assert connection.is_answered
@@ -116,7 +116,7 @@ async def test_the_head_is_told_before_the_body_came(pool_to):
 async def test_a_request_that_was_not_sent_whole_leaves_no_connection_to_reuse(pool_to):
     async with RawUpstream(sends(EMPTY)) as upstream:
         connection = await pool_to(upstream.url).acquire()
-        sink = KeepingSink()
+        sink = RecordingSink()
         connection.start("POST", GET, sink)
         await sink.over.wait()
         assert sink.end is BodyEnd.WHOLE
@@ -205,14 +205,14 @@ async def test_a_used_connection_that_dies_after_one_byte_is_not_stale(pool_to):
         assert isinstance(sink.failure, UpstreamUnreachable)
 
 
-async def test_writing_waits_while_flowise_takes_nothing_and_ends_with_the_connection(pool_to):
+async def test_writing_waits_while_flowise_reads_nothing_and_ends_with_the_connection(pool_to):
     may_read = asyncio.Event()
     server = await asyncio.start_server(
         lambda reader, writer: _hold(reader, writer, may_read), "127.0.0.1", 0, limit=1
     )
     async with server:
         connection = await pool_to(url_of(server.sockets[0])).acquire()
-        sink = KeepingSink()
+        sink = RecordingSink()
         connection.start("POST", b"a" * 32_000_000, sink)
         draining = asyncio.create_task(connection.drain())
         await asyncio.sleep(0)
@@ -242,7 +242,7 @@ async def test_a_fault_behind_the_head_cuts_the_body(pool_to):
 
     async with RawUpstream(script) as upstream:
         connection = await pool_to(upstream.url).acquire()
-        sink = KeepingSink()
+        sink = RecordingSink()
         connection.start("GET", GET, sink)
         connection.finish_request()
         await sink.begun.wait()
@@ -267,7 +267,7 @@ async def test_while_reading_pauses_nothing_comes_and_afterwards_all(pool_to):
     async with RawUpstream(script) as upstream:
         pool = pool_to(upstream.url)
         connection = await pool.acquire()
-        sink = KeepingSink()
+        sink = RecordingSink()
         connection.start("GET", GET, sink)
         connection.finish_request()
         await sink.begun.wait()

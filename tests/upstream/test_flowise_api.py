@@ -1,4 +1,4 @@
-"""The gateway's own questions to Flowise: what they ask, and what is made of odd answers."""
+"""The gateway's own requests to Flowise: their targets, and how odd replies are read."""
 
 from __future__ import annotations
 
@@ -8,26 +8,27 @@ import pytest
 
 from gateway.errors import UpstreamUnreachable
 from gateway.upstream.flowise_api import Streamability, abort
+from gateway.upstream.upstream import ForwardedIdentity
 
 FLOW = "2c5e8d0a-1111-4222-8333-444455556666"
 ROUTE = SimpleNamespace(name="chat", chatflow=FLOW, upstream="main")
 
 
 class Flowise:
-    """Answers every question with the same answer."""
+    """Answers requests with these replies, one after the other."""
 
     server = SimpleNamespace(prefix=("a b",))
 
-    def __init__(self, *answers):
-        self.answers = list(answers)
-        self.asked = []
+    def __init__(self, *replies):
+        self.replies = list(replies)
+        self.requests = []
 
-    async def ask(self, method, target, sender):
-        self.asked.append((method, target, sender.request_id))
-        answer = self.answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+    async def request(self, method, target, identity):
+        self.requests.append((method, target, identity.request_id))
+        reply = self.replies.pop(0)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
 
 
 class Log:
@@ -41,8 +42,7 @@ class Log:
         self.lines.append(("warning", fields))
 
 
-def exchange(chat_id="c@1", route=ROUTE):
-    return SimpleNamespace(route=route, chat_id=chat_id, request_id="r", client="1.2.3.4")
+IDENTITY = ForwardedIdentity("r", "1.2.3.4")
 
 
 @pytest.mark.parametrize(
@@ -50,19 +50,18 @@ def exchange(chat_id="c@1", route=ROUTE):
 )
 async def test_abort(answer, taken):
     flowise = Flowise(answer)
-    assert await abort(flowise, exchange()) is taken
-    assert flowise.asked == [("PUT", f"/a%20b/api/v1/chatmessage/abort/{FLOW}/c%401".encode(), "r")]
+    assert await abort(flowise, ROUTE, "c@1", IDENTITY) is taken
+    assert flowise.requests == [("PUT", f"/a%20b/api/v1/chatmessage/abort/{FLOW}/c%401".encode(), "r")]
 
 
-@pytest.mark.parametrize("unknown", [{"chat_id": None}, {"route": None}])
-async def test_what_is_not_known_cannot_be_aborted(unknown):
+async def test_a_run_without_a_chat_id_cannot_be_aborted():
     flowise = Flowise()
-    assert await abort(flowise, exchange(**unknown)) is False
-    assert flowise.asked == []
+    assert await abort(flowise, ROUTE, None, IDENTITY) is False
+    assert flowise.requests == []
 
 
 @pytest.mark.parametrize(
-    ("answers", "streams"),
+    ("replies", "streams"),
     [
         ([], True),
         ([(200, b'{"isStreaming":true}')], True),
@@ -76,18 +75,18 @@ async def test_what_is_not_known_cannot_be_aborted(unknown):
         ([(404, b'{"isStreaming":false}')], True),
     ],
 )
-async def test_streamability(answers, streams):
-    flowise = Flowise(*answers)
+async def test_streamability(replies, streams):
+    flowise = Flowise(*replies)
     known = Streamability([ROUTE], {"main": flowise}, Log())
-    for _ in answers:
+    for _ in replies:
         await known.refresh()
     assert known.may_stream(ROUTE) is streams
     target = f"/a%20b/api/v1/chatflows-streaming/{FLOW}".encode()
-    assert flowise.asked == [("GET", target, "streamability")] * len(answers)
+    assert flowise.requests == [("GET", target, "streamability")] * len(replies)
 
 
 @pytest.mark.parametrize("body", [b'{"isStreaming":"\xff"}', b'{"a":' + b"[" * 100_000, b"nonsense"])
-async def test_an_answer_that_cannot_be_read_is_logged_and_ends_nothing(body):
+async def test_an_unreadable_reply_is_logged_and_ends_nothing(body):
     log = Log()
     known = Streamability([ROUTE], {"main": Flowise((200, body), (200, b'{"isStreaming":false}'))}, log)
     await known.refresh()

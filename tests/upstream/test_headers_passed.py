@@ -61,7 +61,7 @@ async def test_up(method, start, connect):
     assert (reply.status, reply.fields["x-request-id"]) == (200, "mine.1")
 
 
-async def test_public_url_is_what_flowise_hears(start, connect):
+async def test_flowise_sees_the_public_url(start, connect):
     settings = {"upstreams": {"main": {"public_url": "https://chat.example.com"}}}
     async with answering() as upstream, start(upstream.url, **settings) as gateway:
         await ask(connect, gateway)
@@ -70,7 +70,7 @@ async def test_public_url_is_what_flowise_hears(start, connect):
 
 
 @pytest.mark.parametrize("origin", ["null", "", "x", "https://a/b", "https://a b", "javascript:alert(1)"])
-async def test_origin_that_is_none_stays_here(origin, start, connect):
+async def test_an_invalid_origin_does_not_pass(origin, start, connect):
     async with answering() as upstream, start(upstream.url) as gateway:
         assert (await ask(connect, gateway, Origin=origin)).status == 200
     assert "origin" not in upstream.seen[0].fields

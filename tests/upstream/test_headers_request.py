@@ -16,7 +16,7 @@ from gateway.upstream.headers import UpstreamRequest
         ("POST", b"{}", b"POST /a HTTP/1.1\r\nHost: f\r\nContent-Length: 2\r\n\r\n{}"),
     ],
 )
-def test_a_body_at_hand_has_its_length(method, body, wire):
+def test_a_body_of_bytes_has_its_length(method, body, wire):
     assert UpstreamRequest(method, b"/a", [(b"Host", b"f")], body).encoded() == wire
 
 

@@ -1,4 +1,4 @@
-"""The pool over loopback: reuse, the bound, who waits, what opening can come to."""
+"""The pool over loopback: reuse, the bound, the queue, and failures to connect."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def test_a_fresh_one_leaves_the_idle_one_alone(url, pool_to):
     assert await pool.acquire() is idle
 
 
-async def test_a_fresh_one_takes_the_room_of_an_idle_one(url, pool_to):
+async def test_a_fresh_one_replaces_an_idle_one(url, pool_to):
     pool = pool_to(url, max_connections=1)
     idle, _ = await exchange(pool)
     fresh = await pool.acquire(fresh=True)
@@ -61,7 +61,7 @@ async def test_a_fresh_one_takes_the_room_of_an_idle_one(url, pool_to):
     assert repr(pool).endswith("1 open, 0 idle, 0 waiting>")
 
 
-async def test_who_finds_all_busy_gets_the_connection_that_is_given_back(url, pool_to):
+async def test_a_waiter_gets_the_connection_that_is_returned(url, pool_to):
     pool = pool_to(url, max_connections=1)
     busy = await pool.acquire()
     waiting = asyncio.create_task(pool.acquire())
@@ -72,7 +72,7 @@ async def test_who_finds_all_busy_gets_the_connection_that_is_given_back(url, po
     assert await waiting is busy
 
 
-async def test_who_finds_all_busy_opens_one_when_one_is_closed(url, pool_to):
+async def test_a_waiter_opens_a_connection_when_one_is_closed(url, pool_to):
     pool = pool_to(url, max_connections=1)
     busy = await pool.acquire()
     waiting = asyncio.create_task(pool.acquire())
@@ -83,7 +83,7 @@ async def test_who_finds_all_busy_opens_one_when_one_is_closed(url, pool_to):
     assert opened is not busy
 
 
-async def test_who_waits_longest_is_first_and_loses_no_place_to_a_connection_that_opens(url, pool_to):
+async def test_the_first_waiter_is_served_first_while_a_connection_opens(url, pool_to):
     pool = pool_to(url, max_connections=2)
     opening = asyncio.create_task(pool.acquire())
     busy = await pool.acquire()
@@ -114,7 +114,7 @@ async def test_all_busy_for_too_long_is_overloaded(url, pool_to):
 
 
 @pytest.mark.parametrize("is_woken", [False, True])
-async def test_who_leaves_the_row_passes_the_room_on(url, is_woken, pool_to):
+async def test_a_waiter_that_is_cancelled_wakes_the_next(url, is_woken, pool_to):
     pool = pool_to(url, max_connections=1)
     busy = await pool.acquire()
     leaving, staying = (asyncio.create_task(pool.acquire()) for _ in range(2))
@@ -137,7 +137,7 @@ async def test_refused(pool_to):
     with closing(socket.socket()) as unused:
         unused.bind(("127.0.0.1", 0))
         pool = pool_to(url_of(unused), max_connections=1)
-        for _ in range(3):  # a failure gives its room back
+        for _ in range(3):  # a failed connection does not count
             with pytest.raises(UpstreamUnreachable, match="cannot be reached"):
                 await pool.acquire()
     assert repr(pool).endswith("0 open, 0 idle, 0 waiting>")

@@ -1,4 +1,4 @@
-"""What Flowise sees of a request that went through a whole gateway, and what a broken Flowise comes to."""
+"""What Flowise sees of a request that went through a whole gateway, and what the client sees of a broken Flowise."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 
 from gateway.config import load
 from gateway.errors import UpstreamBadReply, UpstreamTimeout, UpstreamUnreachable
+from gateway.telemetry.metrics import Metrics
 from gateway.upstream import upstream as service_file
 from gateway.upstream.upstream import ForwardedIdentity, Upstream
 from tests.harness.gateway import FLOW
@@ -114,7 +115,7 @@ async def test_only_a_valid_origin_passes(start, connect, origin, passed):
     assert seen.fields.get("origin") == (origin if passed else None)
 
 
-async def test_flowise_hears_its_public_address(start, connect):
+async def test_flowise_sees_its_public_address(start, connect):
     seen, _ = await seen_through(start, connect, {"public_url": "https://flowise.example.com"})
     assert (seen.fields["host"], seen.fields["x-forwarded-proto"]) == ("flowise.example.com", "https")
 
@@ -209,7 +210,7 @@ async def asking(tmp_path, url, **main):
             }
         )
     )
-    upstream = Upstream("main", load(path, {}).upstreams["main"])
+    upstream = Upstream("main", load(path, {}).upstreams["main"], Metrics())
     await upstream.start()
     try:
         yield upstream
@@ -217,13 +218,13 @@ async def asking(tmp_path, url, **main):
         await upstream.close()
 
 
-async def test_a_question_carries_the_same_identity_and_its_target_untouched(tmp_path):
+async def test_an_own_request_carries_the_same_identity_and_its_target_untouched(tmp_path):
     async with (
         RawUpstream(answer) as flowise,
         asking(tmp_path, flowise.url, api_key="k", public_url="https://f.example") as upstream,
     ):
         target = b"/api/v1/a%2Fb/%2e%2e/c%20d?x=%26"
-        assert await upstream.ask("PUT", target, ForwardedIdentity("r-1", "1.2.3.4")) == (200, ANSWER)
+        assert await upstream.request("PUT", target, ForwardedIdentity("r-1", "1.2.3.4")) == (200, ANSWER)
         seen = flowise.seen[0]
     assert (seen.method, seen.target.encode()) == ("PUT", target)
     assert seen.fields["host"] == "f.example"
@@ -232,13 +233,13 @@ async def test_a_question_carries_the_same_identity_and_its_target_untouched(tmp
     assert (seen.fields["x-forwarded-proto"], seen.fields["accept-encoding"]) == ("https", "identity")
 
 
-async def test_a_redirect_is_an_answer_and_a_cookie_is_forgotten(tmp_path):
+async def test_a_redirect_is_returned_and_a_cookie_is_forgotten(tmp_path):
     async def script(peer, _):
         peer.send(b"HTTP/1.1 302 x\r\nLocation: /ui\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\n\r\n")
 
     async with RawUpstream(script) as flowise, asking(tmp_path, flowise.url) as upstream:
         for _ in range(2):
-            assert await upstream.ask("GET", b"/", ForwardedIdentity("r")) == (302, b"")
+            assert await upstream.request("GET", b"/", ForwardedIdentity("r")) == (302, b"")
         assert [seen.fields.get("cookie") for seen in flowise.seen] == [None, None]
 
 
@@ -251,8 +252,8 @@ async def test_a_redirect_is_an_answer_and_a_cookie_is_forgotten(tmp_path):
         (b"HTTP/1.1 200 OK\r\nContent-Length: 101\r\n\r\n" + b"a" * 101, UpstreamBadReply),
     ],
 )
-async def test_what_a_question_can_come_to(tmp_path, raw, error, monkeypatch):
-    monkeypatch.setattr(service_file, "MAX_ANSWER", 100)
+async def test_errors_of_an_own_request(tmp_path, raw, error, monkeypatch):
+    monkeypatch.setattr(service_file, "MAX_RESPONSE", 100)
 
     async def script(peer, _):
         peer.send(raw)
@@ -260,23 +261,23 @@ async def test_what_a_question_can_come_to(tmp_path, raw, error, monkeypatch):
 
     async with RawUpstream(script) as flowise, asking(tmp_path, flowise.url) as upstream:
         with pytest.raises(error):
-            await upstream.ask("GET", b"/", ForwardedIdentity("r"))
+            await upstream.request("GET", b"/", ForwardedIdentity("r"))
 
 
-async def test_a_question_that_nobody_answers(tmp_path, monkeypatch):
-    monkeypatch.setattr(service_file, "QUESTION_TIMEOUT", 0.02)
+async def test_an_own_request_without_a_response(tmp_path, monkeypatch):
+    monkeypatch.setattr(service_file, "REQUEST_TIMEOUT", 0.02)
 
     async def script(peer, _):
         await peer.closed_by_gateway()
 
     async with RawUpstream(script) as flowise, asking(tmp_path, flowise.url) as upstream:
         with pytest.raises(UpstreamTimeout, match=r"0\.02 s"):
-            await upstream.ask("GET", b"/", ForwardedIdentity("r"))
+            await upstream.request("GET", b"/", ForwardedIdentity("r"))
 
 
-async def test_a_question_before_the_start(tmp_path):
+async def test_an_own_request_before_the_start(tmp_path):
     async with asking(tmp_path, "http://127.0.0.1:1") as upstream:
         await upstream.close()
         upstream._session = None
         with pytest.raises(UpstreamUnreachable, match="not open"):
-            await upstream.ask("GET", b"/", ForwardedIdentity("r"))
+            await upstream.request("GET", b"/", ForwardedIdentity("r"))
