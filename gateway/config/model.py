@@ -58,7 +58,7 @@ class ServerTimeouts(Section):
 
 
 class ServerSettings(Section):
-    """The public listener."""
+    """The listener for clients."""
 
     listen: Listen = Address("127.0.0.1", 8080)
     """HOST:PORT of the public port; an IPv6 host in brackets."""
@@ -120,7 +120,7 @@ class TlsSettings(Section):
 
 
 class UpstreamSettings(Section):
-    """One Flowise."""
+    """A Flowise and how the gateway calls it."""
 
     servers: tuple[UpstreamServer, ...] = Field(examples=[[{"url": "http://127.0.0.1:3000"}]], min_length=1)
     """The servers of this Flowise; only one is available yet."""
@@ -218,7 +218,7 @@ class LogSettings(Section):
 
 
 class MetricsSettings(Section):
-    """What /metrics contains."""
+    """Options of the metrics endpoint."""
 
     per_caller: Switch = False
     """Whether requests and tokens are also counted by the names of API keys."""

@@ -151,7 +151,7 @@ class Defaults(RouteKeys):
 
 
 class Route(RouteKeys):
-    """One chatflow."""
+    """A chatflow that clients may call."""
 
     model_config = ConfigDict(json_schema_extra=without_required)
 

@@ -31,7 +31,7 @@ _HINTS = {
 
 
 class _TooDeepError(Exception):
-    """Ends the parsing."""
+    """Ends the parsing of a file."""
 
 
 def read_tree(

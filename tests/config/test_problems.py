@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import pytest
+
+from gateway.config import ConfigError
+from gateway.config.problems import LONGEST_QUOTE, Mistakes, did_you_mean, join_path, quote
+
+
+def test_mistakes_are_raised_in_the_order_of_the_file_and_once_each():
+    mistakes, others = Mistakes("a.yaml"), Mistakes("a.yaml")
+    mistakes.raise_if_any()
+    mistakes.add(10, "b", "is wrong: write right")
+    others.add(9, "", "is wrong: write right")
+    others.add(10, "b", "is wrong: write right")
+    mistakes.add_all(others)
+    with pytest.raises(ConfigError) as caught:
+        mistakes.raise_if_any()
+    assert str(caught.value).splitlines() == [
+        "a.yaml:9: is wrong: write right",
+        "a.yaml:10: b: is wrong: write right",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "key", "joined"),
+    [("", "a", "a"), ("a", "b-1", "a.b-1"), ("a", "b c", 'a["b c"]'), ("", "", '[""]')],
+)
+def test_a_path_names_plain_keys_with_dots_and_quotes_others(path, key, joined):
+    assert join_path(path, key) == joined
+
+
+def test_a_quote_is_one_line_of_limited_length():
+    assert quote("a\nb") == '"a\\nb"'
+    assert quote("x" * 1000) == f'"{"x" * (LONGEST_QUOTE - 1)}…"'
+
+
+@pytest.mark.parametrize(
+    ("word", "suggestion"),
+    [("Maim", "did you mean main?"), ("zzz", "write one of main, other"), ("OTHER", "did you mean other?")],
+)
+def test_a_suggestion_is_the_closest_word_or_all_of_them(word, suggestion):
+    assert did_you_mean(word, ["other", "main"]) == suggestion
