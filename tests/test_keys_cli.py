@@ -213,9 +213,9 @@ def test_create_refuses_what_cannot_be_and_says_what_would_be_right(refused, pat
         ),
         (
             ("create", "--name", "a", "--routes", "chat,"),
-            "argument --routes: names no route between two commas",
+            "argument --routes: has an empty name",
         ),
-        (("create", "--name", "a", "--routes", ""), "argument --routes: names no route between two commas"),
+        (("create", "--name", "a", "--routes", ""), "argument --routes: has an empty name"),
         (
             ("rotate", "x", "--grace", "soon"),
             'argument --grace: "soon" is not a duration: write a whole number',

@@ -47,23 +47,23 @@ def is_public(path: str) -> bool:
 
 
 async def ping(_state: State, responder: Responder, _request: ReceivedRequest) -> web.StreamResponse:
-    """Capture ping."""
+    """Plain text, not JSON (capture ping)."""
     return responder.send(HTML, b"pong")
 
 
 async def version(_state: State, responder: Responder, _request: ReceivedRequest) -> web.StreamResponse:
-    """Capture version."""
+    """The version that is simulated (capture version)."""
     return responder.json({"version": "3.1.4"})
 
 
 async def is_streaming(state: State, responder: Responder, request: ReceivedRequest) -> web.StreamResponse:
-    """Capture chatflows-streaming-chain."""
+    """Whether a chatflow can stream (capture chatflows-streaming-chain)."""
     flow = _flow(state, request, "chatflowsService.checkIfChatflowIsValidForStreaming")
     return responder.json({"isStreaming": flow.is_streaming})
 
 
 async def uploads(state: State, responder: Responder, request: ReceivedRequest) -> web.StreamResponse:
-    """Capture chatflows-uploads."""
+    """What a chatflow accepts as uploads (capture chatflows-uploads)."""
     _flow(state, request, "chatflowsService.checkIfChatflowIsValidForUploads")
     return responder.json(_UPLOADS)
 

@@ -49,7 +49,7 @@ class FlowiseError(Exception):
         self.is_early = is_early
 
     def shape(self) -> dict[str, Any]:
-        """Flowise's error body."""
+        """The JSON body of Flowise's error handler."""
         return {"statusCode": self.status, "success": False, "message": self.message, "stack": {}}
 
 

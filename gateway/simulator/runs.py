@@ -220,5 +220,5 @@ async def _each(steps: Steps) -> AsyncGenerator[Step, None]:
 
 
 def _now() -> int:
-    """Milliseconds since 1970."""
+    """Milliseconds since the Unix epoch."""
     return int(time.time() * 1000)
