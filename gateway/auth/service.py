@@ -34,7 +34,7 @@ class AuthService:
         self.conversation_ids = ConversationIds(signing[-1])
         self.keyring = Keyring()
         self._fetch = JwksFetch()
-        issuers = [IssuerKeys(issuer, self._fetch, tasks.start, logger) for issuer in settings.jwt]
+        issuers = [IssuerKeys(issuer, self._fetch, tasks, logger) for issuer in settings.jwt]
         self._jwts = JsonWebTokens(issuers, monotonic)
         self.authenticator = Authenticator(self.keyring, self.tokens, self._jwts, time)
         file = settings.keys_file

@@ -24,12 +24,12 @@ _TO_BASE64 = bytes.maketrans(b"-_+/=", b"+/\0\0\0")  # what is not of this alpha
 _PADDING = (b"", b"", b"==", b"=")
 
 
-def encode(content: bytes) -> str:
+def base64url_encode(content: bytes) -> str:
     """The text of it."""
     return urlsafe_b64encode(content).rstrip(b"=").decode("ascii")
 
 
-def decode(text: str) -> bytes:
+def base64url_decode(text: str) -> bytes:
     """The content of it.
 
     Raises:
@@ -106,7 +106,7 @@ class SessionTokens:
         routes = None if grant.routes is None else sorted(grant.routes)
         payload = _Payload(1, grant.key_id, grant.user, routes, grant.expires_at, grant.issued_at)
         try:
-            signed = PREFIX + encode(_encode(payload))
+            signed = PREFIX + base64url_encode(_encode(payload))
         except UnicodeEncodeError:
             raise BadRequest("The caller must be text without half surrogate pairs.") from None
         token = f"{signed}.{_signature(self._keys[0], signed)}"
@@ -137,13 +137,13 @@ class SessionTokens:
 
 
 def _signature(key: HMAC, signed: str) -> str:
-    return encode(digest(key, signed.encode("ascii")))
+    return base64url_encode(digest(key, signed.encode("ascii")))
 
 
 def _grant(payload: str) -> SessionGrant:
     """Ours, because the signature was right; but another release may have written it."""
     try:
-        read = _decode(decode(payload))
+        read = _decode(base64url_decode(payload))
     except ValueError:
         raise Unauthenticated("The session token has a format that this gateway does not know.") from None
     routes = None if read.r is None else frozenset(read.r)

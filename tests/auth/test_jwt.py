@@ -37,24 +37,25 @@ from tests.harness.jwt_tokens import (
     web_server,
 )
 
-ALGORITHM = r"^The token's algorithm \(alg\) is not one that is allowed for its issuer\.$"
+ALGORITHM = r"^The token's algorithm \(alg\) is not allowed for its issuer\.$"
 SIGNATURE = r"^The token's signature is wrong\.$"
 UNKNOWN = r"^The token is signed with a key \(kid\) that its issuer does not publish\.$"
 OTHER_ALGORITHM = r"^The token names a key \(kid\) that is not for its algorithm \(alg\)\.$"
-SEVERAL = r"^The token names no key \(kid\), and its issuer has several\.$"
+SEVERAL = r"^The token must name its key \(kid\): its issuer has several\.$"
 NOT_CONFIGURED = r"^The token's issuer \(iss\) is not configured here\.$"
 AUDIENCE = r"^The token is not for this audience \(aud\)\.$"
 EXPIRED = r"^The token has expired\.$"
 EARLY = r"^The token is not valid yet\.$"
 NO_EXPIRY = r"^The token has no expiry \(exp\)\.$"
-EXPIRY = r"^The token's exp is not a number of seconds since 1970\.$"
-CALLER = r"^The token does not name its caller: sub is a text without control characters\.$"
-CALLER_LONG = r"^The token's caller \(sub\) is too long: with its issuer it has at most 256 characters\.$"
-THREE_PARTS = r"^The token is malformed: a signed JSON Web Token has three parts\.$"
-KEY_ID = r"^The token is malformed: its key id \(kid\) is a text of at most 256 characters\.$"
-EXTENSION = r"^The token's header asks for an extension \(crit, b64\) that is not supported\.$"
-TOO_LONG = r"^The token is too long: it has at most 8192 characters\.$"
-NO_ALGORITHM = r"^The token is malformed: its header names no algorithm \(alg\)\.$"
+EXPIRY = r"^The token's exp must be a number of seconds since 1970\.$"
+CALLER = r"^The token does not name its caller: sub must be text without control characters\.$"
+CALLER_LONG = r"^The token's caller \(sub\) is too long: the limit is 256 characters with its issuer\.$"
+MALFORMED = r"^The token is malformed: it must have three parts in base64url without padding, of which"
+KEY_ID = r"^The token is malformed: its key id \(kid\) must be a string\.$"
+HEADER_WRONG = (
+    r"^The token's header is malformed, or asks for an extension \(crit, b64\) that is not supported\.$"
+)
+TOO_LONG = r"^The token is too long: the limit is 8192 characters\.$"
 
 HEADER = {"alg": "RS256", "kid": "rsa"}
 PUBLISHED = (
@@ -74,14 +75,6 @@ KID_OF = {"RS": "rsa", "PS": "rsa", "ES256": "p256", "ES384": "p384", "ES512": "
 
 def kid_of(algorithm):
     return KID_OF.get(algorithm) or KID_OF[algorithm[:2]]
-
-
-def not_base64(part):
-    return rf"^The token is malformed: its {part} is not base64url without padding\.$"
-
-
-def not_an_object(part):
-    return rf"^The token is malformed: its {part} is not a JSON object in UTF-8 with every name once\.$"
 
 
 def good(**changed):
@@ -148,9 +141,9 @@ HOSTILE = {
     },
     "none with a signature": (headed(alg="none"), ALGORITHM),
     "none and a tail of a right token": (NOBODY + good().rpartition(".")[2], ALGORITHM),
-    "no alg at all": (headed(alg=None), NO_ALGORITHM),
-    "alg as a list": (headed(alg=["RS256"]), NO_ALGORITHM),
-    "alg as null": (of_bytes('{"alg":null}'), NO_ALGORITHM),
+    "no alg at all": (headed(alg=None), ALGORITHM),
+    "alg as a list": (headed(alg=["RS256"]), ALGORITHM),
+    "alg as null": (of_bytes('{"alg":null}'), ALGORITHM),
     **{
         f"{alg} with {name} for a secret": (with_hmac(key, algorithm=alg, kid=kid), ALGORITHM)
         for alg, (name, key, kid) in itertools.product(
@@ -193,7 +186,7 @@ HOSTILE = {
         )
     },
     **{
-        f"key id {kid!r}": (headed(kid=kid), KEY_ID)
+        f"key id {kid!r}": (headed(kid=kid), UNKNOWN if isinstance(kid, str) else KEY_ID)
         for kid in (["rsa"], 1, 1.5, True, {"kid": "rsa"}, "k" * 257)
     },
     "key id null": (of_bytes('{"alg":"RS256","kid":null}'), KEY_ID),
@@ -272,9 +265,9 @@ HOSTILE = {
         SIGNATURE,
     ),
     "header changed": (part(0, lambda _: b64(json.dumps(HEADER | {"typ": "x"}).encode())), SIGNATURE),
-    "critical extension": (headed(crit=["exp"], exp=1), EXTENSION),
-    "critical b64": (headed(crit=["b64"], b64=False), EXTENSION),
-    "b64 alone": (headed(b64=False), EXTENSION),
+    "critical extension": (headed(crit=["exp"], exp=1), HEADER_WRONG),
+    "critical b64": (headed(crit=["b64"], b64=False), HEADER_WRONG),
+    "b64 alone": (headed(b64=False), HEADER_WRONG),
     "another issuer": (good(iss="https://evil.example"), NOT_CONFIGURED),
     **{
         f"issuer {iss!r}": (good(iss=iss), NOT_CONFIGURED)
@@ -309,27 +302,27 @@ HOSTILE = {
         f"expiry {exp!r}": (good(exp=exp), EXPIRY)
         for exp in (str(NOW + 600), True, 1e300, 10**30, -1, [NOW], (NOW + 600) * 1000)
     },
-    "expiry NaN": (of_bytes(claims=json.dumps(CLAIMS | {"exp": float("nan")})), not_an_object("payload")),
+    "expiry NaN": (of_bytes(claims=json.dumps(CLAIMS | {"exp": float("nan")})), EXPIRY),
     "expiry 1e999": (of_bytes(claims=json.dumps(CLAIMS).replace(str(NOW + 600), "1e999")), EXPIRY),
     "expiry null": (of_bytes(claims=json.dumps(CLAIMS | {"exp": None})), EXPIRY),
-    "caller twice": (of_bytes(claims=json.dumps(CLAIMS)[:-1] + ',"sub":"root"}'), not_an_object("payload")),
+    "caller twice": (of_bytes(claims=json.dumps(CLAIMS)[:-1] + ',"sub":"root"}'), MALFORMED),
     "expiry twice": (
         of_bytes(claims=json.dumps(CLAIMS)[:-1] + ',"exp":9999999999}'),
-        not_an_object("payload"),
+        MALFORMED,
     ),
-    "algorithm twice": (of_bytes('{"alg":"none","kid":"rsa","alg":"RS256"}'), not_an_object("header")),
-    "a token in a token": (of_bytes(json.dumps(HEADER | {"cty": "JWT"}), good()), not_an_object("payload")),
-    "two parts": (good().rpartition(".")[0], THREE_PARTS),
-    "four parts": (good() + ".QQ", THREE_PARTS),
+    "algorithm twice": (of_bytes('{"alg":"none","kid":"rsa","alg":"RS256"}'), MALFORMED),
+    "a token in a token": (of_bytes(json.dumps(HEADER | {"cty": "JWT"}), good()), MALFORMED),
+    "two parts": (good().rpartition(".")[0], MALFORMED),
+    "four parts": (good() + ".QQ", MALFORMED),
     "encrypted": (
         ".".join([b64(b'{"alg":"RSA-OAEP","enc":"A256GCM"}'), "QQ", "QQ", "QQ", "QQ"]),
-        THREE_PARTS,
+        MALFORMED,
     ),
-    "as JSON": (json.dumps({"payload": "QQ", "signatures": []}), THREE_PARTS),
-    "nothing": ("", THREE_PARTS),
-    "points": ("..", not_an_object("header")),
+    "as JSON": (json.dumps({"payload": "QQ", "signatures": []}), MALFORMED),
+    "nothing": ("", MALFORMED),
+    "points": ("..", MALFORMED),
     **{
-        f"{spoiled!r} in part {number}": (part(number, change), not_base64(name))
+        f"{spoiled!r} in part {number}": (part(number, change), MALFORMED)
         for (number, name), (spoiled, change) in itertools.product(
             enumerate(("header", "payload", "signature")),
             {
@@ -342,12 +335,12 @@ HOSTILE = {
             }.items(),
         )
     },
-    "header that is not UTF-8": (of_bytes(b'{"alg":"RS256","kid":"\xff"}'), not_an_object("header")),
-    "payload that is not UTF-8": (of_bytes(claims=b'{"sub":"\xff"}'), not_an_object("payload")),
-    "payload in UTF-16": (of_bytes(claims=json.dumps(CLAIMS).encode("utf-16")), not_an_object("payload")),
-    "header that is a list": (of_bytes('["RS256"]'), not_an_object("header")),
-    "payload that is a text": (of_bytes(claims='"ann"'), not_an_object("payload")),
-    "payload that is deep": (of_bytes(claims="[" * 3000), not_an_object("payload")),
+    "header that is not UTF-8": (of_bytes(b'{"alg":"RS256","kid":"\xff"}'), MALFORMED),
+    "payload that is not UTF-8": (of_bytes(claims=b'{"sub":"\xff"}'), MALFORMED),
+    "payload in UTF-16": (of_bytes(claims=json.dumps(CLAIMS).encode("utf-16")), MALFORMED),
+    "header that is a list": (of_bytes('["RS256"]'), MALFORMED),
+    "payload that is a text": (of_bytes(claims='"ann"'), MALFORMED),
+    "payload that is deep": (of_bytes(claims="[" * 3000), MALFORMED),
     **{
         f"caller {sub!r}": (good(sub=sub), CALLER)
         for sub in ("", 7, True, ["ann"], "a\nb", "a\0", "\x9f", "\udc00")

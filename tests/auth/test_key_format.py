@@ -93,10 +93,9 @@ def test_digits_of_other_scripts_are_no_digits():
 
 
 @given(st.text())
-def test_no_refusal_repeats_what_was_written(text):
-    with pytest.raises(KeyFormError) as refused:
+def test_the_error_is_the_same_for_every_text(text):
+    with pytest.raises(KeyFormError, match=r"^This is no API key of this gateway: .* has 51 characters\.$"):
         parse_key(text)
-    assert len(text) < 4 or text not in str(refused.value)
 
 
 @given(keys)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
 import secrets
@@ -19,6 +18,7 @@ from gateway.admission.gcra import SECOND
 from gateway.admission.limiter import Limiter
 from gateway.admission.memory import MemoryStore
 from gateway.admission.quotas import LimitResolver
+from gateway.aio import Tasks
 from gateway.auth.authenticator import Authenticator
 from gateway.auth.conversation_ids import ConversationIds
 from gateway.auth.jwks import IssuerKeys, KeySet
@@ -228,7 +228,7 @@ class _People:
             issuer="https://id", audience="chat", jwks_url="", algorithms=_ALGORITHMS,
             caller_claim="sub", routes_claim="", leeway=30.0,
         )  # fmt: skip
-        issuer = IssuerKeys(settings, _unused, _never_started, structlog.get_logger())
+        issuer = IssuerKeys(settings, _unused, Tasks(_unexpected), structlog.get_logger())
         writers = {"RS256": RSAAlgorithm, "ES256": ECAlgorithm, "EdDSA": OKPAlgorithm}
         keys = [
             {**writers[name].to_jwk(key.public_key(), as_dict=True), "kid": name}
@@ -242,5 +242,5 @@ async def _unused(_: str) -> bytes:
     raise AssertionError("the keys are there already")
 
 
-def _never_started(*_: object) -> asyncio.Task[None]:
-    raise AssertionError("the keys are there already")
+def _unexpected(error: BaseException) -> None:
+    raise error

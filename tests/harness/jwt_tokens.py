@@ -149,12 +149,12 @@ class Published:
 
     def __init__(self, *keys: Any) -> None:
         self.document: bytes | Exception = key_set(*keys)
-        self.asked: list[str] = []
+        self.fetched: list[str] = []
         self.may_answer = asyncio.Event()
         self.may_answer.set()
 
     async def __call__(self, url: str) -> bytes:
-        self.asked.append(url)
+        self.fetched.append(url)
         await self.may_answer.wait()
         if isinstance(self.document, Exception):
             raise self.document
@@ -178,7 +178,7 @@ class Verifier:
         self.log, self.bugs, self.clock = io.StringIO(), [], Clock()
         self.tasks = Tasks(self.bugs.append)
         logger = make_logger(LogSettings(), self.log)
-        self.keys = [IssuerKeys(one, fetch, self.tasks.start, logger) for one in issuers or (settings(),)]
+        self.keys = [IssuerKeys(one, fetch, self.tasks, logger) for one in issuers or (settings(),)]
         self.tokens = JsonWebTokens(self.keys, self.clock)
 
     @property

@@ -449,7 +449,7 @@ async def test_an_issuer_that_is_down_is_told_and_asked_again_later(world, start
     async with answering() as upstream, start(upstream.url, route={"auth": ["jwt"]}, auth=auth) as gateway:
         reply = await ask(connect, gateway, **bearer(world.jwt))
         (line, *_) = await gateway.lines.until("jwks_unavailable")
-    assert (reply.status, "cannot be had at the moment" in reply.json()["message"]) == (401, True)
+    assert (reply.status, "not available at the moment" in reply.json()["message"]) == (401, True)
     assert line["issuer"] == "https://id.example.com"
     assert upstream.seen == []
 
