@@ -17,7 +17,7 @@ from gateway.admission.factory import Limiting, create_limiter
 from gateway.admission.store import StoreListener
 from gateway.aio import Tasks, Ticker
 from gateway.auth.caller import check_permission
-from gateway.auth.keys_model import KeyEntry
+from gateway.auth.keys_model import ApiKey
 from gateway.auth.service import AuthService
 from gateway.config import Config
 from gateway.errors import CannotRunError, Draining
@@ -60,7 +60,7 @@ class Gateway:
     """
 
     def __init__(
-        self, config: Config, logger: Logger, known_keys: tuple[KeyEntry, ...] | None = None
+        self, config: Config, logger: Logger, known_keys: tuple[ApiKey, ...] | None = None
     ) -> None:
         """`known_keys`: of the parent of several workers, for the time in which the keys file is broken."""
         self._known_keys = known_keys

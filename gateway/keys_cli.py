@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gateway.auth.key_format import PREFIX, hash_of, make_key, parse_key, redact_keys
 from gateway.auth.keys_edit import KeysFileEditor, KeysStore
-from gateway.auth.keys_model import KeyEntry, format_moment, key_name
+from gateway.auth.keys_model import ApiKey, format_moment, key_name
 from gateway.config import Config, Limit
 from gateway.config.problems import did_you_mean, quote
 
@@ -121,13 +121,13 @@ class KeysCommand:
             ],
         )
 
-    def _issue(self, draft: KeysFileEditor, terms: Terms) -> tuple[str, KeyEntry]:
+    def _issue(self, draft: KeysFileEditor, terms: Terms) -> tuple[str, ApiKey]:
         """A new key and its entry, which stands in the draft then."""
         taken = {entry.id for entry in draft.entries}
         key = make_key(self._choose)
         while parse_key(key) in taken:
             key = make_key(self._choose)
-        entry = KeyEntry.model_construct(
+        entry = ApiKey.model_construct(
             id=parse_key(key),
             name=terms.name,
             hash=hash_of(key),
@@ -165,7 +165,7 @@ class KeysCommand:
                 meant = did_you_mean(route, self._route_names)
                 raise KeysRefusedError(f"--routes: there is no route {_without_key(route)}: {meant}")
 
-    def _find(self, draft: KeysFileEditor, key_id: str) -> KeyEntry:
+    def _find(self, draft: KeysFileEditor, key_id: str) -> ApiKey:
         found = {entry.id: entry for entry in draft.entries}
         if key_id in found:
             return found[key_id]
@@ -175,7 +175,7 @@ class KeysCommand:
             raise KeysRefusedError(f"{quote(key_id)} is a name: write the id of its key, {' or '.join(ids)}")
         raise KeysRefusedError(f"there is no key {quote(key_id)} in {self._file}: `keys list` shows the ids")
 
-    def _check_may_rotate(self, entry: KeyEntry) -> None:
+    def _check_may_rotate(self, entry: ApiKey) -> None:
         if entry.revoked is not None:
             what = f"was revoked at {format_moment(entry.revoked)}: create a key with another name"
         elif entry.expires is not None and not entry.is_valid(self._now):
@@ -187,13 +187,13 @@ class KeysCommand:
         raise KeysRefusedError(f"key {entry.id} of {entry.name} {what}")
 
 
-def _row(entry: KeyEntry, now: float) -> tuple[str, ...]:
+def _row(entry: ApiKey, now: float) -> tuple[str, ...]:
     expires = "never" if entry.expires is None else format_moment(entry.expires)
     routes = ",".join(entry.routes) or "all"
     return (entry.id, entry.name, routes, format_moment(entry.created), expires, _state(entry, now))
 
 
-def _state(entry: KeyEntry, now: float) -> str:
+def _state(entry: ApiKey, now: float) -> str:
     if entry.revoked is not None:
         return f"revoked {format_moment(entry.revoked)}"
     if entry.expires is not None and not entry.is_valid(now):
@@ -203,13 +203,13 @@ def _state(entry: KeyEntry, now: float) -> str:
     return "valid"
 
 
-def _routes(entry: KeyEntry) -> str:
+def _routes(entry: ApiKey) -> str:
     if not entry.routes:
         return "all routes"
     return f"route{'' if len(entry.routes) == 1 else 's'} {', '.join(entry.routes)}"
 
 
-def _end(entry: KeyEntry) -> str:
+def _end(entry: ApiKey) -> str:
     return "never expires" if entry.expires is None else f"expires {format_moment(entry.expires)}"
 
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from gateway.auth import key_format, session_tokens
 from gateway.auth.caller import Caller, Method, session_name
 from gateway.auth.jwt import JsonWebTokens, JwtIdentity
-from gateway.auth.keyring import ApiKey, Keyring
+from gateway.auth.keyring import Keyring
+from gateway.auth.keys_model import ApiKey
 from gateway.auth.session_tokens import SessionGrant, SessionTokens
 from gateway.errors import Unauthenticated
 
@@ -110,13 +111,13 @@ class Authenticator:
 
 
 def _of_key(key: ApiKey) -> Caller:
-    return Caller(f"key:{key.name}", "api_key", key.name, key.routes, key.id, key.name, key.limits)
+    return Caller(f"key:{key.name}", "api_key", key.name, key.allowed_routes, key.id, key.name, key.limits)
 
 
 def _of_grant(grant: SessionGrant, key: ApiKey) -> Caller:
     """A session can only narrow what its key may do now."""
-    routes = grant.routes
-    if key.routes is not None:
-        routes = key.routes if routes is None else routes & key.routes
+    routes, allowed = grant.routes, key.allowed_routes
+    if allowed is not None:
+        routes = allowed if routes is None else routes & allowed
     name = session_name(key.name, grant.user)
     return Caller(name, "session", grant.user, routes, key.id, key.name, key.limits)

@@ -63,14 +63,9 @@ def parse_key(text: str) -> str:
     return parts[2]
 
 
-def digest_of(key: str) -> bytes:
-    """The SHA-256 of a whole key, which is ASCII: 32 bytes."""
-    return hashlib.sha256(key.encode("ascii")).digest()
-
-
 def hash_of(key: str) -> str:
-    """How a key is stored: `sha256:` and 64 hexadecimal digits."""
-    return f"sha256:{digest_of(key).hex()}"
+    """The stored form of a key: `sha256:` and 64 hexadecimal digits."""
+    return f"sha256:{hashlib.sha256(key.encode('ascii')).hexdigest()}"
 
 
 def redact_keys(text: str) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 import yaml
 
 from gateway.auth.keys_file import FileVersion, mark_of, read_keys
-from gateway.auth.keys_model import KeyEntry, format_moment
+from gateway.auth.keys_model import ApiKey, format_moment
 from gateway.config import ConfigError, Limit
 from gateway.config.tree import ScalarKind, plain_scalar
 from gateway.config.values import format_duration
@@ -40,11 +40,11 @@ class KeysFileEditor:
         text: the whole file as it is to be; empty if there is none.
     """
 
-    def __init__(self, text: str, entries: Sequence[KeyEntry]) -> None:
+    def __init__(self, text: str, entries: Sequence[ApiKey]) -> None:
         self.text = text
         self.entries = tuple(entries)
 
-    def add(self, entry: KeyEntry) -> None:
+    def add(self, entry: ApiKey) -> None:
         """Write a new entry behind the last one."""
         root = yaml.compose(self.text, Loader=yaml.SafeLoader)
         if not self.entries:
@@ -110,12 +110,12 @@ def _without_content(text: str) -> str:
     return "".join(f"{line}\n" for line in text.splitlines() if _COMMENT.fullmatch(line))
 
 
-def _entry(entry: KeyEntry, indent: int) -> str:
+def _entry(entry: ApiKey, indent: int) -> str:
     lines = [f"{key}: {value}" for key, value in _pairs(entry)]
     return "".join(f"{' ' * indent}{'  ' if number else '- '}{line}\n" for number, line in enumerate(lines))
 
 
-def _pairs(entry: KeyEntry) -> Iterator[tuple[str, str]]:
+def _pairs(entry: ApiKey) -> Iterator[tuple[str, str]]:
     yield "id", _scalar(entry.id)
     yield "name", _scalar(entry.name)
     yield "hash", entry.hash
@@ -167,7 +167,7 @@ class KeysStore:
         self._patience = patience
         self._target = Path(os.path.realpath(path))
 
-    def entries(self) -> tuple[KeyEntry, ...]:
+    def entries(self) -> tuple[ApiKey, ...]:
         """What stands in the file now.
 
         Raises:

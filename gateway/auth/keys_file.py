@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from gateway.auth.key_format import ID_PATTERN, redact_keys
-from gateway.auth.keys_model import KeyEntries, KeyEntry
+from gateway.auth.keys_model import ApiKey, KeysFile
 from gateway.config import Limit
 from gateway.config.checks import check_limits
 from gateway.config.problems import Mistakes, did_you_mean, join_path
@@ -116,7 +116,7 @@ def mark_of(path: Path) -> FileVersion:
     return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
-def read_keys(path: Path) -> tuple[KeyEntry, ...]:
+def read_keys(path: Path) -> tuple[ApiKey, ...]:
     """The entries of a keys file, in its order; none if it is missing or empty.
 
     Raises:
@@ -124,7 +124,7 @@ def read_keys(path: Path) -> tuple[KeyEntry, ...]:
     """
     mistakes = KeysFileMistakes(str(path))
     root = _tree(path, mistakes)
-    entries: tuple[KeyEntry, ...] = ()
+    entries: tuple[ApiKey, ...] = ()
     if root is not None:
         _refuse_placeholders(root, mistakes)
         entries = _typed(root, mistakes)
@@ -178,9 +178,9 @@ def _refuse_placeholders(node: Node, mistakes: Mistakes) -> None:
         _refuse_placeholders(below, mistakes)
 
 
-def _typed(root: Node, mistakes: Mistakes) -> tuple[KeyEntry, ...]:
+def _typed(root: Node, mistakes: Mistakes) -> tuple[ApiKey, ...]:
     try:
-        return KeyEntries.model_validate(root.plain()).keys
+        return KeysFile.model_validate(root.plain()).keys
     except ValidationError as refused:
         for error in refused.errors(include_url=False, include_input=False):
             _note(error, root, mistakes)
@@ -219,4 +219,4 @@ def _section_at(loc: tuple[int | str, ...]) -> type[Section]:
     """The section that the last step of a place is a key of."""
     if "limits" in loc[:-1]:
         return Limit
-    return KeyEntry if loc[:1] == ("keys",) and len(loc) > 1 else KeyEntries
+    return ApiKey if loc[:1] == ("keys",) and len(loc) > 1 else KeysFile

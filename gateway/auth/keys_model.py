@@ -1,4 +1,4 @@
-"""What stands in a keys file: its entries, typed, and the forms of their values. How it is read is in `keys_file`."""
+"""API keys as a keys file lists them, and the forms of their values."""
 
 from __future__ import annotations
 
@@ -86,33 +86,44 @@ Moment = Annotated[float, ValueType(_MOMENT_WANTED, parse_moment, _STRING, ANY)]
 OptionalMoment = Annotated[float | None, ValueType(_MOMENT_WANTED, parse_moment, _STRING, ANY)]
 
 
-class KeyEntry(Section):
-    """One key. Times are seconds since the epoch."""
+class ApiKey(Section):
+    """One key, without its secret. Times are seconds since the epoch."""
 
     id: KeyId = Field(examples=["a8Xk2LmQ"])
-    """The 8 letters behind its `fgw_`."""
+    """The 8 letters after `fgw_`."""
     name: KeyName = Field(examples=["backend"])
-    """Whose it is: the caller `key:<name>`."""
+    """The name of its caller, `key:<name>`; the keys of one rotation share it."""
     hash: KeyHash = Field(examples=["sha256:…"], repr=False)
-    """Of the whole key."""
+    """The hash of the whole key."""
     created: Moment = Field(examples=["2026-01-31T08:00:00Z"])
     expires: OptionalMoment = None
-    """When it ends; never if not given."""
+    """When the key expires; never if not given."""
     routes: tuple[RouteName, ...] = Field(default=(), min_length=1)
-    """The routes it may use; every one if not given."""
+    """The routes that the key may use; all if not given."""
     replaced_by: OptionalKeyId = None
-    """The id of the key with the same name that took its place."""
+    """The id of the key of the same name that replaces it."""
     revoked: OptionalMoment = None
-    """When it was revoked; whatever stands here, it is."""
+    """When the key was revoked. It is not valid, even if this time lies in the future."""
     limits: tuple[Limit, ...] = ()
-    """How much the key may, with all its sessions; `by` is not written here."""
+    """Limits on the key with all its sessions, without `by`."""
+
+    @property
+    def ends_at(self) -> float:
+        """`inf` if it never expires, `-inf` if it was revoked."""
+        if self.revoked is not None:
+            return -math.inf
+        return math.inf if self.expires is None else self.expires
+
+    @property
+    def allowed_routes(self) -> frozenset[str] | None:
+        """None: every route."""
+        return frozenset(self.routes) or None
 
     def is_valid(self, now: float) -> bool:
-        """Whether it opens anything at this time."""
-        return self.revoked is None and (self.expires is None or now < self.expires)
+        return now < self.ends_at
 
 
-class KeyEntries(Section):
-    """A whole keys file."""
+class KeysFile(Section):
+    """The content of a keys file."""
 
-    keys: Annotated[tuple[KeyEntry, ...], BeforeValidator(_none_of_them)] = ()
+    keys: Annotated[tuple[ApiKey, ...], BeforeValidator(_none_of_them)] = ()

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.aio import Tasks
-from gateway.auth.keyring import Keyring, api_key
+from gateway.auth.keyring import Keyring
 from gateway.auth.keys_file import ABSENT, FileVersion, mark_of, read_keys
-from gateway.auth.keys_model import KeyEntry
+from gateway.auth.keys_model import ApiKey
 from gateway.config import ConfigError, Mistake
 from gateway.telemetry.logs import Logger
 
@@ -29,7 +29,7 @@ READABLE_BY_OTHERS = stat.S_IRGRP | stat.S_IROTH
 class _Reading:
     """One look into the file; `mark` is its state when it had been read."""
 
-    entries: tuple[KeyEntry, ...]
+    entries: tuple[ApiKey, ...]
     mistakes: tuple[Mistake, ...]
     mark: FileVersion
     is_exposed: bool
@@ -52,7 +52,7 @@ class KeysWatch:
         on_read: Callable[[bool], None] = lambda _: None,
     ) -> None:
         """`on_read` is told each time whether the file was right."""
-        self.entries: tuple[KeyEntry, ...] = ()
+        self.entries: tuple[ApiKey, ...] = ()
         self._path = path
         self._keyring = keyring
         self._tasks = tasks
@@ -65,7 +65,7 @@ class KeysWatch:
         self._is_looking = False
         self._has_warned = False
 
-    async def start(self, known: tuple[KeyEntry, ...] | None = None) -> None:
+    async def start(self, known: tuple[ApiKey, ...] | None = None) -> None:
         """Read the file as it is now. `known`: what somebody read before us who still runs; kept if it is broken now.
 
         Raises:
@@ -129,9 +129,9 @@ class KeysWatch:
             message = "others can read the hashes of the keys: chmod 600"
             self._logger.warning("keys_file_exposed", file=str(self._path), message=message)
 
-    def _fill(self, entries: tuple[KeyEntry, ...]) -> None:
+    def _fill(self, entries: tuple[ApiKey, ...]) -> None:
         self.entries = entries
-        self._keyring.replace(map(api_key, entries))
+        self._keyring.replace(entries)
 
     @property
     def _gone(self) -> str:
@@ -148,7 +148,7 @@ class KeysWatch:
 
 
 def _read(path: Path) -> _Reading:
-    entries: tuple[KeyEntry, ...] = ()
+    entries: tuple[ApiKey, ...] = ()
     mistakes: list[Mistake] = []
     try:
         entries = read_keys(path)

@@ -12,7 +12,7 @@ from gateway.auth.conversation_ids import ConversationIds
 from gateway.auth.jwks import IssuerKeys, JwksFetch
 from gateway.auth.jwt import JsonWebTokens
 from gateway.auth.keyring import Keyring
-from gateway.auth.keys_model import KeyEntry
+from gateway.auth.keys_model import ApiKey
 from gateway.auth.keys_watch import KeysWatch
 from gateway.auth.session_tokens import SessionTokens
 from gateway.config import AuthSettings
@@ -42,7 +42,7 @@ class AuthService:
         self._has_secret = bool(given)
         self._logger = logger
 
-    async def start(self, on_change: Callable[[], None], known: tuple[KeyEntry, ...] | None = None) -> None:
+    async def start(self, on_change: Callable[[], None], known: tuple[ApiKey, ...] | None = None) -> None:
         """Read the keys. `on_change` is called whenever they have become others; `known` as for `KeysWatch.start`.
 
         Raises:

@@ -15,13 +15,13 @@ import pytest
 from gateway.auth.key_format import hash_of
 from gateway.auth.keys_edit import KeysFileError, KeysStore
 from gateway.auth.keys_file import read_keys
-from gateway.auth.keys_model import KeyEntry
+from gateway.auth.keys_model import ApiKey
 from gateway.config import ConfigError
 from tests.harness.key_files import NOW, entry, key, key_id, keys_text, write_keys
 
 
 def new(number):
-    return KeyEntry.model_construct(
+    return ApiKey.model_construct(
         id=key_id(number), name=f"name{number}", hash=hash_of(key(number)), created=NOW
     )
 

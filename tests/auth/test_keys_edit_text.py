@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gateway.auth.key_format import hash_of
 from gateway.auth.keys_edit import HEADER, KeysFileEditor
 from gateway.auth.keys_file import read_keys
-from gateway.auth.keys_model import KeyEntry
+from gateway.auth.keys_model import ApiKey
 from tests.harness.key_files import NOW, entry, key, key_id, keys_text
 
 LIMITS = "[{name: a, requests: 6, per: 90s, burst: 2}, {name: 'no', tokens: 9, per: 1d, reserve: 0}, {name: c, concurrent: 3}]"
@@ -33,7 +33,7 @@ def draft(read):
 
 
 def new(number, name="", **values):
-    return KeyEntry.model_construct(
+    return ApiKey.model_construct(
         id=key_id(number), name=name or f"new{number}", hash=hash_of(key(number)), created=NOW, **values
     )
 

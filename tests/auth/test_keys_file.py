@@ -9,7 +9,7 @@ import pytest
 
 from gateway.auth.key_format import hash_of
 from gateway.auth.keys_file import ABSENT, mark_of, read_keys
-from gateway.auth.keys_model import KeyEntry
+from gateway.auth.keys_model import ApiKey
 from gateway.config import ConfigError
 from tests.harness.key_files import NOW, entry, key, key_id, keys_text, write_keys
 
@@ -103,7 +103,7 @@ def test_keys_of_one_name_are_a_rotation(read):
 def test_the_example_shows_every_key_of_an_entry():
     found = read_keys(EXAMPLE)
     shown = set().union(*(one.model_fields_set for one in found))
-    assert shown == set(KeyEntry.model_fields)
+    assert shown == set(ApiKey.model_fields)
     text = EXAMPLE.read_text()
     assert all(
         f" {name}:" in text for name in ("requests", "tokens", "concurrent", "per", "burst", "reserve")

@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.auth.keys_model import KeyEntry, format_moment, key_name, parse_moment
+from gateway.auth.keys_model import ApiKey, format_moment, key_name, parse_moment
 from tests.harness.key_files import NOW, key
 
 
 def entry(**values):
-    return KeyEntry.model_construct(
+    return ApiKey.model_construct(
         id="a8Xk2LmQ", name="backend", hash="sha256:" + "0" * 64, created=NOW, **values
     )
 

@@ -23,8 +23,9 @@ from gateway.auth.authenticator import Authenticator
 from gateway.auth.conversation_ids import ConversationIds
 from gateway.auth.jwks import IssuerKeys, KeySet
 from gateway.auth.jwt import JsonWebTokens
-from gateway.auth.key_format import digest_of, make_key, parse_key
-from gateway.auth.keyring import ApiKey, Keyring
+from gateway.auth.key_format import hash_of, make_key, parse_key
+from gateway.auth.keyring import Keyring
+from gateway.auth.keys_model import ApiKey
 from gateway.auth.session_tokens import SessionGrant, SessionTokens
 from gateway.config import JwtSettings, Limit, LogSettings, Route
 from gateway.exchange import Exchange, Timings
@@ -188,7 +189,8 @@ class _People:
             "EdDSA": ed25519.Ed25519PrivateKey.generate(),
         }
         self._tokens = SessionTokens([b"s" * 32])
-        ring = Keyring([ApiKey(parse_key(self.key), "bench", hash=digest_of(self.key))])
+        key = ApiKey.model_construct(id=parse_key(self.key), name="bench", hash=hash_of(self.key))
+        ring = Keyring([key])
         self._authenticator = Authenticator(
             ring, self._tokens, JsonWebTokens([self._issuer()], time.monotonic), time.time
         )

@@ -10,7 +10,7 @@ from typing import Any
 
 from gateway.auth.key_format import hash_of, make_key, parse_key
 from gateway.auth.keys_edit import KeysStore
-from gateway.auth.keys_model import KeyEntry
+from gateway.auth.keys_model import ApiKey
 
 FILE = "keys.yaml"
 
@@ -18,7 +18,7 @@ FILE = "keys.yaml"
 def add_key(folder: Path, name: str, **more: Any) -> str:
     """Write a new key into the keys file of a configuration in this folder; returns its text."""
     key = make_key(secrets.choice)
-    entry = KeyEntry.model_construct(
+    entry = ApiKey.model_construct(
         **{
             **_DEFAULTS,
             "id": parse_key(key),
@@ -58,5 +58,5 @@ async def change_key(folder: Path, key: str, **values: Any) -> None:
 
 
 _DEFAULTS = {
-    name: field.get_default() for name, field in KeyEntry.model_fields.items() if not field.is_required()
+    name: field.get_default() for name, field in ApiKey.model_fields.items() if not field.is_required()
 }
