@@ -25,57 +25,55 @@ _MOMENT_WANTED = "a time in UTC like 2026-12-31T23:59:59Z"
 
 
 def parse_moment(text: str) -> float:
-    """Seconds since the epoch, of a time in RFC 3339 with `Z`.
+    """Seconds since the epoch of an RFC 3339 time with `Z`.
 
     Raises:
-        ValueError: it is none; the rest of a sentence that begins with the text.
+        ValueError: the rest of a sentence that begins with the text.
     """
     if _MOMENT.fullmatch(text):
         try:
             return datetime.fromisoformat(text).timestamp()
         except ValueError:
-            raise ValueError(f"is not in the calendar: write {_MOMENT_WANTED}") from None
+            raise ValueError(f"is not a date of the calendar: write {_MOMENT_WANTED}") from None
     raise ValueError(f"is not a time: write {_MOMENT_WANTED}")
 
 
 def format_moment(moment: float) -> str:
-    """The time in whole seconds as `parse_moment` reads it."""
+    """The time in whole seconds, in the form that `parse_moment` reads."""
     return datetime.fromtimestamp(math.floor(moment), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def key_name(text: str) -> str:
-    """The name of a key; never a key, since names stand in logs.
+    """The name of a key; never the text of a key, because names are logged.
 
     Raises:
-        ValueError: it is none; the rest of a sentence that begins with the text.
+        ValueError: the rest of a sentence that begins with the text.
     """
     try:
         parse_key(text)
     except KeyFormError:
         return name(text)
-    raise ValueError(
-        "is a key, not a name: write a name of your own, and revoke the key that was written here"
-    )
+    raise ValueError("is a key, not a name: write a name, and revoke the key that was written here")
 
 
 def _key_id(text: str) -> str:
     if not _ID.fullmatch(text):
-        raise ValueError(f"is no id of a key: write {_ID_WANTED}, those behind the key's fgw_")
+        raise ValueError(f"is not the id of a key: write {_ID_WANTED}, those after the key's fgw_")
     return text
 
 
 def _hash(text: str) -> str:
     if not _HASH.fullmatch(text):
         raise ValueError(
-            "is no hash of a key: write sha256: and 64 of the letters 0-9 a-f, as `keys create` does"
+            "is not the hash of a key: write sha256: and 64 of the letters 0-9 a-f, as `keys create` does"
         )
     return text
 
 
-def _none_of_them(written: object) -> object:
-    """A list that lost its last entry is an empty one."""
-    is_nothing = isinstance(written, Scalar) and written.kind in (ScalarKind.EMPTY, ScalarKind.NULL)
-    return () if is_nothing else written
+def _empty_list(written: object) -> object:
+    """`keys:` without entries is an empty list."""
+    is_empty = isinstance(written, Scalar) and written.kind in (ScalarKind.EMPTY, ScalarKind.NULL)
+    return () if is_empty else written
 
 
 KeyId = Annotated[str, ValueType(_ID_WANTED, _key_id, _STRING, ANY, is_secret=True)]
@@ -126,4 +124,4 @@ class ApiKey(Section):
 class KeysFile(Section):
     """The content of a keys file."""
 
-    keys: Annotated[tuple[ApiKey, ...], BeforeValidator(_none_of_them)] = ()
+    keys: Annotated[tuple[ApiKey, ...], BeforeValidator(_empty_list)] = ()

@@ -1,4 +1,4 @@
-"""Every source of credentials of one process: opened at the start, kept fresh by the timer, closed at the end."""
+"""All sources of credentials of one process: opened at the start, refreshed by the timer, closed at the end."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class AuthService:
     def __init__(
         self, settings: AuthSettings, tasks: Tasks, logger: Logger, on_read: Callable[[bool], None]
     ) -> None:
-        """`on_read` is told each time that the keys file was read whether it was right."""
+        """`on_read`: called after each read of the keys file, with whether it had no mistakes."""
         given = [secret.get_secret_value().encode() for secret in settings.secret]
         signing = given or [secrets.token_bytes(RANDOM_SECRET)]
         self.tokens = SessionTokens(signing)
@@ -43,7 +43,7 @@ class AuthService:
         self._logger = logger
 
     async def start(self, on_change: Callable[[], None], known: tuple[ApiKey, ...] | None = None) -> None:
-        """Read the keys. `on_change` is called whenever they have become others; `known` as for `KeysWatch.start`.
+        """Read the keys. `on_change`: called after each change of them. `known`: as for `KeysWatch.start`.
 
         Raises:
             ConfigError: the keys file has mistakes.
@@ -60,11 +60,10 @@ class AuthService:
             await self._keys_watch.start(known)
 
     def tick(self, now: float) -> None:
-        """Look for changes. `now`: monotonic seconds."""
+        """Refresh key sets and keys file; `now` in monotonic seconds."""
         self._jwts.tick(now)
         if self._keys_watch is not None:
             self._keys_watch.tick(now)
 
     async def close(self) -> None:
-        """Close what `start` opened."""
         await self._fetch.close()

@@ -31,10 +31,10 @@ def path(tmp_path):
     return write_keys(tmp_path / "keys.yaml", entry(1))
 
 
-def add(path, number, *, patience=5.0, then=lambda draft: None):
-    with KeysStore(path, patience).editing() as draft:
-        draft.add(new(number))
-        then(draft)
+def add(path, number, *, lock_timeout=5.0, then=lambda editor: None):
+    with KeysStore(path, lock_timeout).editing() as editor:
+        editor.add(new(number))
+        then(editor)
 
 
 def ids(path):
@@ -62,8 +62,8 @@ def test_a_file_that_others_could_read_is_for_its_owner_only_afterwards(path):
 
 def test_nothing_is_written_when_nothing_was_changed(path):
     before = path.stat()
-    with KeysStore(path).editing() as draft:
-        assert [found.id for found in draft.entries] == [key_id(1)]
+    with KeysStore(path).editing() as editor:
+        assert [found.id for found in editor.entries] == [key_id(1)]
     assert path.stat() == before
 
 
@@ -95,7 +95,7 @@ def test_line_ends_of_another_system_stay(path):
 
 def test_a_file_with_mistakes_is_not_touched(path):
     path.write_text("keys:\n  - \xff")
-    with pytest.raises(ConfigError, match="is no mapping"):
+    with pytest.raises(ConfigError, match="is a single value: write keys"):
         add(path, 2)
     path.write_bytes(b"# \xff\n")
     with pytest.raises(ConfigError, match="is not UTF-8"):
@@ -115,7 +115,7 @@ def test_a_failure_at_any_step_leaves_the_file_as_it_was(path, monkeypatch, step
     monkeypatch.setattr(os, step, fail)
     with pytest.raises(KeysFileError) as refused:
         add(path, 2)
-    said = f"{path} is as it was and cannot be changed: No space left on device; make room on its disk"
+    said = f"{path} is as it was and cannot be changed: No space left on device; free space on its disk"
     assert (str(refused.value), path.stat(), others_beside(path)) == (said, before, set())
     monkeypatch.setattr(os, step, real)
     add(path, 2)
@@ -154,7 +154,7 @@ def test_file_and_folder_are_synced_before_and_after_the_new_file_takes_its_plac
 def test_a_missing_folder_is_told(tmp_path):
     with pytest.raises(
         KeysFileError,
-        match=r"keys\.yaml is as it was and cannot be changed: No such file or directory; make its folder",
+        match=r"keys\.yaml is as it was and cannot be changed: No such file or directory; create its folder",
     ):
         add(tmp_path / "nowhere" / "keys.yaml", 1)
 
@@ -236,7 +236,7 @@ def test_a_link_in_the_place_of_the_lock_is_not_followed(path, tmp_path):
 
 
 def test_an_edit_by_hand_that_came_between_is_not_lost(path):
-    with pytest.raises(KeysFileError, match="somebody has just changed it: run this again"):
+    with pytest.raises(KeysFileError, match="it was changed at the same time: run this again"):
         add(path, 2, then=lambda _: write_keys(path, entry(1), entry(3)))
     assert ids(path) == [key_id(1), key_id(3)]
 
@@ -252,8 +252,8 @@ def test_a_layout_that_cannot_be_extended_is_refused_and_left_alone(path):
 
 
 def test_a_change_that_would_say_something_else_is_refused(path):
-    with pytest.raises(KeysFileError, match="it would say something else"):
-        add(path, 2, then=lambda draft: setattr(draft, "entries", ()))
+    with pytest.raises(KeysFileError, match="it would be read differently"):
+        add(path, 2, then=lambda editor: setattr(editor, "entries", ()))
     assert path.read_text() == keys_text(entry(1))
 
 
@@ -261,10 +261,10 @@ def test_a_command_waits_for_another_one(path):
     inside, go_on = threading.Event(), threading.Event()
 
     def slow():
-        with KeysStore(path).editing() as draft:
+        with KeysStore(path).editing() as editor:
             inside.set()
             go_on.wait(5)
-            draft.add(new(2))
+            editor.add(new(2))
 
     first, second = threading.Thread(target=slow), threading.Thread(target=add, args=(path, 3))
     first.start()
@@ -279,9 +279,9 @@ def test_a_command_waits_for_another_one(path):
 
 
 def test_a_command_does_not_wait_for_ever(path):
-    with KeysStore(path).editing() as draft:
+    with KeysStore(path).editing() as editor:
         with pytest.raises(KeysFileError, match=r"another command has held its lock for 0\.01 s; try again"):
-            add(path, 3, patience=0.01)
-        draft.add(new(2))
+            add(path, 3, lock_timeout=0.01)
+        editor.add(new(2))
     add(path, 4)
     assert ids(path) == [key_id(1), key_id(2), key_id(4)]

@@ -27,13 +27,13 @@ def told(tmp_path):
 
 def test_two_keys_with_one_id_are_refused(told):
     assert told(entry(1), entry(2), entry(3, id=f'"{key_id(1)}"')) == [
-        (10, "keys[2].id", "another key, in line 2, has it already: remove one of them")
+        (10, "keys[2].id", "the key in line 2 has the same id: remove one of them")
     ]
 
 
 def test_two_keys_with_one_name_are_refused_unless_one_replaced_the_other(told):
     (mistake,) = told(entry(1, "ann"), entry(2), entry(3, "ann"))
-    message = "another key, in line 3, has it already: write another one, or replaced_by in the older"
+    message = "the key in line 3 has the same name: write another one, or replaced_by in the older key"
     assert mistake == (11, "keys[2].name", message)
     assert told(entry(1, "ann", replaced_by=key_id(3)), entry(2), entry(3, "ann")) == []
 
@@ -48,9 +48,7 @@ def test_a_revoked_key_keeps_its_name_for_itself(told):
 def test_a_key_is_replaced_by_another_of_its_name_only(told, successor):
     (mistake,) = told(entry(1, "ann", replaced_by=f'"{successor}"'), entry(2, "ann"), entry(3))
     assert mistake[:2] == (6, "keys[0].replaced_by")
-    assert mistake[2].startswith(
-        "names no other key of this name: write the id of the one that took its place"
-    )
+    assert mistake[2].startswith("is not the id of another key of this name: write the id of its successor")
 
 
 def test_keys_that_replace_each_other_in_a_circle_are_refused(told):
@@ -59,7 +57,7 @@ def test_keys_that_replace_each_other_in_a_circle_are_refused(told):
         (6, "keys[0].replaced_by"),
         (11, "keys[1].replaced_by"),
     ]
-    assert found[0][2] == "goes in a circle: leave it out in the newest key of this name"
+    assert found[0][2] == "makes a circle: leave it out in the newest key of this name"
 
 
 def test_what_is_wrong_by_itself_hides_no_contradiction(told):

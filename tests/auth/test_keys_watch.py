@@ -77,7 +77,7 @@ async def test_a_missing_file_is_no_keys_until_it_comes(watched):
 
 async def test_it_does_not_start_with_a_broken_file(watched):
     write_keys(watched.path, entry(1, hash="x"))
-    with pytest.raises(ConfigError, match=r"keys\.yaml:4: keys\[0\]\.hash: the value is no hash"):
+    with pytest.raises(ConfigError, match=r"keys\.yaml:4: keys\[0\]\.hash: the value is not the hash"):
         await watched.watch.start()
 
 
@@ -305,7 +305,7 @@ async def test_a_change_is_in_effect_within_two_seconds_of_real_time(watched):
     ticker = Ticker([watched.watch.tick])
     ticker.start()
     try:
-        await until(lambda: watched.watch._next_look)  # it runs
+        await until(lambda: watched.watch._next_check)  # it runs
         write_keys(watched.path, entry(2))
         async with asyncio.timeout(2):
             await until(lambda: watched.told)

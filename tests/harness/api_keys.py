@@ -28,8 +28,8 @@ def add_key(folder: Path, name: str, **more: Any) -> str:
             **more,
         }
     )
-    with KeysStore(folder / FILE).editing() as draft:
-        draft.add(entry)
+    with KeysStore(folder / FILE).editing() as editor:
+        editor.add(entry)
     return key
 
 
@@ -47,12 +47,12 @@ async def change_key(folder: Path, key: str, **values: Any) -> None:
     """Write values of a key's entry: `revoked=`, `expires=` (seconds since the epoch)."""
 
     def change() -> None:
-        with KeysStore(folder / FILE).editing() as draft:
+        with KeysStore(folder / FILE).editing() as editor:
             whole = {
                 name: float(int(value)) if isinstance(value, float) else value
                 for name, value in values.items()
             }
-            draft.put(parse_key(key), **whole)  # the file has whole seconds
+            editor.set(parse_key(key), **whole)  # the file has whole seconds
 
     await asyncio.to_thread(change)
 
