@@ -70,7 +70,7 @@ class JwtIdentity:
 
 
 class JsonWebTokens:
-    """Verifies tokens. `monotonic` is the clock, in seconds, that limits how often an issuer is asked for keys."""
+    """Verifies tokens. `monotonic` is the clock, in seconds, that limits how often keys are fetched."""
 
     def __init__(self, issuers: Sequence[IssuerKeys], monotonic: Callable[[], float]) -> None:
         names = [keys.settings.issuer for keys in issuers]
@@ -178,7 +178,7 @@ class _Issuer:
             raise Unauthenticated("The token's signature is wrong.") from None
         except jwt.PyJWTError:
             raise Unauthenticated(
-                "The token's header is malformed, or asks for an extension (crit, b64) that is not supported."
+                "The token's header is malformed, or requires an extension (crit, b64) that is not supported."
             ) from None
 
     def _identity(self, claims: Mapping[str, Any], now: float, thumbprint: str = "") -> JwtIdentity:
@@ -226,7 +226,7 @@ class _Issuer:
 
 
 def _is_for(audience: str, claimed: object) -> bool:
-    """RFC 7519 4.1.3."""
+    """`aud` is a string or a list of strings (RFC 7519 4.1.3)."""
     if isinstance(claimed, str):
         return claimed == audience
     return isinstance(claimed, list) and all(isinstance(one, str) for one in claimed) and audience in claimed

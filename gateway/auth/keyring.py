@@ -38,7 +38,7 @@ class Keyring:
         """The key with this text.
 
         Raises:
-            Unauthenticated: it is not valid. The error says more only about what is wrong with the text itself.
+            Unauthenticated: it is not valid. The error has details only for a malformed text.
         """
         try:
             key_id = parse_key(text)

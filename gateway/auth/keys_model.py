@@ -114,7 +114,7 @@ class ApiKey(Section):
 
     @property
     def allowed_routes(self) -> frozenset[str] | None:
-        """None: every route."""
+        """The routes as a set; None if all are allowed."""
         return frozenset(self.routes) or None
 
     def is_valid(self, now: float) -> bool:

@@ -65,7 +65,7 @@ async def test_they_are_refreshed_every_ten_minutes():
         assert len(issuer.fetched) == fetched
 
 
-async def test_a_withdrawn_key_goes_with_the_next_refresh():
+async def test_a_withdrawn_key_is_refused_after_the_next_refresh():
     issuer = Published(FIRST, SECOND)
     verifier = Verifier(issuer)
     await verifier.tick()
@@ -165,7 +165,7 @@ async def test_a_token_with_a_known_key_does_not_wait_for_a_fetch():
         await waiting
 
 
-async def test_an_unknown_key_waits_for_a_refresh_that_is_under_way():
+async def test_an_unknown_key_waits_for_a_running_refresh():
     issuer = Published(FIRST)
     issuer.may_answer.clear()
     verifier = Verifier(issuer)
@@ -193,7 +193,7 @@ async def test_joining_a_refresh_does_not_use_up_the_30_seconds():
     assert len(issuer.fetched) == 2
 
 
-async def test_without_any_keys_nothing_that_was_verified_holds():
+async def test_without_keys_a_verified_identity_is_refused():
     before, after = Verifier(Published(FIRST)), Verifier(Published(FIRST))
     identity = await before.verify(by_first())
     with pytest.raises(Unauthenticated, match=WITHDRAWN):
@@ -208,7 +208,7 @@ async def test_without_any_keys_nothing_that_was_verified_holds():
         (b"[]", "the response is not a JSON object with a list named keys"),
     ],
 )
-async def test_the_last_good_keys_stay_while_the_issuer_is_down_or_sends_rubbish(document, reason):
+async def test_the_last_good_keys_stay_while_the_issuer_is_down_or_sends_garbage(document, reason):
     issuer = Published(FIRST)
     verifier = Verifier(issuer)
     await verifier.tick()

@@ -49,7 +49,7 @@ async def test_a_fetch_sends_only_these_headers():
     assert "User-Agent: flowise-gateway" in lines
 
 
-async def test_any_content_type_and_framing_will_do():
+async def test_every_content_type_and_framing_is_accepted():
     chunked = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n"
     async with fetching(
         chunked + b"4\r\n" + DOCUMENT[:4] + b"\r\n7\r\n" + DOCUMENT[4:] + b"\r\n0\r\n\r\n"

@@ -1,4 +1,4 @@
-"""Tokens from real keys, verified; and a table of hostile ones, each refused for its own reason."""
+"""Tokens of real keys are verified; hostile ones, in a table, are refused each for its own reason."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ CALLER_LONG = r"^The token's caller \(sub\) is too long: the limit is 256 charac
 MALFORMED = r"^The token is malformed: it must have three parts in base64url without padding, of which"
 KEY_ID = r"^The token is malformed: its key id \(kid\) must be a string\.$"
 HEADER_WRONG = (
-    r"^The token's header is malformed, or asks for an extension \(crit, b64\) that is not supported\.$"
+    r"^The token's header is malformed, or requires an extension \(crit, b64\) that is not supported\.$"
 )
 TOO_LONG = r"^The token is too long: the limit is 8192 characters\.$"
 
@@ -82,19 +82,19 @@ def good(**changed):
 
 
 def headed(algorithm="RS256", key=None, **header):
-    """A token whose header says more, or less where it is None."""
+    """A token with other header parameters; None leaves one out."""
     return token(algorithm, key=key, header={"kid": kid_of(algorithm), **header})
 
 
 def of_bytes(header=None, claims=None):
-    """A token with exactly these bytes, signed by the right key."""
+    """A token of exactly these bytes, signed with the right key."""
     header, claims = (json.dumps(HEADER) if header is None else header), claims or json.dumps(CLAIMS)
     parts = [part if isinstance(part, bytes) else part.encode() for part in (header, claims)]
     return signed_text(*parts, lambda signed: signature(rsa_key(), "RS256", signed))
 
 
 def with_hmac(key, *, kid="rsa", algorithm="HS256"):
-    """The old trick: what is public serves as the secret of an HMAC."""
+    """The classic confusion: a public key as the secret of an HMAC."""
     digest = {"HS256": hashlib.sha256, "HS384": hashlib.sha384, "HS512": hashlib.sha512}[algorithm]
     header = {"alg": algorithm, "kid": kid}
     return signed_text(header, CLAIMS, lambda signed: hmac.new(key, signed, digest).digest())
@@ -112,7 +112,7 @@ def part(number, change, text=None):
 
 
 def evil_header(url):
-    """Headers that bring a key along, or say where one is."""
+    """Headers with a key, or the address of one."""
     evil = jwk(rsa_key("evil"), kid="rsa")
     return [{"jwk": evil}, {"jku": f"{url}/jwks.json"}, {"x5u": f"{url}/cert.pem"}, {"x5c": ["MIIB"]}]
 
@@ -368,7 +368,7 @@ async def test_a_hostile_token_is_refused_for_its_own_reason(verifier, name):
     assert verifier.bugs == []
 
 
-def test_the_table_is_long():
+def test_the_table_has_more_than_120_tokens():
     assert len(HOSTILE) > 120
 
 
@@ -380,7 +380,7 @@ async def test_a_right_token_of_every_algorithm_is_verified(verifier, algorithm)
     verifier.tokens.check(identity, NOW)
 
 
-async def test_a_header_may_say_more_without_effect(verifier):
+async def test_unknown_header_parameters_have_no_effect(verifier):
     for header in (
         {"typ": "at+jwt"},
         {"typ": None},
@@ -400,7 +400,7 @@ async def test_an_algorithm_that_is_not_allowed_for_this_issuer_is_refused_thoug
 
 
 @pytest.mark.parametrize("algorithm", ["HS256", "none"])
-async def test_settings_that_no_configuration_can_have_allow_no_more(algorithm):
+async def test_algorithms_that_no_configuration_allows_are_refused(algorithm):
     careless = settings().model_copy(update={"algorithms": ("HS256", "none")})
     verifier = Verifier(Published(*PUBLISHED), careless)
     await verifier.tick()
@@ -409,7 +409,7 @@ async def test_settings_that_no_configuration_can_have_allow_no_more(algorithm):
         await verifier.verify(text)
 
 
-async def test_a_token_without_a_key_id_is_of_the_only_key():
+async def test_a_token_without_a_key_id_uses_the_only_key():
     verifier = Verifier(Published(jwk(rsa_key()), jwk(ec_key(), kid="p256")))
     await verifier.tick()
     assert await verifier.verify(headed(kid=None))
@@ -427,7 +427,7 @@ async def test_every_letter_of_a_token_counts(verifier):
 
 
 async def test_each_issuer_has_its_own_settings_and_keys():
-    """The same key id at both, so that only the issuer tells them apart."""
+    """Both use the same key id, so that only the issuer selects the key."""
 
     async def fetch(url):
         return key_set(jwk(rsa_key("second" if "second" in url else "rsa"), kid="rsa"))
@@ -455,7 +455,7 @@ async def test_each_issuer_has_its_own_settings_and_keys():
             await verifier.verify(text)
 
 
-async def test_what_was_verified_is_looked_at_again(verifier):
+async def test_a_verified_identity_is_checked_again(verifier):
     identity = await verifier.verify(good())
     verifier.tokens.check(identity, NOW + 629)
     with pytest.raises(Unauthenticated, match=EXPIRED):
@@ -465,13 +465,13 @@ async def test_what_was_verified_is_looked_at_again(verifier):
 
 async def test_without_issuers_every_token_is_refused():
     verifier = Verifier(Published())
-    nobodys = type(verifier.tokens)([], verifier.clock)
-    nobodys.tick(0)
+    without = type(verifier.tokens)([], verifier.clock)
+    without.tick(0)
     with pytest.raises(Unauthenticated, match=NOT_CONFIGURED):
-        await nobodys.verify(good(), NOW)
+        await without.verify(good(), NOW)
 
 
-async def test_keys_come_from_a_real_server_and_never_from_where_a_token_says():
+async def test_keys_come_from_the_configured_server_and_never_from_the_token():
     async def speak(_, writer):
         writer.write(http_answer(key_set(jwk(rsa_key(), kid="rsa"))))
 
@@ -506,6 +506,6 @@ async def opened():
 
 
 def test_keys_fit_their_algorithms():
-    """The test's own table: a right token for every algorithm is possible."""
+    """Every algorithm has a key."""
     assert {kid_of(algorithm) for algorithm in EVERY_ALGORITHM} <= {one["kid"] for one in PUBLISHED}
     assert all(key_for(algorithm) for algorithm in EVERY_ALGORITHM)

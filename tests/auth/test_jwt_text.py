@@ -14,7 +14,7 @@ from tests.harness.jwt_tokens import CLAIMS, Published, Verifier, ed_key, jwk, s
 
 HEADER = {"alg": "EdDSA", "kid": "k1"}
 MALFORMED = r"^The token is malformed: it must have three parts in base64url without padding, of which"
-HEADER_WRONG = r"^The token's header is malformed, or asks for an extension"
+HEADER_WRONG = r"^The token's header is malformed, or requires an extension"
 ALGORITHM = r"^The token's algorithm \(alg\) is not allowed for its issuer\.$"
 KEY_ID = r"^The token is malformed: its key id \(kid\) must be a string\.$"
 TOO_LONG = r"^The token is too long: the limit is 8192 characters\.$"

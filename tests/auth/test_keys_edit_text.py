@@ -1,4 +1,4 @@
-"""A keys file is changed where it must change, and nowhere else."""
+"""Edits of the text of a keys file: only what must change does."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def new(number, name="", **values):
 
 
 def changes(before, after):
-    """The lines that went, with -, and those that came, with +."""
+    """Removed lines, with -, and added ones, with +."""
     lines = difflib.ndiff(before.splitlines(keepends=True), after.splitlines(keepends=True))
     return [line for line in lines if line[0] in "-+"]
 
 
-def test_the_first_key_makes_a_file_with_a_header(editor, read):
+def test_the_first_key_creates_a_file_with_a_header(editor, read):
     one = editor("")
     one.add(new(1))
     assert one.text.startswith(HEADER)
@@ -52,14 +52,14 @@ def test_the_first_key_makes_a_file_with_a_header(editor, read):
 
 
 @pytest.mark.parametrize("text", ["keys: []\n", "keys:\n", "{}\n", "---\n", "keys: [ ] # none\n"])
-def test_a_key_is_added_to_a_file_without_any_which_keeps_its_comments(editor, read, text):
+def test_a_file_without_keys_keeps_its_comments_when_one_is_added(editor, read, text):
     one = editor("# ours\n\n" + text + "  # the end\n")
     one.add(new(1))
     assert one.text.startswith("# ours\n\n  # the end\nkeys:\n  - id: ")
     assert read(one.text) == one.entries == (new(1),)
 
 
-def test_a_key_is_added_behind_the_last_and_nothing_else_changes(editor, read):
+def test_a_key_is_added_after_the_last_and_nothing_else_changes(editor, read):
     before = (
         "# ours\n" + keys_text(entry(1), "  # two\n", entry(2, routes="[a]  # all of them")) + "\n# the end\n"
     )
@@ -82,7 +82,7 @@ def test_a_key_is_added_whatever_the_last_line_is(editor, read, end):
 
 
 @pytest.mark.parametrize("indent", [0, 1, 8])
-def test_a_key_is_added_as_deep_as_the_others(editor, read, indent):
+def test_a_key_is_added_with_the_indent_of_the_others(editor, read, indent):
     text = "keys:\n" + "".join(" " * indent + line[2:] + "\n" for line in entry(1).splitlines())
     one = editor(text)
     one.add(new(2))
@@ -90,7 +90,7 @@ def test_a_key_is_added_as_deep_as_the_others(editor, read, indent):
     assert read(one.text) == one.entries
 
 
-def test_all_that_an_entry_may_have_is_written(editor, read):
+def test_every_field_of_an_entry_is_written(editor, read):
     (old,) = read(keys_text(entry(1, '"no"', routes="['on', b.c]", limits=LIMITS)))
     one = editor("")
     one.add(new(2, "123", routes=old.routes, limits=old.limits, expires=NOW + 5))
@@ -107,7 +107,7 @@ def test_all_that_an_entry_may_have_is_written(editor, read):
 @pytest.mark.parametrize(
     "name", ["-", "---", ".", "...", "1e5", "0x1F", "1_0", "null", "yes", "2026-01-31", "a.b-c_d"]
 )
-def test_every_name_is_written_so_that_it_is_read_again(editor, read, name):
+def test_every_name_is_read_back_as_written(editor, read, name):
     one = editor("")
     one.add(new(1, name))
     assert read(one.text)[0].name == name
@@ -133,7 +133,7 @@ def test_a_value_is_added_to_the_last_entry_of_a_file_without_a_line_end(editor,
 @pytest.mark.parametrize(
     "written", ["2026-03-01T00:00:00Z", '"2026-03-01T00:00:00Z"', "'2026-03-01T00:00:00Z'"]
 )
-def test_a_value_takes_the_place_of_the_one_that_stood_there(editor, read, written):
+def test_a_value_replaces_the_old_one(editor, read, written):
     before = keys_text(entry(1, expires=f"{written}  # spring"), entry(2))
     one = editor(before)
     one.set(key_id(1), expires=NOW)
@@ -141,7 +141,7 @@ def test_a_value_takes_the_place_of_the_one_that_stood_there(editor, read, writt
     assert read(one.text) == one.entries
 
 
-def test_an_entry_in_braces_is_changed_within_them(editor, read):
+def test_an_entry_in_braces_is_changed_inside_them(editor, read):
     inside = ", ".join(line.strip(" -") for line in entry(1).splitlines())
     one = editor(f"keys:\n  - {{{inside}}}  # one\n" + entry(2))
     one.set(key_id(1), revoked=NOW, replaced_by="00000000")
@@ -155,7 +155,7 @@ BEHIND = st.sampled_from(["", " ", "  # five: {", "\r"])
 
 @st.composite
 def layouts(draw):
-    """A keys file as people leave one, and how many keys it has."""
+    """A keys file as users edit it, and its number of keys."""
     count, indent = draw(st.integers(1, 3)), draw(st.integers(0, 3))
     text = draw(COMMENTS) + "keys:" + draw(BEHIND) + "\n"
     for number in range(count):
@@ -169,7 +169,7 @@ def layouts(draw):
 
 @settings(max_examples=50, deadline=None)  # reads and writes files
 @given(layouts(), st.data())
-def test_no_comment_is_lost_and_nothing_said_that_was_not_meant(tmp_path_factory, layout, data):
+def test_no_comment_is_lost_and_the_entries_are_right(tmp_path_factory, layout, data):
     text, count = layout
     path = tmp_path_factory.getbasetemp() / "layout.yaml"
     path.write_text(text, newline="")

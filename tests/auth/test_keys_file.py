@@ -1,4 +1,4 @@
-"""A keys file as it is read: what is right, and every mistake with its line."""
+"""Reading a keys file, and its mistakes with their lines."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ def read(tmp_path):
 
 
 @pytest.fixture
-def told(read, tmp_path):
-    """The mistakes in a file, as they are printed, without its name."""
+def mistakes_in(read, tmp_path):
+    """The printed mistakes in a file, without its name."""
 
-    def told(text):
+    def mistakes_in(text):
         with pytest.raises(ConfigError) as refused:
             read(text)
         lines = [str(mistake) for mistake in refused.value.mistakes]
         assert all(line.startswith(f"{tmp_path / 'keys.yaml'}:") for line in lines)
         return [line.removeprefix(f"{tmp_path / 'keys.yaml'}:") for line in lines]
 
-    return told
+    return mistakes_in
 
 
 def test_a_missing_file_has_no_keys(tmp_path):
@@ -65,7 +65,7 @@ def test_an_entry_is_read_whole(read):
     assert (found.routes, found.limits, found.replaced_by) == (("support", "sales"), (), None)
 
 
-def test_what_is_not_written_restricts_nothing(read):
+def test_fields_that_are_not_given_restrict_nothing(read):
     (found,) = read(keys_text(entry(1)))
     assert (found.expires, found.revoked, found.routes, found.limits) == (None, None, (), ())
 
@@ -133,8 +133,8 @@ def test_the_example_shows_every_key_of_an_entry():
         ("# " + "x" * 16 * 1024 * 1024, "1: the file is larger than 16MiB"),
     ],
 )
-def test_a_file_of_the_wrong_form_is_told_with_its_line(told, text, line):
-    (found,) = told(text)
+def test_a_wrong_structure_is_reported_with_its_line(mistakes_in, text, line):
+    (found,) = mistakes_in(text)
     assert found.startswith(line)
 
 
@@ -170,21 +170,21 @@ def test_a_file_of_the_wrong_form_is_told_with_its_line(told, text, line):
         ({"routes": "['${HOME}']"}, "6: keys[0].routes[0]: environment variable HOME is not set"),
     ],
 )  # fmt: skip
-def test_a_wrong_value_is_told_with_line_and_key_and_what_would_be_right(told, values, line):
-    (found,) = told(keys_text(entry(1, **values)))
+def test_a_wrong_value_is_reported_with_line_key_and_advice(mistakes_in, values, line):
+    (found,) = mistakes_in(keys_text(entry(1, **values)))
     assert line in found
 
 
 @pytest.mark.parametrize("name", ["id", "name", "hash", "created"])
-def test_an_entry_needs_id_name_hash_and_time(told, name):
+def test_an_entry_needs_id_name_hash_and_time(mistakes_in, name):
     lines = [line for line in entry(1).splitlines() if f" {name}:" not in line]
     text = "\n".join(lines).replace("  - ", "    ")
-    (found,) = told(f"keys:\n  -\n{text}\n")
+    (found,) = mistakes_in(f"keys:\n  -\n{text}\n")
     assert found.startswith(f'3: keys[0].{name}: is missing: write for example {name}: "')
 
 
-def test_every_mistake_is_told_at_once_in_the_order_of_the_file(told):
-    found = told(
+def test_all_mistakes_are_reported_in_the_order_of_the_file(mistakes_in):
+    found = mistakes_in(
         keys_text(entry(1, id="x", colour="red"), entry(2, "a b", created="now"), entry(3, hash="x"))
     )
     places = [line.split(": ")[:2] for line in found]
@@ -213,20 +213,20 @@ def test_every_mistake_is_told_at_once_in_the_order_of_the_file(told):
         {"limits": f"[{{name: {key(7)}+, {key(7)}: 1}}]"},
     ],
 )
-def test_no_mistake_repeats_a_key_or_a_hash(told, values):
-    found = "\n".join(told(keys_text(entry(1, **values))))
+def test_no_mistake_repeats_a_key_or_a_hash(mistakes_in, values):
+    found = "\n".join(mistakes_in(keys_text(entry(1, **values))))
     assert key(7)[13:20] not in found
     assert hash_of(key(7))[7:20] not in found
 
 
-def test_a_folder_or_a_pipe_is_no_keys_file(tmp_path):
+def test_a_folder_or_a_pipe_is_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path, tmp_path / "pipe"):
         with pytest.raises(ConfigError, match="1: this is not a regular file"):
             read_keys(path)
 
 
-def test_a_file_that_cannot_be_read_is_told(tmp_path):
+def test_an_unreadable_file_is_reported(tmp_path):
     loop = tmp_path / "loop"
     loop.symlink_to(loop)
     with pytest.raises(
@@ -236,7 +236,7 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path):
     assert file_version(loop) not in (ABSENT, file_version(tmp_path))
 
 
-def test_the_mark_of_a_file_tells_its_states_apart(tmp_path):
+def test_the_version_of_a_file_changes_with_every_edit(tmp_path):
     path = tmp_path / "keys.yaml"
     assert file_version(path) == ABSENT
     write_keys(path, entry(1))

@@ -58,7 +58,7 @@ def test_a_time_in_whole_seconds_is_read_as_it_was_written(moment):
     assert parse_moment(format_moment(moment)) == moment
 
 
-def test_a_name_is_no_key_since_names_stand_in_logs():
+def test_a_name_cannot_be_a_key_because_names_are_logged():
     with pytest.raises(ValueError, match=r"^is a key, not a name: write a name, and revoke the key"):
         key_name(key(1))
     assert key_name("back-end_1.2") == "back-end_1.2"
@@ -66,7 +66,7 @@ def test_a_name_is_no_key_since_names_stand_in_logs():
         key_name("a b")
 
 
-def test_a_key_without_expiry_is_valid_for_ever():
+def test_a_key_without_expiry_never_expires():
     assert entry().is_valid(1e12)
 
 
@@ -75,9 +75,9 @@ def test_a_key_ends_at_the_very_second_of_its_expiry():
     assert not entry(expires=NOW).is_valid(NOW)
 
 
-def test_a_revoked_key_is_never_valid_whenever_it_was():
+def test_a_key_revoked_in_the_future_is_not_valid():
     assert not entry(revoked=NOW + 1e9).is_valid(NOW)
 
 
-def test_an_entry_shows_no_hash():
+def test_repr_shows_no_hash():
     assert "0000" not in repr(entry())

@@ -194,7 +194,7 @@ class _People:
         self._authenticator = Authenticator(
             ring, self._tokens, JsonWebTokens([self._issuer()], time.monotonic), time.time
         )
-        self.known = self._authenticator.at_once
+        self.known = self._authenticator.authenticate_cached
         self.session, self.jwt = next(self.sessions()), next(self.jwts("RS256"))
         self.asked(self.jwt)
 
@@ -202,7 +202,7 @@ class _People:
         """What the loop does for a token that is new, without the loop: nobody has to be waited for."""
         if self.known(token) is None:
             try:
-                self._authenticator.asked(token).send(None)
+                self._authenticator.authenticate(token).send(None)
             except StopIteration:
                 return
 

@@ -1,4 +1,4 @@
-"""API keys for tests: made and written as the `keys` commands do it, off the loop."""
+"""API keys for tests, written as the `keys` commands do, off the event loop."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FILE = "keys.yaml"
 
 
 def add_key(folder: Path, name: str, **more: Any) -> str:
-    """Write a new key into the keys file of a configuration in this folder; returns its text."""
+    """Add a key to the keys file of the configuration in this folder; returns its text."""
     key = make_key(secrets.choice)
     entry = ApiKey.model_construct(
         **{
@@ -44,7 +44,7 @@ async def two_keys(folder: Path) -> tuple[str, str]:
 
 
 async def change_key(folder: Path, key: str, **values: Any) -> None:
-    """Write values of a key's entry: `revoked=`, `expires=` (seconds since the epoch)."""
+    """Set values of a key's entry: `revoked=`, `expires=` (seconds since the epoch)."""
 
     def change() -> None:
         with KeysStore(folder / FILE).editing() as editor:
