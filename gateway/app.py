@@ -12,7 +12,7 @@ from gateway.admission.factory import Limiting, create_limiter
 from gateway.admission.store import StoreListener
 from gateway.aio import Tasks, Ticker
 from gateway.auth.caller import check_permission
-from gateway.auth.keys_model import KeyEntry
+from gateway.auth.keys_model import ApiKey
 from gateway.auth.service import AuthService
 from gateway.config import Config
 from gateway.errors import CannotRunError, Draining
@@ -49,7 +49,7 @@ class Gateway:
     """Everything that serves requests, without the sockets, from `start` to `close`. `handle` answers one request."""
 
     def __init__(
-        self, config: Config, logger: Logger, known_keys: tuple[KeyEntry, ...] | None = None
+        self, config: Config, logger: Logger, known_keys: tuple[ApiKey, ...] | None = None
     ) -> None:
         """`known_keys`: the parent's, used by a worker while the keys file is broken."""
         self._known_keys = known_keys

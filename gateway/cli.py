@@ -20,7 +20,7 @@ from gateway.auth.keys_file import read_keys
 from gateway.config import Address, Config, ConfigError, load, parse_listen, schema_json
 from gateway.config.values import parse_duration, positive_duration, whole
 from gateway.errors import CannotRunError
-from gateway.keys_cli import KeysCommand, KeysRefusedError, Source
+from gateway.keys_cli import KeysCommand, KeysRefusedError
 from gateway.server.supervisor import supervise
 from gateway.telemetry.logs import make_logger
 
@@ -171,8 +171,8 @@ def _check(given: argparse.Namespace) -> int:
 
 
 def _keys(given: argparse.Namespace) -> int:
-    source = Source(now=time.time(), choose=secrets.choice)
-    print(given.keys_command(KeysCommand(_load(given), given.config, source), given))  # noqa: T201 - a command's output
+    command = KeysCommand(_load(given), given.config, time.time(), secrets.choice)
+    print(given.keys_command(command, given))  # noqa: T201 - a command's output
     return OK
 
 

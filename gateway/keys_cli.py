@@ -1,80 +1,63 @@
-"""The `keys` commands: what each asks of the keys file, what it refuses, and what it tells the user.
+"""The `keys` commands: what each changes in the keys file, refuses, and prints.
 
-A key is in the text that `create` and `rotate` return, once, and nowhere else.
+The text of a key is only in what `create` and `rotate` return.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.auth.key_format import PREFIX, hash_of, make_key, parse_key, redact_keys
 from gateway.auth.keys_edit import KeysFileEditor, KeysStore
-from gateway.auth.keys_model import KeyEntry, format_moment, key_name
+from gateway.auth.keys_model import ApiKey, format_moment, key_name
 from gateway.config import Config, Limit
 from gateway.config.problems import did_you_mean, quote
 
-TAKEN_WITHIN = "A running gateway knows it within 2 s."
+APPLIED_WITHIN = "A running gateway applies this within 2 s."
 
 
 class KeysRefusedError(Exception):
-    """What was asked for cannot be; the sentence says what would be right."""
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where new keys come from: the time in seconds since the epoch, and chance, like `secrets.choice`."""
-
-    now: float
-    choose: Callable[[str], str]
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What a new key is to be; `lifetime` in seconds, None: for ever; no routes: all."""
-
-    name: str
-    routes: tuple[str, ...]
-    lifetime: float | None
-    limits: tuple[Limit, ...] = ()
+    """The command cannot be carried out; the sentence says why, and what would be right."""
 
 
 class KeysCommand:
-    """The commands on the keys file of one configuration; each returns what is to be printed.
+    """The commands on the keys file of one configuration; each returns the text to print.
 
-    All of them raise ConfigError when the keys file has mistakes, KeysFileError when it cannot be changed, and
-    KeysRefusedError when what is asked for cannot be.
+    They raise ConfigError if the keys file has mistakes, KeysFileError if it cannot be changed, and KeysRefusedError.
     """
 
-    def __init__(self, config: Config, config_file: Path, source: Source) -> None:
+    def __init__(self, config: Config, config_file: Path, now: float, choose: Callable[[str], str]) -> None:
+        """`now`: seconds since the epoch. `choose`: picks a letter at random, like `secrets.choice`."""
         if config.auth.keys_file is None:
             raise KeysRefusedError(f"{config_file} names no keys file: write auth.keys_file, like keys.yaml")
         self._file = config.auth.keys_file
         self._store = KeysStore(self._file)
         self._route_names = tuple(route.name for route in config.routes)
-        self._now = float(math.floor(source.now))  # the file has whole seconds
-        self._choose = source.choose
+        self._now = float(math.floor(now))  # the file has whole seconds
+        self._choose = choose
 
     def create(self, name: str, routes: Sequence[str], lifetime: float | None) -> str:
-        """A new key, which lives so many seconds (None: for ever) and may use these routes (none named: all)."""
+        """Add a key. `routes`: empty for all. `lifetime`: seconds; None: it never expires."""
         self._check_name(name)
         self._check_routes(routes)
-        with self._store.editing() as draft:
-            self._check_is_free(name, draft)
-            is_new = not draft.text
-            key, entry = self._issue(draft, Terms(name, tuple(dict.fromkeys(routes)), lifetime))
+        with self._store.editing() as editor:
+            self._check_is_free(name, editor)
+            is_new = not editor.text
+            key, entry = self._issue(editor, name, tuple(dict.fromkeys(routes)), lifetime)
         lines = [f"This is key {entry.id} of {name}, for {_routes(entry)}; it {_end(entry)}."]
         if is_new:
-            lines.append(f"{self._file} is new, and for its owner only: run the gateway as the same user.")
+            lines.append(
+                f"{self._file} is new, and only its owner can read it: run the gateway as the same user."
+            )
         return self._shown(key, lines)
 
     def list(self) -> str:
-        """A table of all keys, without what opens anything."""
+        """A table of all keys, without their hashes."""
         entries = self._store.entries()
         if not entries:
-            return f"{self._file} has no keys yet: `keys create --name N` makes one."
+            return f"{self._file} has no keys yet: `keys create --name N` adds one."
         heads = ("ID", "NAME", "ROUTES", "CREATED", "EXPIRES", "STATE")
         rows = [heads, *(_row(entry, self._now) for entry in entries)]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -84,32 +67,32 @@ class KeysCommand:
         )
 
     def revoke(self, key_id: str) -> str:
-        """End a key, with its streams and session tokens. Its name stays taken."""
-        with self._store.editing() as draft:
-            entry = self._find(draft, key_id)
+        """End a key, with its streams and session tokens. Its name cannot be used again."""
+        with self._store.editing() as editor:
+            entry = self._find(editor, key_id)
             if entry.revoked is not None:
-                return f"Key {key_id} of {entry.name} was revoked at {format_moment(entry.revoked)} already."
-            draft.put(key_id, revoked=self._now)
+                return f"Key {key_id} of {entry.name} was already revoked at {format_moment(entry.revoked)}."
+            editor.set(key_id, revoked=self._now)
             others = [
-                other.id for other in draft.entries if other.name == entry.name and other.is_valid(self._now)
+                other.id for other in editor.entries if other.name == entry.name and other.is_valid(self._now)
             ]
         lines = [
-            f"Key {key_id} of {entry.name} is revoked, with its streams and session tokens. {TAKEN_WITHIN}"
+            f"Key {key_id} of {entry.name} is revoked, with its streams and session tokens. {APPLIED_WITHIN}"
         ]
         lines += [f"Key {other} of the same name is still valid." for other in others]
         return "\n".join(lines)
 
     def rotate(self, key_id: str, grace: float) -> str:
-        """A new key in the place of an old one, which ends after so many seconds, or at its own time if sooner."""
-        with self._store.editing() as draft:
-            old = self._find(draft, key_id)
+        """Replace a key by a new one. The old one expires after `grace` seconds, or earlier if it was to."""
+        with self._store.editing() as editor:
+            old = self._find(editor, key_id)
             self._check_may_rotate(old)
             lifetime = None if old.expires is None else old.expires - old.created
-            key, entry = self._issue(draft, Terms(old.name, old.routes, lifetime, old.limits))
-            draft.put(key_id, replaced_by=entry.id)
+            key, entry = self._issue(editor, old.name, old.routes, lifetime, old.limits)
+            editor.set(key_id, replaced_by=entry.id)
             ends = self._now + math.ceil(grace)
             if old.expires is None or ends < old.expires:
-                draft.put(key_id, expires=ends)
+                editor.set(key_id, expires=ends)
             else:
                 ends = old.expires
         until = f"ends {format_moment(ends)}; until then both work" if ends > self._now else "has ended"
@@ -121,27 +104,34 @@ class KeysCommand:
             ],
         )
 
-    def _issue(self, draft: KeysFileEditor, terms: Terms) -> tuple[str, KeyEntry]:
-        """A new key and its entry, which stands in the draft then."""
-        taken = {entry.id for entry in draft.entries}
+    def _issue(
+        self,
+        editor: KeysFileEditor,
+        name: str,
+        routes: tuple[str, ...],
+        lifetime: float | None,
+        limits: tuple[Limit, ...] = (),
+    ) -> tuple[str, ApiKey]:
+        """Add a key to the file; returns its text and its entry."""
+        taken = {entry.id for entry in editor.entries}
         key = make_key(self._choose)
         while parse_key(key) in taken:
             key = make_key(self._choose)
-        entry = KeyEntry.model_construct(
+        entry = ApiKey.model_construct(
             id=parse_key(key),
-            name=terms.name,
+            name=name,
             hash=hash_of(key),
             created=self._now,
-            expires=None if terms.lifetime is None else self._now + math.ceil(terms.lifetime),
-            routes=terms.routes,
-            limits=terms.limits,
+            expires=None if lifetime is None else self._now + math.ceil(lifetime),
+            routes=routes,
+            limits=limits,
         )
-        draft.add(entry)
+        editor.add(entry)
         return key, entry
 
     def _shown(self, key: str, lines: Sequence[str]) -> str:
-        """The key on a line of its own, then what there is to say about it."""
-        once = f"It is shown only this once; {self._file} holds its hash. {TAKEN_WITHIN}"
+        """The key on its own line, then what there is to say about it."""
+        once = f"The key is shown only this once; {self._file} holds its hash. {APPLIED_WITHIN}"
         return "\n".join([key, *lines, once])
 
     def _check_name(self, name: str) -> None:
@@ -150,13 +140,13 @@ class KeysCommand:
         except ValueError as error:
             raise KeysRefusedError(f"--name {_without_key(name)} {error}") from None
 
-    def _check_is_free(self, name: str, draft: KeysFileEditor) -> None:
-        newest = [entry for entry in draft.entries if entry.name == name and entry.replaced_by is None]
+    def _check_is_free(self, name: str, editor: KeysFileEditor) -> None:
+        newest = [entry for entry in editor.entries if entry.name == name and entry.replaced_by is None]
         for entry in newest:
             if entry.is_valid(self._now):
-                what = f"is taken by key {entry.id}: write another one, or `keys rotate {entry.id}`"
+                what = f"is taken by key {entry.id}: choose another one, or run `keys rotate {entry.id}`"
             else:
-                what = f"was that of key {entry.id}, which has ended, and stays taken: write another one"
+                what = f"belonged to key {entry.id}, which has ended, and cannot be used again: choose another one"
             raise KeysRefusedError(f"the name {name} {what}")
 
     def _check_routes(self, routes: Sequence[str]) -> None:
@@ -165,35 +155,35 @@ class KeysCommand:
                 meant = did_you_mean(route, self._route_names)
                 raise KeysRefusedError(f"--routes: there is no route {_without_key(route)}: {meant}")
 
-    def _find(self, draft: KeysFileEditor, key_id: str) -> KeyEntry:
-        found = {entry.id: entry for entry in draft.entries}
+    def _find(self, editor: KeysFileEditor, key_id: str) -> ApiKey:
+        found = {entry.id: entry for entry in editor.entries}
         if key_id in found:
             return found[key_id]
         if key_id.startswith(PREFIX):
-            raise KeysRefusedError(f"this is a key, not its id: write the 8 letters behind its {PREFIX}")
-        if ids := [entry.id for entry in draft.entries if entry.name == key_id]:
+            raise KeysRefusedError(f"this is a key, not its id: write the 8 letters after {PREFIX}")
+        if ids := [entry.id for entry in editor.entries if entry.name == key_id]:
             raise KeysRefusedError(f"{quote(key_id)} is a name: write the id of its key, {' or '.join(ids)}")
         raise KeysRefusedError(f"there is no key {quote(key_id)} in {self._file}: `keys list` shows the ids")
 
-    def _check_may_rotate(self, entry: KeyEntry) -> None:
+    def _check_may_rotate(self, entry: ApiKey) -> None:
         if entry.revoked is not None:
             what = f"was revoked at {format_moment(entry.revoked)}: create a key with another name"
         elif entry.expires is not None and not entry.is_valid(self._now):
             what = f"expired at {format_moment(entry.expires)}: create a key with another name"
         elif entry.replaced_by is not None:
-            what = f"is replaced by {entry.replaced_by} already: rotate that one"
+            what = f"is already replaced by {entry.replaced_by}: rotate that one"
         else:
             return
         raise KeysRefusedError(f"key {entry.id} of {entry.name} {what}")
 
 
-def _row(entry: KeyEntry, now: float) -> tuple[str, ...]:
+def _row(entry: ApiKey, now: float) -> tuple[str, ...]:
     expires = "never" if entry.expires is None else format_moment(entry.expires)
     routes = ",".join(entry.routes) or "all"
     return (entry.id, entry.name, routes, format_moment(entry.created), expires, _state(entry, now))
 
 
-def _state(entry: KeyEntry, now: float) -> str:
+def _state(entry: ApiKey, now: float) -> str:
     if entry.revoked is not None:
         return f"revoked {format_moment(entry.revoked)}"
     if entry.expires is not None and not entry.is_valid(now):
@@ -203,16 +193,16 @@ def _state(entry: KeyEntry, now: float) -> str:
     return "valid"
 
 
-def _routes(entry: KeyEntry) -> str:
+def _routes(entry: ApiKey) -> str:
     if not entry.routes:
         return "all routes"
     return f"route{'' if len(entry.routes) == 1 else 's'} {', '.join(entry.routes)}"
 
 
-def _end(entry: KeyEntry) -> str:
+def _end(entry: ApiKey) -> str:
     return "never expires" if entry.expires is None else f"expires {format_moment(entry.expires)}"
 
 
 def _without_key(text: str) -> str:
-    """What the user wrote, in quotes, but for a key that was put in the wrong place."""
+    """The argument in quotes, without a key that was written in the wrong place."""
     return quote(redact_keys(text))

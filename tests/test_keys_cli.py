@@ -1,4 +1,4 @@
-"""The `keys` commands as a user types them: what they print, where, with which exit status, and what is in the file."""
+"""The `keys` commands as a user types them: output, errors, exit status, and content of the file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from gateway.auth.key_format import hash_of, parse_key
-from gateway.auth.keyring import Keyring, api_key
+from gateway.auth.keyring import Keyring
 from gateway.auth.keys_file import read_keys
 from gateway.auth.keys_model import format_moment
 from gateway.cli import main
@@ -28,11 +28,11 @@ WRITER = """\
 import secrets, sys
 from pathlib import Path
 from gateway.config import load
-from gateway.keys_cli import KeysCommand, Source
+from gateway.keys_cli import KeysCommand
 
 path = Path(sys.argv[1])
 for number in range(6):
-    command = KeysCommand(load(path, {}), path, Source(now=1.8e9, choose=secrets.choice))
+    command = KeysCommand(load(path, {}), path, 1.8e9, secrets.choice)
     print(command.create(f"{sys.argv[2]}{number}", [], None).splitlines()[0])
 """
 KEY = re.compile(r"fgw_[0-9A-Za-z]{8}_[0-9A-Za-z]{38}")
@@ -86,7 +86,7 @@ def keys(config, clock, capsys):
 
 @pytest.fixture
 def made(keys):
-    """Runs a command that shows a key, and gives that key."""
+    """Runs a command that prints a key, and returns that key."""
 
     def made(*arguments):
         status, out, err = keys(*arguments)
@@ -99,7 +99,7 @@ def made(keys):
 
 @pytest.fixture
 def refused(keys, path):
-    """Runs a command that is refused, without a trace in the file, and gives its one sentence."""
+    """Runs a command that is refused and leaves the file as it is, and returns its error line."""
 
     def refused(*arguments, status=2):
         before = path.read_bytes() if path.exists() else None
@@ -113,7 +113,7 @@ def refused(keys, path):
 
 
 def opens(path, text, now):
-    return Keyring(map(api_key, read_keys(path))).check(text, now)
+    return Keyring(read_keys(path)).check(text, now)
 
 
 def test_create_shows_the_key_once_and_the_file_never_holds_it(keys, path):
@@ -123,8 +123,8 @@ def test_create_shows_the_key_once_and_the_file_never_holds_it(keys, path):
     assert KEY.fullmatch(shown)
     assert said == [
         f"This is key {parse_key(shown)} of backend, for all routes; it never expires.",
-        f"{path} is new, and for its owner only: run the gateway as the same user.",
-        f"It is shown only this once; {path} holds its hash. A running gateway knows it within 2 s.",
+        f"{path} is new, and only its owner can read it: run the gateway as the same user.",
+        f"The key is shown only this once; {path} holds its hash. A running gateway applies this within 2 s.",
     ]
     text = path.read_text()
     assert shown not in text
@@ -133,15 +133,15 @@ def test_create_shows_the_key_once_and_the_file_never_holds_it(keys, path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_a_created_key_opens_the_gateway(made, path):
+def test_a_created_key_is_valid(made, path):
     shown = made("create", "--name", "backend", "--routes", "chat,sales,chat", "--expires", "90d")
     found = opens(path, shown, BEGIN)
-    assert (found.name, found.routes) == ("backend", frozenset({"chat", "sales"}))
+    assert (found.name, found.allowed_routes) == ("backend", frozenset({"chat", "sales"}))
     assert found.expires == int(BEGIN) + 90 * DAY
     assert read_keys(path)[0].routes == ("chat", "sales")
 
 
-def test_create_tells_what_the_key_may(keys, path):
+def test_create_prints_the_routes_and_the_expiry(keys, path):
     write_keys(path)
     _, out, _ = keys("create", "--name", "a", "--routes", "chat", "--expires", "1h")
     _, line, *rest = out.splitlines()
@@ -165,16 +165,16 @@ def test_an_id_that_is_taken_is_not_given_again(made, path, monkeypatch):
 
 def test_create_with_a_name_that_is_taken_is_refused(made, refused, clock):
     key_id = parse_key(made("create", "--name", "backend", "--expires", "1d"))
-    said = f"flowise-gateway: the name backend is taken by key {key_id}: write another one, or `keys rotate {key_id}`"
+    said = f"flowise-gateway: the name backend is taken by key {key_id}: choose another one, or run `keys rotate {key_id}`"
     assert refused("create", "--name", "backend") == said
     clock.now += 2 * DAY
-    said = f"flowise-gateway: the name backend was that of key {key_id}, which has ended, and stays taken: write another one"
+    said = f"flowise-gateway: the name backend belonged to key {key_id}, which has ended, and cannot be used again: choose another one"
     assert refused("create", "--name", "backend") == said
 
 
-def test_a_name_that_was_rotated_is_told_with_its_newest_key(refused, path):
+def test_the_error_for_a_taken_name_names_its_newest_key(refused, path):
     write_keys(path, entry(1, "ann", replaced_by=key_id(2)), entry(2, "ann"))
-    assert f"is taken by key {key_id(2)}: write another one" in refused("create", "--name", "ann")
+    assert f"is taken by key {key_id(2)}: choose another one" in refused("create", "--name", "ann")
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_a_name_that_was_rotated_is_told_with_its_newest_key(refused, path):
             '--name "a b" is not a valid name: write 1 to 64 characters of A-Z a-z 0-9 . _ -',
         ),
         (("--name", ""), '--name "" is not a valid name: write 1 to 64'),
-        (("--name", key(1)), '--name "fgw_…" is a key, not a name: write a name of your own'),
+        (("--name", key(1)), '--name "fgw_…" is a key, not a name: write a name, and revoke'),
         (("--name", "a", "--routes", "chart"), '--routes: there is no route "chart": did you mean chat?'),
         (("--name", "a", "--routes", "chat,x"), '--routes: there is no route "x": write one of chat, sales'),
         (
@@ -194,7 +194,7 @@ def test_a_name_that_was_rotated_is_told_with_its_newest_key(refused, path):
         ),
     ],
 )
-def test_create_refuses_what_cannot_be_and_says_what_would_be_right(refused, path, arguments, said):
+def test_create_refuses_wrong_names_and_routes_and_says_what_would_be_right(refused, path, arguments, said):
     assert refused("create", *arguments).startswith(f"flowise-gateway: {said}")
     assert not path.exists()
 
@@ -257,20 +257,20 @@ def test_list_is_a_table_without_hashes(keys, path):
     assert "sha256" not in out
 
 
-def test_list_without_keys_says_how_to_make_one_and_makes_no_file(keys, path):
-    assert keys("list") == (0, f"{path} has no keys yet: `keys create --name N` makes one.\n", "")
+def test_list_without_keys_says_how_to_add_one_and_creates_no_file(keys, path):
+    assert keys("list") == (0, f"{path} has no keys yet: `keys create --name N` adds one.\n", "")
     assert list(path.parent.iterdir()) == [path.with_name("gateway.yaml")]
 
 
-def test_a_revoked_key_opens_nothing_and_stays_in_the_list(made, keys, path, refused):
+def test_a_revoked_key_is_not_valid_and_stays_in_the_file(made, keys, path, refused):
     shown = made("create", "--name", "backend")
     key_id = parse_key(shown)
     said = f"Key {key_id} of backend is revoked, with its streams and session tokens."
-    assert keys("revoke", key_id) == (0, f"{said} A running gateway knows it within 2 s.\n", "")
+    assert keys("revoke", key_id) == (0, f"{said} A running gateway applies this within 2 s.\n", "")
     (found,) = read_keys(path)
     assert (found.id, found.revoked) == (key_id, int(BEGIN))
     assert not found.is_valid(BEGIN)
-    assert "stays taken" in refused("create", "--name", "backend")
+    assert "cannot be used again" in refused("create", "--name", "backend")
 
 
 def test_revoking_twice_changes_nothing(made, keys, path, clock):
@@ -278,7 +278,7 @@ def test_revoking_twice_changes_nothing(made, keys, path, clock):
     keys("revoke", key_id)
     before = path.stat()
     clock.now += 5
-    said = f"Key {key_id} of backend was revoked at {format_moment(BEGIN)} already.\n"
+    said = f"Key {key_id} of backend was already revoked at {format_moment(BEGIN)}.\n"
     assert keys("revoke", key_id) == (0, said, "")
     assert path.stat() == before
 
@@ -291,7 +291,7 @@ def test_revoking_one_key_of_a_rotation_names_the_other(made, keys):
     assert len(keys("revoke", old)[1].splitlines()) == 1
 
 
-def test_an_unknown_id_is_refused_and_the_right_one_told_if_it_is_known(made, refused, path):
+def test_an_unknown_id_is_refused_and_a_name_gives_the_right_one(made, refused, path):
     key_id = parse_key(made("create", "--name", "backend"))
     for command in ("revoke", "rotate"):
         said = f'flowise-gateway: there is no key "00000000" in {path}: `keys list` shows the ids'
@@ -305,7 +305,7 @@ def test_an_unknown_id_is_refused_and_the_right_one_told_if_it_is_known(made, re
 def test_a_key_in_the_place_of_its_id_is_not_repeated(made, refused):
     shown = made("create", "--name", "backend")
     for text in (shown, shown[:-1], "fgw_x"):
-        said = "flowise-gateway: this is a key, not its id: write the 8 letters behind its fgw_"
+        said = "flowise-gateway: this is a key, not its id: write the 8 letters after fgw_"
         assert refused("revoke", text) == said
 
 
@@ -318,15 +318,15 @@ def test_both_keys_of_a_rotation_work_for_a_day(made, keys, path, clock):
     assert said == [
         f"This is key {parse_key(new)} of backend, for route chat; it never expires.",
         f"It replaces {parse_key(old)}, which ends 2027-01-26T08:00:00Z; until then both work.",
-        f"It is shown only this once; {path} holds its hash. A running gateway knows it within 2 s.",
+        f"The key is shown only this once; {path} holds its hash. A running gateway applies this within 2 s.",
     ]
     first, second = opens(path, old, clock.now), opens(path, new, clock.now)
-    assert (first.name, first.routes) == (second.name, second.routes) == ("backend", frozenset({"chat"}))
+    assert (first.name, first.routes) == (second.name, second.routes) == ("backend", ("chat",))
     assert first.expires == int(clock.now) + DAY
     assert [found.is_valid(clock.now + DAY) for found in read_keys(path)] == [False, True]
 
 
-def test_a_new_key_of_a_rotation_lives_as_long_as_the_old_one_did(made, path, clock):
+def test_a_rotated_key_has_the_lifetime_of_the_old_one(made, path, clock):
     old = made("create", "--name", "backend", "--expires", "90d")
     clock.now += 80 * DAY
     new = made("rotate", parse_key(old))
@@ -365,7 +365,7 @@ def test_a_rotation_takes_the_limits_along(made, path):
 def test_a_key_that_has_ended_or_was_replaced_is_not_rotated(made, refused, keys, clock):
     first = parse_key(made("create", "--name", "a"))
     second = parse_key(made("rotate", first))
-    said = f"flowise-gateway: key {first} of a is replaced by {second} already: rotate that one"
+    said = f"flowise-gateway: key {first} of a is already replaced by {second}: rotate that one"
     assert refused("rotate", first) == said
     keys("revoke", second)
     said = f"key {second} of a was revoked at {format_moment(BEGIN)}: create a key with another name"
@@ -385,7 +385,7 @@ def test_a_rotation_can_be_rotated_again(made, keys, path):
 
 
 @pytest.mark.parametrize("command", [("create", "--name", "b"), ("list",), ("revoke", "x"), ("rotate", "x")])
-def test_mistakes_of_the_keys_file_are_told_with_their_lines(keys, path, command):
+def test_mistakes_of_the_keys_file_are_printed_with_their_lines(keys, path, command):
     write_keys(path, entry(1, expires="soon"), entry(2, hash="x"))
     before = path.read_bytes()
     status, out, err = keys(*command)
@@ -426,7 +426,7 @@ def test_comments_stay(made, keys, path):
 
 
 def test_nothing_of_a_secret_is_kept_by_the_command(keys, config, path):
-    """Neither in the folder nor in what is printed beside the key itself."""
+    """Neither in the folder nor in the output after the key."""
     _, out, _ = keys("create", "--name", "backend")
     shown, rest = out.split("\n", 1)
     secret = shown[13:45]

@@ -1,7 +1,7 @@
-"""From the text of a credential to its caller: told apart by form, never by trial; remembered, never trusted for long.
+"""Turns a credential into its caller. The form of a credential decides its kind; no kind is tried after another.
 
-What was verified once is kept by a hash of its text, in a bounded table, and looked at again on each use: the clock,
-the API key behind a session, the issuer's key behind a JWT.
+Verified tokens are cached by a hash of their text, in a bounded table. Each use checks again what can change: the time,
+the API key of a session, the published key of a JWT.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ from dataclasses import dataclass
 from gateway.auth import key_format, session_tokens
 from gateway.auth.caller import Caller, Method, session_name
 from gateway.auth.jwt import JsonWebTokens, JwtIdentity
-from gateway.auth.keyring import ApiKey, Keyring
+from gateway.auth.keyring import Keyring
+from gateway.auth.keys_model import ApiKey
 from gateway.auth.session_tokens import SessionGrant, SessionTokens
 from gateway.errors import Unauthenticated
 
-MOST_REMEMBERED = 10_000
-_KEY_HAS_ENDED = "The session token has ended with its API key, which was revoked or has expired."
+MOST_CACHED = 10_000
+_KEY_HAS_ENDED = "The session token is no longer valid: its API key was revoked or has expired."
 
 
 def kind_of(credential: str) -> Method:
-    """What a credential claims to be, by its form alone."""
+    """The kind that the form of a credential claims."""
     if credential.startswith(key_format.PREFIX):
         return "api_key"
     return "session" if credential.startswith(session_tokens.PREFIX) else "jwt"
@@ -31,7 +32,7 @@ def kind_of(credential: str) -> Method:
 
 @dataclass(frozen=True, slots=True)
 class _Session:
-    """A verified session token, with the key as it was when its caller was made."""
+    """A verified session token, with the key from which its caller was derived."""
 
     grant: SessionGrant
     key: ApiKey
@@ -40,14 +41,14 @@ class _Session:
 
 @dataclass(frozen=True, slots=True)
 class _Token:
-    """A verified JWT."""
+    """A verified JWT and its caller."""
 
     identity: JwtIdentity
     caller: Caller
 
 
 class Authenticator:
-    """Knows every source of credentials. `now`: seconds since the epoch."""
+    """Authenticates all kinds of credentials. `now`: seconds since the epoch."""
 
     def __init__(
         self, keyring: Keyring, tokens: SessionTokens, jwts: JsonWebTokens, now: Callable[[], float]
@@ -56,40 +57,40 @@ class Authenticator:
         self._tokens = tokens
         self._jwts = jwts
         self._now = now
-        self._remembered: OrderedDict[bytes, _Session | _Token] = OrderedDict()
+        self._cache: OrderedDict[bytes, _Session | _Token] = OrderedDict()
 
     def __len__(self) -> int:
-        """How many credentials are remembered."""
-        return len(self._remembered)
+        """The number of cached credentials."""
+        return len(self._cache)
 
-    def at_once(self, credential: str) -> Caller | None:
-        """The caller, where nobody has to be asked; None: `asked` will tell.
+    def authenticate_cached(self, credential: str) -> Caller | None:
+        """The caller, without waiting; None for a JWT that is not cached, which needs `authenticate`.
 
         Raises:
-            Unauthenticated: it is not valid, or no longer; the sentence does not say whether a key exists.
+            Unauthenticated: it is not valid; the error does not reveal whether a key exists.
         """
         kind = kind_of(credential)
         if kind == "api_key":
             return _of_key(self._keyring.check(credential, self._now()))
         digest = hashlib.sha256(credential.encode()).digest()
-        known = self._remembered.get(digest)
+        known = self._cache.get(digest)
         if known is None:
             return self._of_session(digest, self._tokens.read(credential)) if kind == "session" else None
-        self._remembered.move_to_end(digest)
+        self._cache.move_to_end(digest)
         if isinstance(known, _Session):
             return self._of_session(digest, known.grant, known)
         self._jwts.check(known.identity, self._now())
         return known.caller
 
-    async def asked(self, credential: str) -> Caller:
-        """The caller of a JWT that is seen for the first time; its issuer may have to be asked for its keys.
+    async def authenticate(self, credential: str) -> Caller:
+        """The caller of a JWT; may wait for the keys of its issuer.
 
         Raises:
             Unauthenticated: it is not valid.
         """
         identity = await self._jwts.verify(credential, self._now())
         caller = Caller(identity.name, "jwt", identity.subject, identity.routes)
-        self._remember(hashlib.sha256(credential.encode()).digest(), _Token(identity, caller))
+        self._store(hashlib.sha256(credential.encode()).digest(), _Token(identity, caller))
         return caller
 
     def _of_session(self, digest: bytes, grant: SessionGrant, known: _Session | None = None) -> Caller:
@@ -100,23 +101,23 @@ class Authenticator:
             raise Unauthenticated(_KEY_HAS_ENDED)
         if known is None or known.key is not key:
             known = _Session(grant, key, _of_grant(grant, key))
-            self._remember(digest, known)
+            self._store(digest, known)
         return known.caller
 
-    def _remember(self, digest: bytes, known: _Session | _Token) -> None:
-        self._remembered[digest] = known
-        if len(self._remembered) > MOST_REMEMBERED:
-            self._remembered.popitem(last=False)
+    def _store(self, digest: bytes, known: _Session | _Token) -> None:
+        self._cache[digest] = known
+        if len(self._cache) > MOST_CACHED:
+            self._cache.popitem(last=False)
 
 
 def _of_key(key: ApiKey) -> Caller:
-    return Caller(f"key:{key.name}", "api_key", key.name, key.routes, key.id, key.name, key.limits)
+    return Caller(f"key:{key.name}", "api_key", key.name, key.allowed_routes, key.id, key.name, key.limits)
 
 
 def _of_grant(grant: SessionGrant, key: ApiKey) -> Caller:
-    """A session can only narrow what its key may do now."""
-    routes = grant.routes
-    if key.routes is not None:
-        routes = key.routes if routes is None else routes & key.routes
+    """A session never allows more than its key does now."""
+    routes, allowed = grant.routes, key.allowed_routes
+    if allowed is not None:
+        routes = allowed if routes is None else routes & allowed
     name = session_name(key.name, grant.user)
     return Caller(name, "session", grant.user, routes, key.id, key.name, key.limits)

@@ -1,7 +1,7 @@
-"""The one thing that every credential gives: a caller, named in full wherever it is used.
+"""The caller that a credential identifies, and the routes it may use.
 
-`key:<name>`, `session:<key name>/<user>`, `jwt:<issuer>:<subject>`, `anonymous`: nobody becomes somebody else by
-choosing a name.
+Its full name is `key:<name>`, `session:<key name>/<user>`, `jwt:<issuer>:<subject>` or `anonymous`, so that callers of
+different kinds never have the same name.
 """
 
 from __future__ import annotations
@@ -19,17 +19,16 @@ Method = Literal["anonymous", "api_key", "session", "jwt"]
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls.
+    """The sender of a request.
 
     Attributes:
-        name: the full name, up to `LONGEST_NAME` characters.
+        name: the full name.
         method: the kind of credential.
         user: the short name: the user of a session, the subject of a JWT, the name of a key.
         routes: names of the routes that the credential may use; None: every route.
-        key_id: the API key that answers for it, also for a session; empty: none. If that key ends, so do its
-            streams.
-        key_name: that key's name.
-        limits: that key's own limits, which count it with all its sessions.
+        key_id: the API key, also of a session; empty: none. When the key ends, its streams are terminated.
+        key_name: the name of that key.
+        limits: the limits of that key, which count it with all its sessions.
     """
 
     name: str
@@ -47,11 +46,11 @@ class Caller:
 
 
 ANONYMOUS = Caller("anonymous", "anonymous", "anonymous")
-NOBODY = Caller("", "anonymous")  # before it is known
+NOBODY = Caller("", "anonymous")  # before authentication
 
 
 def session_name(key_name: str, user: str) -> str:
-    """The full name of a session's caller; names of keys have no slash, so no two are the same."""
+    """The full name of a session's caller. It is unique, because names of keys have no slash."""
     return f"session:{key_name}/{user}"
 
 
@@ -59,27 +58,27 @@ _WORDS = {"api_key": "an API key", "session": "a session token", "jwt": "a JWT"}
 
 
 def check_permission(route: Route, caller: Caller) -> None:
-    """Nothing, if this caller may use this route.
+    """Check that this caller may use this route.
 
     Raises:
-        Unauthenticated: there is no credential, and the route wants one.
-        Forbidden: the credential is not for this route, or of a kind that the route does not take.
+        Unauthenticated: the route requires a credential, and there is none.
+        Forbidden: the credential does not allow this route, or the route does not accept its kind.
     """
     if (error := refusal(route, caller)) is not None:
         raise error
 
 
 def refusal(route: Route, caller: Caller) -> GatewayError | None:
-    """Why this caller may not use this route; a public one takes every valid credential, and nobody's too."""
+    """The reason why this caller may not use this route. A public route accepts every valid credential, or none."""
     is_public = "anonymous" in route.auth
     if caller.method == "anonymous":
-        wanted = f"This chatflow wants {_listed(route.auth)}, sent as `Authorization: Bearer …`."
-        return None if is_public else Unauthenticated(wanted)
+        required = f"This chatflow requires {_listed(route.auth)}, sent as `Authorization: Bearer …`."
+        return None if is_public else Unauthenticated(required)
     if caller.routes is not None and route.name not in caller.routes:
-        return Forbidden("This credential is not for this chatflow; ask for one that names its route.")
+        return Forbidden("This credential is not for this chatflow; use one that allows its route.")
     if caller.method not in route.auth and not is_public:
         return Forbidden(
-            f"This chatflow does not take {_WORDS[caller.method]}; it wants {_listed(route.auth)}."
+            f"This chatflow does not accept {_WORDS[caller.method]}; it requires {_listed(route.auth)}."
         )
     return None
 

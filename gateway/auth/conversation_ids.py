@@ -1,7 +1,7 @@
-"""The ids by which Flowise knows a caller's conversations: only that caller can reach them (pure).
+"""The chat ids that Flowise sees: derived from caller and client id, so that only that caller can reach them (pure).
 
-An id is a UUIDv4 in lower case whose 122 free bits are, in their order, 74 bits of an HMAC over caller and raw id
-and 48 bits of an HMAC over the caller and those 74 (DESIGN.md 4). The second one is exactly the last group:
+An id is a UUIDv4 in lower case. Its 122 free bits are 74 bits of an HMAC over caller and client id, then 48 bits of an
+HMAC over the caller and those 74, which form the last group:
 
     iiiiiiii-iiii-4iii-viii-mmmmmmmmmmmm     v: 10 in its two upper bits, then two bits of i
 """
@@ -22,18 +22,18 @@ Purpose = Literal["session-token", "conversation-id", "conversation-mac"]
 
 
 def derived_key(secret: bytes, purpose: Purpose) -> bytes:
-    """The key of 32 bytes that one of `auth.secret` gives for a purpose: HKDF-SHA256 without salt (RFC 5869)."""
+    """The key of 32 bytes for a purpose, from one of `auth.secret`: HKDF-SHA256 without salt (RFC 5869)."""
     info = f"flowise-gateway {purpose}".encode()
     return HKDF(SHA256(), KEY_BYTES, salt=None, info=info).derive(secret)
 
 
 def keyed(secret: bytes, purpose: Purpose) -> HMAC:
-    """An HMAC-SHA256 that has the key of this purpose in it, for `digest`."""
+    """An HMAC-SHA256 with the key of this purpose, for `digest`."""
     return HMAC(derived_key(secret, purpose), SHA256())
 
 
 def digest(state: HMAC, message: bytes) -> bytes:
-    """The HMAC of a message, by what `keyed` gave: a third of the time of `hmac.digest`."""
+    """The HMAC of a message; `state` is from `keyed`. Takes a third of the time of `hmac.digest`."""
     state = state.copy()
     state.update(message)
     return state.finalize()
@@ -46,10 +46,9 @@ _FORM = re.compile(r"([0-9a-f]{8})-([0-9a-f]{4})-4([0-9a-f]{3})-([89ab][0-9a-f]{
 
 
 class ConversationIds:
-    """Maps what callers name to what Flowise sees, by one secret: the last of those configured.
+    """Maps chat ids of clients to those of Flowise, with one secret: the last of those configured.
 
-    Nothing is remembered: the same caller and id give the same conversation on every server and after every
-    restart, as long as the secret stays.
+    Stateless: the same caller, id and secret give the same conversation on every server and after every restart.
     """
 
     def __init__(self, secret: bytes) -> None:
@@ -57,10 +56,10 @@ class ConversationIds:
         self._for_macs = keyed(secret, "conversation-mac")
 
     def mapped(self, caller: str, raw: str) -> str:
-        """The id that Flowise sees for the id `raw` of a caller, who is named in full.
+        """The id that Flowise sees for the client id `raw` of a caller, given by its full name.
 
-        An id that this made for the same caller passes as it is. Any other text leads to a conversation of the
-        caller's own, another caller's id or one with a letter changed as well.
+        An id that was mapped for the same caller is returned unchanged. Any other text, also the id of another caller,
+        is mapped to a conversation of this caller.
         """
         owner = _field(caller.encode("utf-8", "surrogatepass"))
         if self._is_own(owner, raw):
@@ -84,7 +83,7 @@ class ConversationIds:
 
 
 def _field(content: bytes) -> bytes:
-    """Its length before it, so that no two lists of fields make the same message."""
+    """Prefixed with its length, so that different lists of fields never give the same message."""
     return len(content).to_bytes(_LENGTH_BYTES, "big") + content
 
 

@@ -1,7 +1,7 @@
-"""The keys of an issuer, as last published: fetched in the background and kept while the issuer is down.
+"""The public keys of an issuer (RFC 7517): fetched in the background, kept while the issuer is down.
 
-A token with an unknown key makes the gateway ask its issuer anew, at most once in a while; all who wait for the
-answer share one question. How a document is fetched is in `jwks_fetch`, what a key may do in `jwks_keys`.
+A token with an unknown key triggers a fetch, which all such tokens share, at most every `RETRY_AFTER` seconds. PyJWT's
+own PyJWKClient is not used: it blocks the event loop, and has no keys while the issuer is down.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -19,18 +19,16 @@ import msgspec
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from jwt import PyJWTError, get_algorithm_by_name
-from jwt.algorithms import Algorithm, ECAlgorithm, OKPAlgorithm, RSAAlgorithm
-from structlog.typing import FilteringBoundLogger
+from jwt import PyJWK, PyJWTError
 
+from gateway.aio import Tasks
 from gateway.config import JwtSettings
 from gateway.errors import Unauthenticated
+from gateway.telemetry.logs import Logger
 
 MOST_KEYS = 256
 SMALLEST_RSA, LARGEST_RSA = 2048, 8192  # bits
-LONGEST_NUMBER = 2048  # characters in base64url
-
-KIND_OF: Mapping[str, tuple[str, str | None]] = MappingProxyType(
+KEY_TYPES: Mapping[str, tuple[str, str | None]] = MappingProxyType(
     {
         **dict.fromkeys(("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"), ("RSA", None)),
         "ES256": ("EC", "P-256"),
@@ -38,47 +36,38 @@ KIND_OF: Mapping[str, tuple[str, str | None]] = MappingProxyType(
         "ES512": ("EC", "P-521"),
         "EdDSA": ("OKP", "Ed25519"),
     }
-)
-_NUMBERS = MappingProxyType({"RSA": ("n", "e"), "EC": ("x", "y"), "OKP": ("x",)})
-_READERS = MappingProxyType(
-    {"RSA": RSAAlgorithm.from_jwk, "EC": ECAlgorithm.from_jwk, "OKP": OKPAlgorithm.from_jwk}
-)
+)  # `kty` and `crv` of the keys for each algorithm
 _PRIVATE = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 
 
 class JwksError(Exception):
-    """An issuer's key set cannot be had; the text is the reason."""
+    """An issuer's key set is not available; the text is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
-class VerifyingKey:
-    """A public key, for one algorithm."""
+class PublishedKey:
+    """A public key for one algorithm. The thumbprint is the same for all algorithms and ids of the key."""
 
-    algorithm: Algorithm
-    public: Any
+    jwk: PyJWK
     thumbprint: str
-
-    def verifies(self, signed: bytes, signature: bytes) -> bool:
-        """Whether the signature is this key's."""
-        return self.algorithm.verify(signed, self.public, signature)
 
 
 class KeySet:
     """The usable keys of one issuer; `len` counts them, `left_out` the others."""
 
     def __init__(self) -> None:
-        self._by_id: dict[tuple[str, str], VerifyingKey] = {}
-        self._by_algorithm: dict[str, dict[str, VerifyingKey]] = {}
+        self._by_id: dict[tuple[str, str], PublishedKey] = {}
+        self._by_algorithm: dict[str, dict[str, PublishedKey]] = {}
         self._ids: set[str] = set()
         self._thumbprints: set[str] = set()
         self.left_out = 0
 
     @classmethod
     def read(cls, text: bytes, algorithms: Collection[str]) -> KeySet:
-        """The set in a document, for tokens of these algorithms.
+        """The key set in a document, for tokens of these algorithms.
 
         Raises:
-            JwksError: the document is no key set.
+            JwksError: the document is not a key set.
         """
         keys = cls()
         for jwk in _members(text):
@@ -89,31 +78,31 @@ class KeySet:
         return len(self._thumbprints)
 
     def has(self, thumbprint: str) -> bool:
-        """Whether a key that once was in the set still is."""
         return thumbprint in self._thumbprints
 
-    def key(self, key_id: str | None, algorithm: str) -> VerifyingKey | None:
-        """The key of that id; without an id the only one that fits. None: a newer set may have it.
+    def key(self, key_id: str | None, algorithm: str) -> PublishedKey | None:
+        """The key with this id, or without an id the only one for the algorithm. None: a newer set may have it.
 
         Raises:
-            Unauthenticated: that key is not for this algorithm, or several fit and none is named.
+            Unauthenticated: the key is for another algorithm, or there are several and none is named.
         """
         if key_id is None:
-            return self._only_one(algorithm)
+            return self._only_key(algorithm)
         found = self._by_id.get((key_id, algorithm))
         if found is None and key_id in self._ids:
             raise Unauthenticated("The token names a key (kid) that is not for its algorithm (alg).")
         return found
 
-    def _only_one(self, algorithm: str) -> VerifyingKey | None:
+    def _only_key(self, algorithm: str) -> PublishedKey | None:
         fitting = [*self._by_algorithm.get(algorithm, {}).values()]
         if len(fitting) > 1:
-            raise Unauthenticated("The token names no key (kid), and its issuer has several.")
+            raise Unauthenticated("The token must name its key (kid): its issuer has several.")
         return fitting[0] if fitting else None
 
     def _add(self, jwk: object, algorithms: Collection[str]) -> None:
-        """The first key of an id and an algorithm stays."""
-        key_id, keys = _usable(jwk, algorithms)
+        """Of two keys with the same id and algorithm the first is kept."""
+        key_id = jwk.get("kid") if isinstance(jwk, dict) else None
+        keys = _usable(jwk, algorithms)
         new = {name: key for name, key in keys.items() if (key_id, name) not in self._by_id}
         if not new:
             self.left_out += 1
@@ -129,27 +118,21 @@ def _members(text: bytes) -> list[Any]:
     try:
         document = msgspec.json.decode(text)
     except (ValueError, RecursionError):
-        raise JwksError("what was sent is not JSON") from None
+        raise JwksError("the response is not JSON") from None
     keys = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(keys, list):
-        raise JwksError("what was sent is not a JSON object with a list named keys")
+        raise JwksError("the response is not a JSON object with a list named keys")
     if len(keys) > MOST_KEYS:
-        raise JwksError(f"there are more than {MOST_KEYS} keys in the set")
+        raise JwksError(f"the set has more than {MOST_KEYS} keys")
     return keys
 
 
-def _usable(jwk: object, algorithms: Collection[str]) -> tuple[str | None, dict[str, VerifyingKey]]:
-    """The id of a published key, and the key for each of the algorithms that it may verify."""
+def _usable(jwk: object, algorithms: Collection[str]) -> dict[str, PublishedKey]:
+    """The key for each algorithm that it may verify."""
     if not isinstance(jwk, dict) or not _is_for_signatures(jwk) or not isinstance(jwk.get("kid", ""), str):
-        return None, {}
-    fitting = [name for name in algorithms if _fits(jwk, name)]
-    public = _public_key(jwk) if fitting else None
-    if public is None:
-        return None, {}
-    whole = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    thumbprint = hashlib.sha256(whole).hexdigest()
-    keys = {name: VerifyingKey(get_algorithm_by_name(name), public, thumbprint) for name in fitting}
-    return jwk.get("kid"), keys
+        return {}
+    keys = ((name, _key(jwk, name)) for name in algorithms if _fits(jwk, name))
+    return {name: key for name, key in keys if key is not None}
 
 
 def _is_for_signatures(jwk: Mapping[str, Any]) -> bool:
@@ -160,42 +143,38 @@ def _is_for_signatures(jwk: Mapping[str, Any]) -> bool:
 
 
 def _fits(jwk: Mapping[str, Any], algorithm: str) -> bool:
-    kind = (jwk.get("kty"), jwk.get("crv"))
-    return KIND_OF.get(algorithm) == kind and jwk.get("alg", algorithm) == algorithm
+    key_type = (jwk.get("kty"), jwk.get("crv"))
+    return KEY_TYPES.get(algorithm) == key_type and jwk.get("alg", algorithm) == algorithm
 
 
-def _public_key(jwk: Mapping[str, Any]) -> Any:
-    """None: it is malformed, or too weak."""
-    kind = jwk["kty"]
-    numbers = {name: jwk.get(name) for name in _NUMBERS[kind]}
-    if not all(isinstance(number, str) and len(number) <= LONGEST_NUMBER for number in numbers.values()):
-        return None
+def _key(jwk: dict[str, Any], algorithm: str) -> PublishedKey | None:
+    """None if it is malformed, too weak, or of a kind that this build of OpenSSL does not support."""
     try:
-        public = _READERS[kind]({"kty": kind, "crv": jwk.get("crv"), **numbers})
-    except (PyJWTError, ValueError, UnsupportedAlgorithm):
+        key = PyJWK(jwk, algorithm)
+    except (PyJWTError, UnsupportedAlgorithm):
         return None
-    if isinstance(public, RSAPublicKey) and not SMALLEST_RSA <= public.key_size <= LARGEST_RSA:
+    if isinstance(key.key, RSAPublicKey) and not SMALLEST_RSA <= key.key.key_size <= LARGEST_RSA:
         return None
-    return public
+    der = key.key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return PublishedKey(key, hashlib.sha256(der).hexdigest())
 
 
-TIMEOUT = 5.0  # seconds for all of it
+TIMEOUT = 5.0  # seconds, for the whole response
 LARGEST = 1024 * 1024  # bytes
 _HEADERS = {
     "Accept": "application/json, application/jwk-set+json",
-    "Accept-Encoding": "identity",  # so that the bound on its size is the bound on the work
+    "Accept-Encoding": "identity",  # then `LARGEST` also bounds the work of reading it
     "User-Agent": "flowise-gateway",
 }
 
 
 class JwksFetch:
-    """Open from `start` to `close`; each question has a connection of its own."""
+    """Fetches key sets, each over its own connection. Open from `start` to `close`."""
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
 
     async def start(self) -> None:
-        """Open the session."""
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(force_close=True),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -206,88 +185,81 @@ class JwksFetch:
         )
 
     async def close(self) -> None:
-        """Close the session."""
         session, self._session = self._session, None
         if session is not None:
             await session.close()
 
     async def __call__(self, url: str) -> bytes:
-        """The document behind a URL.
+        """The document at a URL.
 
         Raises:
-            JwksError: there is none, or it is too large; the text is the reason.
+            JwksError: there is none, or it is too large.
         """
         if self._session is None:
             raise JwksError("the session is not open")
         try:
-            async with self._session.get(url, allow_redirects=False) as answer:
-                return await _body(answer)
+            async with self._session.get(url, allow_redirects=False) as response:
+                return await _body(response)
         except TimeoutError:
-            raise JwksError(f"no whole answer within {TIMEOUT:g} s") from None
-        except (aiohttp.ClientError, ValueError) as error:  # ValueError: a host name that cannot be
-            raise JwksError(f"no valid answer ({type(error).__name__})") from error
+            raise JwksError(f"no complete response within {TIMEOUT:g} s") from None
+        except (aiohttp.ClientError, ValueError) as error:  # ValueError: an impossible host name
+            raise JwksError(f"no valid response ({type(error).__name__})") from error
 
 
-async def _body(answer: aiohttp.ClientResponse) -> bytes:
-    if answer.status != 200:
-        raise JwksError(f"the answer was {answer.status}")
-    if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise JwksError("the answer was compressed, though that was not asked for")
+async def _body(response: aiohttp.ClientResponse) -> bytes:
+    if response.status != 200:
+        raise JwksError(f"the response status was {response.status}")
+    if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise JwksError("the response was compressed, which was not requested")
     body = bytearray()
-    async for part in answer.content.iter_any():
+    async for part in response.content.iter_any():
         body += part
         if len(body) > LARGEST:
-            raise JwksError(f"the answer was larger than {LARGEST} bytes")
+            raise JwksError(f"the response was larger than {LARGEST} bytes")
     return bytes(body)
 
 
-ASK_AGAIN_AFTER = 30.0  # seconds, for tokens with unknown keys; also when the last answer was none
-REFRESH_EVERY = 600.0  # seconds, so that withdrawn keys go
+RETRY_AFTER = 30.0  # seconds between fetches for tokens with unknown keys, also after a failed fetch
+REFRESH_EVERY = 600.0  # seconds; bounds how long a withdrawn key is accepted
 
 Fetch = Callable[[str], Awaitable[bytes]]
-Start = Callable[[Coroutine[Any, Any, None], str], "asyncio.Task[None]"]
 
 
 class IssuerKeys:
-    """The keys of one issuer.
+    """The keys of one issuer. `fetch` returns the document at a URL or raises JwksError."""
 
-    `fetch` gives the document behind a URL or raises JwksError; `start` runs something in the background.
-    """
-
-    def __init__(
-        self, settings: JwtSettings, fetch: Fetch, start: Start, logger: FilteringBoundLogger
-    ) -> None:
+    def __init__(self, settings: JwtSettings, fetch: Fetch, tasks: Tasks, logger: Logger) -> None:
         self.settings = settings
         self._fetch = fetch
-        self._start = start
+        self._tasks = tasks
         self._logger = logger
         self._fetching: asyncio.Task[None] | None = None
-        self._may_ask_at = -math.inf
+        self._may_fetch_at = -math.inf
         self._refresh_at = -math.inf
-        self.current: KeySet | None = None  # None: none came yet
+        self.current: KeySet | None = None  # None: none was fetched yet
 
     def tick(self, now: float) -> None:
-        """Ask for the keys if they are old; `now` in monotonic seconds."""
+        """Refresh the keys if they are old; `now` in monotonic seconds."""
         if now >= self._refresh_at:
             self._refresh_at = now + REFRESH_EVERY
-            self._ask()
+            self._start_fetch()
 
-    async def newer(self, now: float) -> KeySet | None:
-        """The keys after the issuer was asked anew, if it may be asked at this time; else those that there are."""
-        if not self._is_fetching and now >= self._may_ask_at:
-            self._may_ask_at = now + ASK_AGAIN_AFTER
-            self._ask()
+    async def refetched(self, now: float) -> KeySet | None:
+        """The keys after a fetch; those that are known if the last fetch was less than `RETRY_AFTER` ago."""
+        if not self._is_fetching and now >= self._may_fetch_at:
+            self._may_fetch_at = now + RETRY_AFTER
+            self._start_fetch()
         if self._fetching is not None:
-            await asyncio.wait((self._fetching,))  # who leaves takes the answer from nobody else
+            await asyncio.wait((self._fetching,))  # a caller that is cancelled does not cancel the fetch
         return self.current
 
     @property
     def _is_fetching(self) -> bool:
         return self._fetching is not None and not self._fetching.done()
 
-    def _ask(self) -> None:
+    def _start_fetch(self) -> None:
         if not self._is_fetching:
-            self._fetching = self._start(self._refresh(), "jwks")
+            self._fetching = self._tasks.start(self._refresh(), "jwks")
 
     async def _refresh(self) -> None:
         issuer = self.settings.issuer

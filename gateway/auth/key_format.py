@@ -1,8 +1,7 @@
-"""How an API key looks, how a typo in one is told without a look-up, and how one is stored (pure).
+"""The format of an API key, its checksum, and its stored form (pure).
 
-`fgw_<id 8>_<secret 32><checksum 6>`, base62 throughout. The checksum is the CRC-32 of everything before it: it
-finds typos and protects nothing. What protects is the secret, 190 bits of it, of which only a hash is kept; so
-much chance needs no slow hash.
+`fgw_<id 8>_<secret 32><checksum 6>`, in base62. The checksum is the CRC-32 of everything before it and only detects
+typos. The secret has 190 random bits, of which only a hash is stored; a slow hash is not needed for that many.
 """
 
 from __future__ import annotations
@@ -23,23 +22,23 @@ _BASE = len(ALPHABET)
 _KEY = re.compile(
     f"({PREFIX}({ID_PATTERN})_[0-9A-Za-z]{{{SECRET_LENGTH}}})([0-9A-Za-z]{{{CHECKSUM_LENGTH}}})"
 )
-_TELLING = re.compile(r"(fgw_)\w{9,}|(sha256:)[0-9a-fA-F]{9,}|[0-9a-fA-F]{32,}")
+_SECRET = re.compile(r"(fgw_)\w{9,}|(sha256:)[0-9a-fA-F]{9,}|[0-9a-fA-F]{32,}")
 
 
 class KeyFormError(ValueError):
-    """A text that cannot be a key of ours, whichever keys there are. The sentence holds nothing of the text."""
+    """A text that is not a key of this gateway. The error repeats nothing of it."""
 
 
 class MalformedKeyError(KeyFormError):
-    """Not the form, the length or the letters of a key."""
+    """Wrong form, length or characters."""
 
 
 class MistypedKeyError(KeyFormError):
-    """The form of a key, and a checksum that does not fit."""
+    """The form of a key, but a wrong checksum."""
 
 
 def make_key(choose: Callable[[str], str]) -> str:
-    """A new key. `choose` gives one letter of those it is handed, each as likely, like `secrets.choice`."""
+    """A new key. `choose` picks one of the letters at random, like `secrets.choice`."""
     letters = [choose(ALPHABET) for _ in range(ID_LENGTH + SECRET_LENGTH)]
     body = f"{PREFIX}{''.join(letters[:ID_LENGTH])}_{''.join(letters[ID_LENGTH:])}"
     return body + _checksum(body)
@@ -49,33 +48,28 @@ def parse_key(text: str) -> str:
     """The id of a key.
 
     Raises:
-        MalformedKeyError: it is none.
-        MistypedKeyError: it would be one, but for a typo.
+        MalformedKeyError: the text is not a key.
+        MistypedKeyError: the checksum is wrong.
     """
     parts = _KEY.fullmatch(text)
     if parts is None:
         length = len(PREFIX) + ID_LENGTH + 1 + SECRET_LENGTH + CHECKSUM_LENGTH
         raise MalformedKeyError(
-            f"This is no API key of this gateway: one begins with {PREFIX} and has {length} characters."
+            f"This is not an API key of this gateway: keys begin with {PREFIX} and have {length} characters."
         )
     if _checksum(parts[1]) != parts[3]:
-        raise MistypedKeyError("This API key has a typo: its checksum does not fit. Copy it whole once more.")
+        raise MistypedKeyError("This API key has a typo: its checksum is wrong. Copy the whole key again.")
     return parts[2]
 
 
-def digest_of(key: str) -> bytes:
-    """The SHA-256 of a whole key, which is ASCII: 32 bytes."""
-    return hashlib.sha256(key.encode("ascii")).digest()
-
-
 def hash_of(key: str) -> str:
-    """How a key is stored: `sha256:` and 64 hexadecimal digits."""
-    return f"sha256:{digest_of(key).hex()}"
+    """The stored form of a key: `sha256:` and 64 hexadecimal digits."""
+    return f"sha256:{hashlib.sha256(key.encode('ascii')).hexdigest()}"
 
 
 def redact_keys(text: str) -> str:
-    """The text with everything taken out that may be a key, a part of one, or a hash of one."""
-    return _TELLING.sub(r"\1\2…", text)
+    """The text without anything that may be a key, a part of one, or a hash of one."""
+    return _SECRET.sub(r"\1\2…", text)
 
 
 def _checksum(body: str) -> str:

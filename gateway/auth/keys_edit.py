@@ -1,7 +1,7 @@
-"""Changes a keys file on disk: one command at a time, whole or not at all.
+"""Changes a keys file on disk: one command at a time, and atomically.
 
-The new file is written beside the old one, read again, and takes its place in one step, so that a reader sees
-either. A symbolic link stays one: what it leads to is replaced.
+The new file is written beside the old one, read back, and renamed over it, so that readers see one or the other. If the
+path is a symbolic link, its target is replaced.
 """
 
 from __future__ import annotations
@@ -18,34 +18,34 @@ from pathlib import Path
 
 import yaml
 
-from gateway.auth.keys_file import FileVersion, mark_of, read_keys
-from gateway.auth.keys_model import KeyEntry, format_moment
+from gateway.auth.keys_file import FileVersion, file_version, read_keys
+from gateway.auth.keys_model import ApiKey, format_moment
 from gateway.config import ConfigError, Limit
 from gateway.config.tree import ScalarKind, plain_scalar
 from gateway.config.values import format_duration
 
 HEADER = """\
-# API keys of Flowise Gateway: hashes only, never a key. `flowise-gateway keys` writes here; so may you, also while
-# the gateway runs: it takes a changed file within 2 s, and keeps what it has while the file has a mistake.
+# API keys of Flowise Gateway: hashes only, never a key. Edit this file with `flowise-gateway keys` or by hand, also
+# while the gateway runs: it applies a change within 2 s, and keeps its keys while the file has a mistake.
 """
 _COMMENT = re.compile(r"[ \t]*(#.*)?")
 _SAFE = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
 
 
 class KeysFileEditor:
-    """A keys file that is being changed: its entries, and its text to be written.
+    """Edits the text of a keys file, so that comments and layout stay.
 
     Attributes:
-        entries: as they are to be, in the order of the file.
-        text: the whole file as it is to be; empty if there is none.
+        entries: the keys after the edits, in the order of the file.
+        text: the whole file after the edits; empty if there is none.
     """
 
-    def __init__(self, text: str, entries: Sequence[KeyEntry]) -> None:
+    def __init__(self, text: str, entries: Sequence[ApiKey]) -> None:
         self.text = text
         self.entries = tuple(entries)
 
-    def add(self, entry: KeyEntry) -> None:
-        """Write a new entry behind the last one."""
+    def add(self, entry: ApiKey) -> None:
+        """Add an entry after the last one."""
         root = yaml.compose(self.text, Loader=yaml.SafeLoader)
         if not self.entries:
             self.text = _without_content(self.text) + "keys:\n" + _entry(entry, indent=2)
@@ -55,15 +55,15 @@ class KeysFileEditor:
             self._insert(at, _entry(entry, keys.start_mark.column))
         self.entries = (*self.entries, entry)
 
-    def put(self, key_id: str, **values: str | float) -> None:
-        """Write values of an entry, over those it has; a float is a time in seconds since the epoch."""
+    def set(self, key_id: str, **values: str | float) -> None:
+        """Set values of an entry; a float is a time in seconds since the epoch."""
         for key, value in values.items():
-            self._put(key_id, key, format_moment(value) if isinstance(value, float) else _scalar(value))
+            self._set(key_id, key, format_moment(value) if isinstance(value, float) else _scalar(value))
         self.entries = tuple(
             entry.model_copy(update=values) if entry.id == key_id else entry for entry in self.entries
         )
 
-    def _put(self, key_id: str, key: str, written: str) -> None:
+    def _set(self, key_id: str, key: str, written: str) -> None:
         node = self._entry_node(key_id)
         old = next((value for name, value in node.value if name.value == key), None)
         if old is not None:
@@ -91,7 +91,7 @@ def _value(mapping: yaml.Node | None, key: str) -> yaml.Node:
 
 
 def _end(node: yaml.Node) -> int:
-    """Where the last value ends that was written; a block's own end lies behind the comments after it."""
+    """The end of the last value: a block's own end lies after the comments that follow it."""
     while isinstance(node, yaml.CollectionNode) and not node.flow_style:
         last = node.value[-1]
         node = last[1] if isinstance(node, yaml.MappingNode) else last
@@ -99,23 +99,23 @@ def _end(node: yaml.Node) -> int:
 
 
 def _line_end(text: str, index: int) -> int:
-    """Where the next line begins."""
+    """The start of the next line."""
     return text.find("\n", index) + 1 or len(text)
 
 
 def _without_content(text: str) -> str:
-    """The comments of a file without entries; a file that is new has a header instead."""
+    """The comments of a file without entries; the header for a new file."""
     if not text.strip():
         return HEADER
     return "".join(f"{line}\n" for line in text.splitlines() if _COMMENT.fullmatch(line))
 
 
-def _entry(entry: KeyEntry, indent: int) -> str:
+def _entry(entry: ApiKey, indent: int) -> str:
     lines = [f"{key}: {value}" for key, value in _pairs(entry)]
     return "".join(f"{' ' * indent}{'  ' if number else '- '}{line}\n" for number, line in enumerate(lines))
 
 
-def _pairs(entry: KeyEntry) -> Iterator[tuple[str, str]]:
+def _pairs(entry: ApiKey) -> Iterator[tuple[str, str]]:
     yield "id", _scalar(entry.id)
     yield "name", _scalar(entry.name)
     yield "hash", entry.hash
@@ -138,37 +138,37 @@ def _limit(limit: Limit) -> str:
 
 
 def _scalar(text: str) -> str:
-    """The text plain where YAML takes it for text, else in quotes; names and ids have nothing to be escaped."""
+    """The text plain where YAML reads it as text, else in quotes; names and ids need no escapes."""
     is_plain = _SAFE.fullmatch(text) and plain_scalar(text).kind is ScalarKind.TEXT
     return text if is_plain else f'"{text}"'
 
 
-PATIENCE = 10.0  # seconds that one command waits for another
+LOCK_TIMEOUT = 10.0  # seconds that one command waits for another
 _ADVICE = {
     errno.EACCES: "run this as the owner of its folder",
-    errno.EBUSY: "a file that is mounted by itself cannot be replaced: mount its folder",
-    errno.ENOENT: "make its folder first",
-    errno.ENOSPC: "make room on its disk",
+    errno.EBUSY: "a single mounted file cannot be replaced: mount its folder",
+    errno.ENOENT: "create its folder first",
+    errno.ENOSPC: "free space on its disk",
     errno.EPERM: "run this as the owner of its folder",
-    errno.EROFS: "change it where this file system comes from",
+    errno.EROFS: "this file system is read-only: change the file at its source",
 }
-_ELSE = "mend that and run this again"
+_ELSE = "fix that and run this again"
 
 
 class KeysFileError(Exception):
-    """The keys file cannot be changed; the sentence says why. It is as it was."""
+    """The keys file cannot be changed and is as it was; the text says why."""
 
 
 class KeysStore:
-    """One keys file. `path` is how the user knows it; `patience` how many seconds another command may take."""
+    """One keys file. `lock_timeout`: seconds to wait for another command."""
 
-    def __init__(self, path: Path, patience: float = PATIENCE) -> None:
+    def __init__(self, path: Path, lock_timeout: float = LOCK_TIMEOUT) -> None:
         self._path = path
-        self._patience = patience
+        self._lock_timeout = lock_timeout
         self._target = Path(os.path.realpath(path))
 
-    def entries(self) -> tuple[KeyEntry, ...]:
-        """What stands in the file now.
+    def entries(self) -> tuple[ApiKey, ...]:
+        """The keys in the file.
 
         Raises:
             ConfigError: it has mistakes.
@@ -177,7 +177,7 @@ class KeysStore:
 
     @contextmanager
     def editing(self) -> Iterator[KeysFileEditor]:
-        """A draft of the file, which takes its place at the end of the block if nothing was raised in it.
+        """An editor, whose text replaces the file at the end of the block if nothing was raised in it.
 
         Raises:
             ConfigError: the file has mistakes.
@@ -185,24 +185,26 @@ class KeysStore:
         """
         try:
             with self._locked():
-                mark = mark_of(self._target)
-                entries = self.entries()  # first: what has mistakes is not looked at further
+                version = file_version(self._target)
+                entries = self.entries()  # first: a file with mistakes is not edited
                 before = self._text()
-                draft = KeysFileEditor(before, entries)
-                yield draft
-                if draft.text != before:
-                    self._replace(draft, mark)
+                editor = KeysFileEditor(before, entries)
+                yield editor
+                if editor.text != before:
+                    self._replace(editor, version)
         except OSError as error:
-            raise self._refusal(f"{error.strerror}; {_ADVICE.get(error.errno or 0, _ELSE)}") from error
+            raise self._error(f"{error.strerror}; {_ADVICE.get(error.errno or 0, _ELSE)}") from error
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Alone with the file, by a lock file beside it, which stays there: to remove one is a race."""
+        """Hold the lock file beside the file. It is never removed: that would be a race."""
         lock = os.open(f"{self._target}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
             self._keep_owner(lock)
-            if not _lock(lock, self._patience):
-                raise self._refusal(f"another command has held its lock for {self._patience:g} s; try again")
+            if not _lock(lock, self._lock_timeout):
+                raise self._error(
+                    f"another command has held its lock for {self._lock_timeout:g} s; try again"
+                )
             yield
         finally:
             os.close(lock)
@@ -214,37 +216,37 @@ class KeysStore:
         except FileNotFoundError:
             return ""
 
-    def _replace(self, draft: KeysFileEditor, mark: FileVersion) -> None:
+    def _replace(self, editor: KeysFileEditor, version: FileVersion) -> None:
         folder = self._target.parent
         descriptor, name = tempfile.mkstemp(prefix=f".{self._target.name}.", dir=folder)  # mode 0600
         new = Path(name)
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
                 if not self._keep_owner(descriptor):
-                    raise self._refusal("it belongs to another user: run this as that user, or as root")
-                file.write(draft.text)
+                    raise self._error("it belongs to another user: run this as that user, or as root")
+                file.write(editor.text)
                 file.flush()
                 os.fsync(descriptor)
-            self._prove(new, draft)
-            if mark_of(self._target) != mark:
-                raise self._refusal("somebody has just changed it: run this again")
+            self._check_written(new, editor)
+            if file_version(self._target) != version:
+                raise self._error("it was changed at the same time: run this again")
             new.replace(self._target)
         finally:
             new.unlink(missing_ok=True)
         _sync(folder)
 
-    def _prove(self, new: Path, draft: KeysFileEditor) -> None:
-        """Never put a file into place that says something else than was meant."""
+    def _check_written(self, new: Path, editor: KeysFileEditor) -> None:
+        """Read the new file back: editing the text of an unusual layout may go wrong."""
         try:
-            problem = "" if read_keys(new) == draft.entries else "it would say something else"
+            problem = "" if read_keys(new) == editor.entries else "it would be read differently"
         except ConfigError as error:
             problem = error.mistakes[0].message
         if problem:
             form = "write one key per dash and one value per line, as in config/keys.example.yaml"
-            raise self._refusal(f"its layout does not allow it ({problem}): {form}")
+            raise self._error(f"its layout does not allow it ({problem}): {form}")
 
     def _keep_owner(self, descriptor: int) -> bool:
-        """Give a new file the owner of the old one; tells whether it has that owner."""
+        """Give a new file the owner of the old one; returns whether it has that owner."""
         new = os.fstat(descriptor)
         try:
             old = self._target.stat()
@@ -258,12 +260,12 @@ class KeysStore:
             return old.st_uid == new.st_uid
         return True
 
-    def _refusal(self, reason: str) -> KeysFileError:
+    def _error(self, reason: str) -> KeysFileError:
         return KeysFileError(f"{self._path} is as it was and cannot be changed: {reason}")
 
 
 def _lock(descriptor: int, seconds: float) -> bool:
-    """Lock a file against all others; tells whether it came to that in time."""
+    """Lock a file; returns whether that succeeded in time."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -279,7 +281,7 @@ def _lock(descriptor: int, seconds: float) -> bool:
 
 
 def _sync(folder: Path) -> None:
-    """Make the change survive a power cut; it is in effect either way, so that a refusal here is no failure."""
+    """Make the change survive a power cut. It is in effect either way, so that an error here is not a failure."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

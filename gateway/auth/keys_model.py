@@ -1,4 +1,4 @@
-"""What stands in a keys file: its entries, typed, and the forms of their values. How it is read is in `keys_file`."""
+"""API keys as a keys file lists them, and the forms of their values."""
 
 from __future__ import annotations
 
@@ -25,57 +25,55 @@ _MOMENT_WANTED = "a time in UTC like 2026-12-31T23:59:59Z"
 
 
 def parse_moment(text: str) -> float:
-    """Seconds since the epoch, of a time in RFC 3339 with `Z`.
+    """Seconds since the epoch of an RFC 3339 time with `Z`.
 
     Raises:
-        ValueError: it is none; the rest of a sentence that begins with the text.
+        ValueError: the rest of a sentence that begins with the text.
     """
     if _MOMENT.fullmatch(text):
         try:
             return datetime.fromisoformat(text).timestamp()
         except ValueError:
-            raise ValueError(f"is not in the calendar: write {_MOMENT_WANTED}") from None
+            raise ValueError(f"is not a date of the calendar: write {_MOMENT_WANTED}") from None
     raise ValueError(f"is not a time: write {_MOMENT_WANTED}")
 
 
 def format_moment(moment: float) -> str:
-    """The time in whole seconds as `parse_moment` reads it."""
+    """The time in whole seconds, in the form that `parse_moment` reads."""
     return datetime.fromtimestamp(math.floor(moment), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def key_name(text: str) -> str:
-    """The name of a key; never a key, since names stand in logs.
+    """The name of a key; never the text of a key, because names are logged.
 
     Raises:
-        ValueError: it is none; the rest of a sentence that begins with the text.
+        ValueError: the rest of a sentence that begins with the text.
     """
     try:
         parse_key(text)
     except KeyFormError:
         return name(text)
-    raise ValueError(
-        "is a key, not a name: write a name of your own, and revoke the key that was written here"
-    )
+    raise ValueError("is a key, not a name: write a name, and revoke the key that was written here")
 
 
 def _key_id(text: str) -> str:
     if not _ID.fullmatch(text):
-        raise ValueError(f"is no id of a key: write {_ID_WANTED}, those behind the key's fgw_")
+        raise ValueError(f"is not the id of a key: write {_ID_WANTED}, those after the key's fgw_")
     return text
 
 
 def _hash(text: str) -> str:
     if not _HASH.fullmatch(text):
         raise ValueError(
-            "is no hash of a key: write sha256: and 64 of the letters 0-9 a-f, as `keys create` does"
+            "is not the hash of a key: write sha256: and 64 of the letters 0-9 a-f, as `keys create` does"
         )
     return text
 
 
-def _none_of_them(written: object) -> object:
-    """A list that lost its last entry is an empty one."""
-    is_nothing = isinstance(written, Scalar) and written.kind in (ScalarKind.EMPTY, ScalarKind.NULL)
-    return () if is_nothing else written
+def _empty_list(written: object) -> object:
+    """`keys:` without entries is an empty list."""
+    is_empty = isinstance(written, Scalar) and written.kind in (ScalarKind.EMPTY, ScalarKind.NULL)
+    return () if is_empty else written
 
 
 KeyId = Annotated[str, ValueType(_ID_WANTED, _key_id, _STRING, ANY, is_secret=True)]
@@ -86,33 +84,44 @@ Moment = Annotated[float, ValueType(_MOMENT_WANTED, parse_moment, _STRING, ANY)]
 OptionalMoment = Annotated[float | None, ValueType(_MOMENT_WANTED, parse_moment, _STRING, ANY)]
 
 
-class KeyEntry(Section):
-    """One key. Times are seconds since the epoch."""
+class ApiKey(Section):
+    """One key, without its secret. Times are seconds since the epoch."""
 
     id: KeyId = Field(examples=["a8Xk2LmQ"])
-    """The 8 letters behind its `fgw_`."""
+    """The 8 letters after `fgw_`."""
     name: KeyName = Field(examples=["backend"])
-    """Whose it is: the caller `key:<name>`."""
+    """The name of its caller, `key:<name>`; the keys of one rotation share it."""
     hash: KeyHash = Field(examples=["sha256:…"], repr=False)
-    """Of the whole key."""
+    """The hash of the whole key."""
     created: Moment = Field(examples=["2026-01-31T08:00:00Z"])
     expires: OptionalMoment = None
-    """When it ends; never if not given."""
+    """When the key expires; never if not given."""
     routes: tuple[RouteName, ...] = Field(default=(), min_length=1)
-    """The routes it may use; every one if not given."""
+    """The routes that the key may use; all if not given."""
     replaced_by: OptionalKeyId = None
-    """The id of the key with the same name that took its place."""
+    """The id of the key of the same name that replaces it."""
     revoked: OptionalMoment = None
-    """When it was revoked; whatever stands here, it is."""
+    """When the key was revoked. It is not valid, even if this time lies in the future."""
     limits: tuple[Limit, ...] = ()
-    """How much the key may, with all its sessions; `by` is not written here."""
+    """Limits on the key with all its sessions, without `by`."""
+
+    @property
+    def ends_at(self) -> float:
+        """`inf` if it never expires, `-inf` if it was revoked."""
+        if self.revoked is not None:
+            return -math.inf
+        return math.inf if self.expires is None else self.expires
+
+    @property
+    def allowed_routes(self) -> frozenset[str] | None:
+        """The routes as a set; None if all are allowed."""
+        return frozenset(self.routes) or None
 
     def is_valid(self, now: float) -> bool:
-        """Whether it opens anything at this time."""
-        return self.revoked is None and (self.expires is None or now < self.expires)
+        return now < self.ends_at
 
 
-class KeyEntries(Section):
-    """A whole keys file."""
+class KeysFile(Section):
+    """The content of a keys file."""
 
-    keys: Annotated[tuple[KeyEntry, ...], BeforeValidator(_none_of_them)] = ()
+    keys: Annotated[tuple[ApiKey, ...], BeforeValidator(_empty_list)] = ()

@@ -1,8 +1,8 @@
-"""Keeps the keyring as the keys file says, while the gateway runs.
+"""Keeps the keyring up to date with the keys file while the gateway runs.
 
-A changed file is read once two looks half a second apart have seen the same, so that an editor which empties
-the file and then writes it never revokes everybody. A file with mistakes, or one that has vanished, changes
-nothing and is told in one log line. What touches the disk happens in a thread.
+A changed file is read once it has been the same for half a second: an editor that truncates the file before it writes
+must not revoke every key. A file with mistakes, or that is gone, changes nothing and is logged once. All access to the
+disk happens in a thread.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.aio import Tasks
-from gateway.auth.keyring import Keyring, api_key
-from gateway.auth.keys_file import ABSENT, FileVersion, mark_of, read_keys
-from gateway.auth.keys_model import KeyEntry
+from gateway.auth.keyring import Keyring
+from gateway.auth.keys_file import ABSENT, FileVersion, file_version, read_keys
+from gateway.auth.keys_model import ApiKey
 from gateway.config import ConfigError, Mistake
 from gateway.telemetry.logs import Logger
 
-LOOK_EVERY = 0.45  # seconds; every other tick of the coarse timer
-MOST_TOLD = 20  # mistakes in one log line
+CHECK_EVERY = 0.45  # seconds; every other tick of the coarse timer
+MOST_LOGGED = 20  # mistakes in one log line
 READABLE_BY_OTHERS = stat.S_IRGRP | stat.S_IROTH
 
 
 @dataclass(frozen=True, slots=True)
-class _Reading:
-    """One look into the file; `mark` is its state when it had been read."""
+class _Snapshot:
+    """The content of the file, and its version after the read."""
 
-    entries: tuple[KeyEntry, ...]
+    keys: tuple[ApiKey, ...]
     mistakes: tuple[Mistake, ...]
-    mark: FileVersion
+    version: FileVersion
     is_exposed: bool
 
 
@@ -39,8 +39,8 @@ class KeysWatch:
     """Fills a keyring from a file, at the start and after each change.
 
     Attributes:
-        on_change: each is called, on the loop, after the keyring was filled anew.
-        entries: what the keyring was last filled with.
+        keys: the current content of the keyring.
+        on_change: called on the loop after a change.
     """
 
     def __init__(
@@ -51,111 +51,114 @@ class KeysWatch:
         logger: Logger,
         on_read: Callable[[bool], None] = lambda _: None,
     ) -> None:
-        """`on_read` is told each time whether the file was right."""
-        self.entries: tuple[KeyEntry, ...] = ()
+        """`on_read`: called after each read, with whether the file had no mistakes."""
+        self.keys: tuple[ApiKey, ...] = ()
         self._path = path
         self._keyring = keyring
         self._tasks = tasks
         self._logger = logger
         self._on_read = on_read
         self.on_change: list[Callable[[], None]] = []
-        self._settled: FileVersion = ABSENT  # what was read, or told to be broken
-        self._seen: FileVersion | None = None  # something else, seen once
-        self._next_look = 0.0
-        self._is_looking = False
+        self._loaded: FileVersion = ABSENT  # the version that was read or logged as broken
+        self._seen: FileVersion | None = None  # another version, seen once
+        self._next_check = 0.0
+        self._is_checking = False
         self._has_warned = False
 
-    async def start(self, known: tuple[KeyEntry, ...] | None = None) -> None:
-        """Read the file as it is now. `known`: what somebody read before us who still runs; kept if it is broken now.
+    async def start(self, known: tuple[ApiKey, ...] | None = None) -> None:
+        """Read the file.
+
+        Args:
+            known: the keys of the parent process, used if the file is broken now.
 
         Raises:
-            ConfigError: it has mistakes, and nothing is known from before.
+            ConfigError: the file has mistakes, and no keys are known.
         """
-        self._settled = await asyncio.to_thread(mark_of, self._path)
-        reading = await asyncio.to_thread(_read, self._path)
-        is_gone = bool(known) and self._settled == ABSENT
-        if known is not None and (reading.mistakes or is_gone):
+        self._loaded = await asyncio.to_thread(file_version, self._path)
+        snapshot = await asyncio.to_thread(_read, self._path)
+        is_gone = bool(known) and self._loaded == ABSENT
+        if known is not None and (snapshot.mistakes or is_gone):
             self._fill(known)
-            self._tell_broken([str(mistake) for mistake in reading.mistakes] or [self._gone])
-        elif reading.mistakes:
-            raise ConfigError(reading.mistakes)
+            self._log_broken([str(mistake) for mistake in snapshot.mistakes] or [self._gone])
+        elif snapshot.mistakes:
+            raise ConfigError(snapshot.mistakes)
         else:
-            self._take(reading)
+            self._apply(snapshot)
 
     def tick(self, now: float) -> None:
-        """Coarse timer, with the monotonic time: look at the file now and then."""
-        if now >= self._next_look and not self._is_looking:
-            self._next_look = now + LOOK_EVERY
-            self._is_looking = True
-            self._tasks.start(self._look(), "keys_watch")
+        """Check the file if it is time; `now` in monotonic seconds."""
+        if now >= self._next_check and not self._is_checking:
+            self._next_check = now + CHECK_EVERY
+            self._is_checking = True
+            self._tasks.start(self._check(), "keys_watch")
 
-    async def _look(self) -> None:
+    async def _check(self) -> None:
         try:
-            mark = await asyncio.to_thread(mark_of, self._path)
-            if mark == self._settled:
+            version = await asyncio.to_thread(file_version, self._path)
+            if version == self._loaded:
                 self._seen = None
-            elif mark != self._seen:
-                self._seen = mark
-            elif mark == ABSENT:
-                self._settle(mark)
-                self._tell_broken([self._gone])
+            elif version != self._seen:
+                self._seen = version
+            elif version == ABSENT:
+                self._set_loaded(version)
+                self._log_broken([self._gone])
             else:
-                await self._reload(mark)
+                await self._reload(version)
         finally:
-            self._is_looking = False
+            self._is_checking = False
 
-    async def _reload(self, mark: FileVersion) -> None:
-        reading = await asyncio.to_thread(_read, self._path)
-        if reading.mark != mark:  # changed again under our eyes
-            self._seen = reading.mark
+    async def _reload(self, version: FileVersion) -> None:
+        snapshot = await asyncio.to_thread(_read, self._path)
+        if snapshot.version != version:  # changed during the read
+            self._seen = snapshot.version
             return
-        self._settle(mark)
-        if reading.mistakes:
-            self._tell_broken([str(mistake) for mistake in reading.mistakes])
+        self._set_loaded(version)
+        if snapshot.mistakes:
+            self._log_broken([str(mistake) for mistake in snapshot.mistakes])
             return
-        self._take(reading)
-        for tell in self.on_change:
-            tell()
+        self._apply(snapshot)
+        for call in self.on_change:
+            call()
 
-    def _settle(self, mark: FileVersion) -> None:
-        self._settled, self._seen = mark, None
+    def _set_loaded(self, version: FileVersion) -> None:
+        self._loaded, self._seen = version, None
 
-    def _take(self, reading: _Reading) -> None:
+    def _apply(self, snapshot: _Snapshot) -> None:
         self._on_read(True)
-        self._fill(reading.entries)
+        self._fill(snapshot.keys)
         self._logger.info("keys_loaded", count=len(self._keyring))
-        if reading.is_exposed and not self._has_warned:
+        if snapshot.is_exposed and not self._has_warned:
             self._has_warned = True
             message = "others can read the hashes of the keys: chmod 600"
             self._logger.warning("keys_file_exposed", file=str(self._path), message=message)
 
-    def _fill(self, entries: tuple[KeyEntry, ...]) -> None:
-        self.entries = entries
-        self._keyring.replace(map(api_key, entries))
+    def _fill(self, keys: tuple[ApiKey, ...]) -> None:
+        self.keys = keys
+        self._keyring.replace(keys)
 
     @property
     def _gone(self) -> str:
         return f"{self._path}: the file is gone: put it back, or restart without keys"
 
-    def _tell_broken(self, mistakes: list[str]) -> None:
+    def _log_broken(self, mistakes: list[str]) -> None:
         self._on_read(False)
         self._logger.error(
             "keys_file_broken",
             message="the keys stay as they were",
             count=len(mistakes),
-            mistakes=mistakes[:MOST_TOLD],
+            mistakes=mistakes[:MOST_LOGGED],
         )
 
 
-def _read(path: Path) -> _Reading:
-    entries: tuple[KeyEntry, ...] = ()
+def _read(path: Path) -> _Snapshot:
+    keys: tuple[ApiKey, ...] = ()
     mistakes: list[Mistake] = []
     try:
-        entries = read_keys(path)
+        keys = read_keys(path)
     except ConfigError as error:
         mistakes = error.mistakes
     try:
         is_exposed = bool(path.stat().st_mode & READABLE_BY_OTHERS)
     except OSError:
         is_exposed = False
-    return _Reading(entries, tuple(mistakes), mark_of(path), is_exposed)
+    return _Snapshot(keys, tuple(mistakes), file_version(path), is_exposed)

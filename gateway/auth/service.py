@@ -1,4 +1,4 @@
-"""Every source of credentials of one process: opened at the start, kept fresh by the timer, closed at the end."""
+"""All sources of credentials of one process: opened at the start, refreshed by the timer, closed at the end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gateway.auth.conversation_ids import ConversationIds
 from gateway.auth.jwks import IssuerKeys, JwksFetch
 from gateway.auth.jwt import JsonWebTokens
 from gateway.auth.keyring import Keyring
-from gateway.auth.keys_model import KeyEntry
+from gateway.auth.keys_model import ApiKey
 from gateway.auth.keys_watch import KeysWatch
 from gateway.auth.session_tokens import SessionTokens
 from gateway.config import AuthSettings
@@ -27,14 +27,14 @@ class AuthService:
     def __init__(
         self, settings: AuthSettings, tasks: Tasks, logger: Logger, on_read: Callable[[bool], None]
     ) -> None:
-        """`on_read` is told each time that the keys file was read whether it was right."""
+        """`on_read`: called after each read of the keys file, with whether it had no mistakes."""
         given = [secret.get_secret_value().encode() for secret in settings.secret]
         signing = given or [secrets.token_bytes(RANDOM_SECRET)]
         self.tokens = SessionTokens(signing)
         self.conversation_ids = ConversationIds(signing[-1])
         self.keyring = Keyring()
         self._fetch = JwksFetch()
-        issuers = [IssuerKeys(issuer, self._fetch, tasks.start, logger) for issuer in settings.jwt]
+        issuers = [IssuerKeys(issuer, self._fetch, tasks, logger) for issuer in settings.jwt]
         self._jwts = JsonWebTokens(issuers, monotonic)
         self.authenticator = Authenticator(self.keyring, self.tokens, self._jwts, time)
         file = settings.keys_file
@@ -42,8 +42,8 @@ class AuthService:
         self._has_secret = bool(given)
         self._logger = logger
 
-    async def start(self, on_change: Callable[[], None], known: tuple[KeyEntry, ...] | None = None) -> None:
-        """Read the keys. `on_change` is called whenever they have become others; `known` as for `KeysWatch.start`.
+    async def start(self, on_change: Callable[[], None], known: tuple[ApiKey, ...] | None = None) -> None:
+        """Read the keys. `on_change`: called after each change of them. `known`: as for `KeysWatch.start`.
 
         Raises:
             ConfigError: the keys file has mistakes.
@@ -60,11 +60,10 @@ class AuthService:
             await self._keys_watch.start(known)
 
     def tick(self, now: float) -> None:
-        """Look for changes. `now`: monotonic seconds."""
+        """Refresh key sets and keys file; `now` in monotonic seconds."""
         self._jwts.tick(now)
         if self._keys_watch is not None:
             self._keys_watch.tick(now)
 
     async def close(self) -> None:
-        """Close what `start` opened."""
         await self._fetch.close()

@@ -1,7 +1,7 @@
-"""Session tokens: what a backend's key lets one browser user do for a while, signed and not stored (pure).
+"""Session tokens: signed, not stored; they let one browser user of a backend use its API key for a while (pure).
 
 `fgs_<payload>.<signature>`: the payload is JSON in base64url, the signature an HMAC-SHA256 of everything before
-the point. Both consist of letters that need no escape in a path (RFC 3986 2.3), and no token has two spellings.
+the dot. No character needs an escape in a path (RFC 3986 2.3), and each token has exactly one spelling.
 """
 
 from __future__ import annotations
@@ -20,26 +20,27 @@ from cryptography.hazmat.primitives.hmac import HMAC
 from gateway.auth.conversation_ids import digest, keyed
 from gateway.errors import BadRequest, Unauthenticated
 
-_TO_BASE64 = bytes.maketrans(b"-_+/=", b"+/\0\0\0")  # what is not of this alphabet will not come back
+_TO_BASE64 = bytes.maketrans(
+    b"-_+/=", b"+/\0\0\0"
+)  # characters of other alphabets do not survive the round trip
 _PADDING = (b"", b"", b"==", b"=")
 
 
-def encode(content: bytes) -> str:
-    """The text of it."""
+def base64url_encode(content: bytes) -> str:
     return urlsafe_b64encode(content).rstrip(b"=").decode("ascii")
 
 
-def decode(text: str) -> bytes:
-    """The content of it.
+def base64url_decode(text: str) -> bytes:
+    """Decode strictly.
 
     Raises:
-        ValueError: a letter outside of the alphabet, padding, a length that cannot be, or bits at the end that
-            belong to no byte.
+        ValueError: there is padding, a character outside the alphabet, an impossible length, or a last character with
+            unused bits set.
     """
     base64 = text.encode("ascii").translate(_TO_BASE64) + _PADDING[len(text) % 4]
     content = a2b_base64(base64)
     if b2a_base64(content, newline=False) != base64:
-        raise ValueError("not in its one spelling")
+        raise ValueError("not canonical base64url")
     return content
 
 
@@ -50,13 +51,13 @@ _FORM = re.compile(rf"({PREFIX}[A-Za-z0-9_-]+)\.([A-Za-z0-9_-]{{43}})")
 
 @dataclass(frozen=True, slots=True)
 class SessionGrant:
-    """What a session token grants.
+    """The content of a session token.
 
     Attributes:
-        key_id: the API key that minted it; it must still be valid.
-        user: the browser user, as the backend names it.
+        key_id: the API key that issued it; it must still be valid.
+        user: the backend's name for the browser user.
         routes: names of the routes that may be used; None: all that the key may use.
-        expires_at: seconds since the epoch; from then on it is refused.
+        expires_at: seconds since the epoch.
         issued_at: seconds since the epoch.
     """
 
@@ -67,7 +68,7 @@ class SessionGrant:
     issued_at: int
 
     def check(self, now: float) -> None:
-        """Look at its expiry, on each use; `now` in seconds since the epoch.
+        """Check its expiry, on each use; `now` in seconds since the epoch.
 
         Raises:
             Unauthenticated: it has expired.
@@ -77,7 +78,7 @@ class SessionGrant:
 
 
 class _Payload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Short names: the token stands in every URL of the widget."""
+    """Short names, because the token is part of every URL of the widget."""
 
     v: Literal[1]
     k: str
@@ -92,7 +93,7 @@ _decode = msgspec.json.Decoder(_Payload).decode
 
 
 class SessionTokens:
-    """Issues and reads them, by one or more secrets: the first signs, all verify."""
+    """Issues and reads session tokens. The first secret signs, all verify."""
 
     def __init__(self, secrets: Sequence[bytes]) -> None:
         self._keys = [keyed(secret, "session-token") for secret in secrets]
@@ -101,34 +102,34 @@ class SessionTokens:
         """The token of a grant.
 
         Raises:
-            BadRequest: it would be too long, or a text in it cannot stand in UTF-8.
+            BadRequest: it would be too long, or a text in it cannot be encoded in UTF-8.
         """
         routes = None if grant.routes is None else sorted(grant.routes)
         payload = _Payload(1, grant.key_id, grant.user, routes, grant.expires_at, grant.issued_at)
         try:
-            signed = PREFIX + encode(_encode(payload))
+            signed = PREFIX + base64url_encode(_encode(payload))
         except UnicodeEncodeError:
-            raise BadRequest("The caller must be text without half surrogate pairs.") from None
+            raise BadRequest("The caller must be text without unpaired surrogates.") from None
         token = f"{signed}.{_signature(self._keys[0], signed)}"
         if len(token) > LONGEST:
             raise BadRequest(
-                f"The session token would be longer than {LONGEST} characters: name fewer routes, or none for"
-                " all that the key may use."
+                f"The session token would be longer than {LONGEST} characters: name fewer routes, or none, which"
+                " allows all routes of the key."
             )
         return token
 
     def read(self, token: str) -> SessionGrant:
-        """What a token grants; whether it has expired is for `SessionGrant.check` to say.
+        """The grant of a token, whose expiry is not checked here.
 
         Raises:
             Unauthenticated: it is too long, malformed, not signed by one of the secrets, or of another format.
         """
         if len(token) > LONGEST:
-            raise Unauthenticated(f"The session token is too long: it has at most {LONGEST} characters.")
+            raise Unauthenticated(f"The session token is too long: the limit is {LONGEST} characters.")
         parts = _FORM.fullmatch(token)
         if parts is None:
             raise Unauthenticated(
-                f"The session token is malformed: it must look like {PREFIX}<payload>.<signature>."
+                f"The session token is malformed: it must have the form {PREFIX}<payload>.<signature>."
             )
         signed, signature = parts.groups()
         if not any(hmac.compare_digest(_signature(key, signed), signature) for key in self._keys):
@@ -137,14 +138,14 @@ class SessionTokens:
 
 
 def _signature(key: HMAC, signed: str) -> str:
-    return encode(digest(key, signed.encode("ascii")))
+    return base64url_encode(digest(key, signed.encode("ascii")))
 
 
 def _grant(payload: str) -> SessionGrant:
-    """Ours, because the signature was right; but another release may have written it."""
+    """The signature was right, but another release may have issued it."""
     try:
-        read = _decode(decode(payload))
+        read = _decode(base64url_decode(payload))
     except ValueError:
-        raise Unauthenticated("The session token has a format that this gateway does not know.") from None
+        raise Unauthenticated("The session token has a format that this release does not support.") from None
     routes = None if read.r is None else frozenset(read.r)
     return SessionGrant(read.k, read.u, routes, read.e, read.i)

@@ -1,7 +1,6 @@
-"""Who is calling: one credential at most, from a header or the base path, and whether it is for this route.
+"""Authenticates the caller by at most one credential, from a header or the base path, and checks it for the route.
 
-A credential that is presented must be valid, on public routes too, and where none is needed. What a credential is
-worth is known in `identity/`; nothing of it is logged or told.
+A credential must be valid wherever it is sent, also on public routes. No part of it is logged or returned.
 """
 
 from __future__ import annotations
@@ -27,10 +26,9 @@ _VISIBLE = re.compile(r"[!-~]+")
 def auth(
     authenticator: Authenticator, metrics: Metrics, routes: Sequence[Route]
 ) -> Callable[[Exchange], Awaitable[None]]:
-    """The room."""
     has_public_route = any("anonymous" in route.auth for route in routes)
 
-    async def room(exchange: Exchange) -> None:
+    async def policy(exchange: Exchange) -> None:
         try:
             exchange.caller = await _caller(exchange)
             _check(exchange, exchange.caller, has_public_route=has_public_route)
@@ -48,39 +46,39 @@ def auth(
         exchange.auth = kind_of(credential)
         if exchange.path_token and exchange.auth != "session":
             raise Unauthenticated(
-                "Only a session token may stand in the base path /t/; send others as `Authorization: Bearer …`."
+                "Only session tokens are allowed in the base path /t/; send others as `Authorization: Bearer …`."
             )
-        return authenticator.at_once(credential) or await authenticator.asked(credential)
+        return authenticator.authenticate_cached(credential) or await authenticator.authenticate(credential)
 
-    return room
+    return policy
 
 
 def _check(exchange: Exchange, caller: Caller, *, has_public_route: bool) -> None:
-    """Whether this caller may ask this; where the route is not known yet, whether anybody may."""
+    """Check that this caller may use the route, or the endpoint while no route is known."""
     access = Access.ANYONE if exchange.match is None else exchange.match.endpoint.access
     if access is Access.ANYONE:
         return
     if exchange.route is not None:
         check_permission(exchange.route, caller)
     elif access is Access.API_KEY and caller.method not in ("api_key", "anonymous"):
-        raise Forbidden("Only an API key may mint session tokens.")
+        raise Forbidden("Session tokens are issued only for an API key; send one.")
     elif caller is ANONYMOUS and not (has_public_route and access is Access.ANY_ROUTE):
-        raise Unauthenticated("This needs a credential, sent as `Authorization: Bearer …`.")
+        raise Unauthenticated("This endpoint requires a credential, sent as `Authorization: Bearer …`.")
 
 
 def presented(request: web.BaseRequest, path_token: str) -> str | None:
     """The one credential of a request; None if there is none.
 
     Raises:
-        BadRequest: there are two, and they could name two callers.
-        Unauthenticated: it is written in a way that cannot be one.
+        BadRequest: there are several, which could name several callers.
+        Unauthenticated: it is malformed.
     """
     bearers = request.headers.getall(hdrs.AUTHORIZATION, [])
     keys = request.headers.getall(API_KEY_HEADER, [])
     if not (bearers or keys or path_token):
         return None
     if len(bearers) + len(keys) + bool(path_token) > 1:
-        raise BadRequest("The request carries two credentials; send one.")
+        raise BadRequest("The request has more than one credential; send one.")
     if path_token:
         return path_token
     if keys:

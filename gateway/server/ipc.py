@@ -13,7 +13,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.auth.keys_model import KeyEntry
+from gateway.auth.keys_model import ApiKey
 from gateway.config import Config
 
 READY = b"ready\n"  # from the worker: it accepts connections
@@ -36,7 +36,7 @@ class WorkerConfig:
     worker: int
     config: Config
     folder: Path
-    keys: tuple[KeyEntry, ...] | None = None
+    keys: tuple[ApiKey, ...] | None = None
 
     def encode(self) -> bytes:
         """Four bytes of length, big-endian, then a pickle."""

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from aiohttp import web
 
 from gateway.app import Gateway
-from gateway.auth.keys_model import KeyEntry
+from gateway.auth.keys_model import ApiKey
 from gateway.config import Address, Config
 from gateway.server.admin import AdminListener
 from gateway.server.listener import ConnectionGuard, Listener
@@ -58,7 +58,7 @@ class Process:
         logger: Logger,
         *,
         is_worker: bool = False,
-        known_keys: tuple[KeyEntry, ...] | None = None,
+        known_keys: tuple[ApiKey, ...] | None = None,
     ) -> None:
         self._config = config
         self._logger = logger

@@ -63,7 +63,7 @@ class Supervisor:
             logger,
             self._is_stopping,
             self._on_ready,
-            lambda: None if self._keys is None else self._keys.entries,
+            lambda: None if self._keys is None else self._keys.keys,
         )
         self._admin = AdminListener(config.admin, metrics.exposition, self._not_ready_reason, logger)
         self._port = Reservation(config.server.listen)

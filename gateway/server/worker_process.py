@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from time import monotonic
 
-from gateway.auth.keys_model import KeyEntry
+from gateway.auth.keys_model import ApiKey
 from gateway.errors import CannotRunError
 from gateway.server.ipc import DRAIN, READY, WorkerConfig
 from gateway.telemetry.logs import Logger
@@ -46,7 +46,7 @@ class WorkerContext:
     logger: Logger
     is_stopping: asyncio.Event
     on_ready: Callable[[], None]
-    keys: Callable[[], tuple[KeyEntry, ...] | None]
+    keys: Callable[[], tuple[ApiKey, ...] | None]
 
 
 class WorkerProcess:

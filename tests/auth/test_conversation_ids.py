@@ -1,4 +1,4 @@
-"""Ids of conversations: one caller's are never another's, and what the gateway once gave stays valid."""
+"""Chat ids: callers never share one, and mapped ids stay valid."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.auth.conversation_ids import ConversationIds
-from tests.auth.test_conversation_ids_keys import hkdf
+from tests.harness.hkdf import hkdf
 
 SECRET, OTHER_SECRET = b"s" * 32, b"o" * 32
 IDS = ConversationIds(SECRET)
@@ -27,7 +27,7 @@ raws = st.one_of(st.text(max_size=60), st.uuids().map(str), st.uuids(version=4).
 
 
 def free_bits(text):
-    """The 122 bits of a UUID that are neither version nor variant, as zeros and ones in their order."""
+    """The 122 bits of a UUID that are neither version nor variant, as zeros and ones."""
     bits = f"{int(text.replace('-', ''), 16):0128b}"
     assert bits[48:52] == "0100"
     assert bits[64:66] == "10"
@@ -35,7 +35,7 @@ def free_bits(text):
 
 
 def bits_of(key_purpose, *fields):
-    """An HMAC over fields with their lengths before them, as zeros and ones."""
+    """An HMAC over length-prefixed fields, as zeros and ones."""
     key = hkdf(SECRET, b"flowise-gateway " + key_purpose)
     message = b"".join(len(field).to_bytes(4, "big") + field for field in fields)
     return f"{int(hmac.new(key, message, hashlib.sha256).hexdigest(), 16):0256b}"
@@ -46,7 +46,7 @@ def own(caller="key:ann", raw=RAW):
 
 
 @given(callers, raws)
-def test_the_bits_are_those_of_the_design(caller, raw):
+def test_the_bits_are_two_hmacs(caller, raw):
     """74 bits of HMAC(secret, "id", caller, raw id), 48 of HMAC(secret, "mac", caller, those 74)."""
     who = caller.encode()
     chosen = bits_of(b"conversation-id", b"id", who, raw.encode())[:74]
@@ -54,8 +54,8 @@ def test_the_bits_are_those_of_the_design(caller, raw):
     assert free_bits(own(caller, raw)) == chosen + mac
 
 
-def test_an_id_that_was_given_once_is_given_for_ever():
-    """A change here would lose every conversation."""
+def test_mapped_ids_never_change():
+    """A change would lose every conversation."""
     assert own() == "81f3b419-654b-4b59-a4ca-b92d5d189863"
 
 
@@ -67,19 +67,19 @@ def test_an_id_is_a_uuid_of_version_4_in_lower_case(caller, raw):
 
 
 @given(callers, raws)
-def test_the_same_again_whoever_asks_when(caller, raw):
+def test_mapping_is_deterministic(caller, raw):
     assert own(caller, raw) == ConversationIds(SECRET).mapped(caller, raw)
 
 
 @given(callers, raws)
 @example("\ud83d", "\ude00")
 @example("\ud83d\ude00", "😀")
-def test_an_own_id_passes_as_it_is(caller, raw):
+def test_an_own_id_is_returned_unchanged(caller, raw):
     assert own(caller, own(caller, raw)) == own(caller, raw)
 
 
 @given(callers, callers, raws)
-def test_two_callers_never_meet(one, other, raw):
+def test_two_callers_never_share_a_conversation(one, other, raw):
     if one == other:
         return
     assert own(one, raw) != own(other, raw)
@@ -133,7 +133,7 @@ def test_a_uuid_that_a_client_made_up_is_mapped(made_up):
     assert own(raw=str(made_up)) != str(made_up)
 
 
-def test_where_a_field_ends_matters():
+def test_the_lengths_of_fields_count():
     assert own("ab", "c") != own("a", "bc")
     assert own("", "abc") != own("abc", "")
     mac = own("ab", RAW)[-12:]
@@ -141,13 +141,13 @@ def test_where_a_field_ends_matters():
 
 
 @given(callers, raws)
-def test_another_secret_knows_none_of_them(caller, raw):
+def test_ids_of_another_secret_are_mapped(caller, raw):
     others = ConversationIds(OTHER_SECRET)
     assert others.mapped(caller, raw) != own(caller, raw)
     assert others.mapped(caller, own(caller, raw)) != own(caller, raw)
 
 
-def test_halves_of_surrogate_pairs_are_texts_like_others():
+def test_unpaired_surrogates_are_mapped():
     texts = ["\ud800", "\udfff", "\ud83d\ude00", "😀", "?", "\ufffd"]
     assert len({own(raw=text) for text in texts}) == len(texts)
     assert len({own(caller=text) for text in texts}) == len(texts)

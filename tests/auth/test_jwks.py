@@ -1,4 +1,4 @@
-"""When an issuer is asked for its keys, and what is kept of its answers."""
+"""When the keys of an issuer are fetched, and which are kept."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from gateway.auth.jwks import JwksError
 from gateway.errors import Unauthenticated
 from tests.harness.jwt_tokens import ISSUER, NOW, Published, Verifier, jwk, key_set, rsa_key, settings, token
 
-UNAVAILABLE = r"^The keys of the token's issuer cannot be had at the moment: ask again later\.$"
+UNAVAILABLE = r"^The keys of the token's issuer are not available at the moment: try again later\.$"
 UNKNOWN = r"^The token is signed with a key \(kid\) that its issuer does not publish\.$"
-WITHDRAWN = r"^The token's issuer has withdrawn the key that it is signed with\.$"
-DOWN = JwksError("no valid answer (ClientConnectorError)")
+WITHDRAWN = r"^The token's issuer has withdrawn the key that signed it\.$"
+DOWN = JwksError("no valid response (ClientConnectorError)")
 
 FIRST, SECOND = jwk(rsa_key(), kid="k1"), jwk(rsa_key("second"), kid="k2")
 
@@ -37,12 +37,12 @@ async def let_run():
         await asyncio.sleep(0)
 
 
-async def test_keys_are_fetched_by_the_timer_and_then_nobody_waits():
+async def test_the_timer_fetches_keys_so_that_tokens_do_not_wait():
     issuer = Published(FIRST)
     verifier = Verifier(issuer)
     await verifier.tick()
     assert (await verifier.verify(by_first())).subject == "ann"
-    assert issuer.asked == [f"{ISSUER}/jwks.json"]
+    assert issuer.fetched == [f"{ISSUER}/jwks.json"]
     assert verifier.lines == [
         {"event": "jwks_loaded", "level": "info", "issuer": ISSUER, "count": 1, "left_out": 0}
     ]
@@ -52,20 +52,20 @@ async def test_the_first_token_fetches_them_if_it_comes_first():
     issuer = Published(FIRST)
     verifier = Verifier(issuer)
     assert (await verifier.verify(by_first())).subject == "ann"
-    assert len(issuer.asked) == 1
+    assert len(issuer.fetched) == 1
 
 
 async def test_they_are_refreshed_every_ten_minutes():
     issuer = Published(FIRST, SECOND)
     verifier = Verifier(issuer)
     await verifier.tick()
-    for seconds, asked in ((0.25, 1), (599.5, 1), (0.25, 2), (599.75, 2), (0.25, 3)):
+    for seconds, fetched in ((0.25, 1), (599.5, 1), (0.25, 2), (599.75, 2), (0.25, 3)):
         verifier.clock.now += seconds
         await verifier.tick()
-        assert len(issuer.asked) == asked
+        assert len(issuer.fetched) == fetched
 
 
-async def test_a_withdrawn_key_goes_with_the_next_refresh():
+async def test_a_withdrawn_key_is_refused_after_the_next_refresh():
     issuer = Published(FIRST, SECOND)
     verifier = Verifier(issuer)
     await verifier.tick()
@@ -96,48 +96,48 @@ async def test_an_issuer_that_publishes_no_key_at_all_has_withdrawn_them():
     } in verifier.lines
 
 
-async def test_an_unknown_key_makes_the_issuer_be_asked_at_once_and_then_not_for_30_seconds():
+async def test_an_unknown_key_triggers_a_fetch_at_most_every_30_seconds():
     issuer = Published(FIRST)
     verifier = Verifier(issuer)
     await verifier.tick()
     issuer.document = key_set(FIRST, SECOND)
     assert (await verifier.verify(by_second())).subject == "ann"
-    assert len(issuer.asked) == 2
+    assert len(issuer.fetched) == 2
     unknown = token(header={"kid": "k9"})
-    for seconds, asked in ((0, 2), (29.9, 2), (0.1, 3), (0, 3), (29.9, 3), (0.1, 4)):
+    for seconds, fetched in ((0, 2), (29.9, 2), (0.1, 3), (0, 3), (29.9, 3), (0.1, 4)):
         verifier.clock.now += seconds
         await refused(verifier, unknown, UNKNOWN)
-        assert len(issuer.asked) == asked
+        assert len(issuer.fetched) == fetched
 
 
 async def test_the_30_seconds_also_hold_after_failures():
     issuer = Published()
     issuer.document = DOWN
     verifier = Verifier(issuer)
-    for seconds, asked in ((0, 1), (29.9, 1), (0.1, 2), (1, 2)):
+    for seconds, fetched in ((0, 1), (29.9, 1), (0.1, 2), (1, 2)):
         verifier.clock.now += seconds
         await refused(verifier, by_first(), UNAVAILABLE)
-        assert len(issuer.asked) == asked
+        assert len(issuer.fetched) == fetched
     issuer.document = key_set(FIRST)
     verifier.clock.now += 30
     assert await verifier.verify(by_first())
 
 
-async def test_all_who_wait_share_one_question():
+async def test_waiting_tokens_share_one_fetch():
     issuer = Published(FIRST)
     issuer.may_answer.clear()
     verifier = Verifier(issuer)
     waiting = [asyncio.create_task(verifier.verify(by_first())) for _ in range(50)]
     verifier.tokens.tick(verifier.clock.now)
     await let_run()
-    assert len(issuer.asked) == 1
+    assert len(issuer.fetched) == 1
     issuer.may_answer.set()
     assert {identity.subject for identity in await asyncio.gather(*waiting)} == {"ann"}
-    assert len(issuer.asked) == 1
+    assert len(issuer.fetched) == 1
     assert len(verifier.lines) == 1
 
 
-async def test_who_leaves_takes_the_answer_from_nobody_else():
+async def test_a_cancelled_waiter_does_not_cancel_the_fetch():
     issuer = Published(FIRST)
     issuer.may_answer.clear()
     verifier = Verifier(issuer)
@@ -148,24 +148,24 @@ async def test_who_leaves_takes_the_answer_from_nobody_else():
         await leaving
     issuer.may_answer.set()
     assert (await staying).subject == "ann"
-    assert len(issuer.asked) == 1
+    assert len(issuer.fetched) == 1
 
 
-async def test_a_token_with_a_known_key_waits_for_no_answer():
+async def test_a_token_with_a_known_key_does_not_wait_for_a_fetch():
     issuer = Published(FIRST)
     verifier = Verifier(issuer)
     await verifier.tick()
     issuer.may_answer.clear()
     waiting = asyncio.create_task(verifier.verify(by_second()))
     await let_run()
-    assert len(issuer.asked) == 2
+    assert len(issuer.fetched) == 2
     assert (await verifier.verify(by_first())).subject == "ann"
     issuer.may_answer.set()
     with pytest.raises(Unauthenticated, match=UNKNOWN):
         await waiting
 
 
-async def test_an_unknown_key_waits_for_a_refresh_that_is_under_way():
+async def test_an_unknown_key_waits_for_a_running_refresh():
     issuer = Published(FIRST)
     issuer.may_answer.clear()
     verifier = Verifier(issuer)
@@ -175,10 +175,10 @@ async def test_an_unknown_key_waits_for_a_refresh_that_is_under_way():
     await let_run()
     issuer.may_answer.set()
     assert (await waiting).subject == "ann"
-    assert len(issuer.asked) == 1
+    assert len(issuer.fetched) == 1
 
 
-async def test_who_joins_a_refresh_uses_up_no_question():
+async def test_joining_a_refresh_does_not_use_up_the_30_seconds():
     issuer = Published(FIRST)
     issuer.may_answer.clear()
     verifier = Verifier(issuer)
@@ -190,10 +190,10 @@ async def test_who_joins_a_refresh_uses_up_no_question():
         await waiting
     issuer.document = key_set(FIRST, SECOND)
     assert await verifier.verify(by_second())
-    assert len(issuer.asked) == 2
+    assert len(issuer.fetched) == 2
 
 
-async def test_without_any_keys_nothing_that_was_verified_holds():
+async def test_without_keys_a_verified_identity_is_refused():
     before, after = Verifier(Published(FIRST)), Verifier(Published(FIRST))
     identity = await before.verify(by_first())
     with pytest.raises(Unauthenticated, match=WITHDRAWN):
@@ -203,12 +203,12 @@ async def test_without_any_keys_nothing_that_was_verified_holds():
 @pytest.mark.parametrize(
     ("document", "reason"),
     [
-        (DOWN, "no valid answer (ClientConnectorError)"),
-        (b"<html>", "what was sent is not JSON"),
-        (b"[]", "what was sent is not a JSON object with a list named keys"),
+        (DOWN, "no valid response (ClientConnectorError)"),
+        (b"<html>", "the response is not JSON"),
+        (b"[]", "the response is not a JSON object with a list named keys"),
     ],
 )
-async def test_the_last_good_keys_stay_while_the_issuer_is_down_or_sends_rubbish(document, reason):
+async def test_the_last_good_keys_stay_while_the_issuer_is_down_or_sends_garbage(document, reason):
     issuer = Published(FIRST)
     verifier = Verifier(issuer)
     await verifier.tick()
@@ -223,7 +223,7 @@ async def test_the_last_good_keys_stay_while_the_issuer_is_down_or_sends_rubbish
     await refused(verifier, by_second(), UNKNOWN)
 
 
-async def test_a_token_that_is_refused_anyhow_makes_nobody_ask():
+async def test_a_token_that_is_refused_anyway_triggers_no_fetch():
     issuer = Published(FIRST)
     verifier = Verifier(issuer)
     for changed, sentence in (
@@ -234,23 +234,23 @@ async def test_a_token_that_is_refused_anyhow_makes_nobody_ask():
     ):
         await refused(verifier, token(**changed), sentence)
     await refused(verifier, token("ES256", header={"alg": "HS256"}), "algorithm")
-    assert issuer.asked == []
+    assert issuer.fetched == []
 
 
-async def test_a_known_key_for_another_algorithm_makes_nobody_ask():
+async def test_a_known_key_for_another_algorithm_triggers_no_fetch():
     issuer = Published(jwk(rsa_key(), kid="k1", alg="RS256"))
     verifier = Verifier(issuer)
     await verifier.tick()
     await refused(verifier, token("PS256"), r"^The token names a key \(kid\) that is not for its algorithm")
     await refused(verifier, token("ES256"), r"^The token names a key \(kid\) that is not for its algorithm")
-    assert len(issuer.asked) == 1
+    assert len(issuer.fetched) == 1
 
 
-async def test_issuers_are_asked_each_for_itself():
-    asked = []
+async def test_each_issuer_has_its_own_fetches():
+    fetched = []
 
     async def fetch(url):
-        asked.append(url)
+        fetched.append(url)
         if "other" in url:
             raise DOWN
         return key_set(FIRST)
@@ -259,11 +259,11 @@ async def test_issuers_are_asked_each_for_itself():
     verifier = Verifier(fetch, settings(), other)
     assert await verifier.verify(by_first())
     await refused(verifier, token(iss="https://other"), UNAVAILABLE)
-    assert asked == [f"{ISSUER}/jwks.json", "https://other/keys"]
+    assert fetched == [f"{ISSUER}/jwks.json", "https://other/keys"]
     assert [line["issuer"] for line in verifier.lines] == [ISSUER, "https://other"]
 
 
-async def test_a_bug_in_a_fetch_is_told_and_nobody_waits_for_ever():
+async def test_a_bug_in_a_fetch_is_reported_and_ends_the_wait():
     issuer = Published()
     issuer.document = ZeroDivisionError("bug")
     verifier = Verifier(issuer)
@@ -274,7 +274,7 @@ async def test_a_bug_in_a_fetch_is_told_and_nobody_waits_for_ever():
     assert await verifier.verify(by_first())
 
 
-async def test_a_fetch_that_was_called_off_at_the_end_can_be_begun_again():
+async def test_a_fetch_that_was_cancelled_can_be_started_again():
     issuer = Published(FIRST)
     issuer.may_answer.clear()
     verifier = Verifier(issuer)

@@ -1,4 +1,4 @@
-"""The fetch of a key set against a real server: what is taken, and every way to fail."""
+"""The fetch of a key set from a real server, and every way in which it fails."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from gateway.auth import jwks as jwks_fetch
+from gateway.auth import jwks
 from gateway.auth.jwks import LARGEST, JwksError, JwksFetch
 from tests.harness.jwt_tokens import http_answer, web_server
 
@@ -16,7 +16,7 @@ DOCUMENT = b'{"keys":[]}'
 
 @asynccontextmanager
 async def fetching(answer):
-    """A server that answers so, a fetch that is open; gives a function of a path, and the heads that came."""
+    """A server with this answer, and an open fetch. Yields a function of a path, and the received heads."""
 
     async def speak(_, writer):
         writer.write(answer)
@@ -37,7 +37,7 @@ async def fails(answer, reason, asked=1):
         assert len(heads) == asked
 
 
-async def test_a_document_is_fetched_and_nothing_else_is_told():
+async def test_a_fetch_sends_only_these_headers():
     async with fetching(http_answer(DOCUMENT)) as (fetch, heads):
         assert await fetch("/a/jwks.json?v=1") == DOCUMENT
     lines = heads[0].decode().split("\r\n")
@@ -49,7 +49,7 @@ async def test_a_document_is_fetched_and_nothing_else_is_told():
     assert "User-Agent: flowise-gateway" in lines
 
 
-async def test_any_content_type_and_framing_will_do():
+async def test_every_content_type_and_framing_is_accepted():
     chunked = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n"
     async with fetching(
         chunked + b"4\r\n" + DOCUMENT[:4] + b"\r\n7\r\n" + DOCUMENT[4:] + b"\r\n0\r\n\r\n"
@@ -74,7 +74,8 @@ async def test_cookies_are_neither_kept_nor_sent():
 async def test_a_redirect_is_not_followed(status):
     async with fetching(http_answer(DOCUMENT)) as (_, other_heads):
         await fails(
-            http_answer(b"", "Location: /other", status=f"{status} Moved"), f"^the answer was {status}$"
+            http_answer(b"", "Location: /other", status=f"{status} Moved"),
+            f"^the response status was {status}$",
         )
         assert other_heads == []
 
@@ -83,7 +84,7 @@ async def test_a_redirect_is_not_followed(status):
 async def test_another_status_is_no_document(status):
     await fails(
         http_answer(DOCUMENT if status not in (204, 304) else b"", status=f"{status} X"),
-        f"^the answer was {status}$",
+        f"^the response status was {status}$",
     )
 
 
@@ -101,7 +102,7 @@ async def test_the_largest_document():
 
 @pytest.mark.parametrize("size", [1_048_577, 3 * LARGEST])
 async def test_a_document_that_is_too_large_is_not_read_to_its_end(size):
-    await fails(http_answer(b"x" * size), rf"^the answer was larger than {LARGEST} bytes$")
+    await fails(http_answer(b"x" * size), rf"^the response was larger than {LARGEST} bytes$")
 
 
 async def test_an_endless_document_is_not_read_to_its_end():
@@ -111,12 +112,12 @@ async def test_an_endless_document_is_not_read_to_its_end():
             writer.write(b"x" * 65536)
             await writer.drain()
 
-    await fails(speak, rf"^the answer was larger than {LARGEST} bytes$")
+    await fails(speak, rf"^the response was larger than {LARGEST} bytes$")
 
 
 async def test_a_compressed_document_is_not_unpacked():
-    await fails(http_answer(b"\x1f\x8b", "Content-Encoding: gzip"), r"^the answer was compressed")
-    async with fetching(http_answer(DOCUMENT, "Content-Encoding: JwtIdentity")) as (fetch, _):
+    await fails(http_answer(b"\x1f\x8b", "Content-Encoding: gzip"), r"^the response was compressed")
+    async with fetching(http_answer(DOCUMENT, "Content-Encoding: Identity")) as (fetch, _):
         assert await fetch() == DOCUMENT
 
 
@@ -128,22 +129,22 @@ async def test_a_compressed_document_is_not_unpacked():
         b"HTTP/1.1 200 OK\r\na: " + b"x" * 70000,
     ],
 )
-async def test_what_is_no_whole_answer_is_none(answer):
-    await fails(answer, r"^no valid answer \(\w+\)$")
+async def test_an_incomplete_response_is_refused(answer):
+    await fails(answer, r"^no valid response \(\w+\)$")
 
 
-async def test_a_server_that_hangs_up_is_asked_once_more_and_then_left():
-    await fails(b"", r"^no valid answer \(ServerDisconnectedError\)$", asked=2)
+async def test_a_server_that_hangs_up_is_tried_once_more():
+    await fails(b"", r"^no valid response \(ServerDisconnectedError\)$", asked=2)
 
 
 @pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"])
-async def test_a_server_that_says_nothing_more_is_left(begun, monkeypatch):
+async def test_a_silent_server_is_given_up(begun, monkeypatch):
     async def speak(reader, writer):
         writer.write(begun)
         await reader.read()
 
-    monkeypatch.setattr(jwks_fetch, "TIMEOUT", 0.05)
-    await fails(speak, r"^no whole answer within 0\.05 s$")
+    monkeypatch.setattr(jwks, "TIMEOUT", 0.05)
+    await fails(speak, r"^no complete response within 0\.05 s$")
 
 
 @pytest.mark.parametrize(
@@ -156,10 +157,10 @@ async def test_a_server_that_says_nothing_more_is_left(begun, monkeypatch):
         "ftp://127.0.0.1/",
     ],
 )
-async def test_an_address_that_cannot_be_reached_is_told(url):
+async def test_an_address_that_cannot_be_reached_is_an_error(url):
     fetch = JwksFetch()
     await fetch.start()
-    with pytest.raises(JwksError, match=r"^no valid answer \(\w+\)$"):
+    with pytest.raises(JwksError, match=r"^no valid response \(\w+\)$"):
         await fetch(url)
     await fetch.close()
 

@@ -7,9 +7,9 @@ import re
 
 import pytest
 from cryptography.exceptions import UnsupportedAlgorithm
+from jwt.algorithms import OKPAlgorithm
 
-from gateway.auth import jwks as jwks_keys
-from gateway.auth.jwks import LONGEST_NUMBER, MOST_KEYS, JwksError, KeySet
+from gateway.auth.jwks import MOST_KEYS, JwksError, KeySet
 from gateway.errors import Unauthenticated
 from tests.harness.jwt_tokens import (
     EVERY_ALGORITHM,
@@ -48,12 +48,15 @@ def fits(published):
     return found
 
 
+def verifies(key, signed, signature):
+    return key.jwk.Algorithm.verify(signed, key.jwk.key, signature)
+
+
 @pytest.mark.parametrize("algorithm", EVERY_ALGORITHM)
 def test_every_algorithm_verifies_its_own_signature_and_no_other(algorithm):
     key = key_for(algorithm)
     found = read(jwk(key, kid="k1")).key("k1", algorithm)
     right = signature(key, algorithm, SIGNED)
-    assert found.verifies(SIGNED, right)
     wrong = [
         b"",
         right[:-1],
@@ -66,8 +69,9 @@ def test_every_algorithm_verifies_its_own_signature_and_no_other(algorithm):
     changed = [
         bytes([*right[:place], right[place] ^ 1, *right[place + 1 :]]) for place in (0, len(right) - 1)
     ]
-    assert not any(found.verifies(SIGNED, one) for one in [*wrong, *changed])
-    assert not found.verifies(SIGNED + b"x", right)
+    assert verifies(found, SIGNED, right)
+    assert not any(verifies(found, SIGNED, one) for one in [*wrong, *changed])
+    assert not verifies(found, SIGNED + b"x", right)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +115,7 @@ def test_a_key_fits_the_algorithms_of_its_kind_and_curve(key, algorithms):
         ({"x5c": ["MIIB"], "x5u": "http://127.0.0.1:1/", "x5t": "x", "more": {}}, RSA_ONES),
     ],
 )
-def test_what_a_key_says_of_itself_counts(members, algorithms):
+def test_the_members_of_a_key_restrict_its_use(members, algorithms):
     assert fits(jwk(rsa_key(), **members)) == algorithms
 
 
@@ -147,24 +151,18 @@ def test_an_edwards_key_has_32_bytes(x):
 @pytest.mark.parametrize(
     ("bits", "algorithms"), [(1024, set()), (2047, set()), (2048, RSA_ONES), (8192, RSA_ONES), (8193, set())]
 )
-def test_rsa_keys_are_neither_weak_nor_endless(bits, algorithms):
+def test_rsa_keys_have_2048_to_8192_bits(bits, algorithms):
     modulus = (1 << bits - 1 | 1).to_bytes((bits + 7) // 8, "big")
     assert fits({"kty": "RSA", "n": b64(modulus), "e": "AQAB"}) == algorithms
 
 
-def test_a_number_is_not_endless():
-    modulus = (1 << 2047 | 1).to_bytes(LONGEST_NUMBER * 3 // 4, "big")
-    assert fits({"kty": "RSA", "n": b64(modulus), "e": "AQAB"}) == RSA_ONES
-    assert not fits({"kty": "RSA", "n": b64(b"\0" + modulus), "e": "AQAB"})
-
-
-def test_a_kind_that_the_machine_does_not_support_is_left_out(monkeypatch):
+def test_a_key_that_openssl_does_not_support_is_left_out(monkeypatch):
     """A build of OpenSSL for FIPS may lack Ed25519."""
 
     def refuse(_):
         raise UnsupportedAlgorithm("not in this build")
 
-    monkeypatch.setattr(jwks_keys, "_READERS", {**jwks_keys._READERS, "OKP": refuse})
+    monkeypatch.setattr(OKPAlgorithm, "from_jwk", refuse)
     keys = read(jwk(ed_key(), kid="k1"), jwk(rsa_key(), kid="k2"))
     assert (len(keys), keys.left_out) == (1, 1)
 
@@ -224,7 +222,7 @@ def test_without_an_id_the_only_key_is_meant():
     assert one.key(None, "EdDSA") is None
     two = read(jwk(rsa_key(), kid="k1"), jwk(rsa_key("other")))
     with pytest.raises(
-        Unauthenticated, match=r"^The token names no key \(kid\), and its issuer has several\.$"
+        Unauthenticated, match=r"^The token must name its key \(kid\): its issuer has several\.$"
     ):
         two.key(None, "RS256")
     twice = read(jwk(rsa_key(), kid="k1"), jwk(rsa_key(), kid="k2"))
@@ -258,7 +256,7 @@ def test_what_is_still_there_is_known_by_its_thumbprint():
     ],
 )
 def test_what_is_not_json_is_no_key_set(document):
-    with pytest.raises(JwksError, match=r"^what was sent is not JSON$"):
+    with pytest.raises(JwksError, match=r"^the response is not JSON$"):
         KeySet.read(document, EVERY_ALGORITHM)
 
 
@@ -266,13 +264,13 @@ def test_what_is_not_json_is_no_key_set(document):
     "document", [[], None, 1, "keys", {}, {"keys": None}, {"keys": {}}, {"keys": "k"}, {"Keys": []}]
 )
 def test_a_key_set_has_a_list_of_keys(document):
-    with pytest.raises(JwksError, match=r"^what was sent is not a JSON object with a list named keys$"):
+    with pytest.raises(JwksError, match=r"^the response is not a JSON object with a list named keys$"):
         KeySet.read(json.dumps(document).encode(), EVERY_ALGORITHM)
 
 
-def test_a_key_set_is_not_endless():
+def test_a_key_set_has_at_most_256_keys():
     assert len(read(*[jwk(rsa_key())] * MOST_KEYS)) == 1
-    with pytest.raises(JwksError, match=r"^there are more than 256 keys in the set$"):
+    with pytest.raises(JwksError, match=r"^the set has more than 256 keys$"):
         read(*[{}] * (MOST_KEYS + 1))
 
 

@@ -1,4 +1,4 @@
-"""What claims must say, at every edge of every moment."""
+"""Which claims a token must have, at the edges of every time."""
 
 from __future__ import annotations
 
@@ -7,9 +7,23 @@ import math
 import pytest
 
 from gateway.auth.caller import LONGEST_NAME
-from gateway.auth.jwt import LATEST, ClaimRules
+from gateway.auth.jwks import KeySet
+from gateway.auth.jwt import LATEST
 from gateway.errors import Unauthenticated
-from tests.harness.jwt_tokens import AUDIENCE, CLAIMS, ISSUER, NOW, settings
+from tests.harness.jwt_tokens import (
+    AUDIENCE,
+    CLAIMS,
+    EVERY_ALGORITHM,
+    ISSUER,
+    NOW,
+    Published,
+    Verifier,
+    ed_key,
+    jwk,
+    key_set,
+    settings,
+    token,
+)
 
 LEEWAY = 30
 AUDIENCE_WRONG = r"^The token is not for this audience \(aud\)\.$"
@@ -18,9 +32,23 @@ EARLY = r"^The token is not valid yet\.$"
 NO_EXPIRY = r"^The token has no expiry \(exp\)\.$"
 
 
-def identity(now=NOW, *, others=(ISSUER,), left_out=(), rules=None, **changed):
-    claims = {name: value for name, value in {**CLAIMS, **changed}.items() if name not in left_out}
-    return ClaimRules(settings(**(rules or {})), others).identity(claims, now)
+KEYS = KeySet.read(key_set(jwk(ed_key(), kid="k1")), EVERY_ALGORITHM)
+
+
+def identity(now=NOW, *, others=(), left_out=(), rules=None, **changed):
+    """The caller of a token with these claims, by the rules of the first of the issuers."""
+    ours = settings(**(rules or {}))
+    others = [settings(issuer=name) for name in others if name != ours.issuer]
+    verifier = Verifier(Published(), ours, *others)
+    for issuer in verifier.keys:
+        issuer.current = KEYS
+    claims = {**CLAIMS, "iss": ours.issuer, **changed}
+    claims = {name: value for name, value in claims.items() if name not in left_out}
+    try:
+        verifier.verify(token("EdDSA", claims=claims), now).send(None)
+    except StopIteration as verified:
+        return verified.value
+    raise AssertionError("it waited, though the key is known")
 
 
 def refused(sentence, now=NOW, **more):
@@ -29,10 +57,10 @@ def refused(sentence, now=NOW, **more):
 
 
 def no_moment(name):
-    return rf"^The token's {name} is not a number of seconds since 1970\.$"
+    return rf"^The token's {name} must be a number of seconds since 1970\.$"
 
 
-def test_who_the_caller_is():
+def test_a_token_names_issuer_subject_and_times():
     caller = identity()
     assert (caller.issuer, caller.subject, caller.name) == (ISSUER, "ann", f"jwt:{ISSUER}:ann")
     assert (caller.routes, caller.not_before, caller.expires_at) == (None, NOW - 40, NOW + 630)
@@ -107,7 +135,7 @@ def test_a_moment_may_have_a_fraction():
     assert identity(exp=NOW + 0.5).expires_at == NOW + 30.5
 
 
-def test_an_identity_is_looked_at_again_on_each_use():
+def test_the_times_of_an_identity_are_checked_on_each_use():
     caller = identity()
     caller.check(NOW + 629.999)
     for now, sentence in ((NOW + 630, EXPIRED), (NOW - 41, EARLY)):
@@ -149,13 +177,13 @@ def test_the_first_and_the_last_moment():
 )
 @pytest.mark.parametrize("claim", ["sub", "email"])
 def test_a_caller_is_a_text_without_control_characters(subject, claim):
-    sentence = rf"^The token does not name its caller: {claim} is a text without control characters\.$"
+    sentence = rf"^The token does not name its caller: {claim} must be text without control characters\.$"
     refused(sentence, rules={"caller_claim": claim}, **{claim: subject})
 
 
 def test_a_token_names_its_caller():
-    refused(r"^The token does not name its caller: sub is", left_out=["sub"])
-    refused(r"^The token does not name its caller: email is", rules={"caller_claim": "email"})
+    refused(r"^The token does not name its caller: sub must be", left_out=["sub"])
+    refused(r"^The token does not name its caller: email must be", rules={"caller_claim": "email"})
     assert identity(rules={"caller_claim": "email"}, email="ann@example.com").subject == "ann@example.com"
 
 
@@ -163,14 +191,14 @@ def test_a_full_name_has_at_most_256_characters():
     longest = "é" * (LONGEST_NAME - len(f"jwt:{ISSUER}:"))
     assert len(identity(sub=longest).name) == LONGEST_NAME
     refused(
-        r"^The token's caller \(sub\) is too long: with its issuer it has at most 256 characters\.$",
+        r"^The token's caller \(sub\) is too long: the limit is 256 characters with its issuer\.$",
         sub=longest + "é",
     )
 
 
-def test_nobody_becomes_a_caller_of_another_issuer():
+def test_no_caller_has_the_name_of_another_issuers_caller():
     others = [ISSUER, f"{ISSUER}:8443", f"{ISSUER}:8443:x", "https://other"]
-    sentence = r"^The token's caller \(sub\) could be taken for that of another issuer\.$"
+    sentence = r"^The token's caller \(sub\) could be mistaken for one of another issuer\.$"
     refused(sentence, others=others, sub="8443:ann")
     refused(sentence, others=others, sub="8443:x:ann")
     assert identity(others=others, sub="8443").subject == "8443"
@@ -196,10 +224,10 @@ def test_nobody_becomes_a_caller_of_another_issuer():
         (1, set()),
     ],
 )
-def test_routes_are_a_list_or_a_text_and_otherwise_none_at_all(claimed, routes):
+def test_routes_are_a_list_or_a_string_and_anything_else_allows_none(claimed, routes):
     assert identity(rules={"routes_claim": "routes"}, routes=claimed).routes == frozenset(routes)
 
 
-def test_routes_that_are_missing_are_none_at_all_unless_no_claim_is_configured():
+def test_missing_routes_allow_none_unless_no_claim_is_configured():
     assert identity(rules={"routes_claim": "routes"}).routes == frozenset()
     assert identity(routes=["a"]).routes is None

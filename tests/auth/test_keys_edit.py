@@ -1,4 +1,4 @@
-"""A keys file on disk: changed whole or not at all, one command at a time."""
+"""A keys file on disk: changed atomically, one command at a time."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import pytest
 from gateway.auth.key_format import hash_of
 from gateway.auth.keys_edit import KeysFileError, KeysStore
 from gateway.auth.keys_file import read_keys
-from gateway.auth.keys_model import KeyEntry
+from gateway.auth.keys_model import ApiKey
 from gateway.config import ConfigError
 from tests.harness.key_files import NOW, entry, key, key_id, keys_text, write_keys
 
 
 def new(number):
-    return KeyEntry.model_construct(
+    return ApiKey.model_construct(
         id=key_id(number), name=f"name{number}", hash=hash_of(key(number)), created=NOW
     )
 
@@ -31,10 +31,10 @@ def path(tmp_path):
     return write_keys(tmp_path / "keys.yaml", entry(1))
 
 
-def add(path, number, *, patience=5.0, then=lambda draft: None):
-    with KeysStore(path, patience).editing() as draft:
-        draft.add(new(number))
-        then(draft)
+def add(path, number, *, lock_timeout=5.0, then=lambda editor: None):
+    with KeysStore(path, lock_timeout).editing() as editor:
+        editor.add(new(number))
+        then(editor)
 
 
 def ids(path):
@@ -42,18 +42,18 @@ def ids(path):
 
 
 def others_beside(path):
-    """What lies in the folder beside the file and its lock."""
+    """Other files in the folder of the file and its lock."""
     return {found.name for found in path.parent.iterdir()} - {path.name, f"{path.name}.lock"}
 
 
-def test_the_first_change_makes_the_file_for_its_owner_only(tmp_path):
+def test_a_new_file_is_readable_by_its_owner_only(tmp_path):
     add(tmp_path / "keys.yaml", 1)
     assert ids(tmp_path / "keys.yaml") == [key_id(1)]
     assert {stat.S_IMODE(found.stat().st_mode) for found in tmp_path.iterdir()} == {0o600}
     assert others_beside(tmp_path / "keys.yaml") == set()
 
 
-def test_a_file_that_others_could_read_is_for_its_owner_only_afterwards(path):
+def test_a_changed_file_is_readable_by_its_owner_only(path):
     path.chmod(0o644)
     add(path, 2)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -62,12 +62,12 @@ def test_a_file_that_others_could_read_is_for_its_owner_only_afterwards(path):
 
 def test_nothing_is_written_when_nothing_was_changed(path):
     before = path.stat()
-    with KeysStore(path).editing() as draft:
-        assert [found.id for found in draft.entries] == [key_id(1)]
+    with KeysStore(path).editing() as editor:
+        assert [found.id for found in editor.entries] == [key_id(1)]
     assert path.stat() == before
 
 
-def test_nothing_is_written_when_the_command_changes_its_mind(path):
+def test_nothing_is_written_when_the_block_raises(path):
     before = path.read_bytes()
 
     def change_mind(_):
@@ -80,13 +80,13 @@ def test_nothing_is_written_when_the_command_changes_its_mind(path):
     add(path, 3)  # the lock is free
 
 
-def test_a_reader_sees_the_old_file_or_the_new_one(path):
+def test_readers_see_the_old_file_or_the_new_one(path):
     with path.open() as old:
         add(path, 2)
         assert old.read() == keys_text(entry(1))
 
 
-def test_line_ends_of_another_system_stay(path):
+def test_windows_line_ends_stay(path):
     before = keys_text(entry(1)).replace("\n", "\r\n").encode()
     path.write_bytes(before)
     add(path, 2)
@@ -95,7 +95,7 @@ def test_line_ends_of_another_system_stay(path):
 
 def test_a_file_with_mistakes_is_not_touched(path):
     path.write_text("keys:\n  - \xff")
-    with pytest.raises(ConfigError, match="is no mapping"):
+    with pytest.raises(ConfigError, match="is a single value: write keys"):
         add(path, 2)
     path.write_bytes(b"# \xff\n")
     with pytest.raises(ConfigError, match="is not UTF-8"):
@@ -115,13 +115,13 @@ def test_a_failure_at_any_step_leaves_the_file_as_it_was(path, monkeypatch, step
     monkeypatch.setattr(os, step, fail)
     with pytest.raises(KeysFileError) as refused:
         add(path, 2)
-    said = f"{path} is as it was and cannot be changed: No space left on device; make room on its disk"
+    said = f"{path} is as it was and cannot be changed: No space left on device; free space on its disk"
     assert (str(refused.value), path.stat(), others_beside(path)) == (said, before, set())
     monkeypatch.setattr(os, step, real)
     add(path, 2)
 
 
-def test_a_folder_that_does_not_sync_is_no_failure(path, monkeypatch):
+def test_a_failed_sync_of_the_folder_is_ignored(path, monkeypatch):
     real = os.fsync
 
     def fsync(descriptor):
@@ -134,7 +134,7 @@ def test_a_folder_that_does_not_sync_is_no_failure(path, monkeypatch):
     assert len(ids(path)) == 2
 
 
-def test_file_and_folder_are_synced_before_and_after_the_new_file_takes_its_place(path, monkeypatch):
+def test_the_file_is_synced_before_the_rename_and_the_folder_after(path, monkeypatch):
     done, fsync, replace = [], os.fsync, os.replace
 
     def synced(descriptor):
@@ -151,17 +151,17 @@ def test_file_and_folder_are_synced_before_and_after_the_new_file_takes_its_plac
     assert done == ["file", "replace", "folder"]
 
 
-def test_a_missing_folder_is_told(tmp_path):
+def test_a_missing_folder_is_an_error(tmp_path):
     with pytest.raises(
         KeysFileError,
-        match=r"keys\.yaml is as it was and cannot be changed: No such file or directory; make its folder",
+        match=r"keys\.yaml is as it was and cannot be changed: No such file or directory; create its folder",
     ):
         add(tmp_path / "nowhere" / "keys.yaml", 1)
 
 
 @contextmanager
 def as_nobody():
-    """Root may write everywhere, so it is somebody else meanwhile."""
+    """Root may write everywhere, so the test runs as another user."""
     is_root = os.geteuid() == 0
     if is_root:
         os.seteuid(65534)
@@ -172,7 +172,7 @@ def as_nobody():
             os.seteuid(0)
 
 
-def test_a_folder_that_is_not_ours_is_told():
+def test_a_folder_of_another_user_is_an_error():
     with tempfile.TemporaryDirectory() as name:
         path = write_keys(Path(name) / "keys.yaml", entry(1))
         path.chmod(0o644)
@@ -194,7 +194,7 @@ def test_the_owner_stays_the_same_also_when_root_writes(path):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
-def test_a_file_of_somebody_else_is_left_alone_when_it_cannot_stay_his(path, monkeypatch):
+def test_a_file_of_another_user_is_not_replaced_unless_it_keeps_its_owner(path, monkeypatch):
     os.chown(path, 12345, 54321)
 
     def fchown(*_):
@@ -205,7 +205,7 @@ def test_a_file_of_somebody_else_is_left_alone_when_it_cannot_stay_his(path, mon
         add(path, 2)
     assert ids(path) == [key_id(1)]
     os.chown(path, 0, 54321)
-    add(path, 2)  # a group is no matter: the file is for its owner only
+    add(path, 2)  # the group does not count: only the owner may read the file
 
 
 def test_a_symbolic_link_stays_one_and_its_target_is_changed(path, tmp_path):
@@ -228,20 +228,20 @@ def test_a_symbolic_link_to_nothing_gets_its_target(tmp_path):
     assert ids(tmp_path / "keys.yaml") == [key_id(1)]
 
 
-def test_a_link_in_the_place_of_the_lock_is_not_followed(path, tmp_path):
+def test_a_symbolic_link_as_lock_file_is_not_followed(path, tmp_path):
     path.with_name("keys.yaml.lock").symlink_to(tmp_path / "other")
     with pytest.raises(KeysFileError, match="symbolic links"):
         add(path, 2)
     assert not (tmp_path / "other").exists()
 
 
-def test_an_edit_by_hand_that_came_between_is_not_lost(path):
-    with pytest.raises(KeysFileError, match="somebody has just changed it: run this again"):
+def test_a_concurrent_edit_by_hand_is_not_lost(path):
+    with pytest.raises(KeysFileError, match="it was changed at the same time: run this again"):
         add(path, 2, then=lambda _: write_keys(path, entry(1), entry(3)))
     assert ids(path) == [key_id(1), key_id(3)]
 
 
-def test_a_layout_that_cannot_be_extended_is_refused_and_left_alone(path):
+def test_an_unsupported_layout_is_refused_and_left_unchanged(path):
     inside = ", ".join(line.strip(" -") for line in entry(1).splitlines())
     text = f"keys: [{{{inside}}}]\n"
     path.write_text(text)
@@ -251,9 +251,9 @@ def test_a_layout_that_cannot_be_extended_is_refused_and_left_alone(path):
     assert others_beside(path) == set()
 
 
-def test_a_change_that_would_say_something_else_is_refused(path):
-    with pytest.raises(KeysFileError, match="it would say something else"):
-        add(path, 2, then=lambda draft: setattr(draft, "entries", ()))
+def test_a_change_that_would_be_read_differently_is_refused(path):
+    with pytest.raises(KeysFileError, match="it would be read differently"):
+        add(path, 2, then=lambda editor: setattr(editor, "entries", ()))
     assert path.read_text() == keys_text(entry(1))
 
 
@@ -261,10 +261,10 @@ def test_a_command_waits_for_another_one(path):
     inside, go_on = threading.Event(), threading.Event()
 
     def slow():
-        with KeysStore(path).editing() as draft:
+        with KeysStore(path).editing() as editor:
             inside.set()
             go_on.wait(5)
-            draft.add(new(2))
+            editor.add(new(2))
 
     first, second = threading.Thread(target=slow), threading.Thread(target=add, args=(path, 3))
     first.start()
@@ -278,10 +278,10 @@ def test_a_command_waits_for_another_one(path):
     assert ids(path) == [key_id(1), key_id(2), key_id(3)]
 
 
-def test_a_command_does_not_wait_for_ever(path):
-    with KeysStore(path).editing() as draft:
+def test_a_command_gives_up_waiting_for_the_lock(path):
+    with KeysStore(path).editing() as editor:
         with pytest.raises(KeysFileError, match=r"another command has held its lock for 0\.01 s; try again"):
-            add(path, 3, patience=0.01)
-        draft.add(new(2))
+            add(path, 3, lock_timeout=0.01)
+        editor.add(new(2))
     add(path, 4)
     assert ids(path) == [key_id(1), key_id(2), key_id(4)]

@@ -1,4 +1,4 @@
-"""What entries of a keys file say against each other."""
+"""Contradictions between the entries of a keys file."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from tests.harness.key_files import entry, key_id, keys_text
 
 
 @pytest.fixture
-def told(tmp_path):
-    """The mistakes in a file of these entries, each of 5 lines or more: line, key and message."""
+def mistakes_in(tmp_path):
+    """Line, key and message of the mistakes in a file with these entries, each of 5 lines or more."""
 
-    def told(*entries):
+    def mistakes_in(*entries):
         path = tmp_path / "keys.yaml"
         path.write_text(keys_text(*entries))
         try:
@@ -22,48 +22,48 @@ def told(tmp_path):
             return [(mistake.line, mistake.key, mistake.message) for mistake in error.mistakes]
         return []
 
-    return told
+    return mistakes_in
 
 
-def test_two_keys_with_one_id_are_refused(told):
-    assert told(entry(1), entry(2), entry(3, id=f'"{key_id(1)}"')) == [
-        (10, "keys[2].id", "another key, in line 2, has it already: remove one of them")
+def test_two_keys_with_one_id_are_refused(mistakes_in):
+    assert mistakes_in(entry(1), entry(2), entry(3, id=f'"{key_id(1)}"')) == [
+        (10, "keys[2].id", "the key in line 2 has the same id: remove one of them")
     ]
 
 
-def test_two_keys_with_one_name_are_refused_unless_one_replaced_the_other(told):
-    (mistake,) = told(entry(1, "ann"), entry(2), entry(3, "ann"))
-    message = "another key, in line 3, has it already: write another one, or replaced_by in the older"
+def test_two_keys_with_one_name_are_refused_unless_one_replaced_the_other(mistakes_in):
+    (mistake,) = mistakes_in(entry(1, "ann"), entry(2), entry(3, "ann"))
+    message = "the key in line 3 has the same name: write another one, or replaced_by in the older key"
     assert mistake == (11, "keys[2].name", message)
-    assert told(entry(1, "ann", replaced_by=key_id(3)), entry(2), entry(3, "ann")) == []
+    assert mistakes_in(entry(1, "ann", replaced_by=key_id(3)), entry(2), entry(3, "ann")) == []
 
 
-def test_a_revoked_key_keeps_its_name_for_itself(told):
-    assert [line for line, *_ in told(entry(1, "ann", revoked="2026-01-31T08:00:00Z"), entry(2, "ann"))] == [
-        8
-    ]
+def test_the_name_of_a_revoked_key_cannot_be_used_again(mistakes_in):
+    assert [
+        line for line, *_ in mistakes_in(entry(1, "ann", revoked="2026-01-31T08:00:00Z"), entry(2, "ann"))
+    ] == [8]
 
 
 @pytest.mark.parametrize("successor", [key_id(1), key_id(3), "00000000"])
-def test_a_key_is_replaced_by_another_of_its_name_only(told, successor):
-    (mistake,) = told(entry(1, "ann", replaced_by=f'"{successor}"'), entry(2, "ann"), entry(3))
+def test_a_key_is_replaced_by_another_of_its_name_only(mistakes_in, successor):
+    (mistake,) = mistakes_in(entry(1, "ann", replaced_by=f'"{successor}"'), entry(2, "ann"), entry(3))
     assert mistake[:2] == (6, "keys[0].replaced_by")
-    assert mistake[2].startswith(
-        "names no other key of this name: write the id of the one that took its place"
-    )
+    assert mistake[2].startswith("is not the id of another key of this name: write the id of its successor")
 
 
-def test_keys_that_replace_each_other_in_a_circle_are_refused(told):
-    found = told(entry(1, "ann", replaced_by=key_id(2)), entry(2, "ann", replaced_by=key_id(1)))
+def test_keys_that_replace_each_other_in_a_circle_are_refused(mistakes_in):
+    found = mistakes_in(entry(1, "ann", replaced_by=key_id(2)), entry(2, "ann", replaced_by=key_id(1)))
     assert [(line, key) for line, key, _ in found] == [
         (6, "keys[0].replaced_by"),
         (11, "keys[1].replaced_by"),
     ]
-    assert found[0][2] == "goes in a circle: leave it out in the newest key of this name"
+    assert found[0][2] == "makes a circle: leave it out in the newest key of this name"
 
 
-def test_what_is_wrong_by_itself_hides_no_contradiction(told):
-    found = told(entry(1, "ann", colour="red", replaced_by=""), entry(2, "ann"), entry(2, "bob", created="x"))
+def test_contradictions_are_reported_beside_wrong_values(mistakes_in):
+    found = mistakes_in(
+        entry(1, "ann", colour="red", replaced_by=""), entry(2, "ann"), entry(2, "bob", created="x")
+    )
     assert [(line, key) for line, key, _ in found] == [
         (6, "keys[0].colour"),
         (7, "keys[0].replaced_by"),
@@ -72,15 +72,15 @@ def test_what_is_wrong_by_itself_hides_no_contradiction(told):
     ]
 
 
-def test_limits_of_two_keys_may_have_one_name_and_those_of_one_key_may_not(told):
+def test_limits_of_two_keys_may_have_one_name_and_those_of_one_key_may_not(mistakes_in):
     limit = "{name: open, concurrent: 1}"
-    assert told(entry(1, limits=f"[{limit}]"), entry(2, limits=f"[{limit}]")) == []
-    (mistake,) = told(entry(1), entry(2, limits=f"[{limit}, {limit}]"))
+    assert mistakes_in(entry(1, limits=f"[{limit}]"), entry(2, limits=f"[{limit}]")) == []
+    (mistake,) = mistakes_in(entry(1), entry(2, limits=f"[{limit}, {limit}]"))
     assert mistake[:2] == (10, "keys[1].limits[1].name")
 
 
-def test_a_limit_that_contradicts_itself_is_told_where_it_stands(told):
-    found = told(entry(1), entry(2, limits="[{name: a, concurrent: 1, per: 1m, by: route}]"))
+def test_a_contradiction_in_a_limit_is_reported_with_its_line(mistakes_in):
+    found = mistakes_in(entry(1), entry(2, limits="[{name: a, concurrent: 1, per: 1m, by: route}]"))
     assert [(line, key) for line, key, _ in found] == [
         (10, "keys[1].limits[0].by"),
         (10, "keys[1].limits[0].per"),

@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.auth.keys_model import KeyEntry, format_moment, key_name, parse_moment
+from gateway.auth.keys_model import ApiKey, format_moment, key_name, parse_moment
 from tests.harness.key_files import NOW, key
 
 
 def entry(**values):
-    return KeyEntry.model_construct(
+    return ApiKey.model_construct(
         id="a8Xk2LmQ", name="backend", hash="sha256:" + "0" * 64, created=NOW, **values
     )
 
@@ -49,7 +49,7 @@ def test_another_form_of_time_is_refused(text):
 
 @pytest.mark.parametrize("text", ["2026-02-30T08:00:00Z", "2026-01-31T24:00:01Z", "0000-01-01T00:00:00Z"])
 def test_a_time_outside_of_the_calendar_is_refused(text):
-    with pytest.raises(ValueError, match=r"^is not in the calendar"):
+    with pytest.raises(ValueError, match=r"^is not a date of the calendar"):
         parse_moment(text)
 
 
@@ -58,17 +58,15 @@ def test_a_time_in_whole_seconds_is_read_as_it_was_written(moment):
     assert parse_moment(format_moment(moment)) == moment
 
 
-def test_a_name_is_no_key_since_names_stand_in_logs():
-    with pytest.raises(
-        ValueError, match=r"^is a key, not a name: write a name of your own, and revoke the key"
-    ):
+def test_a_name_cannot_be_a_key_because_names_are_logged():
+    with pytest.raises(ValueError, match=r"^is a key, not a name: write a name, and revoke the key"):
         key_name(key(1))
     assert key_name("back-end_1.2") == "back-end_1.2"
     with pytest.raises(ValueError, match=r"^is not a valid name: write 1 to 64"):
         key_name("a b")
 
 
-def test_a_key_without_expiry_is_valid_for_ever():
+def test_a_key_without_expiry_never_expires():
     assert entry().is_valid(1e12)
 
 
@@ -77,9 +75,9 @@ def test_a_key_ends_at_the_very_second_of_its_expiry():
     assert not entry(expires=NOW).is_valid(NOW)
 
 
-def test_a_revoked_key_is_never_valid_whenever_it_was():
+def test_a_key_revoked_in_the_future_is_not_valid():
     assert not entry(revoked=NOW + 1e9).is_valid(NOW)
 
 
-def test_an_entry_shows_no_hash():
+def test_repr_shows_no_hash():
     assert "0000" not in repr(entry())

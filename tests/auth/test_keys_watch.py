@@ -1,4 +1,4 @@
-"""The keyring follows its file: a look every half second, in a time that only moves when a test says so."""
+"""The keyring follows its file, by a clock that only tests advance."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from tests.harness.key_files import NOW, entry, key, key_id, keys_text, write_ke
 
 
 class Watched:
-    """A keys file, and what follows it."""
+    """A keys file and its watcher."""
 
     def __init__(self, folder):
         self.path = folder / "keys.yaml"
-        self.keyring, self.lines, self.errors, self.told = Keyring(), Lines(), [], []
+        self.keyring, self.lines, self.errors, self.changes = Keyring(), Lines(), [], []
         self.tasks = Tasks(self.errors.append)
         self.watch = KeysWatch(self.path, self.keyring, self.tasks, make_logger(LogSettings(), self.lines))
-        self.watch.on_change.append(lambda: self.told.append(self.valid))
+        self.watch.on_change.append(lambda: self.changes.append(self.valid))
         self._now = 100.0
 
     async def tick(self, seconds=0.25):
-        """The timer ticks after so long, and what that began has ended."""
+        """Advance the clock, tick, and wait for the tasks."""
         self._now += seconds
         self.watch.tick(self._now)
         await self.tasks.join(5)
@@ -44,7 +44,7 @@ class Watched:
 
     @property
     def valid(self):
-        """The numbers of the keys that open something."""
+        """The numbers of the valid keys."""
         return [number for number in range(1, 6) if self._is_valid(number)]
 
     def _is_valid(self, number):
@@ -59,14 +59,14 @@ def watched(tmp_path):
     return Watched(tmp_path)
 
 
-async def test_the_keys_are_there_once_it_has_started(watched):
+async def test_start_reads_the_keys(watched):
     write_keys(watched.path, entry(1), entry(2))
     await watched.watch.start()
     assert watched.valid == [1, 2]
     assert [line["count"] for line in watched.lines.of("keys_loaded")] == [2]
 
 
-async def test_a_missing_file_is_no_keys_until_it_comes(watched):
+async def test_a_missing_file_has_no_keys_until_it_is_created(watched):
     await watched.watch.start()
     await watched.looks(3)
     assert [line["count"] for line in watched.lines.all] == [0]
@@ -77,11 +77,11 @@ async def test_a_missing_file_is_no_keys_until_it_comes(watched):
 
 async def test_it_does_not_start_with_a_broken_file(watched):
     write_keys(watched.path, entry(1, hash="x"))
-    with pytest.raises(ConfigError, match=r"keys\.yaml:4: keys\[0\]\.hash: the value is no hash"):
+    with pytest.raises(ConfigError, match=r"keys\.yaml:4: keys\[0\]\.hash: the value is not the hash"):
         await watched.watch.start()
 
 
-async def test_a_change_counts_when_it_was_seen_twice_half_a_second_apart(watched):
+async def test_a_change_is_applied_when_it_was_seen_twice_half_a_second_apart(watched):
     write_keys(watched.path, entry(1))
     await watched.watch.start()
     await watched.tick()
@@ -89,23 +89,23 @@ async def test_a_change_counts_when_it_was_seen_twice_half_a_second_apart(watche
     await watched.tick()  # no look yet
     await watched.tick()
     await watched.tick()
-    assert (watched.valid, watched.told) == ([1], [])
+    assert (watched.valid, watched.changes) == ([1], [])
     await watched.tick()
-    assert (watched.valid, watched.told) == ([1, 2], [[1, 2]])
+    assert (watched.valid, watched.changes) == ([1, 2], [[1, 2]])
     await watched.looks(4)
     assert len(watched.lines.of("keys_loaded")) == 2
 
 
-async def test_a_revoked_key_opens_nothing_any_more_and_whoever_asked_is_told(watched):
+async def test_a_revoked_key_is_refused_and_the_change_is_announced(watched):
     write_keys(watched.path, entry(1), entry(2))
     await watched.watch.start()
     write_keys(watched.path, entry(1, revoked="2026-01-31T08:00:00Z"), entry(2))
     await watched.looks(2)
-    assert watched.told == [[2]]
+    assert watched.changes == [[2]]
     assert watched.keyring.get(key_id(1), NOW) is None
 
 
-async def test_an_editor_that_empties_the_file_and_then_writes_revokes_nobody(watched):
+async def test_an_editor_that_truncates_the_file_first_revokes_no_key(watched):
     write_keys(watched.path, entry(1))
     await watched.watch.start()
     for text in ("", keys_text(entry(1))[:30], keys_text(entry(1), entry(2))):
@@ -125,7 +125,7 @@ async def test_a_file_that_is_emptied_on_purpose_has_no_keys(watched):
     assert watched.valid == []
 
 
-async def test_a_change_while_it_is_read_is_waited_for(watched, monkeypatch):
+async def test_a_change_during_the_read_is_read_again(watched, monkeypatch):
     write_keys(watched.path, entry(1))
     await watched.watch.start()
     write_keys(watched.path, entry(2))
@@ -139,18 +139,18 @@ async def test_a_change_while_it_is_read_is_waited_for(watched, monkeypatch):
     read = keys_watch.read_keys
     monkeypatch.setattr(keys_watch, "read_keys", read_then_change)
     await watched.looks(1)
-    assert (watched.valid, watched.told) == ([1], [])
+    assert (watched.valid, watched.changes) == ([1], [])
     monkeypatch.setattr(keys_watch, "read_keys", read)
     await watched.looks(1)
-    assert watched.told == [[3, 4]]
+    assert watched.changes == [[3, 4]]
 
 
-async def test_a_broken_file_keeps_the_last_good_keys_and_is_told_once(watched):
+async def test_a_broken_file_keeps_the_last_good_keys_and_is_logged_once(watched):
     write_keys(watched.path, entry(1))
     await watched.watch.start()
     write_keys(watched.path, entry(2, hash=key(2)), entry(3, created=hash_of(key(3))))
     await watched.looks(5)
-    assert (watched.valid, watched.told) == ([1], [])
+    assert (watched.valid, watched.changes) == ([1], [])
     (line,) = watched.lines.of("keys_file_broken")
     assert (line["level"], line["count"], line["message"]) == ("error", 2, "the keys stay as they were")
     begins = [f"{watched.path}:4: keys[0].hash: ", f"{watched.path}:9: keys[1].created: "]
@@ -163,7 +163,7 @@ async def test_a_broken_file_keeps_the_last_good_keys_and_is_told_once(watched):
     assert watched.valid == [2]
 
 
-async def test_each_change_that_is_broken_is_told(watched):
+async def test_each_broken_change_is_logged(watched):
     await watched.watch.start()
     for text in ("keys: 1", "keys: 22"):
         watched.path.write_text(text)
@@ -171,7 +171,7 @@ async def test_each_change_that_is_broken_is_told(watched):
     assert len(watched.lines.of("keys_file_broken")) == 2
 
 
-async def test_a_log_line_holds_so_many_mistakes_and_tells_how_many_there_are(watched):
+async def test_a_log_line_has_20_mistakes_and_their_total(watched):
     await watched.watch.start()
     write_keys(watched.path, *(entry(number, created="x") for number in range(30)))
     await watched.looks(2)
@@ -179,12 +179,12 @@ async def test_a_log_line_holds_so_many_mistakes_and_tells_how_many_there_are(wa
     assert (line["count"], len(line["mistakes"])) == (30, 20)
 
 
-async def test_a_file_that_vanishes_keeps_the_last_good_keys_and_is_told_once(watched):
+async def test_a_deleted_file_keeps_the_last_good_keys_and_is_logged_once(watched):
     write_keys(watched.path, entry(1))
     await watched.watch.start()
     watched.path.rename(watched.path.with_name("away"))
     await watched.looks(5)
-    assert (watched.valid, watched.told) == ([1], [])
+    assert (watched.valid, watched.changes) == ([1], [])
     (line,) = watched.lines.of("keys_file_broken")
     said = f"{watched.path}: the file is gone: put it back, or restart without keys"
     assert (line["level"], line["mistakes"]) == ("error", [said])
@@ -193,7 +193,7 @@ async def test_a_file_that_vanishes_keeps_the_last_good_keys_and_is_told_once(wa
     assert watched.valid == [2]
 
 
-async def test_a_file_that_is_away_for_a_moment_is_not_missed(watched):
+async def test_a_file_that_is_away_for_a_moment_is_not_logged(watched):
     write_keys(watched.path, entry(1))
     await watched.watch.start()
     watched.path.rename(watched.path.with_name("away"))
@@ -217,7 +217,7 @@ async def test_a_file_that_cannot_be_read_keeps_the_last_good_keys(watched):
 
 @pytest.fixture
 def mounted(watched, tmp_path):
-    """The way in which Kubernetes mounts a secret: versions in folders, and a link that is swapped."""
+    """A secret as Kubernetes mounts it: versions in folders, and a link that is swapped."""
     for name, number in (("v1", 1), ("v2", 2)):
         (tmp_path / name).mkdir()
         write_keys(tmp_path / name / "keys.yaml", entry(number))
@@ -231,7 +231,7 @@ def mounted(watched, tmp_path):
     return swap
 
 
-async def test_a_swap_of_the_link_that_leads_to_the_file_is_a_change(watched, mounted):
+async def test_a_swap_of_a_link_in_the_path_is_a_change(watched, mounted):
     await watched.watch.start()
     assert watched.valid == [1]
     mounted("v2")
@@ -239,7 +239,7 @@ async def test_a_swap_of_the_link_that_leads_to_the_file_is_a_change(watched, mo
     assert watched.valid == [2]
 
 
-async def test_a_change_that_was_taken_back_counts_for_nothing(watched, mounted):
+async def test_a_reverted_change_is_not_applied(watched, mounted):
     await watched.watch.start()
     for name in ("v2", "v1", "v2"):
         mounted(name)
@@ -262,7 +262,7 @@ async def test_an_edit_within_the_same_second_that_keeps_the_size_is_a_change(wa
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604])
-async def test_a_file_that_others_can_read_is_told_once(watched, mode):
+async def test_a_file_that_others_can_read_is_logged_once(watched, mode):
     write_keys(watched.path, entry(1)).chmod(mode)
     await watched.watch.start()
     write_keys(watched.path, entry(1), entry(2)).chmod(mode)
@@ -272,13 +272,13 @@ async def test_a_file_that_others_can_read_is_told_once(watched, mode):
     assert (line["level"], line["file"]) == ("warning", str(watched.path))
 
 
-async def test_a_file_for_its_owner_only_is_nothing_to_tell(watched):
+async def test_a_file_for_its_owner_only_is_not_logged(watched):
     write_keys(watched.path, entry(1))
     await watched.watch.start()
     assert watched.lines.of("keys_file_exposed") == []
 
 
-async def test_a_slow_disk_is_not_asked_twice_at_once(watched, monkeypatch):
+async def test_checks_of_a_slow_disk_do_not_overlap(watched, monkeypatch):
     await watched.watch.start()
     begun, go_on, real = [], asyncio.Event(), asyncio.to_thread
 
@@ -299,16 +299,16 @@ async def test_a_slow_disk_is_not_asked_twice_at_once(watched, monkeypatch):
     assert len(begun) == 2
 
 
-async def test_a_change_is_in_effect_within_two_seconds_of_real_time(watched):
+async def test_a_change_is_applied_within_two_seconds_of_real_time(watched):
     write_keys(watched.path, entry(1))
     await watched.watch.start()
     ticker = Ticker([watched.watch.tick])
     ticker.start()
     try:
-        await until(lambda: watched.watch._next_look)  # it runs
+        await until(lambda: watched.watch._next_check)  # it runs
         write_keys(watched.path, entry(2))
         async with asyncio.timeout(2):
-            await until(lambda: watched.told)
+            await until(lambda: watched.changes)
     finally:
         ticker.stop()
         await watched.tasks.join(5)

@@ -1,4 +1,4 @@
-"""Session tokens: what is issued is read again, and nothing else is."""
+"""Session tokens: issued ones are read back, all others are refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from gateway.auth.session_tokens import LONGEST, SessionGrant, SessionTokens
 from gateway.errors import BadRequest, Unauthenticated
-from tests.auth.test_conversation_ids_keys import hkdf
+from tests.harness.hkdf import hkdf
 
 SECRET, OLD_SECRET, FOREIGN_SECRET = b"s" * 32, b"o" * 32, b"f" * 32
 TOKENS = SessionTokens([SECRET])
@@ -24,9 +24,9 @@ FORM = {"v": 1, "k": "Ab3dEf9h", "u": "user-7", "r": ["sales", "support"], "e": 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
 SIGNATURE = r"^The session token's signature is wrong\.$"
-MALFORMED = r"^The session token is malformed: it must look like fgs_<payload>\.<signature>\.$"
-UNKNOWN = r"^The session token has a format that this gateway does not know\.$"
-TOO_LONG = r"^The session token is too long: it has at most 4096 characters\.$"
+MALFORMED = r"^The session token is malformed: it must have the form fgs_<payload>\.<signature>\.$"
+UNKNOWN = r"^The session token has a format that this release does not support\.$"
+TOO_LONG = r"^The session token is too long: the limit is 4096 characters\.$"
 
 names = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 moments = st.integers(0, 2**40)
@@ -55,11 +55,11 @@ def refused(token, sentence):
 
 
 @given(st.builds(SessionGrant, names, names, st.none() | st.frozensets(names, max_size=5), moments, moments))
-def test_what_is_issued_is_read_again(grant):
+def test_an_issued_token_is_read_back(grant):
     assert TOKENS.read(TOKENS.issue(grant)) == grant
 
 
-def test_a_token_is_compact_json_and_an_hmac_in_letters_that_need_no_escape():
+def test_a_token_is_compact_json_and_an_hmac_without_escapes():
     token = TOKENS.issue(GRANT)
     assert token == signed(json.dumps(FORM, separators=(",", ":")).encode())
     assert re.fullmatch(r"fgs_[A-Za-z0-9._~-]+", token)
@@ -79,7 +79,7 @@ def test_the_first_secret_signs_and_all_verify():
     refused(old.issue(GRANT), SIGNATURE)
 
 
-def test_expiry_is_looked_at_on_each_use_and_not_when_read():
+def test_expiry_is_checked_on_each_use_and_not_when_read():
     grant = TOKENS.read(TOKENS.issue(GRANT))
     grant.check(GRANT.expires_at - 0.001)
     for now in (GRANT.expires_at, GRANT.expires_at + 1e9):
@@ -94,7 +94,7 @@ def test_every_letter_counts():
             refused(token[:place] + changed + token[place + 1 :], f"{SIGNATURE}|{MALFORMED}")
 
 
-def test_a_part_of_a_token_is_none():
+def test_a_part_of_a_token_is_refused():
     token = TOKENS.issue(GRANT)
     for length in range(len(token)):
         refused(token[:length], f"{SIGNATURE}|{MALFORMED}")
@@ -123,7 +123,7 @@ def test_a_part_of_a_token_is_none():
         lambda token: token.rpartition(".")[0] + ".",
     ],
 )
-def test_what_only_looks_like_a_token_is_refused(spoil):
+def test_a_malformed_token_is_refused(spoil):
     refused(spoil(TOKENS.issue(GRANT)), f"{SIGNATURE}|{MALFORMED}")
 
 
@@ -194,12 +194,12 @@ def test_the_longest_token_that_is_issued_can_be_read():
         TOKENS.issue(SessionGrant("Ab3dEf9h", "u" * (room + 1), None, NOW, NOW))
 
 
-def test_a_user_that_is_no_text_is_refused():
-    with pytest.raises(BadRequest, match=r"^The caller must be text without half surrogate pairs\.$"):
+def test_a_user_with_unpaired_surrogates_is_refused():
+    with pytest.raises(BadRequest, match=r"^The caller must be text without unpaired surrogates\.$"):
         TOKENS.issue(SessionGrant("k", "\ud800", None, NOW, NOW))
 
 
-def test_what_is_printed_shows_no_token_and_no_key():
+def test_repr_shows_no_token_and_no_key():
     token = TOKENS.issue(GRANT)
     shown = repr(TOKENS) + repr(TOKENS.read(token))
     assert token[4:40] not in shown

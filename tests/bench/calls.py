@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
 import secrets
@@ -19,12 +18,14 @@ from gateway.admission.gcra import SECOND
 from gateway.admission.limiter import Limiter
 from gateway.admission.memory import MemoryStore
 from gateway.admission.quotas import LimitResolver
+from gateway.aio import Tasks
 from gateway.auth.authenticator import Authenticator
 from gateway.auth.conversation_ids import ConversationIds
 from gateway.auth.jwks import IssuerKeys, KeySet
 from gateway.auth.jwt import JsonWebTokens
-from gateway.auth.key_format import digest_of, make_key, parse_key
-from gateway.auth.keyring import ApiKey, Keyring
+from gateway.auth.key_format import hash_of, make_key, parse_key
+from gateway.auth.keyring import Keyring
+from gateway.auth.keys_model import ApiKey
 from gateway.auth.session_tokens import SessionGrant, SessionTokens
 from gateway.config import JwtSettings, Limit, LogSettings, Route
 from gateway.exchange import Exchange, Timings
@@ -188,11 +189,12 @@ class _People:
             "EdDSA": ed25519.Ed25519PrivateKey.generate(),
         }
         self._tokens = SessionTokens([b"s" * 32])
-        ring = Keyring([ApiKey(parse_key(self.key), "bench", hash=digest_of(self.key))])
+        key = ApiKey.model_construct(id=parse_key(self.key), name="bench", hash=hash_of(self.key))
+        ring = Keyring([key])
         self._authenticator = Authenticator(
             ring, self._tokens, JsonWebTokens([self._issuer()], time.monotonic), time.time
         )
-        self.known = self._authenticator.at_once
+        self.known = self._authenticator.authenticate_cached
         self.session, self.jwt = next(self.sessions()), next(self.jwts("RS256"))
         self.asked(self.jwt)
 
@@ -200,7 +202,7 @@ class _People:
         """What the loop does for a token that is new, without the loop: nobody has to be waited for."""
         if self.known(token) is None:
             try:
-                self._authenticator.asked(token).send(None)
+                self._authenticator.authenticate(token).send(None)
             except StopIteration:
                 return
 
@@ -228,7 +230,7 @@ class _People:
             issuer="https://id", audience="chat", jwks_url="", algorithms=_ALGORITHMS,
             caller_claim="sub", routes_claim="", leeway=30.0,
         )  # fmt: skip
-        issuer = IssuerKeys(settings, _unused, _never_started, structlog.get_logger())
+        issuer = IssuerKeys(settings, _unused, Tasks(_unexpected), structlog.get_logger())
         writers = {"RS256": RSAAlgorithm, "ES256": ECAlgorithm, "EdDSA": OKPAlgorithm}
         keys = [
             {**writers[name].to_jwk(key.public_key(), as_dict=True), "kid": name}
@@ -242,5 +244,5 @@ async def _unused(_: str) -> bytes:
     raise AssertionError("the keys are there already")
 
 
-def _never_started(*_: object) -> asyncio.Task[None]:
-    raise AssertionError("the keys are there already")
+def _unexpected(error: BaseException) -> None:
+    raise error

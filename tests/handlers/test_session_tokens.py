@@ -1,4 +1,4 @@
-"""A backend mints a token for a browser user: what it may ask for, and that the token gets nowhere but back."""
+"""A backend requests tokens for browser users; tokens in the base path."""
 
 from __future__ import annotations
 
@@ -43,33 +43,33 @@ async def mint(connect, gateway, key, body, **headers):
         ({"caller": "user-7", "routes": [OTHER["chatflow"]], "ttl": "1500ms"}, {"other"}, 1),
     ],
 )
-async def test_a_token_opens_what_it_was_minted_for(body, allowed, seconds, start, connect, tmp_path):
+async def test_a_token_allows_what_was_requested(body, allowed, seconds, start, connect, tmp_path):
     key = await key_of(tmp_path, "backend")
     async with answering() as upstream, start(upstream.url, **SECTIONS) as gateway:
         before = int(time.time())
         reply = await mint(connect, gateway, key, body)
-        told = reply.json()
-        assert (reply.status, reply.fields["cache-control"], set(told)) == (
+        content = reply.json()
+        assert (reply.status, reply.fields["cache-control"], set(content)) == (
             200,
             "no-store",
             {"token", "expires_at"},
         )
-        expires = datetime.fromisoformat(told["expires_at"]).timestamp()
+        expires = datetime.fromisoformat(content["expires_at"]).timestamp()
         assert before + seconds <= expires <= time.time() + seconds
         opened = set()
         for route in ("chat", "other"):
             path = f"/api/v1/prediction/{route}"
-            answer = await ask(connect, gateway, path=path, Authorization=f"Bearer {told['token']}")
+            answer = await ask(connect, gateway, path=path, Authorization=f"Bearer {content['token']}")
             opened |= {route} if answer.status == 200 else set()
         lines = await gateway.lines.until("request", 3)
     assert opened == allowed
     assert (lines[0]["endpoint"], lines[0]["status"], lines[0]["outcome"]) == ("session_tokens", 200, "ok")
     assert (lines[0]["caller"], lines[0]["route"]) == ("key:backend", None)
     assert lines[1]["caller"] == "session:backend/user-7"
-    assert told["token"] not in gateway.lines.getvalue()
+    assert content["token"] not in gateway.lines.getvalue()
 
 
-async def test_a_token_of_a_narrow_key_is_as_narrow(start, connect, tmp_path):
+async def test_a_token_never_allows_more_than_its_key(start, connect, tmp_path):
     key = await key_of(tmp_path, "narrow", routes=("other",))
     async with answering() as upstream, start(upstream.url, **SECTIONS) as gateway:
         token = (await mint(connect, gateway, key, {"caller": "u"})).json()["token"]
@@ -90,7 +90,7 @@ BAD = {
     "caller empty": ({"caller": ""}, "caller must be 1 to 256 characters"),
     "caller of two lines": ({"caller": "a\nb"}, "without control characters"),
     "caller with half a character": (b'{"caller":"\\ud800"}', "half surrogate pairs"),
-    "caller too long": ({"caller": "a" * 241}, "256 characters in all"),
+    "caller too long": ({"caller": "a" * 241}, "at most 256 characters"),
     "routes a text": ({"caller": "u", "routes": "chat"}, "routes must be a list"),
     "routes of numbers": ({"caller": "u", "routes": [1]}, "routes must be a list"),
     "routes empty": ({"caller": "u", "routes": []}, "routes is empty"),
@@ -109,7 +109,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-async def test_what_cannot_be_minted(name, start, connect, tmp_path):
+async def test_a_wrong_request_is_refused(name, start, connect, tmp_path):
     body, words = BAD[name]
     key = await key_of(tmp_path, "backend")
     async with answering() as upstream, start(upstream.url, **SECTIONS) as gateway:
@@ -120,7 +120,7 @@ async def test_what_cannot_be_minted(name, start, connect, tmp_path):
     assert upstream.seen == []
 
 
-async def test_the_longest_caller_is_taken(start, connect, tmp_path):
+async def test_the_longest_caller_is_accepted(start, connect, tmp_path):
     key = await key_of(tmp_path, "backend")
     user = "a" * (256 - len("session:backend/"))
     async with answering() as upstream, start(upstream.url, **SECTIONS) as gateway:
@@ -130,7 +130,7 @@ async def test_the_longest_caller_is_taken(start, connect, tmp_path):
     assert line["caller"] == f"session:backend/{user}"
 
 
-async def test_only_a_key_mints(start, connect, tmp_path):
+async def test_only_a_key_may_request_tokens(start, connect, tmp_path):
     key = await key_of(tmp_path, "backend")
     async with Issuer() as issuer, answering() as upstream:
         auth = {"secret": SECRET, "jwt": [issuer.settings]}
@@ -139,15 +139,15 @@ async def test_only_a_key_mints(start, connect, tmp_path):
             for credential in (token, issuer.token()):
                 reply = await mint(connect, gateway, credential, {"caller": "v"})
                 assert (reply.status, reply.json()["code"]) == (403, "forbidden")
-                assert reply.json()["message"] == "Only an API key may mint session tokens."
+                assert reply.json()["message"] == "Session tokens are issued only for an API key; send one."
             in_path = await ask(connect, gateway, "POST", f"/t/{token}{MINT}", b'{"caller":"v"}')
             assert in_path.status == 403
             get = await ask(connect, gateway, "GET", MINT, Authorization=f"Bearer {key}")
             assert (get.status, get.fields["allow"]) == (405, "POST, OPTIONS")
 
 
-async def test_pages_that_mint_are_those_of_the_defaults(start, connect, tmp_path):
-    """No route is known there, so `defaults.cors` decides."""
+async def test_the_default_origins_may_request_tokens(start, connect, tmp_path):
+    """The request names no route, so `defaults.cors` decides."""
     key = await key_of(tmp_path, "backend")
     sections = {**SECTIONS, "defaults": {"cors": {"origins": [APP]}}}
     async with answering() as upstream, start(upstream.url, **sections) as gateway:
@@ -177,7 +177,7 @@ PLACES = {
 
 
 @pytest.mark.parametrize("name", PLACES)
-async def test_below_a_token_nothing_is_kept_and_nothing_is_told(name, start, connect, tmp_path):
+async def test_a_token_in_the_path_is_neither_logged_nor_forwarded(name, start, connect, tmp_path):
     method, path, body, headers = PLACES[name]
     key = await key_of(tmp_path, "backend")
     sections = {**SECTIONS, "routes": routes(cors={"origins": [APP]})}
@@ -188,9 +188,9 @@ async def test_below_a_token_nothing_is_kept_and_nothing_is_told(name, start, co
         await gateway.lines.until("request", 2)
     assert reply.fields["referrer-policy"] == "no-referrer"
     assert reply.fields["cache-control"] == "private, no-store"
-    told = gateway.lines.getvalue() + "".join(metrics) + reply.body.decode()
-    assert token not in told
-    assert token.partition(".")[0] not in told
+    output = gateway.lines.getvalue() + "".join(metrics) + reply.body.decode()
+    assert token not in output
+    assert token.partition(".")[0] not in output
     for seen in upstream.seen:
         assert token not in (seen.head + seen.body).decode()
         assert "/t/" not in seen.target
@@ -212,7 +212,7 @@ WRONG_PATHS = {
 
 
 @pytest.mark.parametrize("name", WRONG_PATHS)
-async def test_a_base_path_that_is_wrong(name, start, connect, tmp_path):
+async def test_a_wrong_base_path_is_refused(name, start, connect, tmp_path):
     path, status, code = WRONG_PATHS[name]
     async with answering() as upstream, start(upstream.url, **SECTIONS) as gateway:
         reply = await ask(connect, gateway, path=path)
@@ -220,17 +220,17 @@ async def test_a_base_path_that_is_wrong(name, start, connect, tmp_path):
     assert upstream.seen == []
 
 
-async def test_a_key_may_not_stand_in_a_path(start, connect, tmp_path):
+async def test_a_key_in_the_path_is_refused(start, connect, tmp_path):
     key = await key_of(tmp_path, "backend")
     async with answering() as upstream, start(upstream.url, **SECTIONS) as gateway:
         reply = await ask(connect, gateway, path=f"/t/{key}{PREDICT}")
         await gateway.lines.request()
-    assert (reply.status, "Only a session token may stand" in reply.json()["message"]) == (401, True)
+    assert (reply.status, "Only session tokens are allowed" in reply.json()["message"]) == (401, True)
     assert key not in gateway.lines.getvalue() + reply.body.decode()
     assert upstream.seen == []
 
 
-async def test_tokens_of_every_secret_are_taken_and_the_first_one_signs(start, connect, tmp_path):
+async def test_the_first_secret_signs_and_all_verify(start, connect, tmp_path):
     old, new = "o" * 32, "n" * 32
     key = await key_of(tmp_path, "backend")
     async with answering() as upstream:

@@ -1,4 +1,4 @@
-"""API keys for tests: made and written as the `keys` commands do it, off the loop."""
+"""API keys for tests, written as the `keys` commands do, off the event loop."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 
 from gateway.auth.key_format import hash_of, make_key, parse_key
 from gateway.auth.keys_edit import KeysStore
-from gateway.auth.keys_model import KeyEntry
+from gateway.auth.keys_model import ApiKey
 
 FILE = "keys.yaml"
 
 
 def add_key(folder: Path, name: str, **more: Any) -> str:
-    """Write a new key into the keys file of a configuration in this folder; returns its text."""
+    """Add a key to the keys file of the configuration in this folder; returns its text."""
     key = make_key(secrets.choice)
-    entry = KeyEntry.model_construct(
+    entry = ApiKey.model_construct(
         **{
             **_DEFAULTS,
             "id": parse_key(key),
@@ -28,8 +28,8 @@ def add_key(folder: Path, name: str, **more: Any) -> str:
             **more,
         }
     )
-    with KeysStore(folder / FILE).editing() as draft:
-        draft.add(entry)
+    with KeysStore(folder / FILE).editing() as editor:
+        editor.add(entry)
     return key
 
 
@@ -44,19 +44,19 @@ async def two_keys(folder: Path) -> tuple[str, str]:
 
 
 async def change_key(folder: Path, key: str, **values: Any) -> None:
-    """Write values of a key's entry: `revoked=`, `expires=` (seconds since the epoch)."""
+    """Set values of a key's entry: `revoked=`, `expires=` (seconds since the epoch)."""
 
     def change() -> None:
-        with KeysStore(folder / FILE).editing() as draft:
+        with KeysStore(folder / FILE).editing() as editor:
             whole = {
                 name: float(int(value)) if isinstance(value, float) else value
                 for name, value in values.items()
             }
-            draft.put(parse_key(key), **whole)  # the file has whole seconds
+            editor.set(parse_key(key), **whole)  # the file has whole seconds
 
     await asyncio.to_thread(change)
 
 
 _DEFAULTS = {
-    name: field.get_default() for name, field in KeyEntry.model_fields.items() if not field.is_required()
+    name: field.get_default() for name, field in ApiKey.model_fields.items() if not field.is_required()
 }

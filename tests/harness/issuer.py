@@ -26,7 +26,7 @@ class Issuer:
 
     def __init__(self) -> None:
         self.key = private_key("issuer")
-        self.asked = 0
+        self.fetches = 0
         self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Issuer:
@@ -57,7 +57,7 @@ class Issuer:
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        self.asked += 1
+        self.fetches += 1
         body = json.dumps({"keys": [self.jwk]}).encode()
         writer.write(
             b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"

@@ -1,4 +1,4 @@
-"""An issuer of JSON Web Tokens for tests: real keys, tokens as wrong as a test wants them, a server for its keys."""
+"""An issuer of JSON Web Tokens for tests: real keys, right and wrong tokens, a server for key sets."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _CURVE_OF = {"ES256": "P-256", "ES384": "P-384", "ES512": "P-521"}
 
 
 def settings(**keys: Any) -> JwtSettings:
-    """As a configuration would have them."""
+    """The settings of an issuer, as from a configuration."""
     least = {"issuer": ISSUER, "audience": AUDIENCE, "jwks_url": f"{ISSUER}/jwks.json"}
     return JwtSettings.model_validate({**least, "algorithms": EVERY_ALGORITHM, "leeway": "30s", **keys})
 
@@ -61,7 +61,7 @@ def ed_key(name: str = "ed"):
 
 
 def ed448_key():
-    """A private key of the kind that is not used."""
+    """A private key that no algorithm of the gateway accepts."""
     return _made("ed", "Ed448")
 
 
@@ -122,12 +122,12 @@ def signature(key: Any, algorithm: str, signed: bytes, *, as_der: bool = False) 
 
 
 def bytes_of(value: Any) -> bytes:
-    """What stands in a part: bytes as they are, anything else as JSON."""
+    """Bytes unchanged, anything else as JSON."""
     return value if isinstance(value, bytes) else json.dumps(value).encode()
 
 
 def signed_text(header: Any, claims: Any, sign: Callable[[bytes], bytes]) -> str:
-    """A token of any header and claims, signed by a function of what is signed."""
+    """A token with any header and claims; `sign` returns the signature of its argument."""
     signed = f"{b64(bytes_of(header))}.{b64(bytes_of(claims))}"
     return f"{signed}.{b64(sign(signed.encode()))}"
 
@@ -135,7 +135,7 @@ def signed_text(header: Any, claims: Any, sign: Callable[[bytes], bytes]) -> str
 def token(
     algorithm: str = "RS256", *, key: Any = None, header: Any = None, claims: Any = None, **changed: Any
 ) -> str:
-    """A token of this issuer. `header` is added to its header; a claim that is None is left out."""
+    """A token of this issuer. `header` is added to its header; None leaves out a claim."""
     if claims is None:
         claims = {name: value for name, value in {**CLAIMS, **changed}.items() if value is not None}
     head = {"alg": algorithm, "typ": "JWT", "kid": "k1"} | (header or {})
@@ -145,16 +145,16 @@ def token(
 
 
 class Published:
-    """What an issuer publishes: a fetch function that counts, and waits or fails if it is told to."""
+    """A fetch function that returns a key set, and records, delays or fails its calls."""
 
     def __init__(self, *keys: Any) -> None:
         self.document: bytes | Exception = key_set(*keys)
-        self.asked: list[str] = []
+        self.fetched: list[str] = []
         self.may_answer = asyncio.Event()
         self.may_answer.set()
 
     async def __call__(self, url: str) -> bytes:
-        self.asked.append(url)
+        self.fetched.append(url)
         await self.may_answer.wait()
         if isinstance(self.document, Exception):
             raise self.document
@@ -172,13 +172,13 @@ class Clock:
 
 
 class Verifier:
-    """Everything that verifies the tokens of one issuer, and what it logged."""
+    """A verifier for some issuers, with its clock, tasks and log."""
 
     def __init__(self, fetch: Any, *issuers: JwtSettings) -> None:
         self.log, self.bugs, self.clock = io.StringIO(), [], Clock()
         self.tasks = Tasks(self.bugs.append)
         logger = make_logger(LogSettings(), self.log)
-        self.keys = [IssuerKeys(one, fetch, self.tasks.start, logger) for one in issuers or (settings(),)]
+        self.keys = [IssuerKeys(one, fetch, self.tasks, logger) for one in issuers or (settings(),)]
         self.tokens = JsonWebTokens(self.keys, self.clock)
 
     @property
@@ -187,7 +187,7 @@ class Verifier:
         return [{name: value for name, value in line.items() if name != "time"} for line in lines]
 
     async def tick(self) -> None:
-        """The coarse timer, and all that it starts."""
+        """Tick, and wait for the tasks that it starts."""
         self.tokens.tick(self.clock.now)
         await self.tasks.join(5)
 
@@ -197,7 +197,7 @@ class Verifier:
 
 @asynccontextmanager
 async def web_server(answer: Callable[[Any, Any], Any]):
-    """A plain HTTP server; `answer(reader, writer)` speaks after a request's head was read. Gives URL and heads."""
+    """A plain HTTP server; `answer(reader, writer)` runs after each request head. Yields URL and heads."""
     heads: list[bytes] = []
 
     async def serve(reader, writer):
@@ -216,6 +216,5 @@ async def web_server(answer: Callable[[Any, Any], Any]):
 
 
 def http_answer(body: bytes, *fields: str, status: str = "200 OK") -> bytes:
-    """A whole answer."""
     head = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", "Connection: close", *fields]
     return "\r\n".join([*head, "", ""]).encode() + body

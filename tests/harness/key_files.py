@@ -1,4 +1,4 @@
-"""Keys files for tests: keys that are the same in every run, and entries as the commands would write them."""
+"""Keys files for tests: keys that are the same in every run, and their entries."""
 
 from __future__ import annotations
 
@@ -12,29 +12,26 @@ NOW = 1_769_846_400.0  # the same, in seconds since the epoch
 
 
 def key(number: int) -> str:
-    """The key with this number."""
     return make_key(random.Random(number).choice)
 
 
 def key_id(number: int) -> str:
-    """Its id."""
     return parse_key(key(number))
 
 
 def entry(number: int, name: str = "", **values: str) -> str:
-    """The entry of a key in a keys file, named `name<number>` unless told; values as they are to be written."""
+    """The entry of a key, by default with the name `name<number>`; values are written as they are."""
     pairs = {"id": f'"{key_id(number)}"', "name": name or f"name{number}", "hash": hash_of(key(number))}
     lines = [f"{name}: {value}" for name, value in (pairs | {"created": CREATED} | values).items()]
     return "  - " + "\n    ".join(lines) + "\n"
 
 
 def keys_text(*entries: str) -> str:
-    """A whole keys file."""
     return "keys:\n" + "".join(entries)
 
 
 def write_keys(path: Path, *entries: str) -> Path:
-    """A keys file with these entries, for its owner only."""
+    """Write a keys file that only its owner can read."""
     path.write_text(keys_text(*entries))
     path.chmod(0o600)
     return path

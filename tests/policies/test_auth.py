@@ -1,4 +1,4 @@
-"""Who is calling: what each credential opens, what each wrong one is told, and that none of it gets any further."""
+"""Authentication of requests: what each credential allows, how wrong ones are refused, and that none is passed on."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ HOURS = 3600
 
 
 class World:
-    """A gateway with every source of credentials, and one credential of each."""
+    """Credentials of every kind, and their sources."""
 
     def __init__(self, issuer, folder):
         self.issuer, self.folder = issuer, folder
@@ -84,7 +84,7 @@ VALID = {
 
 
 @pytest.mark.parametrize("name", VALID)
-async def test_a_credential_that_is_valid(name, world, start, connect):
+async def test_a_valid_credential_is_accepted(name, world, start, connect):
     make, caller, method = VALID[name]
     headers = make(world)
     async with answering() as upstream, start(upstream.url, route={"auth": ALL}, auth=world.auth) as gateway:
@@ -96,8 +96,8 @@ async def test_a_credential_that_is_valid(name, world, start, connect):
     assert [(line["caller"], line["auth"]) for line in lines] == [(caller, method)] * 2
     assert metrics[f'flowise_gateway_auth_total{{method="{method}",result="ok"}}'] == 2
     secret = next(iter(headers.values())).split()[-1]
-    told = gateway.lines.getvalue() + "".join(metrics)
-    assert secret not in told
+    output = gateway.lines.getvalue() + "".join(metrics)
+    assert secret not in output
     for seen in upstream.seen:
         assert secret.encode() not in seen.head + seen.body
         assert "authorization" not in seen.fields
@@ -115,7 +115,7 @@ def claims_of(world):
 
 
 def signed_with_the_public_key(world):
-    """The classic confusion: HS256 with the text of the RSA key that everybody can read."""
+    """The classic confusion: HS256 with the public RSA key as its secret."""
     pem = world.issuer.key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     head = unsigned({"alg": "HS256", "kid": "k1"}, claims_of(world)).rstrip(".")
     tag = base64.urlsafe_b64encode(hmac.digest(pem, head.encode(), "sha256")).rstrip(b"=").decode()
@@ -151,11 +151,11 @@ WRONG = {
     "key: expired": (lambda world: bearer(world.expired), NOT_VALID),
     "key: typo": (lambda world: bearer(changed(world.key, 20)), "typo"),
     "key: typo in the checksum": (lambda world: bearer(changed(world.key)), "typo"),
-    "key: cut": (lambda world: bearer(world.key[:-1]), "no API key"),
-    "key: longer": (lambda world: bearer(world.key + "x"), "no API key"),
+    "key: cut": (lambda world: bearer(world.key[:-1]), "not an API key"),
+    "key: longer": (lambda world: bearer(world.key + "x"), "not an API key"),
     "key: other case": (lambda world: bearer(world.key.upper()), "three parts"),
-    "key: prefix alone": (lambda world: bearer("fgw_"), "no API key"),
-    "key: huge": (lambda world: bearer("fgw_" + "a" * 8000), "no API key"),
+    "key: prefix alone": (lambda world: bearer("fgw_"), "not an API key"),
+    "key: huge": (lambda world: bearer("fgw_" + "a" * 8000), "not an API key"),
     "key: without Bearer": (lambda world: {"Authorization": world.key}, "cannot be read"),
     "key: as Basic": (lambda world: {"Authorization": f"Basic {world.key}"}, "cannot be read"),
     "key: with words behind it": (lambda world: bearer(f"{world.key} x"), "cannot be read"),
@@ -165,9 +165,9 @@ WRONG = {
     "empty Authorization": (lambda world: {"Authorization": ""}, "cannot be read"),
     "empty X-API-Key": (lambda world: {"X_API_Key": ""}, "cannot be read"),
     "session: expired": (lambda world: bearer(world.session(seconds=0)), "has expired"),
-    "session: of a revoked key": (lambda world: bearer(world.session(world.revoked)), "ended with its API key"),
-    "session: of an expired key": (lambda world: bearer(world.session(world.expired)), "ended with its API key"),
-    "session: of an unknown key": (lambda world: bearer(world.session("fgw_00000000")), "ended with its API key"),
+    "session: of a revoked key": (lambda world: bearer(world.session(world.revoked)), "no longer valid: its API key"),
+    "session: of an expired key": (lambda world: bearer(world.session(world.expired)), "no longer valid: its API key"),
+    "session: of an unknown key": (lambda world: bearer(world.session("fgw_00000000")), "no longer valid: its API key"),
     "session: forged": (lambda world: bearer(changed(world.session(), 10)), "signature is wrong"),
     "session: other signature": (lambda world: bearer(changed(world.session(), -10)), "signature is wrong"),
     "session: of another secret": (
@@ -205,7 +205,7 @@ WRONG = {
     "jwt: no audience": (lambda world: bearer(world.issuer.token(aud=None)), "audience"),
     "jwt: other issuer": (lambda world: bearer(world.issuer.token(iss="https://evil.example")), "issuer"),
     "jwt: no issuer": (lambda world: bearer(world.issuer.token(iss=None)), "issuer"),
-    "jwt: nobody": (lambda world: bearer(world.issuer.token("")), "name its caller"),
+    "jwt: no subject": (lambda world: bearer(world.issuer.token("")), "name its caller"),
     "jwt: a caller of two lines": (lambda world: bearer(world.issuer.token("ann\nbob")), "name its caller"),
     "jwt: a caller too long": (lambda world: bearer(world.issuer.token("a" * 240)), "too long"),
     "jwt: two parts": (lambda world: bearer("a.b"), "three parts"),
@@ -217,7 +217,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-async def test_a_credential_that_is_not_valid(name, world, start, connect):
+async def test_an_invalid_credential_is_refused(name, world, start, connect):
     make, words = WRONG[name]
     headers = make(world)
     route = {"auth": ALL, "cors": {"origins": [APP]}}
@@ -236,7 +236,7 @@ async def test_a_credential_that_is_not_valid(name, world, start, connect):
     assert upstream.seen == []
 
 
-async def test_whether_a_key_exists_is_not_told(world, start, connect):
+async def test_the_error_does_not_reveal_whether_a_key_exists(world, start, connect):
     keys = [made_of("0" * 40), made_of(world.key[4:12] + "0" * 32), world.revoked, world.expired]
     async with answering() as upstream, start(upstream.url, route={"auth": ALL}, auth=world.auth) as gateway:
         replies = [await ask(connect, gateway, X_API_Key=key) for key in keys]
@@ -253,7 +253,7 @@ TWICE = {
 
 
 @pytest.mark.parametrize("name", TWICE)
-async def test_two_credentials_are_refused_however_good(name, world, start, connect):
+async def test_two_valid_credentials_are_refused(name, world, start, connect):
     async with answering() as upstream, start(upstream.url, route={"auth": ALL}, auth=world.auth) as gateway:
         reply = await ask(connect, gateway, **TWICE[name](world))
     assert (reply.status, reply.json()["code"]) == (400, "bad_request")
@@ -265,7 +265,7 @@ async def test_a_token_in_the_path_and_a_header_are_two_credentials(world, start
     async with answering() as upstream, start(upstream.url, route={"auth": ALL}, auth=world.auth) as gateway:
         path = f"/t/{world.session()}{PREDICT}"
         reply = await ask(connect, gateway, path=path, **bearer(world.session()))
-    assert (reply.status, "two credentials" in reply.json()["message"]) == (400, True)
+    assert (reply.status, "more than one credential" in reply.json()["message"]) == (400, True)
     assert upstream.seen == []
 
 
@@ -285,20 +285,20 @@ FORBIDDEN = {
         {"auth": ["anonymous"]}, lambda world: bearer(world.narrow), "not for this chatflow",
     ),
     "key where sessions are wanted": (
-        {"auth": ["session"]}, lambda world: bearer(world.key), "does not take an API key; it wants a session token",
+        {"auth": ["session"]}, lambda world: bearer(world.key), "does not accept an API key; it requires a session token",
     ),
     "session where keys are wanted": (
-        {"auth": ["api_key"]}, lambda world: bearer(world.session()), "does not take a session token",
+        {"auth": ["api_key"]}, lambda world: bearer(world.session()), "does not accept a session token",
     ),
     "jwt where keys and sessions are wanted": (
         {"auth": ["api_key", "session"]}, lambda world: bearer(world.jwt),
-        "does not take a JWT; it wants an API key or a session token",
+        "does not accept a JWT; it requires an API key or a session token",
     ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", FORBIDDEN)
-async def test_a_credential_that_is_not_for_this(name, world, start, connect):
+async def test_a_credential_for_another_route_or_kind_is_refused(name, world, start, connect):
     route, make, words = FORBIDDEN[name]
     async with answering() as upstream, start(upstream.url, route=route, auth=world.auth) as gateway:
         for _ in range(2):
@@ -331,21 +331,21 @@ async def test_a_jwt_that_does_not_name_this_route(claim, world, start, connect)
     assert (reply.status, upstream.seen) == (403, [])
 
 
-async def test_nobody_where_somebody_is_wanted(world, start, connect):
+async def test_a_missing_credential_is_refused(world, start, connect):
     route = {"auth": ["session", "jwt"]}
     async with answering() as upstream, start(upstream.url, route=route, auth=world.auth) as gateway:
         reply = await ask(connect, gateway)
         line = await gateway.lines.request()
         metrics = await gateway.metrics()
     assert (reply.status, reply.fields["www-authenticate"]) == (401, CHALLENGE)
-    assert "wants a session token or a JWT" in reply.json()["message"]
+    assert "requires a session token or a JWT" in reply.json()["message"]
     assert (line["caller"], line["auth"]) == ("anonymous", "anonymous")
     assert metrics['flowise_gateway_auth_total{method="anonymous",result="missing"}'] == 1
     assert upstream.seen == []
 
 
-async def test_a_stranger_makes_us_read_no_body(world, start, connect):
-    """Not even a `100 Continue` is said to him."""
+async def test_the_body_of_an_unauthenticated_request_is_not_read(world, start, connect):
+    """Not even `100 Continue` is sent."""
     async with (
         answering() as upstream,
         start(upstream.url, route={"auth": ALL}, auth=world.auth) as gateway,
@@ -357,7 +357,7 @@ async def test_a_stranger_makes_us_read_no_body(world, start, connect):
 
 
 @pytest.mark.parametrize("route", [{"auth": ["anonymous"]}, {"auth": ["anonymous", "jwt"]}])
-async def test_a_public_route_knows_who_has_a_credential(route, world, start, connect):
+async def test_a_public_route_authenticates_a_credential(route, world, start, connect):
     async with answering() as upstream, start(upstream.url, route=route, auth=world.auth) as gateway:
         for headers in ({}, bearer(world.key), bearer(world.session()), bearer(world.jwt)):
             assert (await ask(connect, gateway, **headers)).status == 200
@@ -372,7 +372,7 @@ PUBLIC = ["chatflows-streaming", "chatflows-uploads", "public-chatbotConfig"]
 
 
 @pytest.mark.parametrize("path", [f"/api/v1/{name}/{FLOW}" for name in PUBLIC] + ["/api/v1/ping"])
-async def test_what_the_clients_ask_without_a_key(path, world, start, connect):
+async def test_what_official_clients_request_without_a_key(path, world, start, connect):
     async with (
         answering(b"{}") as upstream,
         start(upstream.url, route={"auth": ALL}, auth=world.auth) as gateway,
@@ -396,7 +396,7 @@ async def test_what_the_clients_ask_without_a_key(path, world, start, connect):
         ("POST", "/gateway/v1/session-tokens"),
     ],
 )
-async def test_what_nobody_may_ask_without_a_key(method, path, world, start, connect):
+async def test_what_requires_a_credential(method, path, world, start, connect):
     body = json.dumps({"chatflowid": "chat", "chatId": "c", "messageId": "m", "question": "q"}).encode()
     async with answering() as upstream, start(upstream.url, route={"auth": ALL}, auth=world.auth) as gateway:
         reply = await ask(connect, gateway, method, path, body)
@@ -405,7 +405,7 @@ async def test_what_nobody_may_ask_without_a_key(method, path, world, start, con
 
 
 async def test_a_lead_names_its_route_in_its_body(world, start, connect):
-    """So who may leave one is known only then; with a public route beside it, a stranger's body is read first."""
+    """So it is authorized only then. With a public route, the body of an anonymous request is read first."""
     public = {"name": "open", "chatflow": "12345678-1111-4222-8333-444455556666", "upstream": "main"}
     lead = b'{"chatflowid":"%b","name":"n"}'
     async with (
@@ -426,13 +426,13 @@ def _routes(public):
     return [chat, {**public, "auth": ["anonymous"]}]
 
 
-async def test_the_widget_is_told_in_a_plain_sentence(world, start, connect):
+async def test_the_widget_receives_a_plain_sentence(world, start, connect):
     headers = {"Accept": "text/event-stream"}
     async with answering() as upstream, start(upstream.url, route={"auth": ALL}, auth=world.auth) as gateway:
         reply = await ask(connect, gateway, **headers)
         forbidden = await ask(connect, gateway, **headers, **bearer(world.narrow))
     assert (reply.status, reply.fields["content-type"]) == (401, "text/plain; charset=utf-8")
-    assert reply.body.decode().startswith("This chatflow wants an API key or a session token or a JWT")
+    assert reply.body.decode().startswith("This chatflow requires an API key or a session token or a JWT")
     assert (forbidden.status, forbidden.fields["content-type"]) == (403, "text/plain; charset=utf-8")
 
 
@@ -444,17 +444,17 @@ async def test_a_key_in_a_query_is_refused_and_not_repeated(world, start, connec
     assert upstream.seen == []
 
 
-async def test_an_issuer_that_is_down_is_told_and_asked_again_later(world, start, connect):
+async def test_an_issuer_that_is_down_is_reported_and_tried_again_later(world, start, connect):
     auth = {"jwt": [{**world.issuer.settings, "jwks_url": "http://127.0.0.1:1/jwks.json"}]}
     async with answering() as upstream, start(upstream.url, route={"auth": ["jwt"]}, auth=auth) as gateway:
         reply = await ask(connect, gateway, **bearer(world.jwt))
         (line, *_) = await gateway.lines.until("jwks_unavailable")
-    assert (reply.status, "cannot be had at the moment" in reply.json()["message"]) == (401, True)
+    assert (reply.status, "not available at the moment" in reply.json()["message"]) == (401, True)
     assert line["issuer"] == "https://id.example.com"
     assert upstream.seen == []
 
 
-async def test_an_issuer_is_asked_once_for_many(world, start, connect):
+async def test_many_requests_share_one_fetch_of_keys(world, start, connect):
     async with (
         answering() as upstream,
         start(upstream.url, route={"auth": ["jwt"]}, auth=world.auth) as gateway,
@@ -464,4 +464,4 @@ async def test_an_issuer_is_asked_once_for_many(world, start, connect):
         for _ in range(3):
             unknown = world.issuer.token(headers={"kid": "k2"})
             assert (await ask(connect, gateway, **bearer(unknown))).status == 401
-    assert world.issuer.asked <= 2
+    assert world.issuer.fetches <= 2
