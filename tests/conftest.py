@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import inspect
+from datetime import timedelta
 from urllib.parse import urlsplit
 
 import pytest
 import uvloop
 from blockbuster import blockbuster_ctx
+from hypothesis import HealthCheck, settings
 
 from gateway import aio
 from gateway.relay import run
 from gateway.upstream.pool import Pool, Server
+from tests.harness import bounds
 from tests.harness.gateway import running
 from tests.harness.processes import serving
 from tests.harness.raw_client import Wire
@@ -21,22 +25,44 @@ from tests.harness.scripted_pool import closed
 from tests.harness.upstream_reads import watched_reads
 from tests.harness.valkey import running_valkey
 
-SECONDS = 9  # for each test with a loop: pytest's own alarm does not wake an idle uvloop
+settings.register_profile(
+    "machine", deadline=timedelta(seconds=bounds.EXAMPLE), suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("machine")
 
 
 def pytest_collection_modifyitems(items):
+    """Bound every test; a `timeout` marker replaces the general bound."""
     for item in items:
-        if inspect.iscoroutinefunction(item.obj) and item.get_closest_marker("timeout") is None:
-            item.obj = _bounded(item.obj)
+        if item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(bounds.TEST))
+        if inspect.iscoroutinefunction(item.obj):
+            item.obj = _bounded(item.obj, bounds.SHARE * item.get_closest_marker("timeout").args[0])
 
 
-def _bounded(test):
+def _bounded(test, seconds):
+    """Cancel a test that hangs: the alarm of pytest-timeout does not wake an idle uvloop."""
+
     @functools.wraps(test)
     async def bounded(*args, **kwargs):
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(seconds):
             await test(*args, **kwargs)
 
     return bounded
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport():
+    """Keep the garbage collector out of `ast.parse`, which a report of a failure calls for each frame.
+
+    A finalizer that formats a traceback calls it too, and Python 3.11 then fails with "AST constructor recursion depth
+    mismatch" (python/cpython#106905).
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 def pytest_asyncio_loop_factories():

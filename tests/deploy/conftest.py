@@ -7,6 +7,8 @@ import subprocess
 
 import pytest
 
+from tests.harness import bounds
+
 
 @pytest.fixture
 def promtool():
@@ -16,7 +18,7 @@ def promtool():
 
     def run(*arguments, cwd=None):
         words = ["promtool", *map(str, arguments)]
-        ran = subprocess.run(words, capture_output=True, text=True, check=False, timeout=9, cwd=cwd)
+        ran = subprocess.run(words, capture_output=True, text=True, check=False, timeout=bounds.STEP, cwd=cwd)
         assert ran.returncode == 0, ran.stdout + ran.stderr
         return ran.stdout
 

@@ -14,6 +14,7 @@ import pytest
 
 from gateway.cli import main
 from gateway.config import load
+from tests.harness import bounds
 
 ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "deploy" / "systemd" / "flowise-gateway.service"
@@ -48,7 +49,7 @@ def test_systemd_accepts_the_unit(tmp_path):
         capture_output=True,
         text=True,
         check=False,
-        timeout=9,
+        timeout=bounds.STEP,
     )
     assert UNIT.name not in verified.stderr
     assert "Unknown key" not in verified.stderr

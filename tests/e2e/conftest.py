@@ -47,7 +47,7 @@ async def gateway(flowise, tmp_path):
     public = routes(flowise, auth=["anonymous"], cors={"origins": ["*"]})
     timeouts = {"idle": "3s"}
     async with processes.serving(
-        tmp_path, flowise["url"], patience=None, routes=public, upstreams={"main": {"timeouts": timeouts}}
+        tmp_path, flowise["url"], routes=public, upstreams={"main": {"timeouts": timeouts}}
     ) as child:
         child.url = f"http://{child.host}:{child.port}"
         yield child
@@ -98,7 +98,7 @@ class Guarded:
 
 async def keys_command(config: Path, *words: str) -> str:
     """What `flowise-gateway keys ...` says."""
-    async with processes.gateway("keys", *words, "--config", str(config), patience=None) as child:
+    async with processes.gateway("keys", *words, "--config", str(config)) as child:
         status, err = await child.ended()
         assert status == 0, err
         return "\n".join(child.output)
@@ -134,7 +134,7 @@ def guard(flowise, keys, tmp_path):
         config, (file, names) = tmp_path / "gateway.yaml", keys
         config.write_text(guarded(flowise, *origins))
         shutil.copy(file, tmp_path)
-        async with processes.gateway("serve", "--config", str(config), patience=None) as child:
+        async with processes.gateway("serve", "--config", str(config)) as child:
             await child.listens()
             yield Guarded(child, config, *names)
 

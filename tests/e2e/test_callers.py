@@ -11,9 +11,10 @@ import uuid
 import aiohttp
 import pytest
 
+from tests.harness import bounds
 from tests.harness.predictions import answer_of, ask, asked, bearer, events, saw, unique
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(6 * bounds.TEST)]
 
 
 @pytest.fixture(params=["two keys", "two users of one key"])

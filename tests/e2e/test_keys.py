@@ -8,10 +8,11 @@ import sys
 
 import pytest
 
+from tests.harness import bounds
 from tests.harness.predictions import run, unique
 from tests.harness.widget import CLIENTS, clients
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(6 * bounds.TEST)]
 
 
 @pytest.fixture(params=["python", "typescript"])

@@ -12,11 +12,12 @@ import uuid
 
 import pytest
 
+from tests.harness import bounds
 from tests.harness.predictions import ask, asked, events, lines_of, saw, unique
 from tests.harness.processes import spawn
 from tests.harness.widget import CLIENTS, chromium, clients
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(6 * bounds.TEST)]
 
 # What differs between two runs of one question: ids, times, and how long the network took.
 _VOLATILE = (

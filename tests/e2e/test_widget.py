@@ -11,9 +11,10 @@ import time
 import aiohttp
 import pytest
 
+from tests.harness import bounds
 from tests.harness.predictions import bearer, unique
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(6 * bounds.TEST)]
 
 PICTURE = bytes.fromhex(  # two red pixels
     "89504e470d0a1a0a0000000d49484452000000020000000108020000007b40e8dd0000000d"

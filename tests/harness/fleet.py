@@ -24,7 +24,7 @@ async def fleet(folder: Path, count: int, upstream: str, store: str, **sections:
         async def begin(number: int) -> Served:
             own = folder / str(number)
             own.mkdir()
-            child = await stack.enter_async_context(serving(own, upstream, patience=None, **shared))
+            child = await stack.enter_async_context(serving(own, upstream, **shared))
             child.forget_output()
             return child
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from tests.harness.gateway import FLOW, RunningGateway
@@ -67,7 +66,7 @@ async def settled(gateway: RunningGateway, count: int = 1) -> list[dict[str, Any
     """The request lines, once there are so many; by then nothing may be left of these requests."""
     lines = await gateway.lines.until("request", count)
     inside = gateway.process.gateway
-    await asyncio.wait_for(inside._walk.empty(), 5)
+    await inside._walk.empty()
     scrape = await metered(gateway)
     assert len(gateway.lines.of("request")) == count
     assert (scrape("runs_active"), scrape("streams_active")) == (0, 0)

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import redis
 
-READY_WITHIN = 8.0  # seconds
+from tests.harness import bounds
+
 GLANCE = 0.002
 NONE_HERE = "there is no Valkey server for this platform"
 
@@ -49,14 +50,17 @@ class Valkey:
         if self._password:
             options += ["--requirepass", self._password]
         self._process = subprocess.Popen([self._binary, *options], stdout=subprocess.DEVNULL)
-        until = time.monotonic() + READY_WITHIN
+        until = time.monotonic() + bounds.STEP
         while not self._listens():
+            assert self._process.poll() is None, "Valkey ended instead of listening"
             assert time.monotonic() < until, "Valkey did not start"
             time.sleep(GLANCE)
 
     def _listens(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+        """It opens the port first, and then the Unix socket."""
+        return _accepts(socket.AF_INET, ("127.0.0.1", self.port)) and (
+            self._socket_path is None or _accepts(socket.AF_UNIX, str(self._socket_path))
+        )
 
     def client(self) -> redis.Redis:
         """A blocking client, for looking inside."""
@@ -101,8 +105,13 @@ def running_valkey(folder: Path, **options: Any) -> Iterator[Valkey]:
         server.kill()
 
 
+def _accepts(family: socket.AddressFamily, address: tuple[str, int] | str) -> bool:
+    with socket.socket(family) as probe:
+        return probe.connect_ex(address) == 0
+
+
 def free_port() -> int:
-    """A port of this machine on which nobody listens."""
+    """A port of this machine that is not in use."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness import bounds
+
 CLIENTS = Path(__file__).parents[1] / "e2e" / "clients"
 
 
@@ -85,7 +87,7 @@ async def widget():
     finally:
         process.stdin.close()
         try:
-            await asyncio.wait_for(process.wait(), 10)
+            await asyncio.wait_for(process.wait(), bounds.STEP)
         except TimeoutError:
             process.kill()
             await process.wait()

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from tests.bench.processes import free_port
+from tests.harness import bounds
 from tests.harness.clock import time_passes
 from tests.harness.frames import END, METADATA, START, event, token
 from tests.harness.gateway import FLOW
@@ -23,7 +24,7 @@ from tests.harness.raw_upstream import STREAM_HEAD, RawUpstream
 from tests.harness.valkey import running_valkey
 
 pytestmark = [
-    pytest.mark.timeout(60),
+    pytest.mark.timeout(6 * bounds.TEST),
     pytest.mark.skipif(shutil.which("prometheus") is None, reason="no prometheus here (Debian: prometheus)"),
 ]
 PATH = f"/api/v1/prediction/{FLOW}"
@@ -139,7 +140,7 @@ async def test_the_sums_of_prometheus_are_exact(serve, tmp_path):
             "limits": {"store": valkey.url},
             "route": {"limits": [{"name": "many", "requests": COUNT + 9, "per": "1h", "by": "route"}]},
         }
-        async with RawUpstream(truth) as upstream, serve(upstream.url, patience=None, **sections) as gateway:
+        async with RawUpstream(truth) as upstream, serve(upstream.url, **sections) as gateway:
             async with prometheus(tmp_path, gateway.admin.removeprefix("http://")) as ask:
                 places = asyncio.Semaphore(AT_ONCE)
 

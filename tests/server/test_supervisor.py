@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import socket
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.harness import bounds
 from tests.harness.api_keys import key_of
 from tests.harness.frames import END, METADATA
 from tests.harness.gateway import FLOW, configuration
@@ -21,8 +21,7 @@ from tests.harness.processes import ROOT, Served, gateway, run, spawn
 from tests.harness.raw_client import Wire, request
 from tests.harness.raw_upstream import RawUpstream
 
-pytestmark = pytest.mark.timeout(30)  # three or four interpreters start in each test
-PATIENCE = 25.0  # as in `harness.processes`: below the limit of a test
+pytestmark = pytest.mark.timeout(3 * bounds.TEST)  # three or four interpreters start in each test
 
 PATH = f"/api/v1/prediction/{FLOW}"
 SECRET = "a secret of thirty-two bytes or more"
@@ -44,7 +43,7 @@ def workers(serve):
 
     def begin(upstream=NOWHERE, *, server=None, before="", **sections):
         sections = {"server": {"workers": 2, **(server or {})}, **SHARED, **sections}
-        return serve(upstream, before=before, patience=PATIENCE, **sections)
+        return serve(upstream, before=before, **sections)
 
     return begin
 
@@ -192,7 +191,7 @@ async def test_a_worker_that_an_operator_ends_finishes_its_streams_and_is_replac
 
 
 async def test_a_crash_loop_ends_the_gateway_with_1_and_a_message(written):
-    async with gateway("serve", "--config", written(), "--workers", "2", patience=PATIENCE) as child:
+    async with gateway("serve", "--config", written(), "--workers", "2") as child:
         for count in range(3):
             while len(started := lines_of(child, "worker_started", worker=1)) <= count:
                 await child.until("worker_started", len(lines_of(child, "worker_started")) + 1)
@@ -208,7 +207,7 @@ async def test_it_is_ready_when_all_workers_are(written):
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = "127.0.0.1:{}".format(free.getsockname()[1])
     path = written(admin={"listen": address})
-    async with gateway("serve", "--config", path, "--workers", "2", patience=PATIENCE) as child:
+    async with gateway("serve", "--config", path, "--workers", "2") as child:
         child.admin = f"http://{address}"
         await child.until("worker_started", 2)
         with stopped(pid_of(child, 2)):
@@ -292,11 +291,10 @@ async def test_a_worker_that_does_not_end_is_killed_after_a_margin(written):
     command = ["serve", "--config", written(server={"drain": "0s"}), "--workers", "2"]
     child = Served(await spawn(sys.executable, "-c", hasty, *command))
     try:
-        async with asyncio.timeout(PATIENCE):
-            await child.listens()
-            with stopped(pid_of(child, 1)):
-                child.tell()
-                assert await child.ended() == (0, "")
+        await child.listens()
+        with stopped(pid_of(child, 1)):
+            child.tell()
+            assert await child.ended() == (0, "")
     finally:
         await child.end()
     assert len(lines_of(child, "worker_killed", worker=1)) == 1
