@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 import signal
 
 import pytest
 
 from tests.harness.processes import gateway, spawn
+from tests.harness.programs import program
 from tests.harness.raw_client import Wire
 
 
 async def ask_with_curl(command):
+    program("curl")
     process = await spawn(*shlex.split(command))
     out, _ = await process.communicate()
     assert process.returncode == 0
@@ -35,8 +36,6 @@ async def ask_by_hand(command):
 
 @pytest.mark.parametrize("ask", [ask_with_curl, ask_by_hand])
 async def test_the_printed_command_streams_an_answer(ask):
-    if ask is ask_with_curl and shutil.which("curl") is None:
-        pytest.skip("curl is not installed; `ask_by_hand` makes the same request")
     async with gateway("demo", "--listen", "127.0.0.1:0") as child:
         command = await child.until_text("curl ")
         assert command.startswith("curl -N http://127.0.0.1:")

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import re
-import shutil
 import sys
 import uuid
 
@@ -15,6 +14,7 @@ import pytest
 from tests.harness import bounds
 from tests.harness.predictions import ask, asked, events, lines_of, saw, unique
 from tests.harness.processes import spawn
+from tests.harness.programs import program
 from tests.harness.widget import CLIENTS, chromium, clients
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(6 * bounds.TEST)]
@@ -57,8 +57,7 @@ async def test_the_tokens_of_an_agentflow_are_those_that_the_model_reported(gate
 
 
 async def test_curl_with_the_documented_plural_path(gateway):
-    if shutil.which("curl") is None:
-        pytest.skip("no curl here")
+    program("curl")
     body = json.dumps({"question": unique("tokens=3"), "streaming": True})
     url = f"{gateway.url}/api/v1/predictions/chain"
     process = await spawn(
