@@ -1,4 +1,4 @@
-"""What every test has: uvloop as in production, a loop that must not be blocked, a gateway to be started."""
+"""Fixtures and hooks for all tests: uvloop as in production, time bounds, no blocking call on the loop, gateways."""
 
 from __future__ import annotations
 
@@ -71,9 +71,9 @@ def pytest_asyncio_loop_factories():
 
 @pytest.fixture(autouse=True)
 def no_blocking_call_on_the_loop():
-    """A call of the gateway that blocks its loop is an error."""
+    """Raise an error when the gateway blocks its loop."""
     with blockbuster_ctx("gateway") as blockbuster:
-        # before the ports are open, and in the simulator that comes with a demo, nobody waits for the loop
+        # at start, before the ports are open, and in the demo's simulator, blocking delays no request
         for function in blockbuster.functions.values():
             function.can_block_in("gateway/upstream/upstream.py", {"__init__"})
             function.can_block_in("gateway/config/yaml_reader.py", {"_text"})
@@ -93,7 +93,7 @@ def start(tmp_path):
 
 @pytest.fixture
 def connect():
-    """`async with connect(gateway) as wire:`: a raw client connection."""
+    """`async with connect(gateway) as wire:` a raw client connection."""
 
     class Connecting:
         def __init__(self, gateway):
@@ -117,7 +117,7 @@ def _shared_valkey(tmp_path_factory):
 
 @pytest.fixture
 def valkey(_shared_valkey):
-    """An empty server; not to be stopped."""
+    """An empty server that other tests share: do not stop it."""
     with _shared_valkey.client() as client:
         client.flushall()
     return _shared_valkey
@@ -125,14 +125,14 @@ def valkey(_shared_valkey):
 
 @pytest.fixture
 def own_valkey(tmp_path):
-    """A server of this test's own, to be killed, held and restarted."""
+    """A server for this test alone, which may kill, pause and restart it."""
     with running_valkey(tmp_path) as server:
         yield server
 
 
 @pytest.fixture
 def serve(tmp_path):
-    """`async with serve(upstream.url, server={...}) as gateway:` a real process."""
+    """`async with serve(upstream.url, server={...}) as gateway:` a gateway in a process of its own."""
 
     def begin(upstream, **sections):
         return serving(tmp_path, upstream, **sections)
@@ -142,13 +142,13 @@ def serve(tmp_path):
 
 @pytest.fixture
 def reads(monkeypatch):
-    """Bytes read on all connections to the upstream since the test began; each write is a read of its own."""
+    """Bytes that the gateway has read from its upstream; waiting for them makes each write a separate read."""
     return watched_reads(monkeypatch)
 
 
 @pytest.fixture
 def hurried(monkeypatch):
-    """The coarse timer is not so coarse, and what goes on after a deadline is closed at once: `hurried(grace)`."""
+    """Tick every 10 ms instead of once a second; `hurried(seconds)` also shortens the grace after a deadline."""
     monkeypatch.setattr(aio, "INTERVAL", 0.01)
 
     def grace(seconds):
