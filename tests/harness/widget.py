@@ -55,7 +55,7 @@ class Widget:
         """Load the page, or load it again."""
         await self._do("open", {"apiHost": api_host, "chatflowid": flow})
 
-    async def says(self, question: str, last_words: str) -> str:
+    async def answer_to(self, question: str, last_words: str) -> str:
         """Ask, and return the answer when it has ended with these words."""
         await self._do("ask", question)
         await self._do("shows", last_words)
