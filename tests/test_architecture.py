@@ -203,3 +203,9 @@ def test_no_test_sleeps():
     sleeping = re.compile(r"(?<!def )\bsleep\((?!0\))")
     tests = [path for path in (ROOT / "tests").rglob("test_*.py") if not {"bench", "e2e"} & set(path.parts)]
     assert not [str(path) for path in tests if path != Path(__file__) and sleeping.search(path.read_text())]
+
+
+def test_time_limits_of_tests_derive_from_one_number():
+    limit = re.compile(r"\bmark\.timeout\((?!.*\bbounds\.)|\b(?:communicate|subprocess\.run)\(.*\btimeout=\d")
+    tests = [*(ROOT / "tests").rglob("test_*.py"), *(ROOT / "tests").rglob("conftest.py")]
+    assert not [str(path) for path in tests if path != Path(__file__) and limit.search(path.read_text())]

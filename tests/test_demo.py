@@ -40,7 +40,7 @@ async def test_the_printed_command_streams_an_answer(ask):
         command = await child.until_text("curl ")
         assert command.startswith("curl -N http://127.0.0.1:")
         body = await ask(command)
-        child.tell(signal.SIGINT)
+        child.send_signal(signal.SIGINT)
         assert await child.ended() == (0, "")
     assert body.startswith(b'message:\ndata:{"event":"start","data":')
     assert body.count(b'"event":"token"') > 10
@@ -52,5 +52,5 @@ async def test_the_demo_prints_where_its_metrics_are():
         line = await child.until_text("Metrics are at ")
         child.admin = line.removeprefix("Metrics are at ").partition("/metrics")[0]
         assert "flowise_gateway_build_info" in (await child.ask("/metrics"))[1]
-        child.tell(signal.SIGINT)
+        child.send_signal(signal.SIGINT)
         assert await child.ended() == (0, "")

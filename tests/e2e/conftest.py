@@ -90,7 +90,7 @@ class Guarded:
 
     async def ended(self) -> tuple[list[dict], str]:
         """Stop it; returns its request lines, and everything it has written."""
-        self._child.tell()
+        self._child.send_signal()
         _, err = await self._child.ended()
         requests = [line for line in self._child.lines if line["event"] == "request"]
         return requests, "\n".join([*self._child.output, err])

@@ -62,7 +62,7 @@ class Child:
     def pid(self) -> int:
         return self._process.pid
 
-    def tell(self, number: signal.Signals = signal.SIGTERM) -> None:
+    def send_signal(self, number: signal.Signals = signal.SIGTERM) -> None:
         self._process.send_signal(number)
 
     async def ended(self) -> tuple[int, str]:

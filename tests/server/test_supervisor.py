@@ -132,7 +132,7 @@ async def test_each_worker_serves_and_one_scrape_is_their_sum(workers, folders):
         assert len(folders()) == 1
         for name in ("cmdline", "environ"):
             assert SECRET.encode() not in Path(f"/proc/{pids.pop()}/{name}").read_bytes()
-        gateway.tell(signal.SIGINT)
+        gateway.send_signal(signal.SIGINT)
         assert await gateway.ended() == (0, "")
     assert len(lines_of(gateway, "listening")) == 1
     assert "worker" not in lines_of(gateway, "listening")[0]
@@ -143,7 +143,7 @@ async def test_each_worker_serves_and_one_scrape_is_their_sum(workers, folders):
 async def test_one_worker_is_one_process_without_a_parent(serve):
     async with serve(NOWHERE, server={"workers": 1}) as gateway:
         assert Path(f"/proc/{gateway.pid}/task/{gateway.pid}/children").read_text() == ""
-        gateway.tell()
+        gateway.send_signal()
         assert await gateway.ended() == (0, "")
     assert not [line for line in gateway.lines if "worker" in line or line["event"].startswith("worker")]
 
@@ -227,7 +227,7 @@ async def test_sigterm_lets_the_streams_of_all_workers_finish(workers):
     ):
         for wire in wires.values():
             await begin_stream(wire)
-        gateway.tell()
+        gateway.send_signal()
         await gateway.refuses_connections()
         assert (await gateway.ask("/readyz"))[:2] == (503, "draining\n")
         held.may_finish.set()
@@ -244,12 +244,12 @@ async def test_the_port_stays_open_for_the_delay_and_a_second_signal_ends_all_wa
     ):
         for wire in wires.values():
             await begin_stream(wire)
-        gateway.tell()
+        gateway.send_signal()
         await gateway.until("draining", 3)
         assert (await gateway.ask("/readyz"))[:2] == (503, "draining\n")
         async with connected(gateway) as others:
             assert set(others) == {1, 2}
-        gateway.tell()
+        gateway.send_signal()
         for wire in wires.values():
             body = await rest_of(wire)
             assert body.startswith(b'message:\ndata:{"event":"error","data":"')
@@ -266,7 +266,7 @@ async def test_workers_end_when_their_parent_is_killed_and_their_streams_finish(
     ):
         for wire in wires.values():
             await begin_stream(wire)
-        gateway.tell(signal.SIGKILL)
+        gateway.send_signal(signal.SIGKILL)
         await gateway.refuses_connections()
         held.may_finish.set()
         for wire in wires.values():
@@ -281,7 +281,7 @@ async def test_workers_import_from_the_path_of_their_parent_not_the_working_dire
         (tmp_path / f"{name}.py").write_text("raise SystemExit(5)")
     before = f'cd {tmp_path}; export PYTHONPATH={ROOT}; python=$1; shift; set -- "$python" -P "$@"'
     async with workers(before=before) as child:
-        child.tell()
+        child.send_signal()
         assert await child.ended() == (0, "")
 
 
@@ -293,7 +293,7 @@ async def test_a_worker_that_does_not_end_is_killed_after_a_margin(written):
     try:
         await child.listens()
         with stopped(pid_of(child, 1)):
-            child.tell()
+            child.send_signal()
             assert await child.ended() == (0, "")
     finally:
         await child.end()
