@@ -1,7 +1,7 @@
-# Two verbs are enough to begin: `make run` shows it, `make test` proves it.
+# `make run` shows the gateway on a simulated Flowise, `make test` runs all tests.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
-JOBS ?= 3
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 .PHONY: help setup run test check format bench chaos e2e cover clean
@@ -19,7 +19,7 @@ $(BIN)/flowise-gateway: pyproject.toml
 run: setup ## the demo: the gateway on a simulated Flowise, with a curl command to try
 	$(BIN)/flowise-gateway demo
 
-test: setup ## the whole test suite
+test: setup ## the whole test suite; TEST_SECONDS=30 gives each test more time
 	$(PYTEST)
 
 check: setup ## format, lint, types, layers, tests
@@ -29,7 +29,7 @@ check: setup ## format, lint, types, layers, tests
 	$(BIN)/lint-imports
 	$(PYTEST)
 
-format: setup ## put every file into shape
+format: setup ## format every file, fix what the linter can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
@@ -37,14 +37,14 @@ bench: setup ## CPU per event, latency and memory beside nginx and Envoy (2 minu
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'
 	$(BIN)/python -m tests.bench --gateway $(BIN)/flowise-gateway
 
-chaos: setup ## kills, cuts, slows and overruns everything, for minutes
+chaos: setup ## processes killed, connections cut, peers slowed and overloaded, for minutes
 	$(BIN)/python -m pytest -m chaos
 
 e2e: setup ## against a real Flowise from npm (needs node, npm, a compiler, 4 GB of disk; 5 minutes the first time)
 	tests/e2e/run
 
-cover: setup ## which lines the tests reach
+cover: setup ## the lines that the tests reach
 	$(BIN)/python -m pytest --cov=gateway --cov-report=term-missing:skip-covered
 
-clean: ## remove what the verbs have made
+clean: ## remove everything that these targets have made
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage

@@ -1,19 +1,23 @@
-"""What every test has: uvloop as in production, a loop that must not be blocked, a gateway to be started."""
+"""Fixtures and hooks for all tests: uvloop as in production, time bounds, no blocking call on the loop, gateways."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import inspect
+from datetime import timedelta
 from urllib.parse import urlsplit
 
 import pytest
 import uvloop
 from blockbuster import blockbuster_ctx
+from hypothesis import HealthCheck, settings
 
 from gateway import aio
 from gateway.relay import run
 from gateway.upstream.pool import Pool, Server
+from tests.harness import bounds
 from tests.harness.gateway import running
 from tests.harness.processes import serving
 from tests.harness.raw_client import Wire
@@ -21,22 +25,44 @@ from tests.harness.scripted_pool import closed
 from tests.harness.upstream_reads import watched_reads
 from tests.harness.valkey import running_valkey
 
-SECONDS = 9  # for each test with a loop: pytest's own alarm does not wake an idle uvloop
+settings.register_profile(
+    "machine", deadline=timedelta(seconds=bounds.EXAMPLE), suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("machine")
 
 
 def pytest_collection_modifyitems(items):
+    """Bound every test; a `timeout` marker replaces the general bound."""
     for item in items:
-        if inspect.iscoroutinefunction(item.obj) and item.get_closest_marker("timeout") is None:
-            item.obj = _bounded(item.obj)
+        if item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(bounds.TEST))
+        if inspect.iscoroutinefunction(item.obj):
+            item.obj = _bounded(item.obj, bounds.SHARE * item.get_closest_marker("timeout").args[0])
 
 
-def _bounded(test):
+def _bounded(test, seconds):
+    """Cancel a test that hangs: the alarm of pytest-timeout does not wake an idle uvloop."""
+
     @functools.wraps(test)
     async def bounded(*args, **kwargs):
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(seconds):
             await test(*args, **kwargs)
 
     return bounded
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport():
+    """Keep the garbage collector out of `ast.parse`, which a report of a failure calls for each frame.
+
+    A finalizer that formats a traceback calls it too, and Python 3.11 then fails with "AST constructor recursion depth
+    mismatch" (python/cpython#106905).
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 def pytest_asyncio_loop_factories():
@@ -45,9 +71,9 @@ def pytest_asyncio_loop_factories():
 
 @pytest.fixture(autouse=True)
 def no_blocking_call_on_the_loop():
-    """A call of the gateway that blocks its loop is an error."""
+    """Raise an error when the gateway blocks its loop."""
     with blockbuster_ctx("gateway") as blockbuster:
-        # before the ports are open, and in the simulator that comes with a demo, nobody waits for the loop
+        # at start, before the ports are open, and in the demo's simulator, blocking delays no request
         for function in blockbuster.functions.values():
             function.can_block_in("gateway/upstream/upstream.py", {"__init__"})
             function.can_block_in("gateway/config/yaml_reader.py", {"_text"})
@@ -67,7 +93,7 @@ def start(tmp_path):
 
 @pytest.fixture
 def connect():
-    """`async with connect(gateway) as wire:`: a raw client connection."""
+    """`async with connect(gateway) as wire:` a raw client connection."""
 
     class Connecting:
         def __init__(self, gateway):
@@ -91,7 +117,7 @@ def _shared_valkey(tmp_path_factory):
 
 @pytest.fixture
 def valkey(_shared_valkey):
-    """An empty server; not to be stopped."""
+    """An empty server that other tests share: do not stop it."""
     with _shared_valkey.client() as client:
         client.flushall()
     return _shared_valkey
@@ -99,14 +125,14 @@ def valkey(_shared_valkey):
 
 @pytest.fixture
 def own_valkey(tmp_path):
-    """A server of this test's own, to be killed, held and restarted."""
+    """A server for this test alone, which may kill, pause and restart it."""
     with running_valkey(tmp_path) as server:
         yield server
 
 
 @pytest.fixture
 def serve(tmp_path):
-    """`async with serve(upstream.url, server={...}) as gateway:` a real process."""
+    """`async with serve(upstream.url, server={...}) as gateway:` a gateway in a process of its own."""
 
     def begin(upstream, **sections):
         return serving(tmp_path, upstream, **sections)
@@ -116,13 +142,13 @@ def serve(tmp_path):
 
 @pytest.fixture
 def reads(monkeypatch):
-    """Bytes read on all connections to the upstream since the test began; each write is a read of its own."""
+    """Bytes that the gateway has read from its upstream; waiting for them makes each write a separate read."""
     return watched_reads(monkeypatch)
 
 
 @pytest.fixture
 def hurried(monkeypatch):
-    """The coarse timer is not so coarse, and what goes on after a deadline is closed at once: `hurried(grace)`."""
+    """Tick every 10 ms instead of once a second; `hurried(seconds)` also shortens the grace after a deadline."""
     monkeypatch.setattr(aio, "INTERVAL", 0.01)
 
     def grace(seconds):

@@ -83,7 +83,7 @@ def waits(path: Path) -> bool:
 
 
 @each_source
-def test_a_file_is_short_enough_and_says_what_it_is_for(path):
+def test_a_file_is_short_and_has_a_summary(path):
     assert len(path.read_text().splitlines()) <= FILE_LINES
     docstring = ast.get_docstring(tree(path))
     assert docstring
@@ -101,15 +101,13 @@ def test_no_function_is_too_long(path):
 
 @each_source
 def test_nothing_happens_on_import(path):
-    quiet = (
+    declarations = (
         *(ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign),
         *(ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef),
     )
-    statements = [ast.unparse(node) for node in tree(path).body[1:] if not isinstance(node, quiet)]
-    loud = [
-        said for said in statements if not said.startswith(("if __name__ == '__main__'", "if TYPE_CHECKING"))
-    ]
-    assert not loud
+    statements = [ast.unparse(node) for node in tree(path).body[1:] if not isinstance(node, declarations)]
+    allowed = ("if __name__ == '__main__'", "if TYPE_CHECKING")
+    assert not [statement for statement in statements if not statement.startswith(allowed)]
     assert not [node for node in ast.walk(tree(path)) if isinstance(node, ast.Global)]
 
 
@@ -123,13 +121,13 @@ def calls(path: Path) -> set[str]:
     return found
 
 
-def where(test) -> set[str]:
+def files_where(test) -> set[str]:
     return {name_of(path) for path in of_gateway() if test(path)}
 
 
 def test_background_tasks_begin_in_one_place():
     starters = {"create_task", "ensure_future", "run_coroutine_threadsafe", "TaskGroup"}
-    assert where(lambda path: calls(path) & starters) == {"gateway.aio"}
+    assert files_where(lambda path: calls(path) & starters) == {"gateway.aio"}
 
 
 def test_only_one_place_catches_everything():
@@ -140,30 +138,32 @@ def test_only_one_place_catches_everything():
             for node in ast.walk(tree(path))
         )
 
-    assert where(catches_everything) == {"gateway.pipeline"}
+    assert files_where(catches_everything) == {"gateway.pipeline"}
 
 
 def test_only_commands_print():
-    assert where(lambda path: "print" in calls(path)) == {"gateway.cli"}
-    assert where(lambda path: "sys.stdout.write" in path.read_text()) == {"gateway.cli", "gateway.demo"}
+    assert files_where(lambda path: "print" in calls(path)) == {"gateway.cli"}
+    assert files_where(lambda path: "sys.stdout.write" in path.read_text()) == {"gateway.cli", "gateway.demo"}
 
 
-def test_nobody_sleeps_but_the_one_that_asks_once_a_minute():
-    assert where(lambda path: "sleep" in calls(path)) <= {"gateway.app"}
+def test_only_the_streamability_probe_sleeps():
+    assert files_where(lambda path: "sleep" in calls(path)) <= {"gateway.app"}
 
 
-def test_metric_names_stand_in_one_file():
-    assert where(lambda path: "flowise_gateway_" in path.read_text()) == {"gateway.telemetry.metrics"}
-    assert where(lambda path: any(m.startswith("prometheus_client") for m in imports(path))) == {
+def test_metric_names_are_in_one_file():
+    assert files_where(lambda path: "flowise_gateway_" in path.read_text()) == {"gateway.telemetry.metrics"}
+    assert files_where(lambda path: any(m.startswith("prometheus_client") for m in imports(path))) == {
         *("gateway.telemetry.metrics", "gateway.telemetry.multiprocess")
     }
 
 
 def test_settings_are_read_in_one_place():
-    assert where(lambda path: re.search(r"\bos\.(environ|getenv)\b", path.read_text())) == {"gateway.cli"}
+    assert files_where(lambda path: re.search(r"\bos\.(environ|getenv)\b", path.read_text())) == {
+        "gateway.cli"
+    }
 
 
-def test_no_name_says_nothing():
+def test_no_class_is_a_manager_helper_or_util():
     empty = re.compile(r"(Manager|Helper|Util|Utils)$")
     wrong = {
         f"{name_of(path)}.{node.name}"
@@ -175,7 +175,7 @@ def test_no_name_says_nothing():
 
 
 @pytest.mark.parametrize("word", ["TODO", "FIXME", "XXX"])
-def test_nothing_is_left_for_later(word):
+def test_no_note_is_left_for_later(word):
     assert not [name_of(path) for path in of_gateway(simulator=True) if word in path.read_text()]
 
 
@@ -189,7 +189,7 @@ def test_a_lint_exception_is_justified():
 
 @each_source
 def test_every_source_file_has_its_tests(path):
-    """A pure file in a test file of its own name; what waits for sockets is tested where its folder is."""
+    """A pure file has test files of its own name; for any other, its folder has tests."""
     if path.name in ("__init__.py", "__main__.py"):
         return
     folder = ROOT / "tests" / path.relative_to(ROOT / "gateway").parent
@@ -203,3 +203,9 @@ def test_no_test_sleeps():
     sleeping = re.compile(r"(?<!def )\bsleep\((?!0\))")
     tests = [path for path in (ROOT / "tests").rglob("test_*.py") if not {"bench", "e2e"} & set(path.parts)]
     assert not [str(path) for path in tests if path != Path(__file__) and sleeping.search(path.read_text())]
+
+
+def test_time_limits_of_tests_derive_from_one_number():
+    limit = re.compile(r"\bmark\.timeout\((?!.*\bbounds\.)|\b(?:communicate|subprocess\.run)\(.*\btimeout=\d")
+    tests = [*(ROOT / "tests").rglob("test_*.py"), *(ROOT / "tests").rglob("conftest.py")]
+    assert not [str(path) for path in tests if path != Path(__file__) and limit.search(path.read_text())]

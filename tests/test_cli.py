@@ -116,7 +116,7 @@ async def test_listen_overrides_the_configuration(written):
         path = written(server={"listen": "127.0.0.1:{}".format(taken.getsockname()[1])})
         async with gateway("serve", "--config", path, "--listen", "127.0.0.1:0") as child:
             await child.listens()
-            child.tell()
+            child.send_signal()
             assert await child.ended() == (0, "")
 
 

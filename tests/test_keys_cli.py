@@ -18,6 +18,7 @@ from gateway.auth.keyring import Keyring
 from gateway.auth.keys_file import read_keys
 from gateway.auth.keys_model import format_moment
 from gateway.cli import main
+from tests.harness import bounds
 from tests.harness.gateway import configuration
 from tests.harness.key_files import entry, key, key_id, write_keys
 from tests.harness.processes import ROOT, run
@@ -450,7 +451,9 @@ def test_several_processes_at_once_lose_no_key(config, path):
         )
         for name in ("a", "b")
     ]
-    shown = [line for process in processes for line in process.communicate(timeout=9)[0].splitlines()]
+    shown = [
+        line for process in processes for line in process.communicate(timeout=bounds.STEP)[0].splitlines()
+    ]
     assert [process.returncode for process in processes] == [0, 0]
     assert len(shown) == 2 * 6
     assert {found.hash for found in read_keys(path)} == set(map(hash_of, shown))

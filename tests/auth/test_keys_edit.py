@@ -41,6 +41,12 @@ def ids(path):
     return [found.id for found in read_keys(path)]
 
 
+def version(path):
+    """All that a change of the file would change; not `st_atime`, which a reader changes."""
+    found = path.stat()
+    return found.st_ino, found.st_mode, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
 def others_beside(path):
     """Other files in the folder of the file and its lock."""
     return {found.name for found in path.parent.iterdir()} - {path.name, f"{path.name}.lock"}
@@ -61,10 +67,10 @@ def test_a_changed_file_is_readable_by_its_owner_only(path):
 
 
 def test_nothing_is_written_when_nothing_was_changed(path):
-    before = path.stat()
+    before = version(path)
     with KeysStore(path).editing() as editor:
         assert [found.id for found in editor.entries] == [key_id(1)]
-    assert path.stat() == before
+    assert version(path) == before
 
 
 def test_nothing_is_written_when_the_block_raises(path):
@@ -105,7 +111,7 @@ def test_a_file_with_mistakes_is_not_touched(path):
 
 @pytest.mark.parametrize("step", ["replace", "fsync", "fdopen"])
 def test_a_failure_at_any_step_leaves_the_file_as_it_was(path, monkeypatch, step):
-    before, real = path.stat(), getattr(os, step)
+    before, real = version(path), getattr(os, step)
 
     def fail(subject, *_, **__):
         if isinstance(subject, int) and step == "fdopen":
@@ -116,7 +122,7 @@ def test_a_failure_at_any_step_leaves_the_file_as_it_was(path, monkeypatch, step
     with pytest.raises(KeysFileError) as refused:
         add(path, 2)
     said = f"{path} is as it was and cannot be changed: No space left on device; free space on its disk"
-    assert (str(refused.value), path.stat(), others_beside(path)) == (said, before, set())
+    assert (str(refused.value), version(path), others_beside(path)) == (said, before, set())
     monkeypatch.setattr(os, step, real)
     add(path, 2)
 

@@ -1,6 +1,6 @@
-"""The benchmark: the gateway beside nginx and Envoy on this machine, in one run; `--help` tells the options.
+"""The benchmark: the gateway beside nginx and Envoy on this machine, in one run; `--help` lists the options.
 
-The exit code is 0 if everything could be measured, 1 if not (with --strict also if a target was missed).
+The exit code is 0 if everything was measured and 1 if not; with --strict also 1 if a target was missed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _BUSY_LOAD = 0.5
 
 @dataclass
 class Outcome:
-    """Everything that one run found."""
+    """The results of one run."""
 
     results: Results = field(default_factory=Results)
     versions: dict[str, str] = field(default_factory=dict)
@@ -36,7 +36,6 @@ class Outcome:
 
 
 def main() -> int:
-    """Measure, print, and tell by the exit code how it went."""
     chosen = options.read()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     _allow_many_files()
@@ -58,7 +57,7 @@ def main() -> int:
 
 
 def _allow_many_files() -> None:
-    """Raise the limit of open files for this process and its children as far as it may go."""
+    """Raise the limit of open files to the hard limit, for this process and its children."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
@@ -71,7 +70,9 @@ def _run(chosen: Options, folder: Path, outcome: Outcome) -> None:
     for name, why in outcome.skipped.items():
         note(f"skipped {name}: {why}")
     if (busy := os.getloadavg()[0]) > _BUSY_LOAD:
-        note(f"the machine is busy (load {busy:.1f}): trust the ratios, not the figures")
+        note(
+            f"the machine is busy (load {busy:.1f}): the ratios are meaningful, the absolute figures are not"
+        )
     if "micro" in chosen.parts:
         note("micro")
         outcome.micro = micro.measure()
@@ -100,7 +101,7 @@ def _run_parts(chosen: Options, bench: Bench, outcome: Outcome) -> None:
     if "slow" in chosen.parts and targets.GATEWAY in bench.targets:
         note("slow reader: gateway")
         try:
-            outcome.slow = slow_reader.prove(bench.site)
+            outcome.slow = slow_reader.measure(bench.site)
         except (BenchError, OSError) as error:
             bench.results.fail(targets.GATEWAY, "slow reader", BenchError(str(error)))
 
@@ -113,7 +114,7 @@ def _verdicts(chosen: Options, outcome: Outcome) -> list[report.Verdict]:
 
 def _print(chosen: Options, outcome: Outcome, verdicts: list[report.Verdict]) -> None:
     if not set(chosen.parts) <= {"micro", "calls"}:
-        print(_setting(chosen))
+        print(_conditions(chosen))
     if outcome.results.values:
         print(f"\n{report.table(outcome.results, outcome.versions)}")
         print(
@@ -121,12 +122,12 @@ def _print(chosen: Options, outcome: Outcome, verdicts: list[report.Verdict]) ->
         )
     if outcome.slow:
         print(
-            f"\nslow reader, a client that stops reading after 1 of 500 MB\n{slow_reader.tell(outcome.slow)}"
+            f"\nslow reader, a client that stops reading after 1 of 500 MB\n{slow_reader.render(outcome.slow)}"
         )
     if outcome.micro:
-        print(f"\n{micro.tell(outcome.micro)}")
+        print(f"\n{micro.render(outcome.micro)}")
     if outcome.calls:
-        print(f"\n{calls.tell(outcome.calls)}")
+        print(f"\n{calls.render(outcome.calls)}")
     print()
     for name, why in outcome.skipped.items():
         print(f"skipped {name}: {why}")
@@ -136,7 +137,7 @@ def _print(chosen: Options, outcome: Outcome, verdicts: list[report.Verdict]) ->
         print(verdict)
 
 
-def _setting(chosen: Options) -> str:
+def _conditions(chosen: Options) -> str:
     pinned = "proxy on one core, load and upstream on another" if chosen.pin else "no pinning"
     return (
         f"{chosen.streams} streams × {chosen.rate:g} events/s, {chosen.rounds} rounds of {chosen.seconds:g} s"

@@ -1,4 +1,4 @@
-"""What a request's rooms cost by themselves: microseconds of CPU per call, beside what the project allows."""
+"""The CPU time of single steps of a request, in µs per call, against the project's targets."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ ROUNDS = 15
 MANY = 400
 _NEVER = 4_000_000_000
 _ALGORITHMS = ("RS256", "ES256", "EdDSA")
-_FIRST, _AGAIN = 150.0, 20.0
+_FIRST, _AGAIN = 150.0, 20.0  # µs allowed
 
 
 Measured = tuple[str, float | None, Callable[[], Iterator[Callable[[], object]]]]
@@ -49,7 +49,7 @@ Measured = tuple[str, float | None, Callable[[], Iterator[Callable[[], object]]]
 
 @dataclass(frozen=True)
 class Cost:
-    """One kind of call: µs of CPU, and how many are allowed (None: nothing was asked)."""
+    """One kind of call: µs of CPU, and the target in µs (None: no target)."""
 
     name: str
     us: float
@@ -57,14 +57,12 @@ class Cost:
 
 
 def measure() -> list[Cost]:
-    """Measure every kind."""
     return [
-        Cost(name, _us(work), allowed) for name, allowed, work in (*_identity(), *_limits(), *_accounts())
+        Cost(name, _us(work), allowed) for name, allowed, work in (*_identity(), *_limits(), *_telemetry())
     ]
 
 
 def verdicts(costs: list[Cost]) -> list[Verdict]:
-    """What was asked, and what came out."""
     return [
         Verdict(f"{cost.name} <= {cost.allowed:g} µs", f"{cost.us:.1f}", cost.us <= cost.allowed)
         for cost in costs
@@ -72,13 +70,12 @@ def verdicts(costs: list[Cost]) -> list[Verdict]:
     ]
 
 
-def tell(costs: list[Cost]) -> str:
-    """Lay out the figures."""
+def render(costs: list[Cost]) -> str:
     return "\n".join(["CPU per call", *(f"  {cost.name:<44}{cost.us:>8.1f} µs" for cost in costs)])
 
 
 def _us(work: Callable[[], Iterator[Callable[[], object]]]) -> float:
-    """The best of some rounds, as the others had a guest on the core; each makes its calls beforehand."""
+    """The fastest of several rounds: other processes slow a round down. The calls are prepared before the clock starts."""
     rounds = []
     for _ in range(ROUNDS):
         calls = list(work())
@@ -90,17 +87,17 @@ def _us(work: Callable[[], Iterator[Callable[[], object]]]) -> float:
 
 
 def _identity() -> Iterator[Measured]:
-    people = _People()
-    yield "API key", _AGAIN, lambda: _again(people.known, people.key)
-    yield "session token, first time", _FIRST, lambda: _each(people.known, people.sessions())
-    yield "session token, again", _AGAIN, lambda: _again(people.known, people.session)
+    credentials = _Credentials()
+    yield "API key", _AGAIN, lambda: _repeat(credentials.known, credentials.key)
+    yield "session token, first time", _FIRST, lambda: _each(credentials.known, credentials.sessions())
+    yield "session token, again", _AGAIN, lambda: _repeat(credentials.known, credentials.session)
     for algorithm in _ALGORITHMS:
         yield (
             f"JWT {algorithm}, first time",
             _FIRST,
-            lambda name=algorithm: _each(people.asked, people.jwts(name)),
+            lambda name=algorithm: _each(credentials.asked, credentials.jwts(name)),
         )
-    yield "JWT, again", _AGAIN, lambda: _again(people.known, people.jwt)
+    yield "JWT, again", _AGAIN, lambda: _repeat(credentials.known, credentials.jwt)
     ids = ConversationIds(b"s" * 32)
     yield (
         "conversation id, mapped",
@@ -111,12 +108,12 @@ def _identity() -> Iterator[Measured]:
     yield (
         "conversation id, the caller's own",
         None,
-        lambda: _again(lambda raw: ids.mapped("key:ann", raw), own),
+        lambda: _repeat(lambda raw: ids.mapped("key:ann", raw), own),
     )
 
 
 def _limits() -> Iterator[Measured]:
-    """Four limits of a request, in memory, from admission to release."""
+    """Four limits of a request in memory, from the lookup of the limits to the release."""
     limits = (
         Limit.model_construct(name="burst", requests=10**9, per=60.0, by="caller"),
         Limit.model_construct(name="daily", tokens=10**9, per=86400.0, by="caller", reserve=1000),
@@ -142,8 +139,8 @@ def _limits() -> Iterator[Measured]:
     )
 
 
-def _accounts() -> Iterator[Measured]:
-    """What a request costs when it has ended: its metrics, and its line."""
+def _telemetry() -> Iterator[Measured]:
+    """The metrics and the log line at the end of a request."""
     metrics, sink = Metrics(), io.StringIO()
     logger = make_logger(LogSettings(), sink)
     exchange = _ended_exchange()
@@ -152,14 +149,14 @@ def _accounts() -> Iterator[Measured]:
         record(metrics, exchange)
         logger.info("request", **request_line(exchange, with_prompt=False))
 
-    yield "metrics and log line of a request", 60.0, lambda: _again(one, "")
+    yield "metrics and log line of a request", 60.0, lambda: _repeat(one, "")
 
 
 def _ended_exchange() -> Exchange:
     timings = Timings(
         1.0, upstream_written=1.1, upstream_head=1.2, client_head=1.3, first_token=1.4, ended=2.0
     )
-    exchange = Exchange(request=None, request_id="r" * 32, client="10.0.0.1", timings=timings)  # type: ignore[arg-type]  # it is not looked at
+    exchange = Exchange(request=None, request_id="r" * 32, client="10.0.0.1", timings=timings)  # type: ignore[arg-type]  # not used
     exchange.status, exchange.outcome, exchange.is_streaming = 200, Outcome.OK, True
     exchange.events, exchange.gaps = (
         {"start": 1, "token": 60, "metadata": 1, "end": 1},
@@ -170,7 +167,7 @@ def _ended_exchange() -> Exchange:
     return exchange
 
 
-def _again(call: Callable[[str], object], text: str) -> Iterator[Callable[[], object]]:
+def _repeat(call: Callable[[str], object], text: str) -> Iterator[Callable[[], object]]:
     return _each(call, [text] * MANY)
 
 
@@ -178,8 +175,8 @@ def _each(call: Callable[[str], object], texts: Iterator[str] | list[str]) -> It
     return (lambda text=text: call(text) for text in texts)
 
 
-class _People:
-    """An authenticator and credentials for it."""
+class _Credentials:
+    """Credentials, and an authenticator that accepts them."""
 
     def __init__(self) -> None:
         self.key = make_key(secrets.choice)
@@ -199,7 +196,7 @@ class _People:
         self.asked(self.jwt)
 
     def asked(self, token: str) -> None:
-        """What the loop does for a token that is new, without the loop: nobody has to be waited for."""
+        """Authenticate a new token without an event loop: nothing in it has to wait."""
         if self.known(token) is None:
             try:
                 self._authenticator.authenticate(token).send(None)
@@ -207,14 +204,14 @@ class _People:
                 return
 
     def sessions(self) -> Iterator[str]:
-        """New ones, each for another user."""
+        """New session tokens, each for a different user."""
         key_id = parse_key(self.key)
         for number in range(MANY):
             user = f"user-{number}-{secrets.token_hex(4)}"
             yield self._tokens.issue(SessionGrant(key_id, user, frozenset({"support"}), _NEVER, 1))
 
     def jwts(self, algorithm: str) -> Iterator[str]:
-        """New ones, each for another user."""
+        """New JWTs, each for a different user."""
         for _ in range(MANY):
             claims = {
                 "iss": "https://id",
@@ -241,7 +238,7 @@ class _People:
 
 
 async def _unused(_: str) -> bytes:
-    raise AssertionError("the keys are there already")
+    raise AssertionError("the keys are known already")
 
 
 def _unexpected(error: BaseException) -> None:

@@ -1,8 +1,8 @@
-"""The frames that the benchmark's upstream sends, and the stamps inside them; no socket, no clock.
+"""The frames that the benchmark's upstream sends, and the timestamps in them; no socket, no clock.
 
-Every token event carries its number and the nanosecond (CLOCK_MONOTONIC, shared by all processes of
-one machine) at which it was handed to the kernel, so that a reader knows how long it was on its way.
-The shapes are those of the capture `stream-chain`.
+Every token event carries its number and the time in ns (CLOCK_MONOTONIC, the same for all processes of a machine)
+at which it was handed to the kernel, so that the reader can compute its latency. The shapes are those of the capture
+`stream-chain`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def bulk_chunk(size: int) -> bytes:
 
 
 class StampReader:
-    """Takes a body in pieces of any size and gives back the stamps of the events that are complete."""
+    """Reads a body in pieces of any size and returns the stamps of the complete events."""
 
     def __init__(self) -> None:
         self._held = b""

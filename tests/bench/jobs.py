@@ -1,4 +1,4 @@
-"""What the benchmark asks of its load generator, and the names of the figures that come back."""
+"""The job of the load generator, and the names of the figures that it returns."""
 
 from __future__ import annotations
 
@@ -19,12 +19,10 @@ REQUEST_RATE = "requests_per_s"
 
 
 def rss_figure(streams: int) -> str:
-    """Name the figure of resident memory per stream at so many open streams."""
     return f"rss_kb_per_stream_{streams}"
 
 
 def pss_figure(streams: int) -> str:
-    """Name the figure of proportional memory per stream at so many open streams."""
     return f"pss_kb_per_stream_{streams}"
 
 
@@ -33,11 +31,11 @@ class Job(msgspec.Struct, kw_only=True):
 
     Attributes:
         kind: `streams` (CPU per event, latency), `requests` (CPU per short request) or `memory`.
-        port: the target's; `upstream_port` the upstream's own, to end streams.
-        watch: process whose CPU or memory is read, with its descendants; 0 reads none.
+        port: of the target; `upstream_port` is that of the upstream, to end streams.
+        watch: process whose CPU time or memory is read, with its descendants; 0 reads none.
         streams: open at once, each with `rate` events per second.
         seconds: length of the measured window.
-        requests: in all, from `concurrency` keep-alive connections.
+        requests: in total, from `concurrency` keep-alive connections.
         levels: numbers of open streams at which memory is read, ascending.
     """
 

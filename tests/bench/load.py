@@ -1,7 +1,7 @@
 """The benchmark's load generator, a process of its own: runs one job, prints its figures as JSON.
 
-Every event is timed at the moment its bytes are read, against the stamp that the upstream put into it,
-and counted: an event that is missing or out of order fails the measurement.
+The latency of an event is the time at which its bytes are read minus the stamp of the upstream in it. Events are
+counted: a missing event or one out of order fails the measurement.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from tests.bench.jobs import Figures, Job
 
 FLOW = "2c5e8d0a-1111-4222-8333-444455556666"
 _OPEN_AT_ONCE = 50
-_PATIENCE_S = 20
+_TIMEOUT_S = 20
 _QUIET_RATE = 0.5
 _SETTLE_S = 0.5
 _WARM_UP = 3
 
 
 class LoadError(Exception):
-    """The target lost something, or did not answer as it should."""
+    """The target lost an event or gave a wrong response."""
 
 
 class Tally:
-    """All events of a job: how many, and how long those of the measured window were on their way (ns)."""
+    """The events of a job: their number, and the latencies (ns) of those in the measured window."""
 
     def __init__(self) -> None:
         self.events = 0
@@ -45,7 +45,7 @@ class Tally:
 
 
 class Client(asyncio.Protocol):
-    """One keep-alive connection, one prediction after the other; httptools calls its `on_` methods."""
+    """One keep-alive connection with one prediction at a time; httptools calls its `on_` methods."""
 
     def __init__(self, tally: Tally) -> None:
         self._tally = tally
@@ -61,13 +61,12 @@ class Client(asyncio.Protocol):
         self.first_event: asyncio.Future[None] = self._loop.create_future()
         self.ended: asyncio.Future[None] = self._loop.create_future()
 
-    def ask(self, request: bytes) -> None:
-        """Send a request; `first_event` and `ended` tell how far its answer is."""
+    def send(self, request: bytes) -> None:
+        """Send a request; `first_event` and `ended` resolve as its response comes in."""
         self._idle()
         self._transport.write(request)
 
     def close(self) -> None:
-        """Hang up."""
         self._transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -78,14 +77,14 @@ class Client(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
-            self._fault = self._fault or LoadError(f"unreadable answer: {error}")
+            self._fault = self._fault or LoadError(f"unreadable response: {error}")
         if self._fault:
             self._fail(self._fault)
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
         if status != 200:
-            self._fault = LoadError(f"answered {status} instead of 200")
+            self._fault = LoadError(f"status {status} instead of 200")
 
     def on_body(self, body: bytes) -> None:
         tally = self._tally
@@ -127,17 +126,17 @@ class Crowd:
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._asked = 0
+        self._sent = 0
         self.tally = Tally()
         self.clients: list[Client] = []
 
     def next_request(self, plan: str) -> bytes:
         """Render a prediction in a conversation of its own."""
-        self._asked += 1
-        return prediction(f"bench-{os.getpid()}-{self._asked}", plan)
+        self._sent += 1
+        return prediction(f"bench-{os.getpid()}-{self._sent}", plan)
 
     async def connect(self, count: int) -> list[Client]:
-        """Open so many more connections."""
+        """Open `count` more connections."""
         loop = asyncio.get_running_loop()
         made = []
         for _ in range(count):
@@ -147,11 +146,11 @@ class Crowd:
         return made
 
     async def open_streams(self, count: int, rate: float) -> None:
-        """Open so many more paced streams and see the first event of each."""
+        """Open `count` more paced streams and wait for the first event of each."""
         while count > 0:
             batch = await self.connect(min(count, _OPEN_AT_ONCE))
             for client in batch:
-                client.ask(self.next_request(f"rate={rate}"))
+                client.send(self.next_request(f"rate={rate}"))
             await _all([client.first_event for client in batch], "the first events")
             count -= len(batch)
 
@@ -160,7 +159,7 @@ class Crowd:
         _, client = await asyncio.get_running_loop().create_connection(
             lambda: Client(Tally()), "127.0.0.1", self._job.upstream_port
         )
-        client.ask(b"POST /bench/finish HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\n\r\n")
+        client.send(b"POST /bench/finish HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\n\r\n")
         await _all([client.ended, *(one.ended for one in self.clients)], "the end of all streams")
         client.close()
         for one in self.clients:
@@ -169,12 +168,12 @@ class Crowd:
 
 async def _all(futures: list[asyncio.Future[None]], what: str) -> None:
     try:
-        async with asyncio.timeout(_PATIENCE_S):
+        async with asyncio.timeout(_TIMEOUT_S):
             await asyncio.gather(*futures)
     except TimeoutError as error:
         missing = sum(not future.done() or future.cancelled() for future in futures)
         raise LoadError(
-            f"{missing} of {len(futures)} still missing after {_PATIENCE_S} s while waiting for {what}"
+            f"{missing} of {len(futures)} missing after {_TIMEOUT_S} s while waiting for {what}"
         ) from error
 
 
@@ -199,16 +198,16 @@ async def measure_streams(job: Job) -> Figures:
 
 
 async def measure_requests(job: Job) -> Figures:
-    """Read CPU per short stream, asked one after the other on each of several keep-alive connections."""
+    """Read CPU per short stream, requested one after the other on each of several keep-alive connections."""
     crowd = Crowd(job)
     clients = await crowd.connect(job.concurrency)
     times = array("q")
-    await asyncio.gather(*(_ask_many(crowd, client, _WARM_UP, times) for client in clients))
+    await asyncio.gather(*(_request_many(crowd, client, _WARM_UP, times) for client in clients))
     times = array("q")
     tree = procfs.process_tree(job.watch) if job.watch else []
     each = max(1, job.requests // job.concurrency)
     cpu, began = procfs.cpu_ns(tree), time.monotonic()
-    await asyncio.gather(*(_ask_many(crowd, client, each, times) for client in clients))
+    await asyncio.gather(*(_request_many(crowd, client, each, times) for client in clients))
     cpu, took = procfs.cpu_ns(tree) - cpu, time.monotonic() - began
     for client in clients:
         client.close()
@@ -217,10 +216,10 @@ async def measure_requests(job: Job) -> Figures:
     return figures | ({jobs.CPU_REQUEST: cpu / len(times) / 1000} if tree else {})
 
 
-async def _ask_many(crowd: Crowd, client: Client, count: int, times: array[int]) -> None:
+async def _request_many(crowd: Crowd, client: Client, count: int, times: array[int]) -> None:
     for _ in range(count):
         began = time.monotonic_ns()
-        client.ask(crowd.next_request("count=1"))
+        client.send(crowd.next_request("count=1"))
         await _all([client.ended], "the end of a short stream")
         if client.events != 1:
             raise LoadError(f"a short stream brought {client.events} token events instead of one")
@@ -228,7 +227,7 @@ async def _ask_many(crowd: Crowd, client: Client, count: int, times: array[int])
 
 
 async def measure_memory(job: Job) -> Figures:
-    """Read how much memory each open, quiet stream costs, against the idle process after a few requests."""
+    """Read the memory per open, quiet stream, compared to the idle process after a few requests."""
     await measure_requests(msgspec.structs.replace(job, watch=0, requests=3 * job.concurrency))
     await asyncio.sleep(_SETTLE_S)
     tree = procfs.process_tree(job.watch)
@@ -263,7 +262,7 @@ async def _run(job: Job) -> Figures:
 
 
 def main() -> int:
-    """Run the job that the first argument describes in JSON."""
+    """Run the job given as JSON in the first argument."""
     job = msgspec.json.decode(sys.argv[1], type=Job)
     try:
         figures = uvloop.run(_run(job))

@@ -1,4 +1,4 @@
-"""The rounds: each target is measured once in each round, in an order that rotates; judges nothing."""
+"""The rounds: each target is measured once in each round, in an order that rotates."""
 
 from __future__ import annotations
 
@@ -16,25 +16,24 @@ from tests.bench.targets import DIRECT, Site, Target, started
 
 @dataclass
 class Results:
-    """Figures by name and target, one value a round; `failures` says what could not be measured and why."""
+    """Figures by name and target, one value for each round; `failures` has what could not be measured, and why."""
 
     values: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
 
     def add(self, target: str, figures: Figures) -> None:
-        """Keep the figures of one round."""
         for name, value in figures.items():
             self.values.setdefault(name, {}).setdefault(target, []).append(value)
 
     def fail(self, target: str, what: str, error: BenchError) -> None:
-        """Keep what went wrong; the other targets go on."""
+        """Record a failure; the other targets are still measured."""
         self.failures.append(f"{target}, {what}: {error}")
         note(f"FAILED {self.failures[-1]}")
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What all parts share: the site, the targets by name, the results, the core of the load generator."""
+    """Shared by all parts: the site, the names of the targets, the results, the core of the load generator."""
 
     site: Site
     targets: Sequence[str]
@@ -52,12 +51,12 @@ class Bench:
         self.results.add(target.name, msgspec.json.decode(printed, type=Figures))
 
     def job(self, **settings: object) -> Job:
-        """Make a job for this upstream; the target's port and process come later."""
+        """A job for this upstream; `measure` adds port and process of the target."""
         return msgspec.convert({"port": 0, "upstream_port": self.site.upstream_port, **settings}, Job)
 
 
 def note(text: str) -> None:
-    """Tell the person who waits what is going on."""
+    """Print progress to standard error."""
     sys.stderr.write(f"bench: {text}\n")
     sys.stderr.flush()
 
@@ -66,8 +65,8 @@ def in_rounds(bench: Bench, rounds: int, jobs: Sequence[Job]) -> None:
     """Measure all jobs on all targets, side by side: one target after the other in each round."""
     with _all_started(bench) as targets:
         for number in range(rounds):
-            turn = number % max(1, len(targets))
-            for target in [*targets[turn:], *targets[:turn]]:
+            first = number % max(1, len(targets))
+            for target in [*targets[first:], *targets[:first]]:
                 note(f"round {number + 1} of {rounds}: {target.name}")
                 for job in jobs:
                     if not _try(bench, target, job):

@@ -14,7 +14,7 @@ PARTS = ("streams", "requests", "memory", "slow", "micro", "calls")
 
 @dataclass(frozen=True)
 class Options:
-    """What to measure, how often and how long; seconds are those of one measured window."""
+    """What to measure, how often and for how long. `seconds` is the length of one measured window."""
 
     parts: list[str]
     targets: list[str]
@@ -31,7 +31,7 @@ class Options:
 
 
 def read(arguments: list[str] | None = None) -> Options:
-    """Read the command line; `--quick` only changes the defaults of what is not given."""
+    """Read the command line. `--quick` only changes defaults."""
     given = vars(_parser().parse_args(arguments))
     quick = given.pop("quick")
     defaults = {
@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
         help="command of the gateway, without `serve`",
     )
     add("--pin", action="store_true", help="the proxy on one core, load generator and upstream on another")
-    add("--strict", action="store_true", help="exit 1 when a target of the project is missed or not measured")
+    add("--strict", action="store_true", help="exit 1 when a target of the project is missed")
     add("--json", type=Path, metavar="FILE", help="write all figures, round by round, to a file")
     return parser
 

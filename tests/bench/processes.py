@@ -1,4 +1,4 @@
-"""Starting and ending the processes of the benchmark: none outlives it, however it ends."""
+"""The processes of the benchmark. None of them outlives it."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ _ROOT = Path(__file__).parents[2]
 
 
 class BenchError(Exception):
-    """A measurement that could not be made, with the reason."""
+    """Why a measurement could not be made."""
 
 
 @dataclass(frozen=True)
 class Cores:
-    """Which cores the proxy, and which ones load and upstream, may run on; None leaves it to the kernel."""
+    """The core of the proxy, and that of load generator and upstream; None leaves it to the kernel."""
 
     proxy: int | None = None
     rest: int | None = None
 
     @classmethod
     def pinned(cls) -> Cores:
-        """Give the proxy the first core and everything else the second."""
+        """The proxy on the first core, everything else on the second."""
         usable = sorted(os.sched_getaffinity(0))
         if len(usable) < 2:
             raise BenchError("--pin needs two cores, this machine offers one; run without it")
@@ -40,7 +40,7 @@ class Cores:
 
 @contextlib.contextmanager
 def _on_core(core: int | None) -> Iterator[None]:
-    """Let children that start inside inherit one core."""
+    """Pin processes that are started within the block to one core."""
     usable = os.sched_getaffinity(0)
     if core is not None:
         os.sched_setaffinity(0, {core})
@@ -73,7 +73,7 @@ def running(
 
 
 def _stop(process: subprocess.Popen[str]) -> None:
-    """End the whole group: politely, then for good."""
+    """End the whole process group: SIGTERM, then SIGKILL."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):
@@ -84,7 +84,7 @@ def _stop(process: subprocess.Popen[str]) -> None:
 
 @contextlib.contextmanager
 def running_upstream(folder: Path, core: int | None = None) -> Iterator[int]:
-    """Run the benchmark's upstream; gives its port."""
+    """Run the benchmark's upstream; yields its port."""
     log = folder / f"upstream-{time.monotonic_ns()}.log"
     command = [sys.executable, "-m", "tests.bench.upstream"]
     with running(command, log, core, stdout=subprocess.PIPE) as process:
@@ -108,7 +108,7 @@ def run_load(job: bytes, core: int | None = None, timeout_s: float = 120) -> byt
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
-            raise BenchError(f"the load generator did not come to an end within {timeout_s:.0f} s") from error
+            raise BenchError(f"the load generator did not end within {timeout_s:.0f} s") from error
     if done.returncode:
         raise BenchError(done.stderr.decode().strip().rpartition("\n")[2])
     return done.stdout
@@ -131,12 +131,11 @@ def wait_until_listening(process: subprocess.Popen[str], port: int, log: Path) -
 
 
 def tail(log: Path, lines: int = 8) -> str:
-    """Return the last lines of a log."""
     return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
 
 
 def free_port() -> int:
-    """Return a loopback port that nobody uses now."""
+    """Return a loopback port that is not in use."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,4 +1,4 @@
-"""What the kernel knows of a process and all its descendants: CPU time and memory (Linux only)."""
+"""CPU time and memory of a process with all its descendants, from /proc (Linux only)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Memory:
 
 
 def process_tree(root: int) -> list[int]:
-    """List a process and its descendants."""
+    """The ids of a process and its descendants."""
     children: dict[int, list[int]] = {}
     for entry in _PROC.iterdir():
         if entry.name.isdigit():
@@ -44,8 +44,7 @@ def _parent(entry: Path) -> int:
 def cpu_ns(pids: list[int]) -> int:
     """Sum the CPU time of processes with all their threads, user and system, in nanoseconds.
 
-    It is `utime + stime` of `/proc/PID/stat`, read through the process's CPU clock (its number by
-    `clock_getcpuclockid(3)`), because `stat` rounds to 10 ms.
+    Read from the CPU clock of each process (`clock_getcpuclockid(3)`), because `/proc/PID/stat` rounds to 10 ms.
     """
     return sum(time.clock_gettime_ns((~pid << 3) | _CPU_CLOCK_OF_PROCESS) for pid in pids)
 

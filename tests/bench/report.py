@@ -1,4 +1,4 @@
-"""What the figures say: the table, the ratios in each round, the targets met or missed; measures nothing."""
+"""Evaluates the figures: the table, the ratios within each round, the targets met or missed."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ _ROWS = (
 
 @dataclass(frozen=True)
 class Verdict:
-    """One target of the project: what was asked, what came out; `met` is None if nothing was measured."""
+    """One target of the project and the measured value; `met` is None if nothing was measured."""
 
-    asked: str
+    target: str
     found: str
     met: bool | None
 
     def __str__(self) -> str:
-        return f"{self.asked}: {self.found} {_WORDS[self.met]}".replace("  ", " ")
+        return f"{self.target}: {self.found} {_WORDS[self.met]}".replace("  ", " ")
 
 
 _WORDS = {True: "ok", False: "MISSED", None: "not measured"}
 
 
 def add_latency_over_direct(results: Results) -> None:
-    """Add what each target adds to the direct way, round by round."""
+    """Add the latency of each target minus that of the direct connection, round by round."""
     pairs = ((jobs.LATENCY_P50, _ADDED_P50), (jobs.LATENCY_P99, _ADDED_P99))
     for measured, added in pairs:
         by_target = results.values.get(measured, {})
@@ -63,7 +63,7 @@ def ratio(results: Results, name: str, target: str, base: str) -> float | None:
 
 
 def table(results: Results, versions: dict[str, str]) -> str:
-    """Lay out medians with their spread (least to greatest round) and the gateway's ratios."""
+    """The medians with their spread (lowest to highest round), and the gateway's ratios."""
     targets = [name for name in ALL if any(name in by_target for by_target in results.values.values())]
     header = [
         "",
@@ -114,7 +114,7 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def verdicts(results: Results, parts: Sequence[str]) -> list[Verdict]:
-    """Hold the figures of the parts that were asked for against what the project promises."""
+    """Compare the figures of the selected parts with the project's targets."""
     found = []
     if "streams" in parts:
         cpu_envoy = ratio(results, jobs.CPU_EVENT, GATEWAY, ENVOY)
@@ -131,14 +131,14 @@ def verdicts(results: Results, parts: Sequence[str]) -> list[Verdict]:
     return found
 
 
-def _at_most(asked: str, value: float | None, limit: float, unit: str) -> Verdict:
+def _at_most(target: str, value: float | None, limit: float, unit: str) -> Verdict:
     if value is None:
-        return Verdict(asked, "", None)
-    return Verdict(asked, f"{value:.2f}{unit}", value <= limit)
+        return Verdict(target, "", None)
+    return Verdict(target, f"{value:.2f}{unit}", value <= limit)
 
 
 def _worst_memory(results: Results) -> float | None:
-    """Return the gateway's resident KB per stream at the level where it is greatest."""
+    """Return the gateway's resident KB per stream at the level where it is highest."""
     found = [
         statistics.median(by_target[GATEWAY])
         for name, by_target in results.values.items()

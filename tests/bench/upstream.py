@@ -1,8 +1,8 @@
-"""The benchmark's upstream, a process of its own: Flowise-shaped streams that cost next to nothing.
+"""The benchmark's upstream, a process of its own: streams in Flowise's format at almost no CPU cost.
 
-The plan of a stream stands in its question as `key=value` words: `rate` (events per second, paced until
-somebody ends the stream), `count` (so many events at once), `size` (so many bytes as fast as the peer
-takes them). It is no simulator of Flowise: it knows no failures, no other events and no limits.
+The question of a request has the plan of its stream as `key=value` words: `rate` (events per second, until the stream
+is ended from outside), `count` (N events at once), `size` (N bytes as fast as the peer reads them). It does not
+simulate Flowise: it has no failures, no other events and no limits.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class _Prediction(msgspec.Struct):
 
 
 class _Plan(msgspec.Struct):
-    """What a question asks for; see the module's docstring."""
+    """The plan in a question; see the module's docstring."""
 
     rate: float = 0
     count: int = 0
@@ -46,8 +46,8 @@ class _Plan(msgspec.Struct):
 
 
 @dataclass
-class Ledger:
-    """What the upstream did so far; `GET /bench/stats` prints it."""
+class Counters:
+    """Counters, served by `GET /bench/stats`."""
 
     streams: dict[str, Stream] = field(default_factory=dict)
     opened: int = 0
@@ -56,7 +56,7 @@ class Ledger:
     accepted_before: int = 0
 
     def stats(self) -> dict[str, int]:
-        """Count; `accepted` is bytes that the kernel took from the bulk streams."""
+        """The counters. `accepted`: bytes of bulk streams that the kernel has taken."""
         accepted = self.accepted_before + sum(stream.accepted for stream in self.streams.values())
         return {
             "opened": self.opened,
@@ -68,12 +68,12 @@ class Ledger:
 
 
 class Stream:
-    """One answer that is under way on one connection."""
+    """One response in progress on one connection."""
 
-    def __init__(self, transport: asyncio.Transport, plan: _Plan, ledger: Ledger, chat_id: str) -> None:
+    def __init__(self, transport: asyncio.Transport, plan: _Plan, counters: Counters, chat_id: str) -> None:
         self._transport = transport
         self._plan = plan
-        self._ledger = ledger
+        self._counters = counters
         self._chat_id = chat_id
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -89,15 +89,15 @@ class Stream:
         return self._written and max(0, self._written - self._transport.get_write_buffer_size())
 
     def start(self) -> None:
-        """Send the head and begin what the plan says."""
-        self._ledger.opened += 1
-        self._ledger.streams[self._chat_id] = self
+        """Send the head and start the plan."""
+        self._counters.opened += 1
+        self._counters.streams[self._chat_id] = self
         self._transport.write(frames.HEAD)
         if self._plan.size:
             self.pump()
         elif self._plan.rate:
             self._send_token()
-            phase = (self._ledger.opened * _GOLDEN) % 1 / self._plan.rate
+            phase = (self._counters.opened * _GOLDEN) % 1 / self._plan.rate
             self._schedule(self._loop.time() + phase)
         else:
             stamp = time.monotonic_ns()
@@ -105,7 +105,7 @@ class Stream:
             self.finish(b"".join(tokens))
 
     def pump(self) -> None:
-        """Write a bulk stream for as long as the peer takes it."""
+        """Write a bulk stream for as long as the peer reads."""
         while self._plan.size and not self.paused and not self.done:
             self._transport.write(self._bulk)
             self._written += len(self._bulk)
@@ -131,22 +131,22 @@ class Stream:
             self.leave()
 
     def leave(self) -> None:
-        """Forget the stream, whether it was finished or its connection is gone."""
+        """Drop the stream, whether it was finished or its connection was lost."""
         if self.done:
             return
-        self._ledger.accepted_before += self.accepted
+        self._counters.accepted_before += self.accepted
         self.done = True
         if self._timer:
             self._timer.cancel()
-        if self._ledger.streams.get(self._chat_id) is self:
-            del self._ledger.streams[self._chat_id]
+        if self._counters.streams.get(self._chat_id) is self:
+            del self._counters.streams[self._chat_id]
 
 
 class Connection(asyncio.Protocol):
     """One keep-alive connection; httptools calls its `on_` methods."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
         self._parser = httptools.HttpRequestParser(self)
         self._stream: Stream | None = None
         self._url = b""
@@ -159,7 +159,7 @@ class Connection(asyncio.Protocol):
         self._parser.feed_data(data)
 
     def pause_writing(self) -> None:
-        self._ledger.pauses += 1
+        self._counters.pauses += 1
         if self._stream:
             self._stream.paused = True
 
@@ -184,27 +184,27 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         path = self._url.decode()
         if path.startswith(_PREDICTION):
-            asked = msgspec.json.decode(self._body, type=_Prediction)
-            chat_id = asked.chatId or f"unnamed-{self._ledger.opened}"
-            self._stream = Stream(self._transport, _Plan.read(asked.question), self._ledger, chat_id)
+            prediction = msgspec.json.decode(self._body, type=_Prediction)
+            chat_id = prediction.chatId or f"unnamed-{self._counters.opened}"
+            self._stream = Stream(self._transport, _Plan.read(prediction.question), self._counters, chat_id)
             self._stream.start()
         else:
             self._answer(path)
 
     def _answer(self, path: str) -> None:
-        ledger = self._ledger
+        counters = self._counters
         if path.startswith(_ABORT):
-            ledger.aborts += 1
-            stream = ledger.streams.get(path.rpartition("/")[2])
+            counters.aborts += 1
+            stream = counters.streams.get(path.rpartition("/")[2])
             if stream:
                 stream.finish()
             answer: object = {"status": 200, "message": "Chat message aborted"}
         elif path == "/bench/finish":
-            for stream in list(ledger.streams.values()):
+            for stream in list(counters.streams.values()):
                 stream.finish()
             answer = {}
         elif path == "/bench/stats":
-            answer = ledger.stats()
+            answer = counters.stats()
         else:
             answer = {"isStreaming": True}
         body = msgspec.json.encode(answer)
@@ -218,8 +218,8 @@ async def _serve() -> None:
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stopped.set)
-    ledger = Ledger()
-    server = await loop.create_server(partial(Connection, ledger), "127.0.0.1", 0, backlog=4096)
+    counters = Counters()
+    server = await loop.create_server(partial(Connection, counters), "127.0.0.1", 0, backlog=4096)
     sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
     sys.stdout.flush()
     gc.disable()

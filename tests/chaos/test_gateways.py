@@ -9,6 +9,7 @@ from contextlib import suppress
 
 import pytest
 
+from tests.harness import bounds
 from tests.harness.clock import time_passes, until
 from tests.harness.fleet import fleet, status_of, statuses
 from tests.harness.frames import END, METADATA, START, token
@@ -17,7 +18,7 @@ from tests.harness.raw_client import Wire
 from tests.harness.raw_upstream import STREAM_HEAD, RawUpstream
 from tests.harness.surface import answering
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(60 * bounds.TEST)]
 GATEWAYS, ASKED, LIMIT, ROUNDS = 8, 2000, 100, 50
 PATH = f"/api/v1/prediction/{FLOW}"
 LEASE = 30.0

@@ -8,10 +8,11 @@ from time import monotonic
 
 import pytest
 
+from tests.harness import bounds
 from tests.harness.clock import time_passes
 from tests.harness.contenders import contender, contenders, most_at_once, raced
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(30 * bounds.TEST)]
 
 PROCESSES, REPETITIONS = 8, 50
 LEASE, LIMIT = 1.0, 5

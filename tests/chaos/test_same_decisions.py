@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.harness import bounds
 from tests.harness.limit_histories import (
     BothStores,
     histories,
@@ -12,7 +13,7 @@ from tests.harness.limit_histories import (
     play_all,
 )
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(90 * bounds.TEST)]
 
 
 @pytest.fixture

@@ -10,14 +10,15 @@ import pytest
 
 from gateway.admission.quotas import subject
 from gateway.errors import StoreUnavailable
+from tests.harness import bounds
 from tests.harness.clock import time_passes
 from tests.harness.limit_process import lag, process, requests, slots, tokens
 from tests.harness.slow_proxy import SlowProxy
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(18 * bounds.TEST)]
 
 MOST_WAIT = 0.15  # seconds that a request may wait for the store
-BACK_WITHIN = 5.0  # seconds: the longest pause, one attempt, and a margin
+BACK_WITHIN = 5.0 * bounds.SLOWNESS  # seconds: the longest pause, one attempt, and a margin
 LIMIT = 5
 HELD, OTHERS = 30.0, 8.0
 

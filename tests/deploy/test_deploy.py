@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,8 @@ import pytest
 
 from gateway.cli import main
 from gateway.config import load
+from tests.harness import bounds
+from tests.harness.programs import program
 
 ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "deploy" / "systemd" / "flowise-gateway.service"
@@ -37,18 +38,17 @@ def instructions():
 
 
 def test_systemd_accepts_the_unit(tmp_path):
-    if shutil.which("systemd-analyze") is None:
-        pytest.skip("no systemd-analyze here")
+    systemd_analyze = program("systemd-analyze")
     copy = tmp_path / UNIT.name
     copy.write_text(
         UNIT.read_text().replace("/opt/flowise-gateway/.venv/bin/flowise-gateway", sys.executable)
     )
     verified = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", str(copy)],
+        [systemd_analyze, "verify", "--man=no", str(copy)],
         capture_output=True,
         text=True,
         check=False,
-        timeout=9,
+        timeout=bounds.STEP,
     )
     assert UNIT.name not in verified.stderr
     assert "Unknown key" not in verified.stderr

@@ -1,4 +1,4 @@
-"""A gateway in front of the real Flowise that `tests/e2e/run` has started; a real process, as users have it."""
+"""A gateway process in front of the real Flowise that `tests/e2e/run` has started."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from tests.harness.widget import widget
 
 @pytest.fixture(scope="session")
 def flowise():
-    """What seed.py wrote: `url`, `flows`, and where the fake model logs."""
+    """The file that seed.py wrote: `url`, `flows`, and the log of the fake model."""
     path = os.environ.get("FLOWISE_SEED")
     if not path:
-        pytest.fail("FLOWISE_SEED is not set; `make e2e` starts a Flowise and sets it")
+        pytest.fail("FLOWISE_SEED is not set. Run `make e2e`, which starts a Flowise and sets it.")
     seed = json.loads(Path(path).read_text())
     seed["model_log"] = os.environ.get("FLOWISE_MODEL_LOG", seed.get("model_log"))
     return seed
@@ -37,26 +37,26 @@ def flowise():
 def routes(flowise, **keys):
     """A route for each chatflow, by name."""
     flows = flowise["flows"].items()
-    # copies, because what stands twice in memory would be written as an alias
+    # copies, because YAML writes an object that occurs twice as an alias
     return [{"name": name, "chatflow": flow, "upstream": "main", **deepcopy(keys)} for name, flow in flows]
 
 
 @pytest.fixture
 async def gateway(flowise, tmp_path):
-    """The gateway with public routes."""
+    """A gateway with public routes."""
     public = routes(flowise, auth=["anonymous"], cors={"origins": ["*"]})
     timeouts = {"idle": "3s"}
     async with processes.serving(
-        tmp_path, flowise["url"], patience=None, routes=public, upstreams={"main": {"timeouts": timeouts}}
+        tmp_path, flowise["url"], routes=public, upstreams={"main": {"timeouts": timeouts}}
     ) as child:
         child.url = f"http://{child.host}:{child.port}"
         yield child
 
 
 class Guarded:
-    """A gateway whose routes want a key or a session token and bind conversations to their caller.
+    """A gateway whose routes require a key or a session token and bind conversations to their caller.
 
-    `key` is that of a site's backend, `partner` that of somebody else.
+    `key` belongs to the backend of a site, `partner` to another caller.
     """
 
     def __init__(self, child, config: Path, key: str, partner: str) -> None:
@@ -77,28 +77,28 @@ class Guarded:
             return (await answer.json())["token"]
 
     async def host(self, user: str, route: str, ttl: str = "15m") -> str:
-        """The base URL that a page of this user gets."""
+        """The base URL for a page of this user."""
         return f"{self.url}/t/{await self.token(user, route, ttl)}"
 
     async def revoke(self, key: str) -> None:
-        """Ends a key on the command line; the running gateway notices within two seconds."""
+        """Revoke a key on the command line. The running gateway notices within two seconds."""
         await keys_command(self._config, "revoke", key.split("_")[1])
 
     async def passed(self, moment: float) -> None:
-        """Until the clock that tokens expire by has passed this moment, in seconds since the epoch."""
+        """Wait until this time, in seconds since the epoch, by the clock that tokens expire by."""
         await asyncio.sleep(max(0.0, moment - time.time()))
 
     async def ended(self) -> tuple[list[dict], str]:
-        """Tells it to stop; its lines about requests, and all that it has written."""
-        self._child.tell()
+        """Stop it; returns its request lines, and everything it has written."""
+        self._child.send_signal()
         _, err = await self._child.ended()
         requests = [line for line in self._child.lines if line["event"] == "request"]
         return requests, "\n".join([*self._child.output, err])
 
 
 async def keys_command(config: Path, *words: str) -> str:
-    """What `flowise-gateway keys ...` says."""
-    async with processes.gateway("keys", *words, "--config", str(config), patience=None) as child:
+    """The output of `flowise-gateway keys ...`."""
+    async with processes.gateway("keys", *words, "--config", str(config)) as child:
         status, err = await child.ended()
         assert status == 0, err
         return "\n".join(child.output)
@@ -117,24 +117,24 @@ def guarded(flowise, *origins: str) -> str:
 
 @pytest.fixture(scope="session")
 def keys(flowise, tmp_path_factory):
-    """A keys file, made on the command line, and the two keys in it: a backend's and a partner's."""
+    """A keys file made on the command line, and its two keys: the backend's and the partner's."""
     folder = tmp_path_factory.mktemp("keys")
     config = folder / "gateway.yaml"
     config.write_text(guarded(flowise))
     made = [asyncio.run(keys_command(config, "create", "--name", name)) for name in ("backend", "partner")]
-    return folder / "keys.yaml", [re.search(r"\bfgw_\w+", said)[0] for said in made]
+    return folder / "keys.yaml", [re.search(r"\bfgw_\w+", output)[0] for output in made]
 
 
 @pytest.fixture
 def guard(flowise, keys, tmp_path):
-    """`async with guard(origin) as gateway:`, a guarded gateway for pages of these origins."""
+    """`async with guard(origin) as gateway:` a guarded gateway for pages of these origins."""
 
     @asynccontextmanager
     async def begin(*origins: str):
         config, (file, names) = tmp_path / "gateway.yaml", keys
         config.write_text(guarded(flowise, *origins))
         shutil.copy(file, tmp_path)
-        async with processes.gateway("serve", "--config", str(config), patience=None) as child:
+        async with processes.gateway("serve", "--config", str(config)) as child:
             await child.listens()
             yield Guarded(child, config, *names)
 
@@ -150,19 +150,19 @@ async def page():
 
 @pytest.fixture
 def model(flowise):
-    """The fake model's own word on what it was asked and how an answer ended."""
+    """The log of the fake model: what it was asked, and how its answers ended."""
     return ModelLog(flowise["model_log"])
 
 
 class ModelLog:
     def __init__(self, path: str | None) -> None:
         if path is None:
-            pytest.fail("where does the fake model log? set FLOWISE_MODEL_LOG")
+            pytest.fail("The log of the fake model is unknown. Set FLOWISE_MODEL_LOG.")
         self._path = Path(path)
 
     def lines(self, fragment: str) -> list[dict]:
-        """All lines, in their order, about questions with this text."""
-        # Numbers begin anew with each start of the model: an end belongs to the last begin before it.
+        """All lines about questions with this text, in order."""
+        # Numbers restart with the model: an end belongs to the last begin before it.
         numbers: dict[int, str] = {}
         found = []
         whole = [line for line in self._path.read_text().splitlines(keepends=True) if line.endswith("\n")]
@@ -174,16 +174,16 @@ class ModelLog:
         return found
 
     def asked(self, fragment: str) -> dict:
-        """What the model was given with the one question that has this text: `messages`, `images`."""
+        """The input of the model for the one question with this text: `messages`, `images`."""
         (begin,) = [line for line in self.lines(fragment) if line["event"] == "begin"]
         return begin
 
     def ends(self, fragment: str) -> list[dict]:
-        """The last lines of all answers to questions with this text."""
+        """The end lines of all answers to questions with this text."""
         return [line for line in self.lines(fragment) if line["event"] == "end"]
 
     async def ended(self, fragment: str) -> list[dict]:
-        """The same, as soon as there is one."""
+        """The same, once there is one."""
         while not (ends := self.ends(fragment)):
             await asyncio.sleep(0.05)
         return ends

@@ -1,6 +1,6 @@
-"""Two callers who say the same chatId: what a raw Flowise tells the one about the other, and the gateway does not.
+"""Two callers that send the same chatId: Flowise mixes their conversations, the gateway keeps them apart.
 
-Each test runs for two API keys, and for two users of one site, who have session tokens of one key.
+Each test runs for two API keys, and for two users of one site that have session tokens of one key.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ import uuid
 import aiohttp
 import pytest
 
+from tests.harness import bounds
 from tests.harness.predictions import answer_of, ask, asked, bearer, events, saw, unique
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(6 * bounds.TEST)]
 
 
 @pytest.fixture(params=["two keys", "two users of one key"])
 def callers(request):
-    """`ann, bob = await callers(gateway, route)`: what each of them sends as a bearer token."""
+    """`ann, bob = await callers(gateway, route)`: the bearer token of each."""
 
     async def two(gateway, route="chain"):
         if request.param == "two keys":
@@ -29,10 +30,10 @@ def callers(request):
 
 
 async def together(url, flow, keys, chat):
-    """Two streams with one chatId, the second asked for when the first has begun to answer.
+    """Two streams with one chatId; the second is requested after the first has begun.
 
-    Returns both, and whether the first was still running when the second had ended; None for a stream that does not
-    end in six seconds.
+    Returns both bodies, and whether the first was still running when the second had ended. None stands for a stream
+    that does not end within six seconds.
     """
     first = unique("word=ann tokens=30 delay=0.05")
     async with asked(url, flow, first, key=keys[0], chatId=chat) as answer:
@@ -47,12 +48,12 @@ async def together(url, flow, keys, chat):
 
 
 @pytest.mark.parametrize("flow", ["chain", "agentflow"])
-async def test_at_the_same_time_each_hears_its_own_answer(guard, callers, flow):
+async def test_concurrent_callers_each_get_their_own_answer(guard, callers, flow):
     chat = str(uuid.uuid4())
     async with guard() as gateway:
         keys = await callers(gateway, flow)
         first, second, overlapped = await together(gateway.url, flow, keys, chat)
-        assert overlapped  # neither waited for the other's turn
+        assert overlapped  # neither waited for the other
         assert b"bob" not in first
         assert b"ann29" in first
         assert answer_of(second) == "".join(f"bob{at} " for at in range(6))
@@ -64,14 +65,14 @@ async def test_at_the_same_time_each_hears_its_own_answer(guard, callers, flow):
         assert len({ann["chatId"], bob["chatId"], chat}) == 3
 
 
-async def test_flowise_itself_tells_the_newer_one_both_answers(flowise):
-    """Why all this: captures same-chatid-*. It is how the test above would fail."""
+async def test_flowise_itself_sends_both_answers_to_the_newer_caller(flowise):
+    """How the test above would fail without the gateway (captures same-chatid-*)."""
     first, second, _ = await together(flowise["url"], flowise["flows"]["chain"], ("", ""), str(uuid.uuid4()))
     assert first is None
     assert "ann" in answer_of(second)
 
 
-async def test_one_after_the_other_each_remembers_its_own(guard, callers, model):
+async def test_each_caller_has_its_own_memory(guard, callers, model):
     chat = str(uuid.uuid4())
     async with guard() as gateway:
         ann, bob = await callers(gateway)
@@ -90,7 +91,7 @@ async def test_one_after_the_other_each_remembers_its_own(guard, callers, model)
 
 
 @pytest.mark.parametrize("kind", ["urlencoded", "multipart", "multipart with a file"])
-async def test_forms_lead_nobody_elsewhere(guard, callers, kind):
+async def test_forms_stay_in_the_conversations_of_their_caller(guard, callers, kind):
     chat = str(uuid.uuid4())
     async with guard() as gateway:
         ann, bob = await callers(gateway)
@@ -101,7 +102,7 @@ async def test_forms_lead_nobody_elsewhere(guard, callers, kind):
 
 
 async def posted(gateway, kind, key, question, **fields) -> str:
-    """The answer to a prediction that came as a form."""
+    """The answer to a prediction sent as a form."""
     form = aiohttp.FormData(default_to_multipart=kind != "urlencoded")
     for name, text in {"question": question, "streaming": "true", **fields}.items():
         form.add_field(name, text)
@@ -113,18 +114,18 @@ async def posted(gateway, kind, key, question, **fields) -> str:
         return answer_of(await answer.read())
 
 
-async def test_the_id_that_one_was_told_leads_only_this_one_back(guard, callers):
+async def test_an_id_from_an_answer_resumes_the_conversation_only_for_its_caller(guard, callers):
     async with guard() as gateway:
         ann, bob = await callers(gateway)
         _, _, body = await ask(gateway.url, "chain", unique("tokens=2", "my cat is Minka"), key=ann)
         (metadata,) = events(body, "metadata")
-        told = metadata["chatId"]
-        _, _, body = await ask(gateway.url, "chain", unique("recall=1"), key=bob, chatId=told)
+        mapped = metadata["chatId"]
+        _, _, body = await ask(gateway.url, "chain", unique("recall=1"), key=bob, chatId=mapped)
         assert "Minka" not in answer_of(body)
-        assert events(body, "metadata")[0]["chatId"] != told
-        _, _, body = await ask(gateway.url, "chain", unique("recall=1"), key=ann, chatId=told)
+        assert events(body, "metadata")[0]["chatId"] != mapped
+        _, _, body = await ask(gateway.url, "chain", unique("recall=1"), key=ann, chatId=mapped)
         assert "my cat is Minka" in answer_of(body)
-        assert events(body, "metadata")[0]["chatId"] == told
+        assert events(body, "metadata")[0]["chatId"] == mapped
 
 
 async def abort(gateway, chat, key):
@@ -133,7 +134,7 @@ async def abort(gateway, chat, key):
         assert answer.status == 200, await answer.text()
 
 
-async def test_neither_can_stop_the_others_run(guard, callers, model):
+async def test_a_caller_cannot_stop_the_run_of_another(guard, callers, model):
     chat = str(uuid.uuid4())
     async with guard() as gateway:
         ann, bob = await callers(gateway, "agentflow")
@@ -143,12 +144,12 @@ async def test_neither_can_stop_the_others_run(guard, callers, model):
         async with asked(gateway.url, "agentflow", question, key=ann, chatId=chat) as answer:
             await saw(answer, b"tok2")
             await abort(gateway, chat, bob)
-            await abort(gateway, metadata["chatId"], bob)  # the very id that Flowise knows it by
+            await abort(gateway, metadata["chatId"], bob)  # the id that Flowise uses
             assert b"tok39" in await answer.read()
         assert [end["reason"] for end in model.ends(question)] == ["complete"]
 
 
-async def test_each_can_stop_its_own_run(guard, callers, model):
+async def test_a_caller_can_stop_its_own_run(guard, callers, model):
     chat = str(uuid.uuid4())
     async with guard() as gateway:
         ann, _ = await callers(gateway, "agentflow")
@@ -162,7 +163,7 @@ async def test_each_can_stop_its_own_run(guard, callers, model):
         assert end["sent"] < 200
 
 
-async def test_neither_can_answer_for_the_other_what_a_flow_waits_for(guard, callers, model):
+async def test_a_caller_cannot_answer_a_human_input_request_of_another(guard, callers, model):
     chat = str(uuid.uuid4())
     proceed = {"type": "proceed", "startNodeId": "humanInputAgentflow_0", "feedback": ""}
     async with guard() as gateway:
@@ -170,8 +171,8 @@ async def test_neither_can_answer_for_the_other_what_a_flow_waits_for(guard, cal
         form = {"subject": "Order", "body": "two cats", "from": "ann"}
         _, _, body = await ask(gateway.url, "approval", None, key=ann, chatId=chat, form=form)
         assert len(events(body, "action")) == 1
-        told = events(body, "metadata")[0]["chatId"]
-        for known in ({"chatId": chat}, {"chatId": told}, {"overrideConfig": {"sessionId": told}}):
+        mapped = events(body, "metadata")[0]["chatId"]
+        for known in ({"chatId": chat}, {"chatId": mapped}, {"overrideConfig": {"sessionId": mapped}}):
             question = unique("tokens=2", "Proceed")
             _, _, body = await ask(gateway.url, "approval", question, key=bob, humanInput=proceed, **known)
             assert "No previous execution found" in events(body, "error")[0]
@@ -199,7 +200,7 @@ async def download(gateway, chat, key):
         return answer.status, await answer.read()
 
 
-async def test_neither_can_read_the_others_files(guard, callers):
+async def test_a_caller_cannot_read_the_files_of_another(guard, callers):
     chat = str(uuid.uuid4())
     async with guard() as gateway:
         ann, bob = await callers(gateway, "assistant")
@@ -212,7 +213,7 @@ async def test_neither_can_read_the_others_files(guard, callers):
         assert (await download(gateway, metadata["chatId"], bob))[0] >= 400
 
 
-async def test_neither_can_judge_the_others_answers(guard, callers):
+async def test_a_caller_cannot_rate_the_answers_of_another(guard, callers):
     chat = str(uuid.uuid4())
     async with guard() as gateway:
         ann, bob = await callers(gateway, "pictures")
@@ -220,7 +221,7 @@ async def test_neither_can_judge_the_others_answers(guard, callers):
         (metadata,) = events(body, "metadata")
         url = f"{gateway.url}/api/v1/feedback/pictures"
         for key, accepted in ((bob, False), (ann, True)):
-            judged = {
+            rating = {
                 "chatId": chat,
                 "messageId": metadata["chatMessageId"],
                 "rating": "THUMBS_DOWN",
@@ -228,13 +229,13 @@ async def test_neither_can_judge_the_others_answers(guard, callers):
             }
             async with (
                 aiohttp.ClientSession(headers=bearer(key)) as session,
-                session.post(url, json=judged) as answer,
+                session.post(url, json=rating) as answer,
             ):
                 assert (answer.status == 200) is accepted, await answer.text()
 
 
-async def test_nobody_reads_histories(guard, callers):
-    """Flowise answers these to whoever has a key of its own, which the gateway may hold."""
+async def test_histories_are_not_served(guard, callers):
+    """Flowise serves these to every holder of a Flowise API key, and the gateway may hold one."""
     async with guard() as gateway:
         ann, _ = await callers(gateway)
         async with aiohttp.ClientSession(gateway.url, headers=bearer(ann)) as session:

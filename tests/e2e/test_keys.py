@@ -1,4 +1,4 @@
-"""The official SDKs with an API key of the gateway, on a route that wants one."""
+"""The official SDKs with an API key of the gateway, on a route that requires one."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ import sys
 
 import pytest
 
+from tests.harness import bounds
 from tests.harness.predictions import run, unique
 from tests.harness.widget import CLIENTS, clients
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(6 * bounds.TEST)]
 
 
 @pytest.fixture(params=["python", "typescript"])
 def sdk(request):
-    """`await sdk(*arguments)`: what clients/keyed writes."""
+    """`await sdk(*arguments)`: the output of clients/keyed."""
 
     async def call(*arguments):
         if request.param == "python":
@@ -28,7 +29,7 @@ def sdk(request):
 
 
 @pytest.mark.parametrize("flow", ["chain", "agentflow"])
-async def test_an_sdk_with_a_key_streams_and_finds_its_conversation_again(guard, sdk, flow):
+async def test_an_sdk_with_a_key_streams_and_resumes_its_conversation(guard, sdk, flow):
     async with guard() as gateway:
         questions = unique("tokens=4 delay=0.1", "my cat is Minka"), unique("recall=1", "who is my cat?")
         written = await sdk(gateway.url, gateway.key, flow, *questions)
@@ -47,6 +48,6 @@ async def test_an_sdk_with_a_wrong_key_gets_no_answer(guard, sdk, model):
         question = unique("tokens=4")
         typo = gateway.key[:-1] + ("a" if gateway.key[-1] != "a" else "b")
         written = await sdk(gateway.url, typo, "chain", question, question)
-        assert "401" in written  # Python's raises it, TypeScript's returns it as if it were the answer
+        assert "401" in written  # the Python SDK raises it, the TypeScript SDK returns it as the answer
         assert "tok" not in written
         assert model.lines(question) == []

@@ -1,4 +1,4 @@
-"""The gateway in front of a real Flowise: the same answers as without it, and the promises Flowise itself breaks."""
+"""The gateway in front of a real Flowise: identical answers, and correct behaviour where Flowise alone fails."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import asyncio
 import json
 import os
 import re
-import shutil
 import sys
 import uuid
 
 import pytest
 
+from tests.harness import bounds
 from tests.harness.predictions import ask, asked, events, lines_of, saw, unique
 from tests.harness.processes import spawn
+from tests.harness.programs import program
 from tests.harness.widget import CLIENTS, chromium, clients
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(6 * bounds.TEST)]
 
-# What differs between two runs of one question: ids, times, and how long the network took.
+# Differs between two runs of one question.
 _VOLATILE = (
     (re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"), "ID"),
     (re.compile(r"chatcmpl-\w+|run-\w+"), "ID"),
@@ -56,8 +57,7 @@ async def test_the_tokens_of_an_agentflow_are_those_that_the_model_reported(gate
 
 
 async def test_curl_with_the_documented_plural_path(gateway):
-    if shutil.which("curl") is None:
-        pytest.skip("no curl here")
+    program("curl")
     body = json.dumps({"question": unique("tokens=3"), "streaming": True})
     url = f"{gateway.url}/api/v1/predictions/chain"
     process = await spawn(
@@ -111,7 +111,7 @@ async def test_hanging_up_on_an_agentflow_stops_the_model(gateway, model):
     assert end["sent"] < 100
 
 
-async def test_hanging_up_on_a_chain_is_told_as_it_is(gateway, model):
+async def test_hanging_up_on_a_chain_is_logged_as_a_run_that_went_on(gateway, model):
     question = unique("tokens=20 delay=0.05")
     async with asked(gateway.url, "chain", question) as answer:
         await saw(answer, b"tok2")
@@ -133,14 +133,14 @@ async def test_two_clients_of_one_conversation_do_not_mix(gateway):
         assert events(answer[2], "end") == ["[DONE]"]
 
 
-async def test_an_unknown_flow_is_404_though_flowise_would_hang(gateway):
+async def test_an_unknown_flow_is_404_where_flowise_hangs(gateway):
     status, _, body = await ask(gateway.url, str(uuid.uuid4()), "hi")
     assert (status, json.loads(body)["code"]) == (404, "unknown_route")
 
 
 async def test_a_flow_that_goes_silent_is_ended_by_a_deadline(gateway, model):
-    """Flowise's own heartbeats count as life, so it is the gateway's `idle` only where none comes in time."""
-    question = unique("tokens=9 cut=3 how=hang")
+    """Flowise's heartbeats reset the deadline; this gateway's `idle` is shorter than their interval."""
+    question = unique("tokens=9 cut=3")
     _, _, body = await ask(gateway.url, "agentflow", question)
     assert [token for token in events(body, "token") if token] == ["tok0 ", "tok1 ", "tok2 "]
     assert len(events(body, "error")) == 1

@@ -1,6 +1,6 @@
 """The official widget in a browser, in a page of another site, on a guarded route, with a session token in its URL.
 
-Each page belongs to one user: the backend of the site has minted a token for them and written it into `apiHost`.
+Each page belongs to one user: the backend of the site has created a token for them and put it into `apiHost`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import time
 import aiohttp
 import pytest
 
+from tests.harness import bounds
 from tests.harness.predictions import bearer, unique
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(6 * bounds.TEST)]
 
 PICTURE = bytes.fromhex(  # two red pixels
     "89504e470d0a1a0a0000000d49484452000000020000000108020000007b40e8dd0000000d"
@@ -25,10 +26,10 @@ SETTINGS = ["GET chatflows-streaming 200", "GET public-chatbotConfig 200"]
 async def test_a_conversation_goes_on_after_a_reload_and_belongs_to_its_user(guard, page, model):
     async with guard(page.origin) as gateway:
         await page.open(await gateway.host("ann", "chain"), "chain")
-        told = unique("tokens=3", "my cat is Minka")
-        assert (await page.says(told, "tok2")).split() == ["tok0", "tok1", "tok2"]
+        first = unique("tokens=3", "my cat is Minka")
+        assert (await page.answer_to(first, "tok2")).split() == ["tok0", "tok1", "tok2"]
         second = unique("recall=1", "who is my cat?")
-        assert "my cat is Minka" in await page.says(second, "that is all")
+        assert "my cat is Minka" in await page.answer_to(second, "that is all")
         before = await page.bubbles()
 
         # later, with a new token for the same user
@@ -36,31 +37,28 @@ async def test_a_conversation_goes_on_after_a_reload_and_belongs_to_its_user(gua
         assert await page.bubbles() == before
         assert len(before) == 5
         third = unique("recall=1", "and still?")
-        assert "my cat is Minka" in await page.says(third, "that is all")
+        assert "my cat is Minka" in await page.answer_to(third, "that is all")
         roles = [role for role, _ in model.asked(third)["messages"]]
         assert roles == ["system", *["user", "assistant"] * 2, "user"]
         asked = "POST prediction 200"
         assert await page.called() == [*SETTINGS, asked, asked, *SETTINGS, asked]
 
-        # somebody else in the same browser, where the page still knows the conversation's id
+        # another user in the same browser, where the page still has the conversation's id
         await page.open(await gateway.host("bob", "chain"), "chain")
-        assert "Minka" not in await page.says(unique("recall=1", "who is my cat?"), "that is all")
+        assert "Minka" not in await page.answer_to(unique("recall=1", "who is my cat?"), "that is all")
         assert await page.complaints() == []
-        requests, said = await gateway.ended()
+        requests, output = await gateway.ended()
         assert {line["outcome"] for line in requests} == {"ok"}
         answers = [line for line in requests if line["endpoint"] == "prediction" and line["status"] == 200]
         assert [line["caller"] for line in answers] == ["session:backend/ann"] * 3 + ["session:backend/bob"]
-        assert "fgs_" not in said
+        assert "fgs_" not in output
 
 
 async def test_the_stop_button_stops_the_model(guard, page, model):
     async with guard(page.origin) as gateway:
         await page.open(await gateway.host("ann", "assistant"), "assistant")
-        for turn in (
-            "the first",
-            "the second",
-        ):  # where the id is the page's own, and where it is the mapped one
-            question = unique("tokens=400 delay=0.05", turn)
+        for message in ("first", "second"):  # first with the page's own id, then with the mapped one
+            question = unique("tokens=400 delay=0.05", message)
             await page.ask(question)
             await page.shows("tok3")
             await page.stop()
@@ -68,7 +66,7 @@ async def test_the_stop_button_stops_the_model(guard, page, model):
             (end,) = await model.ended(question)
             assert end["reason"] == "client_gone"
             assert end["sent"] < 200
-            await page.says(unique("tokens=2"), "tok1")
+            await page.answer_to(unique("tokens=2"), "tok1")
         stopped = ["POST prediction 200", "PUT chatmessage 200", "POST prediction 200"]
         assert await page.called() == [*SETTINGS, *stopped, *stopped]
         assert await page.complaints() == []
@@ -77,17 +75,17 @@ async def test_the_stop_button_stops_the_model(guard, page, model):
 async def test_thumbs_reach_flowise(flowise, guard, page):
     async with guard(page.origin) as gateway:
         await page.open(await gateway.host("ann", "pictures"), "pictures")
-        await page.says(unique("tokens=2"), "tok1")
-        await page.judge("Thumbs Down")
+        await page.answer_to(unique("tokens=2"), "tok1")
+        await page.rate("Thumbs Down")
         assert (await page.called())[-1] == "POST feedback 200"
         kept = json.loads((await page.stored())["pictures_EXTERNAL"])["chatHistory"][-1]
-        (judged,) = await feedback_on(flowise, "pictures", kept["messageId"])
-        assert judged["rating"] == "THUMBS_DOWN"
+        (rating,) = await feedback_on(flowise, "pictures", kept["messageId"])
+        assert rating["rating"] == "THUMBS_DOWN"
         assert await page.complaints() == []
 
 
 async def feedback_on(flowise, flow: str, message: str) -> list[dict]:
-    """What Flowise itself has written down."""
+    """What Flowise itself has stored."""
     url = f"{flowise['url']}/api/v1/feedback/{flowise['flows'][flow]}"
     async with aiohttp.ClientSession() as session, session.get(url) as answer:
         return [entry for entry in await answer.json() if entry["messageId"] == message]
@@ -100,11 +98,11 @@ async def test_a_document_reaches_the_model(guard, page, model, tmp_path):
         await page.open(await gateway.host("ann", "assistant"), "assistant")
         await page.attach({"documents": [str(document)]})
         question = unique("tokens=2", "what is the plan?")
-        await page.says(question, "tok1")
+        await page.answer_to(question, "tok1")
         assert "feed the cat at noon" in model.asked(question)["last"]
 
         again = unique("tokens=3", "and now?")
-        await page.says(again, "tok2")
+        await page.answer_to(again, "tok2")
         assert any("feed the cat at noon" in text for _, text in model.asked(again)["messages"])
         await page.open(await gateway.host("ann", "assistant"), "assistant")
         assert document.name in (await page.bubbles())[1]["text"]
@@ -123,7 +121,7 @@ async def test_an_image_reaches_the_model_and_is_shown_again_after_a_reload(
         await page.open(await gateway.host("ann", flow), flow)
         await page.attach({"images": [str(picture)]})
         question = unique("tokens=2", "what is this?")
-        await page.says(question, "tok1")
+        await page.answer_to(question, "tok1")
         assert model.asked(question)["images"] == [len(PICTURE)]
         (shown,) = images(await page.bubbles())
         assert (shown["width"], shown["from"][:10]) == (2, "data:image")
@@ -136,7 +134,7 @@ async def test_an_image_reaches_the_model_and_is_shown_again_after_a_reload(
         assert "GET get-upload-file 200" in await page.called()
         assert await page.complaints() == []
 
-        # the same address with another's token is another conversation's file, which does not exist
+        # with another user's token the same URL names a file of another conversation, which does not exist
         link = shown["from"].removeprefix(host)
         other = await gateway.host("bob", flow)
         async with aiohttp.ClientSession() as session:
@@ -151,13 +149,15 @@ def images(bubbles: list[dict]) -> list[dict]:
     return [image for bubble in bubbles for image in bubble["images"]]
 
 
-async def test_a_flow_that_begins_with_a_form_and_waits_for_its_user_goes_on(guard, page, model):
+async def test_a_flow_with_a_form_and_a_human_input_node_completes(guard, page, model):
     async with guard(page.origin) as gateway:
         await page.open(await gateway.host("ann", "approval"), "approval")
         await page.fill({"subject": "Order", "body": "two cats", "from": "ann"})
         await page.press("Submit")
         await page.offers("Proceed")
-        await page.open(await gateway.host("ann", "approval"), "approval")  # with the question still open
+        await page.open(
+            await gateway.host("ann", "approval"), "approval"
+        )  # reload while the question is open
         reason = unique("tokens=3", "we need them")
         await page.press("Proceed")
         await page.reason(reason)
@@ -170,11 +170,11 @@ async def test_a_flow_that_begins_with_a_form_and_waits_for_its_user_goes_on(gua
         assert await page.complaints() == []
 
 
-async def test_the_page_says_when_the_session_has_ended(guard, page):
+async def test_the_page_shows_that_its_session_has_expired(guard, page):
     async with guard(page.origin) as gateway:
         began = time.time()
         await page.open(await gateway.host("ann", "chain", ttl="4s"), "chain")
-        await page.says(unique("tokens=2", "my cat is Minka"), "tok1")
+        await page.answer_to(unique("tokens=2", "my cat is Minka"), "tok1")
         await gateway.passed(began + 4.5)
         await page.ask(unique("tokens=2"))
         await page.idle()
@@ -183,10 +183,10 @@ async def test_the_page_says_when_the_session_has_ended(guard, page):
         assert "expired" in (await page.bubbles())[-1]["text"]
 
         await page.open(await gateway.host("ann", "chain"), "chain")
-        assert "my cat is Minka" in await page.says(unique("recall=1"), "that is all")
+        assert "my cat is Minka" in await page.answer_to(unique("recall=1"), "that is all")
 
 
-async def test_a_revoked_key_ends_what_its_pages_have_begun(guard, page, model):
+async def test_a_revoked_key_ends_the_streams_of_its_pages(guard, page, model):
     async with guard(page.origin) as gateway:
         await page.open(await gateway.host("ann", "assistant"), "assistant")
         question = unique("tokens=400 delay=0.05")
@@ -202,7 +202,7 @@ async def test_a_revoked_key_ends_what_its_pages_have_begun(guard, page, model):
         assert (await page.called())[-1] == "POST prediction 401"
 
 
-async def test_a_page_that_is_not_listed_gets_nothing(guard, page):
+async def test_a_page_of_an_unlisted_origin_gets_nothing(guard, page):
     async with guard("https://app.example.com") as gateway:
         await page.open(await gateway.host("ann", "chain"), "chain")
         assert all(call.endswith("net::ERR_FAILED") for call in await page.called())

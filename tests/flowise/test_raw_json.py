@@ -12,10 +12,10 @@ from gateway.flowise.raw_json import encode, read_document, read_object, shown, 
 
 _VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    max_leaves=12,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=8,
 )
-_OBJECTS = st.dictionaries(st.text().filter(lambda name: name != "__proto__"), _VALUES)
+_OBJECTS = st.dictionaries(st.text().filter(lambda name: name != "__proto__"), _VALUES, max_size=6)
 _STYLES = st.sampled_from([(None, None), (1, None), (None, (",", ":")), (2, (" , ", " : "))])
 
 

@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from time import monotonic
 
+from tests.harness import bounds
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -49,7 +51,7 @@ class Contender:
         if self._process.returncode is None:
             self._process.stdin.close()
             try:
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(bounds.STEP):
                     await self._process.wait()
             except TimeoutError:
                 self._process.kill()

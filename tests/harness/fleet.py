@@ -1,4 +1,4 @@
-"""Several gateways in front of one Flowise, each a process of its own, with one store for all of them."""
+"""Several gateway processes in front of one Flowise that share a limit store."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SECRET = "a secret of thirty-two bytes or more"
 
 @asynccontextmanager
 async def fleet(folder: Path, count: int, upstream: str, store: str, **sections: Any):
-    """So many gateways; sections as for `configuration`."""
+    """`count` gateways; sections as for `configuration`."""
     limits = {"store": store, **sections.pop("limits", {})}
     shared = {"auth": {"secret": SECRET}, "limits": limits, **sections}
     async with AsyncExitStack() as stack:
@@ -24,7 +24,7 @@ async def fleet(folder: Path, count: int, upstream: str, store: str, **sections:
         async def begin(number: int) -> Served:
             own = folder / str(number)
             own.mkdir()
-            child = await stack.enter_async_context(serving(own, upstream, patience=None, **shared))
+            child = await stack.enter_async_context(serving(own, upstream, **shared))
             child.forget_output()
             return child
 
@@ -32,7 +32,7 @@ async def fleet(folder: Path, count: int, upstream: str, store: str, **sections:
 
 
 async def status_of(gateway: Served, path: str, **body: Any) -> int:
-    """The status of one prediction on a connection of its own, read to its end; 0: the connection broke."""
+    """The status of one prediction on a new connection, read to its end; 0 if the connection broke."""
     content = json.dumps({"question": "hi", **body}).encode()
     writer = None
     try:
@@ -48,6 +48,6 @@ async def status_of(gateway: Served, path: str, **body: Any) -> int:
 
 
 async def statuses(gateways: list[Served], path: str, count: int) -> list[int]:
-    """Of so many predictions at once, each on another gateway in turn."""
-    turns = (gateways[number % len(gateways)] for number in range(count))
-    return list(await asyncio.gather(*(status_of(gateway, path) for gateway in turns)))
+    """The statuses of `count` concurrent predictions, spread evenly over the gateways."""
+    spread = (gateways[number % len(gateways)] for number in range(count))
+    return list(await asyncio.gather(*(status_of(gateway, path) for gateway in spread)))

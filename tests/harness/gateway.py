@@ -1,4 +1,4 @@
-"""A whole gateway in the test's own loop: real sockets, the real runner, its log lines at hand."""
+"""A whole gateway on the loop of the test: real sockets, the real runner, its log in memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FLOW = "2c5e8d0a-1111-4222-8333-444455556666"
 
 
 class Lines(io.StringIO):
-    """Where the gateway logs to; a test can wait for a line."""
+    """The log output of a gateway. A test can wait for a line."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,21 +40,21 @@ class Lines(io.StringIO):
         return [line for line in self.all if line["event"] == event]
 
     async def until(self, event: str, count: int = 1) -> list[dict[str, Any]]:
-        """The lines of this event, once there are so many."""
+        """The lines of this event, once there are `count` of them."""
         while len(found := self.of(event)) < count:
             self._more.clear()
             await self._more.wait()
         return found
 
     async def request(self) -> dict[str, Any]:
-        """The line of the one request that was made."""
+        """The line of the only request."""
         lines = await self.until("request")
         assert len(lines) == 1, lines
         return lines[0]
 
 
 class RunningGateway:
-    """What a test sees of a gateway: its address, its log, its metrics."""
+    """A gateway as a test sees it: address, log, metrics, and what is still in progress inside."""
 
     def __init__(self, process: Process, lines: Lines) -> None:
         self.process = process
@@ -64,7 +64,7 @@ class RunningGateway:
         self.url, self.admin = f"http://{public}", f"http://{admin}"
 
     async def metrics(self) -> dict[str, float]:
-        """The samples of a scrape: `name{label="value"}` → number."""
+        """The samples of a scrape, each as `name{label="value"}` → number."""
         async with aiohttp.ClientSession() as session, session.get(f"{self.admin}/metrics") as answer:
             text = await answer.text()
         pairs = (line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#"))
@@ -72,12 +72,14 @@ class RunningGateway:
 
 
 def configuration(upstream: str, **sections: Any) -> dict[str, Any]:
-    """The smallest configuration for one route `chat`, with sections merged over it at every depth."""
+    """The smallest configuration with one route `chat`; `sections` are merged over it at every depth."""
     base: dict[str, Any] = {
         "server": {"listen": "127.0.0.1:0", "drain": "2s"},
         "admin": {"listen": "127.0.0.1:0"},
         "upstreams": {"main": {"servers": [{"url": upstream}]}},
-        "defaults": {"conversations": {"bind": False}},  # the bytes of an untouched body; who binds says so
+        "defaults": {
+            "conversations": {"bind": False}
+        },  # keep bodies as they are; tests of binding switch it on
         "routes": [{"name": "chat", "chatflow": FLOW, "upstream": "main", "auth": ["anonymous"]}],
     }
     route = sections.pop("route", {})
@@ -95,7 +97,7 @@ def _merged(base: Any, over: Any) -> Any:
 
 @asynccontextmanager
 async def running(folder: Path, upstream: str, **sections: Any):
-    """A gateway in front of an upstream; `route=` are keys of its route, the rest sections of the configuration."""
+    """A gateway in front of an upstream. `route` has keys of its route, the others are sections of the configuration."""
     path = folder / "gateway.yaml"
     path.write_text(yaml.safe_dump(configuration(upstream, **sections)))
     config = await asyncio.to_thread(load, path, {})

@@ -1,4 +1,4 @@
-"""What is watched and by what: the real metrics, the rules in deploy/prometheus, the dashboard in deploy/grafana."""
+"""The metrics of the gateway, the rules in deploy/prometheus and the dashboard in deploy/grafana, for comparison."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ GRAFANA = DEPLOY / "grafana"
 DASHBOARD = GRAFANA / "dashboards" / "flowise-gateway.json"
 PREFIX = "flowise_gateway_"
 REQUESTS = PREFIX + "requests_total"
-TARGET = frozenset({"job", "instance"})  # what Prometheus puts on every series
+TARGET = frozenset({"job", "instance"})  # labels that Prometheus adds to every series
 OF_PROMETHEUS = {
     "up": TARGET,
     "scrape_samples_post_metric_relabeling": TARGET,
@@ -32,7 +32,7 @@ OF_PROMETHEUS = {
 
 
 def real_metrics():
-    """The collectors of the gateway, by the name under which they are documented."""
+    """The collectors of the gateway by their documented name."""
     collectors = Metrics().registry._collector_to_names
     return {
         c._name.removeprefix(PREFIX) + ("_total" if isinstance(c, Counter) else ""): c for c in collectors
@@ -53,18 +53,18 @@ def real_series() -> dict[str, frozenset[str]]:
 
 
 def known_series() -> dict[str, frozenset[str]]:
-    """Everything that may be named in an expression: real, recorded, Prometheus's own."""
+    """Every series that an expression may use: real, recorded, and those of Prometheus itself."""
     recorded = {rule["record"]: level_of(rule["record"]) for rule in recording_rules()}
     return real_series() | recorded | OF_PROMETHEUS
 
 
 def level_of(record: str) -> frozenset[str]:
-    """The labels that the name of a recorded series promises."""
+    """The labels of a recorded series, which its name begins with."""
     return frozenset(record.partition(":")[0].split("_")) | {"job"}
 
 
 def closed_lists() -> dict[tuple[str, str], frozenset[str]]:
-    """The values that a label of a series may have: `Outcome`, the endpoints, what deploy/README.md says in brackets."""
+    """The values that a label may have: `Outcome`, the endpoints, and what deploy/README.md lists in brackets."""
     documented = {
         (words(name)[0], label): frozenset(values.split(", "))
         for name, _, labels in rows("Metrics")
@@ -75,10 +75,10 @@ def closed_lists() -> dict[tuple[str, str], frozenset[str]]:
     lists[REQUESTS, "status"] = frozenset(str(status) for status in range(200, 600))
     for series in (REQUESTS, f"{PREFIX}request_duration_seconds_bucket"):
         lists[series, "endpoint"] = frozenset(endpoint.name for endpoint in ENDPOINTS)
-    for rule in recording_rules():  # what is recorded has the values of what it is made of
+    for rule in recording_rules():  # a recorded series has the values of its source
         for label in level_of(rule["record"]):
             sources = [
-                lists[key] for made_of in selectors(rule["expr"]) if (key := (made_of.name, label)) in lists
+                lists[key] for source in selectors(rule["expr"]) if (key := (source.name, label)) in lists
             ]
             if sources:
                 lists[rule["record"], label] = sources[0]
@@ -87,7 +87,6 @@ def closed_lists() -> dict[tuple[str, str], frozenset[str]]:
 
 @cache
 def parsed(path: Path):
-    """A YAML file."""
     return yaml.safe_load(path.read_text())
 
 
@@ -106,7 +105,7 @@ def alerts():
 
 
 def unit_tests():
-    """Every test of the files for promtool."""
+    """Every unit test for promtool."""
     paths = sorted((PROMETHEUS / "tests").glob("*.yml"))
     return [test for path in paths for test in parsed(path)["tests"]]
 
@@ -117,12 +116,12 @@ def dashboard():
 
 
 def panels():
-    """The panels that show something: all but the rows."""
+    """All panels but the rows."""
     return [panel for panel in dashboard()["panels"] if panel["type"] != "row"]
 
 
 def queries() -> Iterator[tuple[str, str, str]]:
-    """Of the dashboard: where it stands, the expression, and the texts that name its labels."""
+    """The dashboard's queries as (place, expression, texts that use its labels)."""
     for panel in panels():
         for target in panel["targets"]:
             yield f"{panel['title']} {target['refId']}", target["expr"], target["legendFormat"]
@@ -132,11 +131,11 @@ def queries() -> Iterator[tuple[str, str, str]]:
 
 
 def variable_queries() -> dict[str, tuple[str, str]]:
-    """The dashboard's variables that ask Prometheus: a selector, and the label whose values they offer."""
-    asked = {
+    """The dashboard's variables that query Prometheus: a selector, and the label whose values they offer."""
+    found = {
         variable["name"]: re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"]["query"]).groups()
         for variable in dashboard()["templating"]["list"]
         if variable["type"] == "query"
     }
-    assert asked
-    return asked
+    assert found
+    return found

@@ -1,4 +1,4 @@
-"""Predictions as a program asks for them, and what came back."""
+"""Predictions over aiohttp, and parsers for their streams; for the end-to-end tests."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from contextlib import asynccontextmanager
 import aiohttp
 
 
-def unique(wishes: str, text: str = "hi") -> str:
-    """A question that the model's log can be searched for."""
-    return f"{text} {uuid.uuid4().hex} [[{wishes}]]"
+def unique(directives: str, text: str = "hi") -> str:
+    """A question that occurs once in the log of the fake model; see e2e/flowise/fake_model.py for the directives."""
+    return f"{text} {uuid.uuid4().hex} [[{directives}]]"
 
 
 def bearer(key: str) -> dict[str, str]:
@@ -27,9 +27,9 @@ async def ask(url, flow, question, *, streaming=True, key="", **fields):
 
 @asynccontextmanager
 async def asked(url, flow, question, *, streaming=True, key="", **fields):
-    """One prediction that goes on while the test does something else."""
+    """One prediction that stays open for the length of the block."""
     body = {"streaming": streaming, **fields}
-    if question is not None:  # a form stands in its stead
+    if question is not None:  # a form takes its place
         body["question"] = question
     async with (
         aiohttp.ClientSession(headers=bearer(key)) as session,
@@ -39,24 +39,24 @@ async def asked(url, flow, question, *, streaming=True, key="", **fields):
 
 
 async def saw(answer, text: bytes) -> None:
-    """Read on up to the line that has this text."""
+    """Read up to the line that contains this text."""
     while text not in (line := await answer.content.readline()):
         assert line, f"the answer ended before {text!r}"
 
 
 def events(body: bytes, name: str) -> list:
-    """The data of all events of this name."""
+    """The data of all events with this name."""
     found = (json.loads(line[5:]) for line in body.decode().split("\n") if line.startswith("data:"))
     return [event["data"] for event in found if event["event"] == name]
 
 
 def answer_of(body: bytes) -> str:
-    """The text of a stream."""
+    """The tokens of a stream, joined."""
     return "".join(events(body, "token"))
 
 
 async def run(*command: str, folder=None) -> tuple[int, str]:
-    """A program: its exit status and all that it has written."""
+    """Run a program; returns its exit status and everything it printed."""
     pipe, both = asyncio.subprocess.PIPE, asyncio.subprocess.STDOUT
     process = await asyncio.create_subprocess_exec(*command, cwd=folder, stdout=pipe, stderr=both)
     out, _ = await process.communicate()
@@ -64,7 +64,7 @@ async def run(*command: str, folder=None) -> tuple[int, str]:
 
 
 async def lines_of(*command: str, folder=None) -> list[str]:
-    """The output of a program that ends well."""
+    """The output of a program that must exit with 0."""
     status, out = await run(*command, folder=folder)
     assert status == 0, out
     return out.splitlines()

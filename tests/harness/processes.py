@@ -1,4 +1,4 @@
-"""The gateway as a process of its own: started as a user starts it, read by its log lines, told to stop by signals."""
+"""The gateway in a process of its own: started by its command, observed by its log lines, stopped by signals."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ import yaml
 from tests.harness.gateway import configuration
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 8.0  # seconds; below the limit of a test, so that it fails in order and leaves no process
 
 
 class Child:
-    """One running process; its standard output is read line by line."""
+    """A running process. Its standard output is read line by line."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -33,13 +32,13 @@ class Child:
         return [json.loads(line) for line in self.output if line.startswith("{")]
 
     async def until(self, event: str, count: int = 1) -> dict[str, Any]:
-        """Read on up to the `count`th log line of this event."""
+        """The `count`th log line of this event; reads output until it comes."""
         while len(found := [line for line in self.lines if line["event"] == event]) < count:
             await self._read(f"the log line {event!r}")
         return found[count - 1]
 
     async def until_text(self, start: str) -> str:
-        """Read on up to a line that begins so."""
+        """The first line with this beginning; reads output until it comes."""
         while not (found := [line for line in self.output if line.startswith(start)]):
             await self._read(f"a line that begins with {start!r}")
         return found[0]
@@ -47,11 +46,11 @@ class Child:
     async def _read(self, wanted: str) -> None:
         line = await self._process.stdout.readline()
         if not line:
-            raise AssertionError(f"it ended before {wanted}: {self.output}")
+            raise AssertionError(f"the process ended before {wanted}: {self.output}")
         self.output.append(line.decode().rstrip("\n"))
 
     def forget_output(self) -> None:
-        """From here on read and drop what it writes, so that it never stands before a full pipe."""
+        """Discard its output from now on, so that it never blocks on a full pipe."""
 
         async def forget() -> None:
             while await self._process.stdout.read(2**16):
@@ -63,11 +62,11 @@ class Child:
     def pid(self) -> int:
         return self._process.pid
 
-    def tell(self, number: signal.Signals = signal.SIGTERM) -> None:
+    def send_signal(self, number: signal.Signals = signal.SIGTERM) -> None:
         self._process.send_signal(number)
 
     async def ended(self) -> tuple[int, str]:
-        """Its exit status and standard error, when it has ended by itself; the rest of its output is kept."""
+        """Wait until it exits; returns its status and standard error. `output` keeps the rest of its output."""
         out, err = await self._process.communicate()
         self.output += out.decode().splitlines()
         return self._process.returncode, err.decode()
@@ -82,7 +81,7 @@ class Child:
 
 
 class Served(Child):
-    """A child that listens."""
+    """A gateway that listens, or will."""
 
     host = "127.0.0.1"
     port = 0
@@ -102,7 +101,7 @@ class Served(Child):
             return answer.status, await answer.text(), answer.headers
 
     async def refuses_connections(self) -> None:
-        """Return when the public port is closed."""
+        """Wait until the public port is closed."""
         while True:
             try:
                 _, writer = await asyncio.open_connection(self.host, self.port)
@@ -117,33 +116,30 @@ async def spawn(*command: str) -> asyncio.subprocess.Process:
 
 
 @asynccontextmanager
-async def gateway(*arguments: str, before: str = "", patience: float | None = PATIENCE):
-    """`python -m gateway …`; `before` is said to the shell first. It fails after `patience` seconds."""
+async def gateway(*arguments: str, before: str = ""):
+    """`python -m gateway …`; a shell runs the command `before` first."""
     command = [sys.executable, "-m", "gateway", *arguments]
     if before:
         command = ["/bin/sh", "-c", f'{before}; exec "$@"', "sh", *command]
     child = Served(await spawn(*command))
     try:
-        async with asyncio.timeout(patience):
-            yield child
+        yield child
     finally:
         await child.end()
 
 
 @asynccontextmanager
-async def serving(
-    folder: Path, upstream: str, *, before: str = "", patience: float | None = PATIENCE, **sections: Any
-):
-    """`serve` on free ports in front of this upstream; sections as for `configuration`."""
+async def serving(folder: Path, upstream: str, *, before: str = "", **sections: Any):
+    """`gateway serve` on free ports in front of this upstream; sections as for `configuration`."""
     path = folder / "gateway.yaml"
     path.write_text(yaml.safe_dump(configuration(upstream, **sections)))
-    async with gateway("serve", "--config", str(path), before=before, patience=patience) as child:
+    async with gateway("serve", "--config", str(path), before=before) as child:
         await child.listens()
         yield child
 
 
 async def run(*arguments: str) -> tuple[int, str, str]:
-    """A command that ends by itself: status, output, errors."""
+    """Run a command that exits by itself; returns status, output, errors."""
     async with gateway(*arguments) as child:
         status, err = await child.ended()
         return status, "\n".join(child.output), err

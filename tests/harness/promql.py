@@ -1,7 +1,7 @@
-"""Which labels a PromQL expression leads to, told without a Prometheus; and what is wrong with those it names.
+"""Computes the labels of a PromQL expression's result without a Prometheus, and finds mistakes in the expression.
 
-Whoever names a series or a label that is not there, or matches two sides that can never match, gets a `WrongError`:
-Prometheus itself answers such an expression with silence.
+`WrongError` is raised for a series or label that does not exist and for two sides that can never match. Prometheus
+returns an empty result for these.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ SETS = {"and", "or", "unless"}
 
 
 class WrongError(Exception):
-    """What is wrong with an expression."""
+    """An expression with a mistake."""
 
 
 def parse(expression: str) -> promql.Expr:
-    """The tree of an expression, Grafana's windows replaced by one of five minutes."""
+    """The syntax tree of an expression, with Grafana's interval variables replaced by 5m."""
     try:
         return promql.parse(re.sub(r"\$__(rate_interval|interval|range)\b", "5m", expression))
     except ValueError as error:
@@ -29,7 +29,7 @@ def parse(expression: str) -> promql.Expr:
 
 
 def selectors(expression: str) -> Iterator[promql.VectorSelector]:
-    """Every place where series are selected."""
+    """Every selector in an expression."""
     found = []
 
     def note(node):
@@ -71,7 +71,7 @@ class _Reader:
 
     def _selected(self, node) -> Labels:
         if node.name not in self._known:
-            raise WrongError(f"{node.name}: there is no such series")
+            raise WrongError(f"{node.name}: no such series")
         labels = self._known[node.name]
         self._has(labels, {matcher.name for matcher in node.matchers.matchers}, node)
         return labels

@@ -1,4 +1,4 @@
-"""A client on a raw socket: sends bytes as they are given, reads what comes, hangs up in every way."""
+"""An HTTP client on a raw socket: sends exact bytes, reads exact chunks, closes with a FIN or an RST."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass
 class Reply:
-    """One response: status, fields by lower-case name, body without chunked framing, whether it ended whole."""
+    """One response. `fields` has lower-case names, `body` no chunked framing; `is_whole`: it was complete."""
 
     status: int
     fields: dict[str, str]
@@ -25,8 +25,6 @@ class Reply:
 
 
 class Wire:
-    """One connection."""
-
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
@@ -49,7 +47,7 @@ class Wire:
         self.send(request("POST", path, content, **headers))
 
     async def head(self) -> tuple[int, dict[str, str]]:
-        """Status and fields of the next response (1xx ones included)."""
+        """Status and fields of the next response, 1xx included."""
         raw = await self.reader.readuntil(b"\r\n\r\n")
         first, *lines = raw.decode().split("\r\n")[:-2]
         pairs = (line.split(":", 1) for line in lines)
@@ -63,7 +61,7 @@ class Wire:
         return data
 
     async def until(self, marker: bytes) -> bytes:
-        """Chunks up to the one that completes this marker."""
+        """All chunks up to the one that completes this marker."""
         got = b""
         while marker not in got:
             chunk = await self.chunk()
@@ -73,7 +71,7 @@ class Wire:
         return got
 
     async def reply(self, *, has_body: bool = True) -> Reply:
-        """The next whole response, or as much of it as came before the connection was closed."""
+        """The next response, or the part of it that came before the connection was closed."""
         status, fields = await self.head()
         if not has_body or status in (204, 304):
             return Reply(status, fields, b"")
@@ -108,7 +106,7 @@ class Wire:
 
 
 def request(method: str, path: str, body: bytes = b"", **headers: str) -> bytes:
-    """The bytes of a request; `_` in a header's name is `-`, `None` leaves it out."""
+    """The bytes of a request. `_` in a header name stands for `-`; a header with the value None is left out."""
     fields = {"Host": "gateway", **{name.replace("_", "-"): value for name, value in headers.items()}}
     if body and "Content-Length" not in fields and "Transfer-Encoding" not in fields:
         fields["Content-Length"] = str(len(body))

@@ -1,4 +1,4 @@
-"""An upstream on raw sockets: each connection is answered by a coroutine of the test, byte by byte."""
+"""An upstream on raw sockets: a coroutine of the test writes each response byte by byte."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STREAMABLE = b'{"isStreaming":true}'
 
 @dataclass
 class Seen:
-    """One request as it came."""
+    """One request as received."""
 
     method: str
     target: str
@@ -32,7 +32,7 @@ class Seen:
 
 
 class Peer:
-    """One connection, from the upstream's side."""
+    """One connection, seen from the upstream."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -92,9 +92,9 @@ Script = Callable[[Peer, Seen], Awaitable[None]]
 
 
 class RawUpstream:
-    """`script` answers each prediction; questions of the gateway's own (streamability, abort) are answered here.
+    """`script` answers the requests of clients; the gateway's own (streamability, abort) are answered here.
 
-    `seen` has the predictions (and whatever else a client asked for), `aborts` the targets of aborts.
+    `seen` has the requests of clients, `aborts` the targets of aborts.
     """
 
     def __init__(self, script: Script) -> None:
@@ -136,7 +136,7 @@ class RawUpstream:
             await self._answer_all(peer)
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
-        except Exception as error:  # noqa: BLE001 - a test's mistake, told at its end
+        except Exception as error:  # noqa: BLE001 - a mistake in the test's script, raised at its end
             self.errors.append(error)
         finally:
             self._open.discard(task)

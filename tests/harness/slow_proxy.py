@@ -1,4 +1,4 @@
-"""A TCP proxy that makes a server slow, deaf or encrypted, as a test wishes."""
+"""A TCP proxy that delays a server's responses or puts TLS in front of it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import ssl
 
 
 class SlowProxy:
-    """Stands in front of a port of this machine. `delay`: seconds that every answer is held back, changed at any time."""
+    """In front of a local port. `delay` is in seconds for every response and may change at any time."""
 
     def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
         self._target = port

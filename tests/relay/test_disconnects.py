@@ -8,6 +8,7 @@ import pytest
 
 from gateway.errors import UpstreamUnreachable
 from gateway.upstream.upstream import Upstream
+from tests.harness import bounds
 from tests.harness.clock import until
 from tests.harness.frames import (
     ABORT,
@@ -291,7 +292,7 @@ async def test_a_client_that_leaves_between_the_requests_is_no_request(start, co
     assert (line["outcome"], upstream.aborts) == ("ok", [])
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(2 * bounds.TEST)
 async def test_an_abort_that_came_before_flowise_knew_the_run_is_repeated(start, connect):
     """As when the client leaves within milliseconds: the first one finds nothing (capture abort-idle)."""
     stopped = asyncio.Event()

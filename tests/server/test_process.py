@@ -42,7 +42,7 @@ async def test_readiness_turns_at_once_and_the_port_stays_open_for_the_delay(ser
     server = {"drain_delay": "60s", "drain": "60s"}
     async with RawUpstream(held) as upstream, serve(upstream.url, server=server) as gateway:
         assert (await gateway.ask("/readyz"))[:2] == (200, "ok\n")
-        gateway.tell()
+        gateway.send_signal()
         assert (await gateway.until("draining"))["delay_s"] == 60
         assert (await gateway.ask("/readyz"))[:2] == (503, "draining\n")
         assert (await gateway.ask("/livez"))[0] == 200
@@ -50,7 +50,7 @@ async def test_readiness_turns_at_once_and_the_port_stays_open_for_the_delay(ser
             wire.post(PATH, STREAM)
             reply = await wire.reply()
         assert (reply.status, reply.body) == (200, TOKEN + METADATA + END)
-        gateway.tell()
+        gateway.send_signal()
         assert await gateway.ended() == (0, "")
 
 
@@ -62,7 +62,7 @@ async def test_the_port_closes_and_an_open_stream_finishes(serve, connect):
         connect(gateway) as wire,
     ):
         await streaming(wire)
-        gateway.tell()
+        gateway.send_signal()
         await gateway.refuses_connections()
         held.may_finish.set()
         assert await rest_of(wire) == METADATA + END
@@ -84,7 +84,7 @@ async def test_a_kept_alive_connection_is_served_once_more_and_closed(serve, con
         await streaming(wire)
         kept.send(request("GET", "/api/v1/ping"))
         assert "connection" not in (await kept.reply()).fields
-        gateway.tell()
+        gateway.send_signal()
         await gateway.refuses_connections()
         kept.send(request("GET", "/api/v1/ping"))
         reply = await kept.reply()
@@ -100,7 +100,7 @@ async def test_a_remaining_stream_gets_one_error_one_end_and_the_last_chunk(serv
         connect(gateway) as wire,
     ):
         await streaming(wire)
-        gateway.tell()
+        gateway.send_signal()
         body = await rest_of(wire)
         assert await wire.reader.read() == b""
         assert await gateway.ended() == (0, "")
@@ -124,7 +124,7 @@ async def test_a_half_sent_event_is_dropped_before_the_error(serve, connect):
         connect(gateway) as wire,
     ):
         await streaming(wire)
-        gateway.tell()
+        gateway.send_signal()
         body = await rest_of(wire)
         assert await gateway.ended() == (0, "")
     assert body.startswith(b'message:\ndata:{"event":"error","data":"')
@@ -140,7 +140,7 @@ async def test_a_request_before_its_head_gets_503_draining(serve, connect, is_st
     ):
         wire.post(PATH, {**STREAM, "streaming": is_streaming})
         await upstream_has_seen(upstream)
-        gateway.tell()
+        gateway.send_signal()
         reply = await wire.reply()
         assert await gateway.ended() == (0, "")
     assert (reply.status, reply.json()["code"]) == (503, "draining")
@@ -157,7 +157,7 @@ async def test_a_request_that_waits_for_its_turn_gets_503_draining(serve, connec
         await streaming(first)
         second.send(request("POST", PATH, json.dumps(STREAM).encode(), Expect="100-continue"))
         assert (await second.head())[0] == 100  # the body is read now, then the conversation is locked
-        gateway.tell()
+        gateway.send_signal()
         body, reply = await rest_of(first), await second.reply()
         assert await gateway.ended() == (0, "")
         assert len(upstream.seen) == 1
@@ -176,7 +176,7 @@ async def test_a_run_without_a_client_is_aborted_at_once(serve, connect):
         while 'streams_active{route="chat"} 0.0' not in (await gateway.ask("/metrics"))[1]:
             pass
         assert upstream.aborts == []
-        gateway.tell()
+        gateway.send_signal()
         await upstream.aborted.wait()
         held.may_finish.set()
         assert await gateway.ended() == (0, "")
@@ -191,16 +191,16 @@ async def test_a_second_signal_ends_the_wait(serve, connect):
         connect(gateway) as wire,
     ):
         await streaming(wire)
-        gateway.tell()
+        gateway.send_signal()
         await gateway.refuses_connections()
-        gateway.tell()
+        gateway.send_signal()
         assert (await rest_of(wire)).endswith(END)
         assert await gateway.ended() == (0, "")
 
 
 async def test_sigint_drains_as_well(serve):
     async with RawUpstream(never) as upstream, serve(upstream.url) as gateway:
-        gateway.tell(signal.SIGINT)
+        gateway.send_signal(signal.SIGINT)
         await gateway.until("draining")
         assert await gateway.ended() == (0, "")
 
@@ -221,7 +221,7 @@ async def test_a_request_in_the_middle_of_its_body_may_finish(serve, connect):
     ):
         wire.send(posted[:-5])
         assert (await wire.head())[0] == 100
-        gateway.tell()
+        gateway.send_signal()
         await gateway.refuses_connections()
         while not any(line["event"] in ("stopped", "requests_left") for line in gateway.lines):
             try:

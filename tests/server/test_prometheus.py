@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import shutil
 from collections import Counter
 from contextlib import asynccontextmanager
 
@@ -14,18 +13,17 @@ import pytest
 import yaml
 
 from tests.bench.processes import free_port
+from tests.harness import bounds
 from tests.harness.clock import time_passes
 from tests.harness.frames import END, METADATA, START, event, token
 from tests.harness.gateway import FLOW
 from tests.harness.processes import spawn
+from tests.harness.programs import program
 from tests.harness.raw_client import Wire
 from tests.harness.raw_upstream import STREAM_HEAD, RawUpstream
 from tests.harness.valkey import running_valkey
 
-pytestmark = [
-    pytest.mark.timeout(60),
-    pytest.mark.skipif(shutil.which("prometheus") is None, reason="no prometheus here (Debian: prometheus)"),
-]
+pytestmark = pytest.mark.timeout(6 * bounds.TEST)
 PATH = f"/api/v1/prediction/{FLOW}"
 COUNT, AT_ONCE = 300, 20
 SECRET = "a secret of thirty-two bytes or more"
@@ -130,6 +128,7 @@ async def one(gateway, kind, number):
 
 
 async def test_the_sums_of_prometheus_are_exact(serve, tmp_path):
+    program("prometheus")
     dice, truth = random.Random(5), Truth()
     requests = [(dice.choice(KINDS), dice.randrange(1, 30)) for _ in range(COUNT)]
     with running_valkey(tmp_path) as valkey:
@@ -139,7 +138,7 @@ async def test_the_sums_of_prometheus_are_exact(serve, tmp_path):
             "limits": {"store": valkey.url},
             "route": {"limits": [{"name": "many", "requests": COUNT + 9, "per": "1h", "by": "route"}]},
         }
-        async with RawUpstream(truth) as upstream, serve(upstream.url, patience=None, **sections) as gateway:
+        async with RawUpstream(truth) as upstream, serve(upstream.url, **sections) as gateway:
             async with prometheus(tmp_path, gateway.admin.removeprefix("http://")) as ask:
                 places = asyncio.Semaphore(AT_ONCE)
 

@@ -9,6 +9,7 @@ from collections import Counter
 
 import pytest
 
+from tests.harness import bounds
 from tests.harness.clock import until
 from tests.harness.fleet import fleet, status_of, statuses
 from tests.harness.frames import END, METADATA, START, token
@@ -18,7 +19,7 @@ from tests.harness.raw_upstream import STREAM_HEAD, RawUpstream
 from tests.harness.surface import answering
 
 PATH = f"/api/v1/prediction/{FLOW}"
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(3 * bounds.TEST)
 
 
 def route(*limits, **keys):

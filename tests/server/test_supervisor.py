@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import socket
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.harness import bounds
 from tests.harness.api_keys import key_of
 from tests.harness.frames import END, METADATA
 from tests.harness.gateway import FLOW, configuration
@@ -21,8 +21,7 @@ from tests.harness.processes import ROOT, Served, gateway, run, spawn
 from tests.harness.raw_client import Wire, request
 from tests.harness.raw_upstream import RawUpstream
 
-pytestmark = pytest.mark.timeout(30)  # three or four interpreters start in each test
-PATIENCE = 25.0  # as in `harness.processes`: below the limit of a test
+pytestmark = pytest.mark.timeout(3 * bounds.TEST)  # three or four interpreters start in each test
 
 PATH = f"/api/v1/prediction/{FLOW}"
 SECRET = "a secret of thirty-two bytes or more"
@@ -44,7 +43,7 @@ def workers(serve):
 
     def begin(upstream=NOWHERE, *, server=None, before="", **sections):
         sections = {"server": {"workers": 2, **(server or {})}, **SHARED, **sections}
-        return serve(upstream, before=before, patience=PATIENCE, **sections)
+        return serve(upstream, before=before, **sections)
 
     return begin
 
@@ -133,7 +132,7 @@ async def test_each_worker_serves_and_one_scrape_is_their_sum(workers, folders):
         assert len(folders()) == 1
         for name in ("cmdline", "environ"):
             assert SECRET.encode() not in Path(f"/proc/{pids.pop()}/{name}").read_bytes()
-        gateway.tell(signal.SIGINT)
+        gateway.send_signal(signal.SIGINT)
         assert await gateway.ended() == (0, "")
     assert len(lines_of(gateway, "listening")) == 1
     assert "worker" not in lines_of(gateway, "listening")[0]
@@ -144,7 +143,7 @@ async def test_each_worker_serves_and_one_scrape_is_their_sum(workers, folders):
 async def test_one_worker_is_one_process_without_a_parent(serve):
     async with serve(NOWHERE, server={"workers": 1}) as gateway:
         assert Path(f"/proc/{gateway.pid}/task/{gateway.pid}/children").read_text() == ""
-        gateway.tell()
+        gateway.send_signal()
         assert await gateway.ended() == (0, "")
     assert not [line for line in gateway.lines if "worker" in line or line["event"].startswith("worker")]
 
@@ -192,7 +191,7 @@ async def test_a_worker_that_an_operator_ends_finishes_its_streams_and_is_replac
 
 
 async def test_a_crash_loop_ends_the_gateway_with_1_and_a_message(written):
-    async with gateway("serve", "--config", written(), "--workers", "2", patience=PATIENCE) as child:
+    async with gateway("serve", "--config", written(), "--workers", "2") as child:
         for count in range(3):
             while len(started := lines_of(child, "worker_started", worker=1)) <= count:
                 await child.until("worker_started", len(lines_of(child, "worker_started")) + 1)
@@ -208,7 +207,7 @@ async def test_it_is_ready_when_all_workers_are(written):
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = "127.0.0.1:{}".format(free.getsockname()[1])
     path = written(admin={"listen": address})
-    async with gateway("serve", "--config", path, "--workers", "2", patience=PATIENCE) as child:
+    async with gateway("serve", "--config", path, "--workers", "2") as child:
         child.admin = f"http://{address}"
         await child.until("worker_started", 2)
         with stopped(pid_of(child, 2)):
@@ -228,7 +227,7 @@ async def test_sigterm_lets_the_streams_of_all_workers_finish(workers):
     ):
         for wire in wires.values():
             await begin_stream(wire)
-        gateway.tell()
+        gateway.send_signal()
         await gateway.refuses_connections()
         assert (await gateway.ask("/readyz"))[:2] == (503, "draining\n")
         held.may_finish.set()
@@ -245,12 +244,12 @@ async def test_the_port_stays_open_for_the_delay_and_a_second_signal_ends_all_wa
     ):
         for wire in wires.values():
             await begin_stream(wire)
-        gateway.tell()
+        gateway.send_signal()
         await gateway.until("draining", 3)
         assert (await gateway.ask("/readyz"))[:2] == (503, "draining\n")
         async with connected(gateway) as others:
             assert set(others) == {1, 2}
-        gateway.tell()
+        gateway.send_signal()
         for wire in wires.values():
             body = await rest_of(wire)
             assert body.startswith(b'message:\ndata:{"event":"error","data":"')
@@ -267,7 +266,7 @@ async def test_workers_end_when_their_parent_is_killed_and_their_streams_finish(
     ):
         for wire in wires.values():
             await begin_stream(wire)
-        gateway.tell(signal.SIGKILL)
+        gateway.send_signal(signal.SIGKILL)
         await gateway.refuses_connections()
         held.may_finish.set()
         for wire in wires.values():
@@ -282,7 +281,7 @@ async def test_workers_import_from_the_path_of_their_parent_not_the_working_dire
         (tmp_path / f"{name}.py").write_text("raise SystemExit(5)")
     before = f'cd {tmp_path}; export PYTHONPATH={ROOT}; python=$1; shift; set -- "$python" -P "$@"'
     async with workers(before=before) as child:
-        child.tell()
+        child.send_signal()
         assert await child.ended() == (0, "")
 
 
@@ -292,11 +291,10 @@ async def test_a_worker_that_does_not_end_is_killed_after_a_margin(written):
     command = ["serve", "--config", written(server={"drain": "0s"}), "--workers", "2"]
     child = Served(await spawn(sys.executable, "-c", hasty, *command))
     try:
-        async with asyncio.timeout(PATIENCE):
-            await child.listens()
-            with stopped(pid_of(child, 1)):
-                child.tell()
-                assert await child.ended() == (0, "")
+        await child.listens()
+        with stopped(pid_of(child, 1)):
+            child.send_signal()
+            assert await child.ended() == (0, "")
     finally:
         await child.end()
     assert len(lines_of(child, "worker_killed", worker=1)) == 1

@@ -1,6 +1,6 @@
-// The TypeScript SDK with an API key: streams one question, then asks another in the same conversation without.
+// The TypeScript SDK with an API key: streams one answer, then gets another of the same conversation as JSON.
 //
-//   node keyed.mjs BASE_URL API_KEY FLOW QUESTION QUESTION    in a folder with flowise-sdk; prints what it yields
+//   node keyed.mjs BASE_URL API_KEY FLOW QUESTION QUESTION    in a folder with flowise-sdk; prints both
 import { createRequire } from 'node:module'
 
 const { FlowiseClient } = createRequire(process.cwd() + '/package.json')('flowise-sdk')

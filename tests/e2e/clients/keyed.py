@@ -1,6 +1,6 @@
-"""The Python SDK with an API key: streams one question, then asks another in the same conversation without.
+"""The Python SDK with an API key: streams one answer, then gets another of the same conversation as JSON.
 
-python keyed.py BASE_URL API_KEY FLOW QUESTION QUESTION    prints what it yields
+python keyed.py BASE_URL API_KEY FLOW QUESTION QUESTION    prints both
 """
 
 import json

@@ -1,4 +1,4 @@
-// The widget in a page of another origin: asks one question and prints, as JSON lines, how its answer grew.
+// The widget in a page of another origin: sends one question and prints each stage of its answer as a JSON line.
 //
 //   node widget.mjs API_HOST FLOW QUESTION LAST_WORD CHROMIUM    in a folder with flowise-embed and playwright-core
 import fs from 'node:fs'

@@ -1,9 +1,9 @@
-// The widget in a browser, in a page of another site, told what to do on standard input.
+// The widget in a browser, in a page of another site, driven by commands on standard input.
 //
 //   node widget_session.mjs CHROMIUM    in a folder with flowise-embed and playwright-core
 //
-// Prints the page's origin; then each line ["verb", argument] is answered by one line of JSON, {"error": ...} if it
-// could not be done. The browser keeps what the page has stored, as long as this runs.
+// Prints the page's origin, then one line of JSON for each line ["verb", argument]; {"error": ...} if the verb failed.
+// The browser keeps the page's storage until the program ends.
 import fs from 'node:fs'
 import http from 'node:http'
 import readline from 'node:readline'
@@ -22,7 +22,7 @@ import Chatbot from '/web.js'
 Chatbot.init({ ...${JSON.stringify(settings)}, theme: { button: { autoWindowOpen: { autoOpen: true, openDelay: 0 } } } })
 </script>`
 await new Promise((listening) => site.listen(0, '127.0.0.1', listening))
-const origin = `http://localhost:${site.address().port}` // not 127.0.0.1, where the gateway is: another site
+const origin = `http://localhost:${site.address().port}` // another site than 127.0.0.1, where the gateway is
 
 const browser = await chromium.launch({ executablePath: process.argv[2], args: ['--no-sandbox', '--disable-gpu'] })
 const tab = await browser.newPage({ viewport: { width: 900, height: 900 } })
@@ -34,7 +34,7 @@ const note = (request, status) => {
     calls.push({ method: request.method(), path: request.url().slice(settings.apiHost.length), status })
 }
 tab.on('response', (response) => note(response.request(), response.status()))
-// Not what failed behind its head: the widget aborts each stream when it has read the end of it.
+// Not failures after the head: the widget aborts each stream when it has read its end.
 tab.on('requestfailed', async (request) => (await request.response()) || note(request, request.failure()?.errorText))
 tab.on('console', (message) => message.type() === 'error' && complaints.push(message.text()))
 tab.on('pageerror', (error) => complaints.push(String(error)))
@@ -52,13 +52,13 @@ const bubbles = () =>
         all.map((bubble) => ({
             who: bubble.classList.contains('chatbot-guest-bubble') ? 'user' : 'bot',
             text: bubble.innerText,
-            // the width that a broken image does not have
+            // 0 for a broken image
             images: [...bubble.querySelectorAll('img')].map((image) => ({ from: image.src.slice(0, 400), width: image.naturalWidth }))
         }))
     )
 
 const verbs = {
-    // shows the page, anew if it is shown already: {chatflowid, apiHost}
+    // loads or reloads the page: {chatflowid, apiHost}
     open: async (wanted) => {
         settings = wanted
         await tab.goto(origin)
@@ -69,25 +69,25 @@ const verbs = {
         await input.fill(text)
         await input.press('Enter')
     },
-    // until the newest answer has this text
+    // waits until the newest answer contains this text
     shows: (text) => holds(async () => ((await answers.allInnerTexts()).at(-1) ?? '').includes(text)),
-    // until the next question may be asked
+    // waits until the widget accepts the next question
     idle: () => holds(() => input.isEnabled()),
     stop: () => widget.locator('button[title^="Stop"]').click(),
     press: (label) => button(label).click(),
     offers: (label) => button(label).waitFor(),
-    // why one says yes or no to a flow that asks before it goes on
+    // the reason for an approval or a rejection
     reason: (text) => widget.locator('textarea:not(.text-input)').fill(text),
-    // the form that some flows begin with: {name: text}
+    // the form at the start of some flows: {name: text}
     fill: async (texts) => {
         for (const [name, text] of Object.entries(texts)) await widget.locator(`form [name="${name}"]`).fill(text)
     },
-    // judges the newest answer, "Thumbs Up" or "Thumbs Down"; then the widget asks for a comment
-    judge: async (title) => {
+    // rates the newest answer, "Thumbs Up" or "Thumbs Down"; the widget then shows a field for a comment
+    rate: async (title) => {
         await widget.locator(`button[title="${title}"]`).last().click()
         await widget.getByText('Provide additional feedback').waitFor()
     },
-    // through the button of images, or that of documents
+    // with the button for images, or the one for documents
     attach: async ({ images, documents }) => {
         const kind = images ? '[accept*="image/"]' : ':not([accept*="image/"])'
         const previews = widget.locator('[data-testid="input"]').locator('xpath=../..').locator('img, svg')
@@ -101,14 +101,14 @@ const verbs = {
     stored: () => tab.evaluate(() => Object.fromEntries(Object.entries(localStorage)))
 }
 
-const say = (answer) => console.log(JSON.stringify(answer ?? null))
-say(origin)
+const reply = (answer) => console.log(JSON.stringify(answer ?? null))
+reply(origin)
 for await (const line of readline.createInterface({ input: process.stdin })) {
     const [verb, argument] = JSON.parse(line)
     try {
-        say(await verbs[verb](argument))
+        reply(await verbs[verb](argument))
     } catch (error) {
-        say({ error: `${verb}: ${error.message}` })
+        reply({ error: `${verb}: ${error.message}` })
     }
 }
 await browser.close()

@@ -1,9 +1,9 @@
-"""A model without internet: as much of the OpenAI API as Flowise asks for; it does what the question tells it.
+"""A fake model: the part of the OpenAI API that Flowise uses. Directives in the question control the answer.
 
-`hi [[tokens=50 delay=0.1 cut=7 word=tok]]` has 50 tokens tok0, tok1 ..., a tenth of a second apart, and goes silent
-after 7. `[[recall=1]]` is answered with what the user said before, so a page shows what the conversation remembers.
+`hi [[tokens=50 delay=0.1 cut=7 word=tok]]`: 50 tokens tok0, tok1 ..., 0.1 s apart, silent after 7 tokens.
+`[[recall=1]]`: the earlier messages of the user, which shows what the conversation remembers.
 Each answer is logged as two JSON lines: `begin` with the question, all messages and the sizes of their images, `end`
-with a reason (complete, client_gone) and what was sent.
+with a reason (complete, client_gone) and the number of tokens sent.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from pathlib import Path
 
 from aiohttp import web
 
-WISHES = re.compile(r"(\w+)=([\w.]+)")
+DIRECTIVES = re.compile(r"(\w+)=([\w.]+)")
 
 
 class Model:
-    """Answers, and writes down how each answer ended."""
+    """Answers, and logs how each answer ended."""
 
     def __init__(self, log: Path) -> None:
         self._log = log
@@ -36,8 +36,8 @@ class Model:
     async def answer(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         *earlier, question = questions(body["messages"])
-        wishes = dict(WISHES.findall(question.rpartition("[[")[2]))
-        number, answer = next(self._numbers), answer_to(earlier, wishes)
+        directives = dict(DIRECTIVES.findall(question.rpartition("[[")[2]))
+        number, answer = next(self._numbers), answer_to(earlier, directives)
         tokens = len(answer)
         self.note(
             event="begin",
@@ -47,7 +47,7 @@ class Model:
             messages=[[message["role"], text_of(message["content"])] for message in body["messages"]],
             images=[size for message in body["messages"] for size in images_of(message["content"])],
         )
-        words = self.words(request, number, answer, wishes)
+        words = self.words(request, number, answer, directives)
         if body.get("stream"):
             return await self.stream(request, body, words)
         content = "".join([word async for word in words])
@@ -57,14 +57,14 @@ class Model:
             {**head(body, "chat.completion"), "choices": [choice], "usage": usage(tokens)}
         )
 
-    async def words(self, request, number, answer, wishes):
-        """The tokens in their time; notes the end, whichever it is."""
+    async def words(self, request, number, answer, directives):
+        """The tokens at their times; logs the end in any case."""
         sent = 0
         try:
             for at, word in enumerate(answer):
-                if at == int(wishes.get("cut", -1)):
+                if at == int(directives.get("cut", -1)):
                     await asyncio.sleep(3600)
-                await asyncio.sleep(float(wishes.get("delay", 0.05)))
+                await asyncio.sleep(float(directives.get("delay", 0.05)))
                 if request.transport is None or request.transport.is_closing():
                     break
                 yield word
@@ -94,28 +94,28 @@ class Model:
 
 
 def questions(messages) -> list[str]:
-    """What the user has said, the newest last; a chain sends images in a message without text behind it."""
-    said = [text_of(message["content"]) for message in messages if message["role"] == "user"]
-    return [text for text in said if text] or [""]
+    """The messages of the user, the newest last. A chain sends images in a last message without text, which is left out."""
+    texts = [text_of(message["content"]) for message in messages if message["role"] == "user"]
+    return [text for text in texts if text] or [""]
 
 
-def answer_to(earlier, wishes) -> list[str]:
+def answer_to(earlier, directives) -> list[str]:
     """The tokens of an answer."""
-    if "recall" not in wishes:
-        return [f"{wishes.get('word', 'tok')}{at} " for at in range(int(wishes.get("tokens", 12)))]
-    told = [text.partition("[[")[0].strip() for text in earlier]
-    return ["You ", "told ", "me: ", *(f"{text}; " for text in told), "that is all."]
+    if "recall" not in directives:
+        return [f"{directives.get('word', 'tok')}{at} " for at in range(int(directives.get("tokens", 12)))]
+    texts = [text.partition("[[")[0].strip() for text in earlier]
+    return ["You ", "told ", "me: ", *(f"{text}; " for text in texts), "that is all."]
 
 
 def text_of(content) -> str:
-    """The text of a message, which may be a list of parts; None in a message that calls a tool."""
+    """The text of a message. Its content may be a list of parts, or None in a message that calls a tool."""
     if isinstance(content, str):
         return content
     return " ".join(part.get("text", "") for part in content or ())
 
 
 def images_of(content) -> list[int]:
-    """The sizes of a message's images in bytes, -1 for one that is only a link."""
+    """The sizes of a message's images in bytes; -1 for an image given as a link."""
     parts = () if isinstance(content, str) else content or ()
     links = [part["image_url"]["url"] for part in parts if part.get("type") == "image_url"]
     pictures = (link.partition(",")[2] if link.startswith("data:") else None for link in links)

@@ -1,13 +1,13 @@
-"""Gives a fresh Flowise an account, a credential for the fake model and its chatflows, the way its web UI does.
+"""Creates an account, a credential for the fake model and the chatflows in a fresh Flowise, as its web UI does.
 
-Run again it signs in, makes what is missing and brings the chatflows up to date. Writes the addresses and ids that
-the tests need.
+On a Flowise that has them it signs in, creates what is missing and updates the chatflows. Writes the addresses and ids
+that the tests need.
 
 chain       the shipped Conversation Chain, which an abort does not stop
 agentflow   Start and LLM, which an abort stops
 pictures    the chain with a model that takes images, and thumbs
-assistant   the agentflow with images, whole documents and thumbs: all that the widget can do
-approval    an agentflow that asks its user before it goes on to the LLM
+assistant   the agentflow with images, whole documents and thumbs: all features of the widget
+approval    an agentflow that needs the approval of its user before the LLM
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import json
 import urllib.request
 from pathlib import Path
 
-# What the widget is told: buttons for a judgement, and a paper clip for whole documents.
+# Settings of the widget: rating buttons, and a button for whole documents.
 THUMBS = {"chatFeedback": {"status": True}}
 DOCUMENTS = {
     "fullFileUpload": {"status": True, "allowedUploadFileTypes": "text/plain,text/csv,application/json"}
@@ -94,7 +94,7 @@ class Flows:
         return flow
 
     def approval(self) -> dict:
-        """Start, Human Input and, if that says proceed, LLM: the middle of Human In The Loop."""
+        """Start, Human Input and, after approval, LLM: the middle of Human In The Loop."""
         flow = self._agents(
             "Human In The Loop", "startAgentflow_0", "humanInputAgentflow_0", "llmAgentflow_0"
         )
