@@ -48,9 +48,7 @@ LEAVE_WITHIN = 1.0  # seconds for handlers to return after `end_all`
 class Gateway:
     """Everything that serves requests, without the sockets, from `start` to `close`. `handle` answers one request."""
 
-    def __init__(
-        self, config: Config, logger: Logger, known_keys: tuple[ApiKey, ...] | None = None
-    ) -> None:
+    def __init__(self, config: Config, logger: Logger, known_keys: tuple[ApiKey, ...] | None = None) -> None:
         """`known_keys`: the parent's, used by a worker while the keys file is broken."""
         self._known_keys = known_keys
         self._config = config

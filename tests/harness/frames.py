@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from tests.harness import bounds
@@ -67,7 +68,8 @@ async def settled(gateway: RunningGateway, count: int = 1) -> list[dict[str, Any
     """The request lines, once there are `count`; then nothing may be left of these requests."""
     lines = await gateway.lines.until("request", count)
     inside = gateway.process.gateway
-    await asyncio.wait_for(inside._pipeline.wait_idle(), bounds.STEP)
+    async with asyncio.timeout(bounds.STEP):
+        await inside._pipeline.wait_idle()
     scrape = await metered(gateway)
     assert len(gateway.lines.of("request")) == count
     assert (scrape("runs_active"), scrape("streams_active")) == (0, 0)
