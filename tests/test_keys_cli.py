@@ -180,7 +180,10 @@ def test_a_name_that_was_rotated_is_told_with_its_newest_key(refused, path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--name", "a b"), '--name "a b" is not a valid name: write 1 to 64 characters of A-Z a-z 0-9 . _ -'),
+        (
+            ("--name", "a b"),
+            '--name "a b" is not a valid name: write 1 to 64 characters of A-Z a-z 0-9 . _ -',
+        ),
         (("--name", ""), '--name "" is not a valid name: write 1 to 64'),
         (("--name", key(1)), '--name "fgw_…" is a key, not a name: write a name of your own'),
         (("--name", "a", "--routes", "chart"), '--routes: there is no route "chart": did you mean chat?'),
