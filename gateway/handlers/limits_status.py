@@ -17,7 +17,7 @@ from gateway.pipeline import json_response
 
 
 class LimitsStatus:
-    """The handler."""
+    """Lists every limit that applies to the caller."""
 
     def __init__(self, limiter: Limiter, resolver: LimitResolver, routes: Sequence[Route]) -> None:
         self._limiter = limiter
@@ -25,7 +25,7 @@ class LimitsStatus:
         self._routes = routes
 
     async def __call__(self, exchange: Exchange) -> web.StreamResponse:
-        """Answer one request.
+        """Answer from one reading of the store.
 
         Raises:
             StoreUnavailable: the store does not answer, and `when_store_fails` is `closed`.
