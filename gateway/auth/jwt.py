@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import jwt
 
@@ -20,6 +20,7 @@ from gateway.auth.session_tokens import base64url_decode
 from gateway.errors import Unauthenticated
 
 LONGEST_TOKEN = 8192  # characters
+LONGEST_KEY_ID = 256  # characters
 LATEST = 253_402_300_799  # the last second of the year 9999; a later time is in milliseconds, or a mistake
 UNAVAILABLE = "The keys of the token's issuer are not available at the moment: try again later."
 MALFORMED = (
@@ -109,7 +110,7 @@ class JsonWebTokens:
 
 
 def _unverified(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Header and claims. PyJWT by itself would also accept padding, UTF-16 and names that occur twice."""
+    """Header and claims. PyJWT by itself would also accept padding, UTF-16, NaN and names that occur twice."""
     if len(token) > LONGEST_TOKEN:
         raise Unauthenticated(f"The token is too long: the limit is {LONGEST_TOKEN} characters.")
     try:
@@ -133,7 +134,11 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return names
 
 
-_decode_json = json.JSONDecoder(object_pairs_hook=_unique).decode
+def _refuse_constant(_: str) -> NoReturn:
+    raise ValueError("NaN and Infinity are not JSON")
+
+
+_decode_json = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant).decode
 
 
 class _Issuer:
@@ -152,8 +157,12 @@ class _Issuer:
         algorithm, key_id = header.get("alg"), header.get("kid")
         if algorithm not in self._algorithms:
             raise Unauthenticated("The token's algorithm (alg) is not allowed for its issuer.")
-        if not isinstance(header.get("kid", ""), str):
-            raise Unauthenticated("The token is malformed: its key id (kid) must be a string.")
+        if not isinstance(header.get("kid", ""), str) or len(key_id or "") > LONGEST_KEY_ID:
+            raise Unauthenticated(
+                f"The token is malformed: its key id (kid) must be a string of at most {LONGEST_KEY_ID} characters."
+            )
+        if "crit" in header or "b64" in header:  # RFC 7515 4.1.11, RFC 7797
+            raise Unauthenticated("The token requires an extension (crit, b64) that is not supported.")
         known = self.keys.current
         key = None if known is None else known.key(key_id, algorithm)
         if key is None:
@@ -174,12 +183,8 @@ class _Issuer:
     def _verify_signature(self, token: str, key: PublishedKey) -> None:
         try:
             _jws.decode(token, key.jwk, self._algorithms)
-        except jwt.InvalidSignatureError:
-            raise Unauthenticated("The token's signature is wrong.") from None
         except jwt.PyJWTError:
-            raise Unauthenticated(
-                "The token's header is malformed, or requires an extension (crit, b64) that is not supported."
-            ) from None
+            raise Unauthenticated("The token's signature is wrong.") from None
 
     def _identity(self, claims: Mapping[str, Any], now: float, thumbprint: str = "") -> JwtIdentity:
         if not _is_for(self._settings.audience, claims.get("aud")):

@@ -51,10 +51,8 @@ EXPIRY = r"^The token's exp must be a number of seconds since 1970\.$"
 CALLER = r"^The token does not name its caller: sub must be text without control characters\.$"
 CALLER_LONG = r"^The token's caller \(sub\) is too long: the limit is 256 characters with its issuer\.$"
 MALFORMED = r"^The token is malformed: it must have three parts in base64url without padding, of which"
-KEY_ID = r"^The token is malformed: its key id \(kid\) must be a string\.$"
-HEADER_WRONG = (
-    r"^The token's header is malformed, or requires an extension \(crit, b64\) that is not supported\.$"
-)
+KEY_ID = r"^The token is malformed: its key id \(kid\) must be a string of at most 256 characters\.$"
+EXTENSION = r"^The token requires an extension \(crit, b64\) that is not supported\.$"
 TOO_LONG = r"^The token is too long: the limit is 8192 characters\.$"
 
 HEADER = {"alg": "RS256", "kid": "rsa"}
@@ -186,7 +184,7 @@ HOSTILE = {
         )
     },
     **{
-        f"key id {kid!r}": (headed(kid=kid), UNKNOWN if isinstance(kid, str) else KEY_ID)
+        f"key id {kid!r}": (headed(kid=kid), KEY_ID)
         for kid in (["rsa"], 1, 1.5, True, {"kid": "rsa"}, "k" * 257)
     },
     "key id null": (of_bytes('{"alg":"RS256","kid":null}'), KEY_ID),
@@ -265,9 +263,9 @@ HOSTILE = {
         SIGNATURE,
     ),
     "header changed": (part(0, lambda _: b64(json.dumps(HEADER | {"typ": "x"}).encode())), SIGNATURE),
-    "critical extension": (headed(crit=["exp"], exp=1), HEADER_WRONG),
-    "critical b64": (headed(crit=["b64"], b64=False), HEADER_WRONG),
-    "b64 alone": (headed(b64=False), HEADER_WRONG),
+    "critical extension": (headed(crit=["exp"], exp=1), EXTENSION),
+    "critical b64": (headed(crit=["b64"], b64=False), EXTENSION),
+    "b64 alone": (headed(b64=False), EXTENSION),
     "another issuer": (good(iss="https://evil.example"), NOT_CONFIGURED),
     **{
         f"issuer {iss!r}": (good(iss=iss), NOT_CONFIGURED)
@@ -302,7 +300,7 @@ HOSTILE = {
         f"expiry {exp!r}": (good(exp=exp), EXPIRY)
         for exp in (str(NOW + 600), True, 1e300, 10**30, -1, [NOW], (NOW + 600) * 1000)
     },
-    "expiry NaN": (of_bytes(claims=json.dumps(CLAIMS | {"exp": float("nan")})), EXPIRY),
+    "expiry NaN": (of_bytes(claims=json.dumps(CLAIMS | {"exp": float("nan")})), MALFORMED),
     "expiry 1e999": (of_bytes(claims=json.dumps(CLAIMS).replace(str(NOW + 600), "1e999")), EXPIRY),
     "expiry null": (of_bytes(claims=json.dumps(CLAIMS | {"exp": None})), EXPIRY),
     "caller twice": (of_bytes(claims=json.dumps(CLAIMS)[:-1] + ',"sub":"root"}'), MALFORMED),
