@@ -24,7 +24,7 @@ from gateway.handlers.passthrough import Passthrough
 from gateway.handlers.predict import Predict
 from gateway.handlers.session_tokens import IssueSessionToken
 from gateway.pipeline import Handler, Pipeline, Policy
-from gateway.policies.access_log import logs
+from gateway.policies.access_log import access_log
 from gateway.policies.auth import auth
 from gateway.policies.body import body
 from gateway.policies.body_reader import Budget
@@ -145,7 +145,7 @@ class Gateway:
         origins = {name: upstream.origin for name, upstream in self._upstreams.items()}
         limits_by_address, limits_by_caller = self._limits.policies(is_shadow=config.limits.shadow)
         return [
-            logs(self._logger, with_prompts=config.logs.prompts),  # first: every request ends with its line
+            access_log(self._logger, with_prompts=config.logs.prompts),  # first: every request gets its line
             metrics(self.metrics),  # with it, from the same facts
             cors(config.defaults_cors, config.routes),  # before any refusal, so that a page can read it
             routing,  # refuses what is no endpoint

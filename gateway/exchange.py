@@ -16,7 +16,7 @@ from gateway.admission.gcra import LimitStatus
 from gateway.admission.limiter import Admission
 from gateway.admission.quotas import Quota
 from gateway.admission.store import StoreBudget
-from gateway.auth.caller import NOBODY, Caller
+from gateway.auth.caller import UNAUTHENTICATED, Caller
 from gateway.config import Route
 from gateway.errors import GatewayError
 from gateway.flowise.endpoints import Match
@@ -96,7 +96,7 @@ class Exchange:
     # policies/routing, policies/cors, policies/limits, relay/delivery
     response_headers: dict[str, str] = field(default_factory=dict)  # replace those of any response
     # policies/auth
-    caller: Caller = NOBODY
+    caller: Caller = UNAUTHENTICATED
     auth: str = ""  # the kind of credential, also of a refused one
     # policies/body
     content: bytes = field(default=b"", repr=False)  # of the gateway's own endpoints

@@ -46,7 +46,7 @@ class Caller:
 
 
 ANONYMOUS = Caller("anonymous", "anonymous", "anonymous")
-NOBODY = Caller("", "anonymous")  # before authentication
+UNAUTHENTICATED = Caller("", "anonymous")  # before authentication
 
 
 def session_name(key_name: str, user: str) -> str:

@@ -1,1 +1,1 @@
-"""The rooms of a request's walk: one concern each. They do not know each other; `app.py` has their order."""
+"""One file for each concern of a request. Policies do not import each other; `app.py` has their order."""

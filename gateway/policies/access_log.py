@@ -10,7 +10,7 @@ from gateway.flowise.outcome import Outcome
 from gateway.telemetry.logs import Logger
 
 
-def logs(logger: Logger, *, with_prompts: bool) -> Callable[[Exchange], None]:
+def access_log(logger: Logger, *, with_prompts: bool) -> Callable[[Exchange], None]:
     def write(exchange: Exchange) -> None:
         line = request_line(exchange, with_prompt=with_prompts)
         (logger.error if exchange.outcome is Outcome.FAILED else logger.info)("request", **line)

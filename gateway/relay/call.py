@@ -55,7 +55,7 @@ class ResponseWriter(Protocol):
         """End the response early, for this reason."""
 
     def tick(self, now: float) -> None:
-        """`now`: monotonic seconds."""
+        """Write a heartbeat if one is due. `now`: monotonic seconds."""
 
 
 class UpstreamCall:

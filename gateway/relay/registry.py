@@ -20,7 +20,7 @@ class InFlightCall(Protocol):
         """Whether a client still receives the reply."""
 
     def tick(self, now: float) -> None:
-        """`now`: monotonic seconds."""
+        """Check deadlines and heartbeats. `now`: monotonic seconds."""
 
     def abort(self) -> None:
         """Ask Flowise to stop."""
@@ -33,7 +33,7 @@ class InFlightCall(Protocol):
 
 
 class InFlight:
-    """The registry."""
+    """The calls that are open, with and without a client."""
 
     def __init__(self) -> None:
         self._open: set[InFlightCall] = set()
@@ -54,7 +54,7 @@ class InFlight:
             self._idle.set()
 
     def tick(self, now: float) -> None:
-        """`now`: monotonic seconds."""
+        """Check deadlines and heartbeats. `now`: monotonic seconds."""
         for call in list(self._open):
             call.tick(now)
 

@@ -115,11 +115,11 @@ def evil_header(url):
     return [{"jwk": evil}, {"jku": f"{url}/jwks.json"}, {"x5u": f"{url}/cert.pem"}, {"x5c": ["MIIB"]}]
 
 
-NOBODY = signed_text({"alg": "none"}, CLAIMS, lambda _: b"")
+UNAUTHENTICATED = signed_text({"alg": "none"}, CLAIMS, lambda _: b"")
 
 # name: a token, and the sentence that refuses it
 HOSTILE = {
-    "no algorithm": (NOBODY, ALGORITHM),
+    "no algorithm": (UNAUTHENTICATED, ALGORITHM),
     **{
         f"algorithm {alg}": (signed_text({"alg": alg, "kid": "rsa"}, CLAIMS, lambda _: b""), ALGORITHM)
         for alg in (
@@ -138,7 +138,7 @@ HOSTILE = {
         )
     },
     "none with a signature": (headed(alg="none"), ALGORITHM),
-    "none and a tail of a right token": (NOBODY + good().rpartition(".")[2], ALGORITHM),
+    "none and a tail of a right token": (UNAUTHENTICATED + good().rpartition(".")[2], ALGORITHM),
     "no alg at all": (headed(alg=None), ALGORITHM),
     "alg as a list": (headed(alg=["RS256"]), ALGORITHM),
     "alg as null": (of_bytes('{"alg":null}'), ALGORITHM),
@@ -402,7 +402,7 @@ async def test_algorithms_that_no_configuration_allows_are_refused(algorithm):
     careless = settings().model_copy(update={"algorithms": ("HS256", "none")})
     verifier = Verifier(Published(*PUBLISHED), careless)
     await verifier.tick()
-    text = with_hmac(b"s" * 32, kid="oct-hs") if algorithm == "HS256" else NOBODY
+    text = with_hmac(b"s" * 32, kid="oct-hs") if algorithm == "HS256" else UNAUTHENTICATED
     with pytest.raises(Unauthenticated, match=ALGORITHM):
         await verifier.verify(text)
 
