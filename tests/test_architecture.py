@@ -209,3 +209,9 @@ def test_time_limits_of_tests_derive_from_one_number():
     limit = re.compile(r"\bmark\.timeout\((?!.*\bbounds\.)|\b(?:communicate|subprocess\.run)\(.*\btimeout=\d")
     tests = [*(ROOT / "tests").rglob("test_*.py"), *(ROOT / "tests").rglob("conftest.py")]
     assert not [str(path) for path in tests if path != Path(__file__) and limit.search(path.read_text())]
+
+
+def test_only_the_harness_reads_the_private_state_of_a_running_gateway():
+    private = re.compile(r"\bprocess\.(gateway\.)?_\w")
+    tests = [path for path in (ROOT / "tests").rglob("test_*.py") if path != Path(__file__)]
+    assert not [str(path) for path in tests if private.search(path.read_text())]

@@ -133,7 +133,7 @@ async def test_a_request_that_waits_for_its_conversation_is_ended_as_well(start,
             await asking(first, key)
             body = {"question": "two", "streaming": True, "chatId": "c1"}
             second.post(PATH, body, Authorization=f"Bearer {key}")
-            while not any(lock.waiter for lock in gateway.process.gateway._locks._locks.values()):
+            while not gateway.has_waiting_request():
                 await asyncio.sleep(0)
             await change_key(tmp_path, key, revoked=time.time())
             reply = await second.reply()
@@ -214,7 +214,7 @@ async def test_a_request_that_waits_for_a_connection_is_ended_as_well(start, con
         async with connect(gateway) as first, connect(gateway) as second:
             await asking(first, other, "c1")
             second.post(PATH, {"question": "two", "chatId": "c2"}, Authorization=f"Bearer {key}")
-            await until(lambda: gateway.process.gateway._upstreams["main"].pool._waiting)
+            await until(lambda: gateway.pool()._waiting)
             await change_key(tmp_path, key, revoked=time.time())
             reply = await second.reply()
             assert (reply.status, ENDED.decode() in reply.json()["message"]) == (401, True)
@@ -231,9 +231,7 @@ async def test_a_request_in_the_middle_of_its_body_is_ended_as_well(start, conne
         async with connect(gateway) as wire:
             whole = request("POST", PATH, b'{"question":"hi"}', Authorization=f"Bearer {key}")
             wire.send(whole[:-3])
-            await until(
-                lambda: any(e.caller.key_id for e in gateway.process.gateway._pipeline._in_progress.values())
-            )
+            await until(lambda: any(e.caller.key_id for e in gateway.exchanges()))
             await change_key(tmp_path, key, revoked=time.time())
             assert (await wire.reply()).status == 401
         await settled(gateway)

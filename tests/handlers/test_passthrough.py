@@ -187,7 +187,7 @@ async def test_a_flow_that_does_not_stream_is_not_asked_to(streamable, asked, st
     upstream.streamable = streamable
     body = b'{"question":"hi","streaming":true,"chatId":"c"}'
     async with upstream, start(upstream.url) as gateway:
-        await gateway.process.gateway._streamability.refresh()
+        await gateway.refresh_streamability()
         reply = await ask(connect, gateway, body=body)
     assert (reply.status, reply.body) == (200, ANSWER)
     assert upstream.seen[-1].json() == {**json.loads(body), "streaming": asked}

@@ -67,13 +67,12 @@ async def metered(gateway: RunningGateway) -> Metered:
 async def settled(gateway: RunningGateway, count: int = 1) -> list[dict[str, Any]]:
     """The request lines, once there are `count`; then nothing may be left of these requests."""
     lines = await gateway.lines.until("request", count)
-    inside = gateway.process.gateway
     async with asyncio.timeout(bounds.STEP):
-        await inside._pipeline.wait_idle()
+        await gateway.idle()
     scrape = await metered(gateway)
     assert len(gateway.lines.of("request")) == count
     assert (scrape("runs_active"), scrape("streams_active")) == (0, 0)
-    assert (len(inside._in_flight), len(inside._locks)) == (0, 0)
+    assert (len(gateway.open_calls()), gateway.held_locks()) == (0, 0)
     assert gateway.lines.of("bug") == []
     assert gateway.lines.of("library") == []
     return lines

@@ -13,9 +13,14 @@ from typing import Any
 import aiohttp
 import yaml
 
+from gateway.app import Gateway
 from gateway.config import load
+from gateway.exchange import Exchange
+from gateway.relay.registry import InFlightCall
+from gateway.server.listener import ClientConnection, Listener
 from gateway.server.process import Process
 from gateway.telemetry.logs import make_logger
+from gateway.upstream.pool import Pool
 
 FLOW = "2c5e8d0a-1111-4222-8333-444455556666"
 
@@ -69,6 +74,58 @@ class RunningGateway:
             text = await answer.text()
         pairs = (line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#"))
         return {name: float(value) for name, value in pairs}
+
+    # What is in progress inside. A rename in the gateway changes these methods, and no test.
+
+    @property
+    def _inside(self) -> Gateway:
+        return self.process.gateway
+
+    @property
+    def listener(self) -> Listener:
+        return self.process._listener
+
+    def connections(self) -> set[ClientConnection]:
+        """Open connections of clients."""
+        return self.process._guard._open
+
+    def exchanges(self) -> list[Exchange]:
+        """Requests in the pipeline."""
+        return list(self._inside._pipeline._in_progress.values())
+
+    def open_calls(self) -> set[InFlightCall]:
+        """Runs and transfers that have not ended."""
+        return self._inside._in_flight._open
+
+    def held_locks(self) -> int:
+        """The number of locked conversations."""
+        return len(self._inside._locks)
+
+    def has_waiting_request(self) -> bool:
+        """Whether a request waits for the lock of its conversation."""
+        return any(lock.waiter is not None for lock in self._inside._locks._locks.values())
+
+    def limited_runs(self) -> int:
+        """The number of runs that count against a limit."""
+        return len(self._inside._limiting.limiter)
+
+    def background_tasks(self) -> set[asyncio.Task[Any]]:
+        """Background tasks, apart from the one that refreshes the streamability of chatflows."""
+        return self._inside._tasks._tasks - {self._inside._learning}
+
+    def pool(self, upstream: str = "main") -> Pool:
+        return self._inside._upstreams[upstream].pool
+
+    def streamability(self) -> dict[str, bool]:
+        """Whether the chatflow of a route streams, by route, as far as Flowise was asked."""
+        return self._inside._streamability._known
+
+    async def refresh_streamability(self) -> None:
+        await self._inside._streamability.refresh()
+
+    async def idle(self) -> None:
+        """Wait until no request is in the pipeline."""
+        await self._inside._pipeline.wait_idle()
 
 
 def configuration(upstream: str, **sections: Any) -> dict[str, Any]:

@@ -53,7 +53,7 @@ class Held:
 
 
 async def someone_waits(gateway):
-    while not any(lock.waiter for lock in gateway.process.gateway._locks._locks.values()):
+    while not gateway.has_waiting_request():
         await asyncio.sleep(0)
 
 
@@ -236,7 +236,7 @@ async def test_the_lock_is_held_until_the_abort_was_answered(start, connect):
             script.go_on.set()
             second.post(PATH, {**ASK, "question": "next"})
             await someone_waits(gateway)
-            await until(lambda: not gateway.process.gateway._in_flight._open)
+            await until(lambda: not gateway.open_calls())
             assert len(upstream.seen) == 1
             upstream.may_answer_abort.set()
             assert b'"next"' in (await second.reply()).body

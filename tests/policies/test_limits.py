@@ -278,7 +278,7 @@ async def test_runs_at_once_are_counted_while_they_run(start, connect):
             three.post(PATH, {"question": "soon", "streaming": True})
             assert (await three.reply()).status == 200
             await settled(gateway, 5)
-    assert len(gateway.process.gateway._limiting.limiter) == 0
+    assert gateway.limited_runs() == 0
 
 
 async def test_a_small_request_takes_no_slot_and_no_tokens(start, connect):
@@ -515,7 +515,7 @@ async def test_a_request_that_waits_for_its_conversation_holds_no_slot(by, start
             one.post(PATH, body)
             await one.head()
             two.post(PATH, body)
-            await until(lambda: any(lock.waiter for lock in gateway.process.gateway._locks._locks.values()))
+            await until(gateway.has_waiting_request)
             go_on.set()
             assert (await two.reply()).status == 200
 

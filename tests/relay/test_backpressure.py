@@ -35,7 +35,7 @@ async def slow_client(gateway, receive_buffer=256 * 1024):
 
 async def is_paused(gateway):
     """Wait until the gateway has stopped reading its upstream; what it holds for the client then."""
-    (run,) = gateway.process.gateway._in_flight._open
+    (run,) = gateway.open_calls()
     while not run.call.deadlines.is_paused:
         assert not run.call.is_over
         await time_passes(0.001)
@@ -97,14 +97,14 @@ async def test_flowise_is_paused_from_its_first_bytes_on(start, reads, monkeypat
         start(upstream.url) as gateway,
         await slow_client(gateway, 8192) as wire,
     ):
-        while not len(gateway.process._guard):
+        while not gateway.connections():
             await asyncio.sleep(0)
-        (connection,) = gateway.process._guard._open
+        (connection,) = gateway.connections()
         sock = connection.transport.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         wire.writer.transport.pause_reading()
         wire.post(PATH, ASK)
-        while not gateway.process.gateway._in_flight._open:
+        while not gateway.open_calls():
             await asyncio.sleep(0)
         assert await is_paused(gateway) < MEGABYTE
         for _ in range(100):
@@ -143,7 +143,7 @@ async def test_a_client_that_reads_nothing_is_dropped_and_its_run_aborted(start,
             wire.post(PATH, ASK)
             await wire.head()
             wire.writer.transport.pause_reading()
-            (run,) = gateway.process.gateway._in_flight._open
+            (run,) = gateway.open_calls()
             await until(run.call._writer._client._transport.get_write_buffer_size)
             full.set()
             line = await only(gateway)
@@ -203,8 +203,7 @@ async def test_a_client_that_does_not_read_the_end_is_dropped(start, hurried, en
             wire.post(PATH, ASK_JSON if ending == "json" else ASK)
             await wire.head()
             wire.writer.transport.pause_reading()
-            guard = gateway.process._guard
-            await until(lambda: not (len(guard)))
+            await until(lambda: not gateway.connections())
             line = await only(gateway)
-            assert len(gateway.process._listener.connections) == 0
+            assert len(gateway.listener.connections) == 0
     assert line["outcome"] in ("ok", "truncated", "client_closed")

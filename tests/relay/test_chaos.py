@@ -101,21 +101,8 @@ async def read_some(wire, pieces):
 
 async def quiet(gateway):
     """Wait until no connection, request, call or task is left."""
-    inside = gateway.process.gateway
-    await until(
-        lambda: (
-            not (
-                len(gateway.process._guard)
-                or len(inside._pipeline)
-                or len(inside._in_flight)
-                or accounts(inside)
-            )
-        )
-    )
-
-
-def accounts(inside):
-    return inside._tasks._tasks - {inside._learning}
+    left = (gateway.connections, gateway.exchanges, gateway.open_calls, gateway.background_tasks)
+    await until(lambda: not any(what() for what in left))
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -172,7 +159,7 @@ async def _nothing_is_left(start, seed, count):
         )
         assert total == begun
         assert len({line["outcome"] for line in lines}) >= 5
-        assert len(gateway.process.gateway._limiting.limiter) == 0
-        pool = gateway.process.gateway._upstreams["main"].pool
+        assert gateway.limited_runs() == 0
+        pool = gateway.pool()
         assert len(pool._open) == len(pool._idle)
         assert len(asyncio.all_tasks()) <= base + len(upstream._open) + 1

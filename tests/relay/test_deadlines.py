@@ -75,7 +75,7 @@ async def ask(start, connect, script, ask=ASK, **sections):
         script.upstream = upstream
         wire.post(PATH, ask)
         reply = await wire.reply()
-        assert len(gateway.process.gateway._locks) == 1 or gateway.lines.of("request")
+        assert gateway.held_locks() == 1 or gateway.lines.of("request")
         line = await only(gateway)
         scrape = await metered(gateway)
         assert (
@@ -207,7 +207,7 @@ async def test_a_flow_that_does_not_stream_has_a_total_only(start, connect, hurr
     async with RawUpstream(script) as upstream:
         script.upstream, upstream.streamable = upstream, b'{"isStreaming":false}'
         async with start(upstream.url, **limits) as gateway, connect(gateway) as wire:
-            while gateway.process.gateway._streamability._known != {"chat": False}:
+            while gateway.streamability() != {"chat": False}:
                 await asyncio.sleep(0)
             wire.post(PATH, ASK)
             reply = await wire.reply()

@@ -48,7 +48,7 @@ async def held(gateway):
     while (scrape := await metered(gateway))("streams_active"):
         pass
     assert scrape("runs_active") == 1
-    assert len(gateway.process.gateway._locks) == 1
+    assert gateway.held_locks() == 1
     assert gateway.lines.of("request") == []
 
 
@@ -164,7 +164,7 @@ async def test_a_json_run_without_conversation_cannot_be_aborted(start, connect)
         wire.post(PATH, {"question": "hi"})
         await asked.wait()
         await wire.close()
-        while not gateway.process.gateway._tasks._tasks:
+        while not gateway.background_tasks():
             await asyncio.sleep(0)
         go_on.set()
         line = await only(gateway)
@@ -197,7 +197,7 @@ async def test_while_waiting_for_the_conversation(start, connect, way):
 
 
 async def someone_waits(gateway):
-    while not any(lock.waiter for lock in gateway.process.gateway._locks._locks.values()):
+    while not gateway.has_waiting_request():
         await asyncio.sleep(0)
 
 
@@ -234,7 +234,7 @@ async def test_while_much_is_unread(start, way):
 
 async def is_paused(gateway):
     """Wait until the gateway has stopped reading its upstream."""
-    (run,) = gateway.process.gateway._in_flight._open
+    (run,) = gateway.open_calls()
     while not run.call.deadlines.is_paused:
         await asyncio.sleep(0)
 

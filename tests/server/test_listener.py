@@ -181,7 +181,7 @@ async def test_a_bug_after_the_head_writes_no_second_head(start, connect):
         raise ValueError
 
     async with answering() as upstream, start(upstream.url) as gateway:
-        gateway.process._listener.request_handler = broken
+        gateway.listener.request_handler = broken
         async with connect(gateway) as wire:
             wire.send(request("GET", "/api/v1/ping"))
             everything = await wire.reader.read()

@@ -39,7 +39,7 @@ async def test_streams_and_json_one_after_the_other(start, connect):
             wire.post(PATH, ASK_JSON)
             assert (await wire.reply()).body == b'{"text":"a"}'
         await settled(gateway, 6)
-        assert len(gateway.process._guard) == 1
+        assert len(gateway.connections()) == 1
     assert upstream.connections == 1
 
 
