@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import faulthandler
 import os
 import secrets
 import sys
@@ -21,26 +23,58 @@ from gateway.config import Address, Config, ConfigError, load, parse_listen, sch
 from gateway.config.values import parse_duration, positive_duration, whole
 from gateway.errors import CannotRunError
 from gateway.keys_cli import KeysCommand, KeysRefusedError
+from gateway.server.standard_streams import abandon_unwritable_streams, open_missing_streams
 from gateway.server.supervisor import supervise
 from gateway.telemetry.logs import make_logger
 
-OK, FAILED, WRONG = 0, 1, 2
+OK, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 DAY = 86400.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status: 0 done, 1 failed, 2 wrong arguments or configuration."""
-    given = _parser().parse_args(arguments)
+    """Run a command.
+
+    Returns the exit status: 0 done, 1 failed, 2 wrong arguments or configuration, 130 interrupted before it served.
+    """
+    closed = open_missing_streams()
     try:
+        given = _parser().parse_args(arguments)
+        given.has_output = "stdout" not in closed
+        if not given.has_output:
+            _complain("flowise-gateway: Standard output is closed: what is written to it is lost.")
         status: int = given.run(given)
     except ConfigError as error:
         for mistake in error.mistakes:
-            print(mistake, file=sys.stderr)  # noqa: T201 - a command's output
+            _complain(mistake)
         return WRONG
     except (CannotRunError, KeysFileError, KeysRefusedError) as error:
-        print(f"flowise-gateway: {error}", file=sys.stderr)  # noqa: T201 - a command's output
+        _complain(f"flowise-gateway: {error}")
         return WRONG if isinstance(error, KeysRefusedError) else FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    finally:
+        abandon_unwritable_streams()
     return status
+
+
+def _print(text: str) -> None:
+    """Write the output of a command.
+
+    Raises:
+        CannotRunError: standard output does not take it.
+    """
+    try:
+        print(text, end="", flush=True)  # noqa: T201 - a command's output
+    except OSError as error:
+        raise CannotRunError(
+            f"Cannot write to standard output: {error.strerror}. Send it to a terminal, a file or another program."
+        ) from error
+
+
+def _complain(sentence: object) -> None:
+    """Write to standard error, if that takes it; the exit status says the same."""
+    with contextlib.suppress(OSError):
+        print(sentence, file=sys.stderr)  # noqa: T201 - a command's output
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -114,7 +148,7 @@ def _add_keys(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 
     for command in (creating, listing, revoking, rotating):
         _add_config(command)
-        command.set_defaults(run=_keys)
+        command.set_defaults(run=_keys, shows_key=command in (creating, rotating))
 
 
 def _address(text: str) -> Address:
@@ -166,25 +200,27 @@ def _check(given: argparse.Namespace) -> int:
     if config.auth.keys_file is not None:
         read_keys(config.auth.keys_file)  # raises if it has mistakes
     count = len(config.routes)
-    print(f"{given.config}: ok, {count} route{'' if count == 1 else 's'}")  # noqa: T201 - a command's output
+    _print(f"{given.config}: ok, {count} route{'' if count == 1 else 's'}\n")
     return OK
 
 
 def _keys(given: argparse.Namespace) -> int:
+    if given.shows_key and not given.has_output:
+        raise KeysRefusedError("A key is shown only once, on standard output: open it and try again.")
     command = KeysCommand(_load(given), given.config, time.time(), secrets.choice)
-    print(given.keys_command(command, given))  # noqa: T201 - a command's output
+    _print(f"{given.keys_command(command, given)}\n")
     return OK
 
 
 def _schema(_: argparse.Namespace) -> int:
-    sys.stdout.write(schema_json())
+    _print(schema_json())
     return OK
 
 
 def _demo(given: argparse.Namespace) -> int:
     from gateway.demo import demo  # noqa: PLC0415 - as above
 
-    _run(demo(given.listen))
+    _run(demo(given.listen, _print))
     return OK
 
 
@@ -198,5 +234,6 @@ def _load(given: argparse.Namespace) -> Config:
 
 
 def _run(command: Coroutine[Any, Any, None]) -> None:
+    faulthandler.enable()  # a crash of native code leaves its traceback on standard error
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(command)

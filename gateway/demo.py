@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import secrets
-import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from gateway.config import Address, load
@@ -36,8 +36,13 @@ Metrics are at http://{admin}/metrics. Log lines follow, one per request. Ctrl-C
 """
 
 
-async def demo(listen: Address) -> None:
-    """Run until a signal."""
+async def demo(listen: Address, write: Callable[[str], None]) -> None:
+    """Run until a signal. `write`: to standard output."""
+
+    def announce(process: Process) -> None:
+        public, admin = process.addresses
+        write(_TRY.format(listen=public, admin=admin, route=ROUTE))
+
     async with Simulator() as simulator:
         secret = secrets.token_hex()
         text = _CONFIG.format(listen=listen, url=simulator.url, route=ROUTE, flow=CHAIN_ID, secret=secret)
@@ -45,10 +50,4 @@ async def demo(listen: Address) -> None:
             path = Path(folder) / "demo.yaml"
             path.write_text(text)
             config = load(path, {})
-        await serve(config, make_logger(config.logs), _announce)
-
-
-def _announce(process: Process) -> None:
-    public, admin = process.addresses
-    sys.stdout.write(_TRY.format(listen=public, admin=admin, route=ROUTE))
-    sys.stdout.flush()
+        await serve(config, make_logger(config.logs), announce)

@@ -58,6 +58,7 @@ class Pipeline:
                 if response is not None:
                     break
             if response is None:
+                self._check_open()
                 response = await self._handler(exchange)
             _note_own(exchange, response)
         except GatewayError as error:
@@ -96,6 +97,11 @@ class Pipeline:
             if is_pending and exchange.terminated_by is None and is_meant(exchange):
                 exchange.terminated_by = error
                 task.cancel()
+
+    def _check_open(self) -> None:
+        """Raise if `reject_all` was called."""
+        if self._draining is not None:
+            raise self._draining
 
     def _track(self, exchange: Exchange) -> asyncio.Task[object]:
         task = asyncio.current_task()

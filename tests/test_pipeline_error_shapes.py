@@ -133,3 +133,14 @@ async def test_web_page_of_flowise(path, start, connect):
     async with page as upstream, start(upstream.url) as gateway:
         reply = await ask(connect, gateway, "POST" if path == PREDICT else "GET", path)
     assert (reply.status, reply.json()["code"]) == (502, "upstream_bad_reply")
+
+
+async def test_once_everything_was_ended_nothing_new_begins(start, connect):
+    async with answering() as upstream, start(upstream.url, route=CORS) as gateway:
+        gateway.process.gateway.end_all()
+        reply = await ask(connect, gateway, Origin=ORIGIN)
+        line = await gateway.lines.request()
+    assert (reply.status, reply.json()["code"]) == (503, "draining")
+    assert reply.fields["access-control-allow-origin"] == ORIGIN
+    assert (line["status"], line["outcome"]) == (503, "refused")
+    assert upstream.seen == []

@@ -2,14 +2,13 @@
 
 SIGTERM and SIGINT start the drain, in this order: `/readyz` turns 503; the port stays open for `drain_delay`, so that
 load balancers notice; the port closes; open streams may finish within `drain`; the remaining ones are ended with an
-`error` and an `end` event. A second signal skips the waiting.
+`error` and an `end` event. A second signal, or SIGQUIT, skips the waiting. `server/signals.py` has all others.
 """
 
 from __future__ import annotations
 
 import asyncio
 import resource
-import signal
 from collections.abc import Callable
 
 from aiohttp import web
@@ -19,6 +18,7 @@ from gateway.auth.keys_model import ApiKey
 from gateway.config import Address, Config
 from gateway.server.admin import AdminListener
 from gateway.server.listener import ConnectionGuard, Listener
+from gateway.server.signals import handle_signals
 from gateway.server.sockets import open_site
 from gateway.telemetry.logs import Logger
 
@@ -30,7 +30,7 @@ async def serve(config: Config, logger: Logger, announce: Callable[[Process], No
     """Run the gateway until a signal. `announce` is called once it listens."""
     process = Process(config, logger)
 
-    def on_signal() -> None:
+    def on_drain() -> None:
         if process.is_stopping:
             process.stop_now()
         process.request_stop()
@@ -40,9 +40,7 @@ async def serve(config: Config, logger: Logger, announce: Callable[[Process], No
         logger.info("listening", public=str(public), admin=str(admin))
         announce(process)
 
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
+    handle_signals(on_drain, process.stop_now, logger)
     await process.run(on_listening)
 
 
@@ -143,8 +141,8 @@ class Process:
             return
 
     def stop_now(self) -> None:
-        """Skip `drain_delay` and end all open requests."""
-        self._skip_delay.set()
+        """Start the drain if it has not started, skip its waits, and end all open requests."""
+        self.request_stop(skip_delay=True)
         self.gateway.end_all()
 
     async def stop(self) -> None:

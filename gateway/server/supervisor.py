@@ -1,12 +1,12 @@
 """The parent of several workers: holds the port and the admin listener, starts workers, replaces those that die.
 
-It serves no requests. Signals are passed to the workers as messages: the first starts the drain, the second ends it.
+It serves no requests. Signals are passed to the workers as messages: the first starts the drain, the second
+(or SIGQUIT) ends it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import signal
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +19,7 @@ from gateway.config import Config
 from gateway.errors import CannotRunError
 from gateway.server.admin import AdminListener
 from gateway.server.ipc import DRAIN, STOP, WorkerConfig
+from gateway.server.signals import handle_signals
 from gateway.server.sockets import Reservation
 from gateway.server.worker_process import WorkerContext, WorkerProcess
 from gateway.telemetry.logs import Logger, make_logger
@@ -78,8 +79,7 @@ class Supervisor:
         Raises:
             CannotRunError, ConfigError: as for `supervise`.
         """
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self._on_signal)
+        handle_signals(self._on_signal, self._stop_now, self._logger)
         try:
             if self._keys is not None:
                 await self._keys.start()
@@ -119,9 +119,13 @@ class Supervisor:
 
     def _on_signal(self) -> None:
         if self._is_stopping.is_set():
-            self._must_stop_now = True
-            self._send(STOP)
-            self._kill_after(MARGIN)
+            self._stop_now()
+        self._is_stopping.set()
+
+    def _stop_now(self) -> None:
+        self._must_stop_now = True
+        self._send(STOP)
+        self._kill_after(MARGIN)
         self._is_stopping.set()
 
     def _on_failure(self, error: BaseException) -> None:
@@ -140,7 +144,7 @@ class Supervisor:
         self._logger.info("draining", delay_s=server.drain_delay, drain_s=server.drain)
         longest = server.drain_delay + server.drain + MARGIN
         self._send(DRAIN)
-        if self._must_stop_now:  # the second signal came before this drain started
+        if self._must_stop_now:  # the signal for it came before this drain started
             self._send(STOP)
         self._kill_after(longest)
         await self._tasks.join(longest + MARGIN)

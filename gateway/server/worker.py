@@ -7,8 +7,8 @@ supervisor dies, the worker closes the port at once, lets its open requests fini
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import os
-import signal
 import socket
 import sys
 from typing import TextIO, cast
@@ -20,6 +20,7 @@ from gateway.config import ConfigError
 from gateway.errors import CannotRunError
 from gateway.server.ipc import DRAIN, READY, STOP, WorkerConfig, receive
 from gateway.server.process import Process
+from gateway.server.signals import handle_signals
 from gateway.telemetry.logs import Logger, make_logger
 from gateway.telemetry.multiprocess import SharedLines, abandon
 
@@ -28,6 +29,7 @@ OK, FAILED = 0, 1
 
 def main() -> int:
     """Serve until a signal or message to stop; returns the exit status."""
+    faulthandler.enable()
     channel = socket.fromfd(sys.stdin.fileno(), socket.AF_UNIX, socket.SOCK_STREAM)
     received = receive(channel)
     if received is None:
@@ -50,12 +52,10 @@ def main() -> int:
 async def _serve(channel: socket.socket, received: WorkerConfig, logger: Logger) -> bool:
     """Serve until the supervisor or a signal ends it; returns whether the supervisor died.
 
-    A second signal changes nothing: an operator and the supervisor may have sent one each.
+    A second SIGTERM changes nothing: an operator and the supervisor may have sent one each.
     """
     process = Process(received.config, logger, is_worker=True, known_keys=received.keys)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, process.request_stop)
+    handle_signals(process.request_stop, process.stop_now, logger)
     reader, writer = await asyncio.open_unix_connection(sock=channel)
     tasks = Tasks(lambda error: logger.error("bug", error=repr(error), exc_info=error))
     listening = tasks.start(_listen_to_parent(reader, process, logger), "parent")

@@ -1,0 +1,163 @@
+"""Every signal: those that stop the gateway, those that only write a line, and those that do nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from gateway.server import signals
+from tests.harness import bounds
+from tests.harness.frames import END, METADATA
+from tests.harness.gateway import FLOW
+from tests.harness.held_stream import TOKEN, Held
+from tests.harness.processes import gateway as command
+from tests.harness.raw_upstream import RawUpstream
+
+PATH = f"/api/v1/prediction/{FLOW}"
+SHARED = {
+    "auth": {"secret": "a secret of thirty-two bytes or more"},
+    "limits": {"store": "redis://127.0.0.1:1/0"},
+}
+WITHOUT_EFFECT = ("SIGPIPE", "SIGXFSZ", "SIGTTIN", "SIGTTOU", "SIGCHLD", "SIGCONT", "SIGURG", "SIGWINCH")
+
+
+def name_of(number):
+    return next((known.name for known in signal.Signals if known == number), f"signal {number}")
+
+
+async def streaming(wire):
+    """Start a stream and read its first token."""
+    wire.post(PATH, {"question": "hi", "streaming": True})
+    assert (await wire.head())[0] == 200
+    assert await wire.chunk() == TOKEN
+
+
+async def rest_of(wire):
+    body = b""
+    while chunk := await wire.chunk():
+        body += chunk
+    return body
+
+
+async def sent_all(gateway, pid):
+    """Send every signal that must not stop a process; returns once it has written a line for each that has one."""
+    for name in WITHOUT_EFFECT:
+        os.kill(pid, signal.Signals[name])
+    for number in sorted(signals.logged()):
+        count = len([line for line in gateway.lines if line["event"] == "signal_ignored"])
+        os.kill(pid, number)
+        line = await gateway.until("signal_ignored", count + 1)
+        assert (line["signal"], line["level"]) == (name_of(number), "warning")
+        assert "restart" in line["message"]
+        yield line
+
+
+def test_what_is_asked_for_is_among_those_with_a_line():
+    asked = {signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGRTMIN, signal.SIGRTMAX}
+    assert asked <= signals.logged()
+
+
+def test_only_suspension_kills_and_faults_are_left_to_the_system():
+    for name in set(signals.DEFAULT) & signal.Signals.__members__.keys():
+        assert name in WITHOUT_EFFECT or name in (
+            *("SIGTSTP", "SIGSTOP", "SIGKILL"),
+            *("SIGILL", "SIGTRAP", "SIGABRT", "SIGBUS", "SIGFPE", "SIGSEGV", "SIGSYS", "SIGEMT"),
+        )
+
+
+@pytest.mark.timeout(2 * bounds.TEST)
+async def test_no_other_signal_ends_a_stream(serve, connect):
+    held = Held()
+    async with RawUpstream(held) as upstream, serve(upstream.url) as gateway, connect(gateway) as wire:
+        await streaming(wire)
+        async for _ in sent_all(gateway, gateway.pid):
+            pass
+        held.may_finish.set()
+        assert await rest_of(wire) == METADATA + END
+        gateway.send_signal()
+        assert await gateway.ended() == (0, "")
+
+
+@pytest.mark.timeout(4 * bounds.TEST)
+async def test_no_other_signal_ends_a_parent_or_a_worker(serve, connect):
+    held = Held()
+    async with (
+        RawUpstream(held) as upstream,
+        serve(upstream.url, server={"workers": 2}, **SHARED) as gateway,
+        connect(gateway) as wire,
+    ):
+        await streaming(wire)
+        async for line in sent_all(gateway, gateway.pid):
+            assert "worker" not in line
+        for started in [line for line in gateway.lines if line["event"] == "worker_started"]:
+            async for line in sent_all(gateway, started["pid"]):
+                assert line["worker"] == started["worker"]
+        held.may_finish.set()
+        assert await rest_of(wire) == METADATA + END
+        gateway.send_signal()
+        assert await gateway.ended() == (0, "")
+    assert len([line for line in gateway.lines if line["event"] == "worker_started"]) == 2
+
+
+async def test_sighup_does_not_end_the_demo():
+    async with command("demo", "--listen", "127.0.0.1:0") as child:
+        await child.listens()
+        child.send_signal(signal.SIGHUP)
+        assert (await child.until("signal_ignored"))["signal"] == "SIGHUP"
+        child.send_signal(signal.SIGINT)
+        assert await child.ended() == (0, "")
+
+
+@pytest.mark.parametrize(
+    "sections", [{}, {"server": {"workers": 2}, **SHARED}], ids=["one process", "workers"]
+)
+@pytest.mark.timeout(3 * bounds.TEST)
+async def test_sigquit_ends_the_streams_at_once(sections, serve, connect):
+    sections = {**sections, "server": {"drain": "60s", "drain_delay": "60s", **sections.get("server", {})}}
+    async with (
+        RawUpstream(Held()) as upstream,
+        serve(upstream.url, **sections) as gateway,
+        connect(gateway) as wire,
+    ):
+        await streaming(wire)
+        gateway.send_signal(signal.SIGQUIT)
+        body = await rest_of(wire)
+        assert await gateway.ended() == (0, "")
+    assert body.startswith(b'message:\ndata:{"event":"error","data":"')
+    assert body.endswith(END)
+    (line,) = [line for line in gateway.lines if line["event"] == "request"]
+    assert (line["outcome"], line["error"]) == ("truncated", "draining")
+
+
+@pytest.mark.timeout(4 * bounds.TEST)
+async def test_sigquit_to_a_worker_ends_its_streams_and_the_worker_is_replaced(serve, connect):
+    async with (
+        RawUpstream(Held()) as upstream,
+        serve(upstream.url, server={"workers": 2, "drain": "60s"}, **SHARED) as gateway,
+        connect(gateway) as wire,
+    ):
+        await streaming(wire)
+        for line in [line for line in gateway.lines if line["event"] == "worker_started"]:
+            os.kill(line["pid"], signal.SIGQUIT)
+        assert (await rest_of(wire)).endswith(END)
+        await gateway.until("worker_ready", 4)
+        gateway.send_signal()
+        assert (await gateway.ended())[0] == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGXCPU, signal.SIGPWR], ids=["SIGXCPU", "SIGPWR"])
+async def test_a_signal_that_announces_the_end_drains(number, serve, connect):
+    held = Held()
+    async with (
+        RawUpstream(held) as upstream,
+        serve(upstream.url, server={"drain": "60s"}) as gateway,
+        connect(gateway) as wire,
+    ):
+        await streaming(wire)
+        gateway.send_signal(number)
+        await gateway.refuses_connections()
+        held.may_finish.set()
+        assert await rest_of(wire) == METADATA + END
+        assert await gateway.ended() == (0, "")
