@@ -85,7 +85,7 @@ def default_steps(call: PredictionCall, completion: Callable[[], agentflow.Compl
 
 def precondition(call: PredictionCall, key: str) -> Failure | None:
     """Why a run may not start, if so. `key`: of protected flows; empty: no request has it."""
-    if call.flow.needs_key and not _has_key(call.request, key):
+    if call.flow.needs_key and not _has_key(call.request, call.flow.own_key or key):
         return Failure(_PREFIX + "Unauthorized")
     if not call.is_agentflow and not isinstance(call.chat_id, str):
         return Failure(_PREFIX + "Invalid chatId: must be a string")

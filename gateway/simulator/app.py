@@ -67,11 +67,16 @@ class App:
         responder.base += [*self._cors(request), *FRAMING]
         if not _is_utf8(responder.request.raw_path):
             raise FlowiseError(500, "URI malformed")
-        if request.path.lower().startswith("/api/v1/") and not endpoints.is_public(request.path):
+        if request.path.lower().startswith("/api/v1/") and not self._may_pass(request):
             return responder.json({"error": "Unauthorized Access"}, 401)
         is_api = request.path.startswith("/api/v1/")
         handler = endpoints.find(request.method, request.path) if is_api else None
         return await handler(self.state, responder, request) if handler else responder.page()
+
+    def _may_pass(self, request: ReceivedRequest) -> bool:
+        key = self.state.api_key
+        has_key = bool(key) and request.headers.get("Authorization") == f"Bearer {key}"
+        return has_key or endpoints.is_public(request.path)
 
     def _cors(self, request: ReceivedRequest) -> Iterator[tuple[str, str]]:
         """Only three endpoints have CORS, and only for a flow's origins (captures origin-*, ping-origin)."""

@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
+from gateway.simulator.chatflow_list import chatflows
 from gateway.simulator.flows import Flow
 from gateway.simulator.predictions import State, predict
 from gateway.simulator.replies import HTML, FlowiseError, Responder
@@ -51,9 +52,9 @@ async def ping(_state: State, responder: Responder, _request: ReceivedRequest) -
     return responder.send(HTML, b"pong")
 
 
-async def version(_state: State, responder: Responder, _request: ReceivedRequest) -> web.StreamResponse:
+async def version(state: State, responder: Responder, _request: ReceivedRequest) -> web.StreamResponse:
     """The version that is simulated (capture version)."""
-    return responder.json({"version": "3.1.4"})
+    return responder.json({"version": state.version})
 
 
 async def is_streaming(state: State, responder: Responder, request: ReceivedRequest) -> web.StreamResponse:
@@ -64,8 +65,8 @@ async def is_streaming(state: State, responder: Responder, request: ReceivedRequ
 
 async def uploads(state: State, responder: Responder, request: ReceivedRequest) -> web.StreamResponse:
     """What a chatflow accepts as uploads (capture chatflows-uploads)."""
-    _flow(state, request, "chatflowsService.checkIfChatflowIsValidForUploads")
-    return responder.json(_UPLOADS)
+    flow = _flow(state, request, "chatflowsService.checkIfChatflowIsValidForUploads")
+    return responder.json({**_UPLOADS, **flow.uploads})
 
 
 async def chatbot_config(state: State, responder: Responder, request: ReceivedRequest) -> web.StreamResponse:
@@ -171,6 +172,7 @@ _TABLE: dict[tuple[str, str], tuple[Handler, int]] = {
     ("GET", "get-upload-file"): (upload_file, 0),
     ("GET", "ping"): (ping, 0),
     ("GET", "version"): (version, 0),
+    ("GET", "chatflows"): (chatflows, 0),
 }
 _PUBLIC = (
     "/api/v1/prediction/",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -40,6 +41,9 @@ class Flow:
         needs_key: predictions need the simulator's API key.
         allowed_origins: as `https://host`; empty: all.
         chatbot_config: for the widget; `fullFileUpload` in it enables `attachments`.
+        trigger: what starts an agentflow: a chat message, a form, a webhook or a schedule.
+        own_key: the API key that predictions need, with `needs_key`; empty: the simulator's.
+        uploads: what `chatflows-uploads` reports, over the answer of a flow without uploads.
         flow_data: the flow's nodes as JSON text, public; empty: a small flow with a secret prompt.
     """
 
@@ -53,6 +57,9 @@ class Flow:
     origins_error: str = "This site is not allowed to access this chatbot"
     rate_limit: RateLimit | None = None
     chatbot_config: Mapping[str, Any] = field(default_factory=dict)
+    trigger: Literal["chatInput", "formInput", "webhookTrigger", "scheduleInput"] = "chatInput"
+    own_key: str = ""
+    uploads: Mapping[str, Any] = field(default_factory=dict)
     flow_data: str = ""
 
     @property
@@ -64,6 +71,11 @@ class Flow:
     def may_upload(self) -> bool:
         """Whether `attachments` accepts files."""
         return bool(self.chatbot_config.get("fullFileUpload", {}).get("status"))
+
+    @property
+    def key_id(self) -> str:
+        """The id of the API key that predictions need; empty: none. One id for each key."""
+        return str(uuid.uuid5(uuid.NAMESPACE_OID, self.own_key)) if self.needs_key else ""
 
     def allows(self, origin: str) -> bool:
         """Compare hosts and ports only, as Flowise does.
@@ -99,7 +111,12 @@ def _nodes(flow: Flow) -> dict[str, Any]:
         return {
             "nodes": [_node("chatOpenAI", model), _node("conversationChain", {"systemMessagePrompt": secret})]
         }
-    start = {"startInputType": "chatInput", "formTitle": "", "formInputTypes": "", "startPersistState": False}
+    start = {
+        "startInputType": flow.trigger,
+        "formTitle": "",
+        "formInputTypes": "",
+        "startPersistState": False,
+    }
     prompt = {"llmModelConfig": model, "llmMessages": [{"role": "system", "content": secret}]}
     return {"nodes": [_node("startAgentflow", start), _node("llmAgentflow", prompt)]}
 

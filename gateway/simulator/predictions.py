@@ -31,6 +31,7 @@ class State:
         streams: open event streams.
         sleep: how the model's time passes; takes seconds.
         api_key: of protected flows; empty: no request has it.
+        version: as Flowise reports it.
         windows: rate limits by chatflow id.
         scripts: what runs do instead of what the question asks for, by flow id; under "" for all others.
         files: uploads by chatflow id, chat id and name.
@@ -46,6 +47,7 @@ class State:
     sleep: Callable[[float], Awaitable[object]]
     api_key: str
     windows: Mapping[str, FixedWindow]
+    version: str = "3.1.4"
     scripts: dict[str, Script] = field(default_factory=dict)
     files: dict[tuple[str, str, str], bytes] = field(default_factory=dict)
     messages: set[str] = field(default_factory=set)

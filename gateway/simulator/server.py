@@ -48,7 +48,7 @@ class Simulator:
 
         Args:
             flows: the chatflows it has.
-            api_key: of protected flows; empty: no request has it.
+            api_key: for the list of chatflows and for protected flows; empty: no request has it.
             heartbeat: seconds between heartbeats, on one timer for all streams.
             keep_alive: announced for idle connections, seconds; they are closed one second later.
             max_body: largest JSON or urlencoded body, bytes.
@@ -66,6 +66,10 @@ class Simulator:
         self._runner: web.AppRunner | None = None
         self._heartbeats: asyncio.Task[None] | None = None
         self.url = ""
+
+    def report_version(self, version: str) -> None:
+        """Change the version that Flowise reports; the behaviour stays that of 3.1.4."""
+        self._state.version = version
 
     async def __aenter__(self) -> Self:
         await self.start()

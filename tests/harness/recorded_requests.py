@@ -108,6 +108,7 @@ WHOLE: dict[str, bytes] = {
     "ping-origin": get("ping", **SITE),
     "unknown-path": get("nothing"),
     "chatflows-list-no-key": get("chatflows"),
+    "chatflows-list-wrong-key": get("chatflows", Authorization="Bearer wrong"),
     "chatflows-streaming-chain": get(f"chatflows-streaming/{CHAIN}"),
     "chatflows-streaming-agentflow": get(f"chatflows-streaming/{AGENTFLOW}"),
     "chatflows-streaming-nostream": get(f"chatflows-streaming/{NOSTREAM}"),
@@ -252,6 +253,8 @@ SILENT: dict[str, bytes] = {
 """Never answered."""
 
 WITH_SEVERAL_STEPS = {
+    "chatflows-page",
+    "chatflows-page-end",
     "abort-chain",
     "abort-agentflow",
     "abort-agentflow-nonstream",

@@ -7,13 +7,14 @@ import json
 
 import pytest
 
-from gateway.simulator import Simulator
+from gateway.simulator import Flow, Simulator
 from tests.harness import captures as recorded
 from tests.harness import recorded_requests as requests
 from tests.harness.captures import comparable
 from tests.harness.exact_client import Wire, ask
 from tests.simulator.conftest import instantly
 
+WITH_KEY = {"Authorization": f"Bearer {requests.KEY}"}
 BEGINNINGS = {
     "hangup-chain": requests.stream(requests.CHAIN, "hi [[tokens=60 delay=0.1]]"),
     "hangup-chain-rst": requests.stream(requests.CHAIN, "hi [[tokens=60 delay=0.1]]"),
@@ -107,6 +108,22 @@ async def test_feedback_requires_an_existing_message(flowise):
     for name, body in cases.items():
         got = await ask(flowise.url, requests.post(f"feedback/{requests.CHAIN_2}", body))
         assert comparable(got) == comparable(recorded.load(name)), name
+
+
+async def test_a_page_of_chatflows_has_the_members_that_were_recorded_in_their_order():
+    (row,) = json.loads(recorded.load("chatflows-page").partition(b"\r\n\r\n")[2])["data"]
+    flow = Flow(id=row["id"], name="agentflow", kind="agentflow", flow_data=row["flowData"])
+    async with Simulator([flow], api_key=requests.KEY) as simulator:
+        got = await ask(simulator.url, requests.get("chatflows?page=1&limit=1", **WITH_KEY))
+        end = await ask(simulator.url, requests.get("chatflows?page=9&limit=2", **WITH_KEY))
+    answer = json.loads(got.partition(b"\r\n\r\n")[2])
+    volatile = dict.fromkeys(("createdDate", "updatedDate", "workspaceId"), "")
+    assert answer["total"] == 1
+    assert {**answer["data"][0], **volatile} == {**row, **volatile}
+    assert list(answer["data"][0]) == list(row)
+    expected = recorded.load("chatflows-page-end").replace(b'"total":7', b'"total":1')
+    assert end.partition(b"\r\n\r\n")[2] == expected.partition(b"\r\n\r\n")[2]
+    assert got.split(b"\r\n")[:5] == recorded.load("chatflows-page").split(b"\r\n")[:5]
 
 
 @pytest.mark.parametrize("name", ["stream-chain-close-wait", "keepalive-idle"])
