@@ -122,14 +122,13 @@ async def test_a_request_that_has_no_run_yet_gives_way_too(valkey, start, connec
         asking(gateway, "one", "chat-1"),
         connect(gateway) as wire,
     ):
-        inside = gateway.process.gateway
         with valkey.client() as client:
             first = set(client.keys("*:turn"))
             wire.post(PATH, {"question": "two", "chatId": "chat-2"})
-            await until(lambda: inside._upstreams["main"].pool._waiting)
+            await until(lambda: gateway.pool()._waiting)
             (key,) = set(client.keys("*:turn")) - first
             client.set(key, "another")
-        inside._locks._renew_at = 0.0  # now, and not within ten seconds
+        gateway.renew_locks_now()
         reply = await wire.reply()
         assert (reply.status, reply.json()["code"]) == (409, "conversation_busy")
         assert len(upstream.seen) == 1
