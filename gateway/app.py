@@ -9,13 +9,13 @@ from time import time
 from aiohttp import web
 
 from gateway.admission.factory import Limiting, create_limiter
-from gateway.admission.store import StoreListener
+from gateway.admission.store import Losses, StoreListener
 from gateway.aio import Tasks, Ticker
 from gateway.auth.caller import check_permission
 from gateway.auth.keys_model import ApiKey
 from gateway.auth.service import AuthService
 from gateway.config import Config
-from gateway.errors import CannotRunError, Draining
+from gateway.errors import CannotRunError, ConversationBusy, Draining
 from gateway.exchange import Exchange
 from gateway.handlers.chatbot_config import ChatbotConfig
 from gateway.handlers.limits_status import LimitsStatus
@@ -43,6 +43,10 @@ from gateway.upstream.upstream import Upstream
 STREAMABILITY_EVERY = 60.0  # seconds
 SETTLE_WITHIN = 5.0  # seconds for the aborts and settlements that are under way at the end
 LEAVE_WITHIN = 1.0  # seconds for handlers to return after `end_all`
+CONVERSATION_LOST = (
+    "This answer was ended, because another one of this conversation has begun while the gateway stood still;"
+    " continue with that one, or ask again."
+)
 
 
 class Gateway:
@@ -207,8 +211,34 @@ class Gateway:
             else:
                 self._logger.error("limit_store_down", reason=why)
 
+        def lost(losses: Losses) -> None:
+            self._logger.warning(
+                "leases_lost",
+                slots=losses.slots,
+                locks=losses.locks,
+                conversations=losses.conversations,
+                message="this process stood still for longer than a lease, or the store lost data: slots and locks"
+                " were taken again; answers whose conversation another process has by now were ended",
+            )
+
         errors, seconds = self.metrics.limit_store_errors, self.metrics.limit_store_seconds
-        return StoreListener(lambda kind: errors.labels(kind).inc(), changed, seconds.observe)
+        return StoreListener(
+            lambda kind: errors.labels(kind).inc(),
+            changed,
+            seconds.observe,
+            lost,
+            self._give_way,
+        )
+
+    def _give_way(self, release: Callable[[], None]) -> None:
+        """End the request that holds the conversation lock with this release: another process has it by now."""
+        error = ConversationBusy(CONVERSATION_LOST)
+
+        def has_lock(exchange: Exchange) -> bool:
+            return exchange.release_conversation is release
+
+        self._in_flight.give_way(error, has_lock)
+        self._pipeline.reject_pending(error, has_lock)
 
     async def _learn_streamability(self) -> None:
         while not self._in_flight.is_draining:

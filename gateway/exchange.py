@@ -133,6 +133,8 @@ class Exchange:
     terminated_by: GatewayError | None = (
         None  # why the gateway ended the request from outside of the pipeline
     )
+    # relay/registry
+    may_abort: bool = True  # Flowise knows runs by conversation: an abort would hit the one that holds it now
     # exchange, relay/delivery
     status: int = 0
     bytes_out: int = 0

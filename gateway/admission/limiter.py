@@ -49,6 +49,7 @@ class Limiter:
         Raises:
             StoreUnavailable: the store does not answer, and `when_store_fails` is `closed`.
         """
+        self._renew_if_due(self._local.seconds)
         return self._admit_locally(charges, self._next_lease())
 
     async def peek(self, charges: Sequence[Charge], budget: StoreBudget | None = None) -> list[LimitStatus]:  # noqa: ARG002 - shared
@@ -72,6 +73,10 @@ class Limiter:
     def tick(self, now: float) -> None:
         """Renew leases in time and forget idle buckets. `now`: monotonic seconds."""
         self._local.sweep()
+        self._renew_if_due(now)
+
+    def _renew_if_due(self, now: float) -> None:
+        """Also before each decision: after a pause of the process, it must not count its own runs as ended."""
         if now >= self._renew_at:
             self._renew_at = now + self._renew_every
             self._renew()
@@ -109,6 +114,7 @@ class Admission:
         is_local: whether it was charged in this process's own memory.
         is_in_store: whether it was charged in the shared store.
         has_store_leases: whether the shared store may know its slots.
+        is_leased: whether the shared store has confirmed that it knows them.
     """
 
     __slots__ = (
@@ -118,6 +124,7 @@ class Admission:
         "has_store_leases",
         "is_allowed",
         "is_in_store",
+        "is_leased",
         "is_local",
         "is_open",
         "is_settled",
@@ -135,6 +142,7 @@ class Admission:
         self.is_local = True
         self.is_in_store = False
         self.has_store_leases = False
+        self.is_leased = False
         self.is_settled = not decision.is_allowed
         self.is_open = decision.is_allowed
 

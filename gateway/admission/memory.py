@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from heapq import heappop, heappush
 from time import monotonic_ns
 
-from gateway.admission.gcra import adjusted, drained
+from gateway.admission.gcra import SECOND, adjusted, drained
 from gateway.admission.quotas import Charge
 from gateway.admission.store import Decision
 
@@ -36,6 +36,11 @@ class MemoryStore:
 
     def __len__(self) -> int:
         return len(self._buckets) + len(self._leases)
+
+    @property
+    def seconds(self) -> float:
+        """The time of this store's clock."""
+        return self._clock() / SECOND
 
     def apply(self, charges: Sequence[Charge], lease: str) -> Decision:
         """Make all charges, or none if one limit refuses."""

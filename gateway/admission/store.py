@@ -48,6 +48,21 @@ class StoreBudget:
         self.left = 0.0
 
 
+@dataclass(slots=True)
+class Losses:
+    """What open runs of this process had lost in the store, as their renewals found out.
+
+    Attributes:
+        slots: leases that had ended, or were deleted; taken again, even above the limit.
+        locks: conversation locks that had; taken again.
+        conversations: conversation locks that another process holds now.
+    """
+
+    slots: int = 0
+    locks: int = 0
+    conversations: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class StoreListener:
     """Callbacks for the state of the shared store.
@@ -56,8 +71,12 @@ class StoreListener:
         failed: for each call that failed or could not be sent, with its kind.
         changed: whether the store is up, and if not, the kind of failure; once at the start, then on each change.
         took: for each answered call of a request, with its seconds.
+        lost: what was lost since the last report; called by the timer.
+        conversation_lost: another process holds a conversation lock of this one; with the function that releases it.
     """
 
     failed: Callable[[StoreFailure], None] = lambda _: None
     changed: Callable[[bool, str], None] = lambda _is_up, _why: None
     took: Callable[[float], None] = lambda _: None
+    lost: Callable[[Losses], None] = lambda _: None
+    conversation_lost: Callable[[Callable[[], None]], None] = lambda _: None

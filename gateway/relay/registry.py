@@ -76,6 +76,13 @@ class InFlight:
                 call.exchange.terminated_by = error
                 call.terminate(error)
 
+    def give_way(self, error: GatewayError, is_meant: Callable[[Exchange], bool]) -> None:
+        """Terminate without an abort: a run of another process has the conversation by now."""
+        for call in self._open:
+            if is_meant(call.exchange):
+                call.exchange.may_abort = False
+        self.terminate(error, is_meant)
+
     def close_all(self, error: GatewayError) -> None:
         """End every call now."""
         for call in list(self._open):

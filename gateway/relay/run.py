@@ -119,7 +119,7 @@ class PredictionRun:
 
     def abort(self) -> None:
         """Ask Flowise to stop, once, if the request was sent."""
-        if self._abort is None and not self.call.is_over and self.call.is_sent:
+        if self._abort is None and not self.call.is_over and self.call.is_sent and self.exchange.may_abort:
             self._begin_abort()
 
     def terminate(self, error: GatewayError) -> None:
@@ -133,7 +133,8 @@ class PredictionRun:
     def tick(self, now: float) -> None:
         self.call.tick(now)
         is_answered = self._is_abort_taken and self._abort is not None and self._abort.done()
-        if is_answered and not self.call.is_over and self._aborts < ABORTS and now >= self._abort_again_at:
+        may_repeat = is_answered and self._aborts < ABORTS and self.exchange.may_abort
+        if may_repeat and not self.call.is_over and now >= self._abort_again_at:
             self._begin_abort()
         if self._close_at is not None and now >= self._close_at and not self.call.is_over:
             self._is_closed_by_us = True

@@ -69,6 +69,13 @@ async def test_a_run_keeps_its_slot_however_long_it_takes(limiter, clock):
     assert (await limiter.peek([charge]))[0].remaining == 1
 
 
+async def test_a_process_that_stood_still_does_not_count_its_runs_as_ended(limiter, clock):
+    charge = slots(1).charge(subject("me"))
+    await limiter.admit([charge])
+    clock.now = 2 * LEASE  # no tick in between
+    assert (await limiter.admit([charge])).refused == ("open",)
+
+
 async def test_without_ticks_a_slot_is_free_after_the_lease(limiter, clock):
     charge = slots(1).charge(subject("me"))
     await limiter.admit([charge])

@@ -15,8 +15,13 @@ SECRET = "a secret of thirty-two bytes or more"
 
 
 @asynccontextmanager
-async def fleet(folder: Path, count: int, upstream: str, store: str, **sections: Any):
-    """`count` gateways; sections as for `configuration`."""
+async def fleet(
+    folder: Path, count: int, upstream: str, store: str, *, module: str = "gateway", **sections: Any
+):
+    """`count` gateways, whose output is discarded; sections as for `configuration`.
+
+    Another `module` than the gateway's own: their output is kept.
+    """
     limits = {"store": store, **sections.pop("limits", {})}
     shared = {"auth": {"secret": SECRET}, "limits": limits, **sections}
     async with AsyncExitStack() as stack:
@@ -24,8 +29,9 @@ async def fleet(folder: Path, count: int, upstream: str, store: str, **sections:
         async def begin(number: int) -> Served:
             own = folder / str(number)
             own.mkdir()
-            child = await stack.enter_async_context(serving(own, upstream, **shared))
-            child.forget_output()
+            child = await stack.enter_async_context(serving(own, upstream, module=module, **shared))
+            if module == "gateway":
+                child.forget_output()
             return child
 
         yield await asyncio.gather(*(begin(number) for number in range(count)))

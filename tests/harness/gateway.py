@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 import yaml
 
+from gateway.admission.redis.locks import RedisConversationLocks
 from gateway.app import Gateway
 from gateway.config import load
 from gateway.exchange import Exchange
@@ -104,6 +105,12 @@ class RunningGateway:
     def has_waiting_request(self) -> bool:
         """Whether a request waits for the lock of its conversation."""
         return any(lock.waiter is not None for lock in self._inside._locks._locks.values())
+
+    def renew_locks_now(self) -> None:
+        """Renew the conversation locks in the shared store at the next tick."""
+        locks = self._inside._locks
+        assert isinstance(locks, RedisConversationLocks)
+        locks._renew_at = 0.0
 
     def limited_runs(self) -> int:
         """The number of runs that count against a limit."""

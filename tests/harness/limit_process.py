@@ -41,8 +41,13 @@ class StoreEvents:
 
     def __init__(self):
         self.failed, self.changed, self.took, self.bugs = [], [], [], []
+        self.lost, self.conversations_lost = [], []
         self.listener = StoreListener(
-            self.failed.append, lambda is_up, why: self.changed.append((is_up, why)), self.took.append
+            self.failed.append,
+            lambda is_up, why: self.changed.append((is_up, why)),
+            self.took.append,
+            self.lost.append,
+            self.conversations_lost.append,
         )
 
     async def until_up(self):

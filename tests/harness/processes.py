@@ -116,9 +116,9 @@ async def spawn(*command: str) -> asyncio.subprocess.Process:
 
 
 @asynccontextmanager
-async def gateway(*arguments: str, before: str = ""):
-    """`python -m gateway …`; a shell runs the command `before` first."""
-    command = [sys.executable, "-m", "gateway", *arguments]
+async def gateway(*arguments: str, before: str = "", module: str = "gateway"):
+    """`python -m gateway …`, or another module; a shell runs the command `before` first."""
+    command = [sys.executable, "-m", module, *arguments]
     if before:
         command = ["/bin/sh", "-c", f'{before}; exec "$@"', "sh", *command]
     child = Served(await spawn(*command))
@@ -129,11 +129,11 @@ async def gateway(*arguments: str, before: str = ""):
 
 
 @asynccontextmanager
-async def serving(folder: Path, upstream: str, *, before: str = "", **sections: Any):
+async def serving(folder: Path, upstream: str, *, before: str = "", module: str = "gateway", **sections: Any):
     """`gateway serve` on free ports in front of this upstream; sections as for `configuration`."""
     path = folder / "gateway.yaml"
     path.write_text(yaml.safe_dump(configuration(upstream, **sections)))
-    async with gateway("serve", "--config", str(path), before=before) as child:
+    async with gateway("serve", "--config", str(path), before=before, module=module) as child:
         await child.listens()
         yield child
 

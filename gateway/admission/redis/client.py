@@ -81,6 +81,16 @@ class MultiplexedClient:
             raise StoreError("away")
         return self._queue.add(command, timeout, on_late_reply)
 
+    def send(self, command: Command, on_reply: Callable[[Any], None]) -> None:
+        """Send a command without waiting and without retry; `on_reply` gets its reply, if there is one in time."""
+
+        def done(reply: asyncio.Future[Any]) -> None:
+            if not reply.cancelled() and reply.exception() is None:
+                on_reply(reply.result())
+
+        with contextlib.suppress(StoreError):
+            self.call(command).add_done_callback(done)
+
     def tick(self, now: float) -> None:
         """Check an idle connection with a PING. `now`: monotonic seconds."""
         if self.is_up and now - self._queue.replied_at > PING_AFTER and not self._queue.has_waiters:

@@ -86,7 +86,7 @@ class LimitCommands:
         return self.settle(f"{name} was here", {})
 
     def renew(self, leases: Iterable[tuple[str, str]]) -> Command:
-        """Renew leases, given as bucket and lease id."""
+        """Renew leases, given as bucket and lease id; `parse_numbers` reads which were gone, counted from 1."""
         pairs = tuple(leases)
         return self._run("renew", [key for key, _ in pairs], *(lease for _, lease in pairs))
 

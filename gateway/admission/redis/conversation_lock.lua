@@ -6,8 +6,8 @@
 -- ARGV[3]  milliseconds that a lock lasts without renewal; ARGV[4] the same for a place in the queue
 -- ARGV[5]  for take: 1 if it may wait
 --
--- take returns taken, waiting, busy or called_off; wait returns waiting or busy; renew returns taken or lost;
--- keep_waiting returns waiting, busy or called_off.
+-- take returns taken, waiting, busy or called_off; wait returns waiting or busy; renew returns taken,
+-- retaken (it was free) or lost (another token holds it); keep_waiting returns waiting, busy or called_off.
 
 local CALLED_OFF = "called off: "
 
@@ -49,7 +49,7 @@ function act.renew()
     return "lost"
   end
   redis.call("SET", KEYS[1], token, "PX", ARGV[3])
-  return "taken"
+  return holder and "taken" or "retaken"
 end
 
 function act.keep_waiting()

@@ -2,12 +2,16 @@
 
 When the store goes away, running requests are counted locally as well. When it is back, it is given all running
 requests and all pending settlements before it is used again. A request admitted locally is charged locally only.
+
+A lease that the store has lost while its run goes on (this process stood still for longer than a lease, or the store
+lost data) is taken again, even above the limit: the run uses Flowise in any case, and a limit that did not count it
+would let still more in. What was lost is reported.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Any
@@ -16,16 +20,34 @@ from gateway.admission.gcra import SECOND, LimitStatus
 from gateway.admission.limiter import LEASE, Admission, Limiter, differences
 from gateway.admission.memory import MemoryStore
 from gateway.admission.quotas import Charge, slot_keys, statuses
-from gateway.admission.redis.client import MultiplexedClient, RunCommands, ignore_failure
-from gateway.admission.redis.commands import Command, LimitCommands, Script, parse_decision, parse_numbers
+from gateway.admission.redis.client import MultiplexedClient, RunCommands
+from gateway.admission.redis.commands import (
+    Command,
+    ErrorReply,
+    LimitCommands,
+    NoScript,
+    Script,
+    parse_decision,
+    parse_numbers,
+)
 from gateway.admission.redis.connection import RedisConnection
 from gateway.admission.redis.locks import RedisConversationLocks
 from gateway.admission.redis.outbox import Outbox
 from gateway.admission.redis.pipeline import OnLateReply
-from gateway.admission.store import NOT_SENT, Decision, Spawn, StoreBudget, StoreError, StoreListener
+from gateway.admission.store import (
+    NOT_SENT,
+    Decision,
+    Losses,
+    Spawn,
+    StoreBudget,
+    StoreError,
+    StoreListener,
+)
 from gateway.errors import StoreUnavailable
 
 RENEWAL_BATCH = 200  # leases per command: the server serves no other client meanwhile
+
+Leases = list[tuple[str, str]]  # buckets and lease ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +89,11 @@ class SharedLimiter(Limiter):
         self._commands = LimitCommands(self._script, lease, settings.now)
         self._store = SharedStore(self.client, self.outbox, self._commands, listener)
         self._attached: list[RedisConversationLocks] = []
+        self.losses = Losses()
 
     def attach(self, locks: RedisConversationLocks) -> None:
-        """Let these locks use the same connection, script loading and timer; before `start`."""
+        """Let these locks use the same connection, script loading, timer and report; before `start`."""
+        locks.report_to(self.losses, self._listener.conversation_lost)
         self._attached.append(locks)
 
     async def start(self) -> None:
@@ -83,6 +107,7 @@ class SharedLimiter(Limiter):
 
     async def admit(self, charges: Sequence[Charge], budget: StoreBudget | None = None) -> Admission:
         """As `Limiter.admit`, in one round trip."""
+        self._renew_if_due(self._local.seconds)
         lease = self._next_lease()
         if not charges:
             return self._admit_locally(charges, lease)
@@ -93,7 +118,7 @@ class SharedLimiter(Limiter):
             return self._admit_without_store(late_reply, may_be_applied=error.kind not in NOT_SENT)
         admission = Admission(self, charges, lease, decision)
         admission.is_local = False
-        admission.is_in_store = admission.has_store_leases = decision.is_allowed
+        admission.is_in_store = admission.has_store_leases = admission.is_leased = decision.is_allowed
         return self._track(admission)
 
     async def peek(self, charges: Sequence[Charge], budget: StoreBudget | None = None) -> list[LimitStatus]:
@@ -131,6 +156,9 @@ class SharedLimiter(Limiter):
         self.outbox.tick()
         for locks in self._attached:
             locks.tick(now)
+        if self.losses != Losses():
+            self._listener.lost(replace(self.losses))
+            self.losses.slots = self.losses.locks = self.losses.conversations = 0
 
     def _admit_without_store(self, late_reply: LateReply, *, may_be_applied: bool) -> Admission:
         """Decide locally. `may_be_applied`: the store may have made the charges, or may make them yet."""
@@ -150,15 +178,29 @@ class SharedLimiter(Limiter):
 
     def _renew(self) -> None:
         if self._store.is_up:
-            self._store.renew(self._leases_for_store())
+            for batch in self._leases_for_store():
+                self._store.renew(batch, self._on_renewal(batch))
         else:
             super()._renew()
 
-    def _leases_for_store(self) -> list[tuple[str, str]]:
-        """All leases, which the store may know from now on."""
+    def _leases_for_store(self) -> list[Leases]:
+        """All leases, in batches, which the store may know from now on."""
         for admission in self._holding.values():
             admission.has_store_leases = True
-        return self._leases()
+        every = self._leases()
+        return [every[at : at + RENEWAL_BATCH] for at in range(0, len(every), RENEWAL_BATCH)]
+
+    def _on_renewal(self, batch: Leases) -> Callable[[bytes], None]:
+        """For the reply to the renewal of this batch."""
+        known = [lease in self._holding and self._holding[lease].is_leased for _, lease in batch]
+
+        def on_reply(reply: bytes) -> None:
+            self.losses.slots += sum(known[place - 1] for place in parse_numbers(reply))
+            for _, lease in batch:
+                if lease in self._holding:
+                    self._holding[lease].is_leased = True
+
+        return on_reply
 
     def _on_change(self, is_up: bool, why: str) -> None:  # noqa: FBT001 - as `StoreListener` has it
         if is_up:
@@ -168,10 +210,15 @@ class SharedLimiter(Limiter):
         self._listener.changed(is_up, why)
 
     async def _catch_up(self, run: RunCommands) -> None:
-        renewals = self._store.renewals(self._leases_for_store())
+        renewals = [
+            (self._commands.renew(batch), self._on_renewal(batch)) for batch in self._leases_for_store()
+        ]
         for locks in self._attached:
             renewals += locks.renewals()
-        await run(renewals)
+        replies = await run([command for command, _ in renewals])
+        for (_, on_reply), reply in zip(renewals, replies, strict=True):
+            if not isinstance(reply, ErrorReply | NoScript):
+                on_reply(reply)
         await self.outbox.catch_up(run)
 
 
@@ -221,19 +268,9 @@ class SharedStore:
     def release(self, keys: Sequence[str], lease: str) -> None:
         self._outbox.send(self._commands.release(keys, lease))
 
-    def renew(self, leases: Iterable[tuple[str, str]]) -> None:
-        """Renew leases, given as bucket and lease id. Not retried: the next renewal is soon."""
-        for command in self.renewals(leases):
-            try:
-                self._client.call(command).add_done_callback(ignore_failure)
-            except StoreError:
-                return
-
-    def renewals(self, leases: Iterable[tuple[str, str]]) -> list[Command]:
-        every = list(leases)
-        return [
-            self._commands.renew(every[at : at + RENEWAL_BATCH]) for at in range(0, len(every), RENEWAL_BATCH)
-        ]
+    def renew(self, leases: Leases, on_reply: Callable[[bytes], None]) -> None:
+        """Renew up to `RENEWAL_BATCH` leases."""
+        self._client.send(self._commands.renew(leases), on_reply)
 
     async def _call(self, command: Command, budget: StoreBudget, on_late_reply: OnLateReply | None) -> Any:
         try:
@@ -285,7 +322,7 @@ class LateReply:
         elif self.admission.is_settled:
             self._refund("tokens")  # the settlement charged the full count, without this reservation
         else:
-            self.admission.is_in_store = True
+            self.admission.is_in_store = self.admission.is_leased = True
 
     def _refund(self, *kinds: str) -> None:
         if refunds := {charge.key: -charge.cost for charge in self.charges if charge.rule.kind in kinds}:

@@ -9,7 +9,7 @@
 --   peek     for each key: "r" or "c".  -> used of each key, separated by spaces
 --   settle   ARGV[4] milliseconds for which the first key marks the settlement as done, so that a repetition has no
 --            effect; and for each other key: a difference.  -> 1 or 0
---   renew    for each key: the lease
+--   renew    for each key: the lease.  -> the places, from 1, of those that were not there, separated by spaces
 --   release  for each key: the lease
 
 local MOST = 4503599627370496  -- 2^52
@@ -113,11 +113,15 @@ function act.settle()
 end
 
 function act.renew()
+  local missing = {}
   for i, key in ipairs(KEYS) do
     slots(key)
+    if not redis.call("ZSCORE", key, ARGV[3 + i]) then
+      table.insert(missing, i)
+    end
     take(key, ARGV[3 + i])
   end
-  return 1
+  return table.concat(missing, " ")
 end
 
 function act.release()

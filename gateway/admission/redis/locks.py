@@ -3,6 +3,10 @@
 Same contract as `ConversationLocks`, across processes: one holder, one waiter, everyone else gets ConversationBusy. A
 waiter polls the store, so it blocks no other command. While the store is away the locks are of this process only; but a
 request that has seen another process hold the lock never gets it for that reason.
+
+A lock that the store has lost while its run goes on is taken again if it is free. If another process holds it, this
+process is the one that gives way: Flowise keys its streams by conversation, so the two answers would mix, and the other
+one began later and has the client's last question.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 
 from gateway.admission.limiter import LEASE, RENEWALS
@@ -17,7 +22,7 @@ from gateway.admission.locks import ABORTED, BUSY, ConversationLocks, Key, still
 from gateway.admission.redis.client import MultiplexedClient
 from gateway.admission.redis.commands import Command, LockCommands, Script
 from gateway.admission.redis.outbox import Outbox
-from gateway.admission.store import StoreBudget, StoreError
+from gateway.admission.store import Losses, StoreBudget, StoreError
 from gateway.errors import ConversationBusy, GatewayError
 
 WAITER_LEASE = 5.0  # seconds that a place in the queue lasts without renewal, and a lock that was handed over
@@ -45,6 +50,8 @@ class RedisConversationLocks(ConversationLocks):
         self._name = name
         self._random = random
         self._renew_every = lease / RENEWALS
+        self._losses = Losses()
+        self._on_lost: Callable[[Callable[[], None]], None] = lambda _: None
         self._script = Script("conversation_lock.lua")
         self._commands = LockCommands(self._script, lease, WAITER_LEASE)
         self._held: dict[Key, _Attempt] = {}
@@ -54,6 +61,10 @@ class RedisConversationLocks(ConversationLocks):
         ] = {}  # have the lock in this process, and acquire it in the store
         self._count = 0
         self._renew_at = self._renew_waiters_at = 0.0
+
+    def report_to(self, losses: Losses, on_lost: Callable[[Callable[[], None]], None]) -> None:
+        """Count losses there. `on_lost`: called if another process has a lock, with the function that releases it."""
+        self._losses, self._on_lost = losses, on_lost
 
     async def acquire(self, key: Key, wait: float, budget: StoreBudget | None = None) -> Callable[[], None]:
         self._count += 1
@@ -79,6 +90,7 @@ class RedisConversationLocks(ConversationLocks):
                     self._outbox.send(self._commands("give_back", key, token))
                 release_locally()
 
+        attempt.release = release
         return release
 
     def cancel_waiter(self, key: Key) -> bool:
@@ -102,11 +114,26 @@ class RedisConversationLocks(ConversationLocks):
         """The first command of each connection."""
         return await self._script.load()
 
-    def renewals(self) -> list[Command]:
-        """Commands that renew all locks held here, also in a store that has lost them."""
-        for attempt in self._held.values():
+    def renewals(self) -> list[tuple[Command, Callable[[bytes], None]]]:
+        """Commands that renew all locks held here, also in a store that has lost them; and what takes each reply."""
+        held = [attempt for attempt in self._held.values() if not attempt.is_lost]
+        for attempt in held:
             attempt.may_be_stored = True
-        return [self._commands("renew", key, attempt.token) for key, attempt in self._held.items()]
+        return [
+            (self._commands("renew", attempt.key, attempt.token), partial(self._on_renewal, attempt))
+            for attempt in held
+        ]
+
+    def _on_renewal(self, attempt: _Attempt, reply: bytes) -> None:
+        if self._held.get(attempt.key) is not attempt or attempt.is_lost:
+            return
+        if reply == b"lost":
+            attempt.is_lost = True
+            self._losses.conversations += 1
+            self._on_lost(attempt.release)
+        elif reply == b"retaken" and attempt.is_stored:
+            self._losses.locks += 1
+        attempt.is_stored = True
 
     def tick(self, now: float) -> None:
         """Renew locks and places in queues in time. `now`: monotonic seconds."""
@@ -114,8 +141,8 @@ class RedisConversationLocks(ConversationLocks):
             return
         if now >= self._renew_at:
             self._renew_at = now + self._renew_every
-            for command in self.renewals():
-                self._send(command, lambda _: None)
+            for command, on_reply in self.renewals():
+                self._client.send(command, on_reply)
         if now >= self._renew_waiters_at:
             self._renew_waiters_at = now + RENEW_WAITERS_EVERY
             for key, attempt in self._local_waiters.items():
@@ -143,7 +170,7 @@ class RedisConversationLocks(ConversationLocks):
         self._acquiring[attempt.key] = attempt
         try:
             reply = await self._call("take", attempt)
-            if reply in (b"taken", None):
+            if reply is None:
                 return
             poll = FIRST_POLL
             while reply != b"taken":
@@ -154,6 +181,7 @@ class RedisConversationLocks(ConversationLocks):
                 poll = min(MAX_POLL, 2 * poll)
                 attempt.budget = StoreBudget()
                 reply = await self._call("take", attempt)
+            attempt.is_stored = True
         finally:
             del self._acquiring[attempt.key]
 
@@ -175,19 +203,7 @@ class RedisConversationLocks(ConversationLocks):
             if reply == b"called_off" and self._local_waiters.get(key) is attempt:
                 super(RedisConversationLocks, self).cancel_waiter(key)
 
-        self._send(self._commands("keep_waiting", key, attempt.token), on_reply)
-
-    def _send(self, command: Command, on_reply: Callable[[bytes], None]) -> None:
-        """Send without waiting and without retry: the next renewal is soon."""
-
-        def done(reply: asyncio.Future[bytes]) -> None:
-            if not reply.cancelled() and reply.exception() is None:
-                on_reply(reply.result())
-
-        try:
-            self._client.call(command).add_done_callback(done)
-        except StoreError:
-            return
+        self._client.send(self._commands("keep_waiting", key, attempt.token), on_reply)
 
 
 @dataclass(slots=True)
@@ -198,7 +214,10 @@ class _Attempt:
         until: monotonic seconds.
         cancelled: fails with the error if the request shall wait no longer.
         may_be_stored: the store may know the token.
+        is_stored: the store has confirmed that it is the holder's.
+        is_lost: another process holds the lock.
         is_waiting: for a run of another process.
+        release: the result of `acquire`.
     """
 
     key: Key
@@ -208,7 +227,10 @@ class _Attempt:
     budget: StoreBudget
     cancelled: asyncio.Future[None]
     may_be_stored: bool = False
+    is_stored: bool = False
+    is_lost: bool = False
     is_waiting: bool = False
+    release: Callable[[], None] = lambda: None
 
 
 def _check(reply: bytes | None, attempt: _Attempt) -> None:

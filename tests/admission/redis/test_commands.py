@@ -206,6 +206,7 @@ def test_a_cancelled_waiter_does_not_get_the_lock(lock):
 def test_a_renewal_restores_a_lost_lock_and_steals_none(client, lock):
     lock("take", "a")
     client.flushall()
+    assert lock("renew", "a") == b"retaken"
     assert lock("renew", "a") == b"taken"
     assert lock("take", "b") == b"busy"
     assert lock("renew", "b") == b"lost"

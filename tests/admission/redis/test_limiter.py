@@ -9,7 +9,7 @@ import pytest
 
 from gateway.admission.quotas import subject
 from gateway.admission.redis.pipeline import FAILURES
-from gateway.admission.store import StoreBudget
+from gateway.admission.store import Losses, StoreBudget
 from gateway.errors import StoreUnavailable
 from tests.harness.clock import time_passes, until
 from tests.harness.limit_process import lag, process, requests, slots, tokens
@@ -97,6 +97,41 @@ async def test_a_run_keeps_its_slot_and_restores_it_in_a_store_that_lost_it(valk
         run.release()
         await flushed(gateway)
         assert (await gateway.admit(one.charge(subject("me")))).is_allowed
+
+
+async def test_a_lease_that_ended_while_its_process_stood_still_is_taken_again_above_the_limit(valkey):
+    """And it is said once. The process that stood still renews before it admits another run."""
+    one = slots(1).charge(subject("me"))
+    async with process(valkey.url, "b") as b, process(valkey.url, "a", lease=LEASE) as a:
+        stalled = await a.admit(one)
+        await time_passes(LEASE)
+        other = await b.admit(one)
+        assert other.is_allowed
+        assert (await a.admit(one)).refused == ("open",)
+        other.release()
+        await flushed(b)
+        assert (await b.admit(one)).refused == ("open",)
+        for _ in range(2):
+            a.tick()
+        assert a.events.lost == [Losses(slots=1)]
+        stalled.release()
+        await flushed(a)
+        assert (await b.admit(one)).is_allowed
+        b.tick()
+        assert b.events.lost == []
+
+
+async def test_a_run_admitted_without_the_store_has_lost_nothing(own_valkey):
+    own_valkey.kill()
+    async with process(own_valkey.url, is_ticking=True, lease=LEASE) as gateway:
+        assert (await gateway.admit(slots(1).charge(subject("me")))).is_allowed
+        await asyncio.to_thread(own_valkey.start)
+        await gateway.events.until_up()
+        await time_passes(LEASE)
+        assert gateway.events.lost == []
+        await asyncio.to_thread(own_valkey.restart)
+        await until(lambda: gateway.events.lost)
+        assert gateway.events.lost == [Losses(slots=1)]
 
 
 @pytest.mark.parametrize("is_closed", [False, True], ids=["local", "closed"])

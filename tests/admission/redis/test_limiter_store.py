@@ -9,7 +9,7 @@ import pytest
 from gateway.admission.quotas import subject
 from gateway.admission.redis.commands import PING
 from gateway.admission.redis.limiter import RENEWAL_BATCH
-from gateway.admission.store import STORE_TIMEOUT, StoreBudget, StoreError
+from gateway.admission.store import STORE_TIMEOUT, Losses, StoreBudget, StoreError
 from tests.harness.limit_process import process, requests, slots, tokens
 from tests.harness.slow_proxy import SlowProxy
 
@@ -87,19 +87,24 @@ async def test_after_a_failure_the_same_request_does_not_wait_again(own_valkey):
 
 async def test_many_leases_are_renewed_in_several_commands(valkey):
     async with process(valkey.url) as gateway:
-        store, key = gateway.limiter._store, slots(9).charge(subject("me")).key
-        leases = [(key, str(run)) for run in range(2 * RENEWAL_BATCH + 1)]
-        assert [len(command.words) for command in store.renewals(leases)] == [406, 406, 8]
-        store.renew(leases)
-        await gateway.limiter.client.call(PING)
+        many = slots(1000).charge(subject("me"))
+        runs = [await gateway.admit(many) for _ in range(2 * RENEWAL_BATCH + 1)]
         with valkey.client() as client:
-            assert client.zcard(key) == len(leases)
+            client.flushdb()
+        reset(valkey)
+        gateway.limiter._renew()
+        await gateway.limiter.client.call(PING)
+        assert calls(valkey) == {"evalsha": 3}
+        with valkey.client() as client:
+            assert client.zcard(many.key) == len(runs)
+        gateway.tick()
+        assert gateway.events.lost == [Losses(slots=len(runs))]
 
 
 async def test_a_failed_renewal_is_not_retried(own_valkey):
     async with process(own_valkey.url) as gateway:
         own_valkey.kill()
         await gateway.events.until_away()
-        gateway.limiter._store.renew([(slots(1).charge(subject("me")).key, "1")])
+        gateway.limiter._store.renew([(slots(1).charge(subject("me")).key, "1")], nothing)
         assert not gateway.limiter._store.is_up
         assert len(gateway.limiter.outbox) == 0

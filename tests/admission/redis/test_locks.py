@@ -8,6 +8,7 @@ from time import monotonic
 import pytest
 
 from gateway.admission.redis.commands import PING
+from gateway.admission.store import Losses
 from gateway.errors import ConversationBusy, Draining
 from tests.harness.clock import time_passes, until
 from tests.harness.limit_process import lag, process
@@ -205,6 +206,57 @@ async def test_a_long_run_keeps_its_lock_and_restores_it_in_a_store_that_lost_it
         with pytest.raises(ConversationBusy):
             await acquire(b, 0)
         release()
+
+
+async def test_a_lock_that_another_process_took_meanwhile_is_given_up(valkey, b):
+    """And not renewed, so that it is not taken back when the other run ends."""
+    async with process(valkey.url, "a", lease=LEASE) as a:
+        release = await acquire(a)
+        await time_passes(LEASE)
+        other = await acquire(b, 0)
+        a.tick()
+        await until(lambda: a.events.conversations_lost)
+        assert a.events.conversations_lost == [release]
+        await time_passes(LEASE)
+        other()
+        await flushed(b)
+        a.tick()
+        await a.limiter.client.call(PING)
+        assert a.events.lost == [Losses(conversations=1)]
+        assert stored(valkey, "turn") == []
+        release()
+        await flushed(a)
+        (await acquire(b, 0))()
+
+
+async def test_a_lock_that_ended_and_is_free_is_taken_again(valkey, b):
+    async with process(valkey.url, "a", lease=LEASE) as a:
+        release = await acquire(a)
+        await time_passes(LEASE)
+        assert stored(valkey, "turn") == []
+        for _ in range(2):
+            a.tick()
+            await a.limiter.client.call(PING)
+        with pytest.raises(ConversationBusy):
+            await acquire(b, 0)
+        a.tick()
+        assert (a.events.lost, a.events.conversations_lost) == ([Losses(locks=1)], [])
+        release()
+
+
+async def test_of_two_holders_one_gives_way_when_the_store_is_back(own_valkey):
+    """While the store is away, each process has locks of its own."""
+    async with process(own_valkey.url, "a") as a, process(own_valkey.url, "b") as b:
+        own_valkey.kill()
+        for gateway in (a, b):
+            await gateway.events.until_away()
+        held = [await acquire(gateway) for gateway in (a, b)]
+        await asyncio.to_thread(own_valkey.start)
+        for gateway in (a, b):
+            await gateway.events.until_up()
+        lost = [*a.events.conversations_lost, *b.events.conversations_lost]
+        assert len(lost) == 1
+        assert lost[0] in held
 
 
 async def test_without_the_store_locks_are_per_process(own_valkey):
