@@ -15,6 +15,7 @@ from typing import Any
 import uvloop
 
 from gateway import __version__
+from gateway.admission.factory import check_store
 from gateway.auth.keys_edit import KeysFileError
 from gateway.auth.keys_file import read_keys
 from gateway.config import Address, Config, ConfigError, load, parse_listen, schema_json
@@ -152,6 +153,7 @@ def _seconds(parse: Callable[[str], float]) -> Callable[[str], float]:
 
 def _serve(given: argparse.Namespace) -> int:
     config = _load(given)
+    _check_store(config)  # here, as it would fail in every worker
     if config.server.workers > 1:
         _run(supervise(config, os.environ))
     else:
@@ -163,11 +165,19 @@ def _serve(given: argparse.Namespace) -> int:
 
 def _check(given: argparse.Namespace) -> int:
     config = _load(given)
+    _check_store(config)
     if config.auth.keys_file is not None:
         read_keys(config.auth.keys_file)  # raises if it has mistakes
     count = len(config.routes)
     print(f"{given.config}: ok, {count} route{'' if count == 1 else 's'}")  # noqa: T201 - a command's output
     return OK
+
+
+def _check_store(config: Config) -> None:
+    try:
+        check_store(config.limits)
+    except ValueError as error:
+        raise CannotRunError(str(error)) from None
 
 
 def _keys(given: argparse.Namespace) -> int:

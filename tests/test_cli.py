@@ -135,6 +135,17 @@ async def test_a_wrong_argument_ends_with_2_and_a_reason(written, arguments, mes
     assert message in err
 
 
+@pytest.mark.parametrize("command", [("check",), ("serve",), ("serve", "--workers", "2")])
+async def test_a_store_without_its_package_ends_with_1_and_one_sentence(command, written, tmp_path):
+    (tmp_path / "redis.py").write_text("raise ModuleNotFoundError('No module named redis')")
+    path = written(auth={"secret": "s" * 32}, limits={"store": "redis://127.0.0.1:1/0"})
+    async with gateway(*command, "--config", path, before=f"export PYTHONPATH={tmp_path}") as child:
+        status, err = await child.ended()
+    assert (status, child.output) == (1, [])
+    package = "the package redis, which is not installed: pip install 'redis>=8.1'."
+    assert err == f"flowise-gateway: limits.store needs {package}\n"
+
+
 async def test_too_few_file_descriptors_are_logged(serve):
     async with (
         RawUpstream(None) as upstream,

@@ -42,8 +42,11 @@ class Installed:
         """A command of the gateway that ends by itself: output, errors."""
         done = subprocess.run(
             [self.bin / "flowise-gateway", *arguments],
-            **{"cwd": self.folder, "env": self._environ | environ},
-            **{"capture_output": True, "text": True, "check": False},
+            cwd=self.folder,
+            env=self._environ | environ,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == status, done.stderr
         return done.stdout.strip(), done.stderr.strip()
@@ -53,9 +56,13 @@ class Installed:
         """A command of the gateway that serves until it is told to stop."""
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(
-            *(self.bin / "flowise-gateway", *arguments),
-            **{"cwd": self.folder, "env": self._environ | environ},
-            **{"stdout": pipe, "stderr": pipe, "limit": 2**20},
+            self.bin / "flowise-gateway",
+            *arguments,
+            cwd=self.folder,
+            env=self._environ | environ,
+            stdout=pipe,
+            stderr=pipe,
+            limit=2**20,
         )
         child = Served(process)
         try:

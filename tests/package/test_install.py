@@ -84,7 +84,7 @@ def test_what_the_image_installs_starts(tmp_path):
     """The build stage of the Dockerfile, command by command, in other folders."""
     dockerfile = (ROOT / "deploy" / "Dockerfile").read_text()
     version, build = re.search(
-        r"^FROM python:([\d.]+)\S* AS build\n(.*?)^FROM ", dockerfile, re.M | re.S
+        r"^FROM python:([\d.]+)\S* AS build\n(.*?)^FROM ", dockerfile, re.MULTILINE | re.DOTALL
     ).groups()
     if (python := interpreter(version)) is None:
         pytest.skip(f"needs Python {version} with venv")
