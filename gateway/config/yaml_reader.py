@@ -88,7 +88,7 @@ def _parse(text: str, environment: Environment, mistakes: Mistakes) -> Node | No
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         problem = error.problem or "it ends too early"
-        hint = _HINTS.get(problem, "compare with config/gateway.yaml")
+        hint = _HINTS.get(problem, "write `key: value` on each line, what belongs to a key indented below it")
         mistakes.add(mark.line + 1 if mark else 1, "", f"this is not YAML ({problem}): {hint}")
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1

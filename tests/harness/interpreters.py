@@ -1,6 +1,6 @@
 """The Python interpreters of this machine that the package supports; a version manager may hide them from PATH.
 
-`python -m tests.harness.interpreters` prints the newest.
+`python -m tests.harness.interpreters` prints the newest; nothing, if that is the version which runs it.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from functools import cache
@@ -44,5 +45,12 @@ def _is(version: str, path: str) -> bool:
     return said.stdout.strip() == version
 
 
+def newer_than_this() -> str | None:
+    """The newest interpreter here; None if it is the version that runs."""
+    running = "{}.{}".format(*sys.version_info)
+    found = [version for version in supported() if interpreter(version) is not None]
+    return interpreter(found[-1]) if found and found[-1] != running else None
+
+
 if __name__ == "__main__":
-    print([path for path in map(interpreter, supported()) if path is not None][-1])
+    print(newer_than_this() or "")

@@ -14,10 +14,11 @@ from pathlib import PurePosixPath
 import pytest
 
 from gateway import __version__
+from tests.harness import bounds
 from tests.harness.interpreters import supported
 from tests.harness.processes import ROOT
 
-pytestmark = [pytest.mark.package, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.package, pytest.mark.timeout(12 * bounds.TEST)]
 NAMED_FILE = re.compile(r"(?<![\w/.<>{$-])((?:[\w.-]+/)+[\w.-]+\.(?:yaml|yml|json|md|service))\b")
 DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 

@@ -10,13 +10,14 @@ import yaml
 
 from gateway import __version__
 from gateway.simulator import CHAIN_ID, Simulator
+from tests.harness import bounds
 from tests.harness.gateway import configuration
 from tests.harness.installed import run
 from tests.harness.interpreters import interpreter
 from tests.harness.predictions import answer_of, ask, events
 from tests.harness.processes import ROOT
 
-pytestmark = [pytest.mark.package, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.package, pytest.mark.timeout(60 * bounds.TEST)]
 
 
 def written(installed, upstream, **sections):
