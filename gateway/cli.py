@@ -18,7 +18,15 @@ from gateway import __version__
 from gateway.admission.factory import check_store
 from gateway.auth.keys_edit import KeysFileError
 from gateway.auth.keys_file import read_keys
-from gateway.config import Address, Config, ConfigError, load, parse_listen, schema_json
+from gateway.config import (
+    Address,
+    Config,
+    ConfigError,
+    load,
+    load_environment,
+    parse_listen,
+    schema_json,
+)
 from gateway.config.values import parse_duration, positive_duration, whole
 from gateway.errors import CannotRunError
 from gateway.keys_cli import KeysCommand, KeysRefusedError
@@ -60,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         help="processes that share the port; overrides server.workers",
     )
     serving.add_argument("--listen", type=_address, metavar="HOST:PORT", help="overrides server.listen")
+    serving.add_argument("--admin-listen", type=_address, metavar="HOST:PORT", help="overrides admin.listen")
     serving.set_defaults(run=_serve)
 
     checking = commands.add_parser("check", help="validate a configuration and print every mistake")
@@ -79,7 +88,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE")
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="default: none, the configuration is in the environment"
+    )
 
 
 def _add_keys(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -169,7 +180,7 @@ def _check(given: argparse.Namespace) -> int:
     if config.auth.keys_file is not None:
         read_keys(config.auth.keys_file)  # raises if it has mistakes
     count = len(config.routes)
-    print(f"{given.config}: ok, {count} route{'' if count == 1 else 's'}")  # noqa: T201 - a command's output
+    print(f"{given.config or 'environment'}: ok, {count} route{'' if count == 1 else 's'}")  # noqa: T201 - a command's output
     return OK
 
 
@@ -181,7 +192,10 @@ def _check_store(config: Config) -> None:
 
 
 def _keys(given: argparse.Namespace) -> int:
-    command = KeysCommand(_load(given), given.config, time.time(), secrets.choice)
+    config = _load(given)
+    if config.auth.keys_file is None and given.config is None:
+        raise KeysRefusedError("GATEWAY_KEYS_FILE is not set: set it to the name of the file, like keys.yaml")
+    command = KeysCommand(config, given.config, time.time(), secrets.choice)
     print(given.keys_command(command, given))  # noqa: T201 - a command's output
     return OK
 
@@ -199,12 +213,13 @@ def _demo(given: argparse.Namespace) -> int:
 
 
 def _load(given: argparse.Namespace) -> Config:
-    config = load(given.config, os.environ, workers=getattr(given, "workers", None))
-    if (listen := getattr(given, "listen", None)) is None:
-        return config
-    if listen.meets(config.admin.listen):
-        raise CannotRunError(f"The admin listener uses {listen}. Choose another port for --listen.")
-    return config.with_listen(listen)
+    options = {"server.workers": "workers", "server.listen": "listen", "admin.listen": "admin_listen"}
+    overrides = {
+        key: str(value) for key, name in options.items() if (value := getattr(given, name, None)) is not None
+    }
+    if given.config is None:
+        return load_environment(os.environ, overrides)
+    return load(given.config, os.environ, overrides)
 
 
 def _run(command: Coroutine[Any, Any, None]) -> None:

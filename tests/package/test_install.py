@@ -41,7 +41,7 @@ async def test_the_demo_streams_an_answer(installed):
         assert (status, kind.partition(";")[0]) == (200, "text/event-stream")
         assert len(events(body, "token")) > 10
         assert answer_of(body)
-        child.tell(signal.SIGINT)
+        child.send_signal(signal.SIGINT)
         assert await child.ended() == (0, "")
 
 
@@ -65,7 +65,7 @@ async def test_serve_passes_on_an_answer_of_flowise(installed):
             status, _, body = await ask(f"http://127.0.0.1:{child.port}", "chat", "hi")
             assert (status, bool(answer_of(body))) == (200, True)
             assert (await child.ask("/readyz"))[0] == 200
-            child.tell()
+            child.send_signal()
             assert await child.ended() == (0, "")
 
 
@@ -77,7 +77,7 @@ async def test_several_workers_share_their_limits_in_a_store(installed, valkey):
             await child.listens()
             await child.until("limit_store_up", 2)
             assert (await ask(f"http://127.0.0.1:{child.port}", "chat", "hi"))[0] == 200
-            child.tell()
+            child.send_signal()
             assert (await child.ended())[0] == 0
 
 
