@@ -31,6 +31,7 @@ from gateway.config.values import parse_duration, positive_duration, whole
 from gateway.errors import CannotRunError
 from gateway.keys_cli import KeysCommand, KeysRefusedError
 from gateway.server.supervisor import supervise
+from gateway.telemetry.console import wants_colors
 from gateway.telemetry.logs import make_logger
 
 OK, FAILED, WRONG = 0, 1, 2
@@ -170,7 +171,7 @@ def _serve(given: argparse.Namespace) -> int:
     else:
         from gateway.server.process import serve  # noqa: PLC0415 - a supervisor does not need it
 
-        _run(serve(config, make_logger(config.logs)))
+        _run(serve(config, make_logger(config.logs, has_colors=wants_colors(os.environ))))
     return OK
 
 
@@ -208,7 +209,7 @@ def _schema(_: argparse.Namespace) -> int:
 def _demo(given: argparse.Namespace) -> int:
     from gateway.demo import demo  # noqa: PLC0415 - as above
 
-    _run(demo(given.listen))
+    _run(demo(given.listen, has_colors=wants_colors(os.environ)))
     return OK
 
 

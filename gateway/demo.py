@@ -36,8 +36,8 @@ Metrics are at http://{admin}/metrics. Log lines follow, one per request. Ctrl-C
 """
 
 
-async def demo(listen: Address) -> None:
-    """Run until a signal."""
+async def demo(listen: Address, *, has_colors: bool) -> None:
+    """Run until a signal. `has_colors`: whether a terminal may get colours."""
     async with Simulator() as simulator:
         secret = secrets.token_hex()
         text = _CONFIG.format(listen=listen, url=simulator.url, route=ROUTE, flow=CHAIN_ID, secret=secret)
@@ -45,7 +45,7 @@ async def demo(listen: Address) -> None:
             path = Path(folder) / "demo.yaml"
             path.write_text(text)
             config = load(path, {})
-        await serve(config, make_logger(config.logs), _announce)
+        await serve(config, make_logger(config.logs, has_colors=has_colors), _announce)
 
 
 def _announce(process: Process) -> None:
