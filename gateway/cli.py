@@ -17,14 +17,24 @@ from typing import Any
 import uvloop
 
 from gateway import __version__
+from gateway.admission.factory import check_store
 from gateway.auth.keys_edit import KeysFileError
 from gateway.auth.keys_file import read_keys
-from gateway.config import Address, Config, ConfigError, load, parse_listen, schema_json
+from gateway.config import (
+    Address,
+    Config,
+    ConfigError,
+    load,
+    load_environment,
+    parse_listen,
+    schema_json,
+)
 from gateway.config.values import parse_duration, positive_duration, whole
 from gateway.errors import CannotRunError
 from gateway.keys_cli import KeysCommand, KeysRefusedError
 from gateway.server.standard_streams import abandon_unwritable_streams, open_missing_streams
 from gateway.server.supervisor import supervise
+from gateway.telemetry.console import wants_colors
 from gateway.telemetry.logs import make_logger
 
 OK, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
@@ -93,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
         help="processes that share the port; overrides server.workers",
     )
     serving.add_argument("--listen", type=_address, metavar="HOST:PORT", help="overrides server.listen")
+    serving.add_argument("--admin-listen", type=_address, metavar="HOST:PORT", help="overrides admin.listen")
     serving.set_defaults(run=_serve)
 
     checking = commands.add_parser("check", help="validate a configuration and print every mistake")
@@ -112,7 +123,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE")
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="default: none, the configuration is in the environment"
+    )
 
 
 def _add_keys(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -186,28 +199,40 @@ def _seconds(parse: Callable[[str], float]) -> Callable[[str], float]:
 
 def _serve(given: argparse.Namespace) -> int:
     config = _load(given)
+    _check_store(config)  # here, as it would fail in every worker
     if config.server.workers > 1:
         _run(supervise(config, os.environ))
     else:
         from gateway.server.process import serve  # noqa: PLC0415 - a supervisor does not need it
 
-        _run(serve(config, make_logger(config.logs)))
+        _run(serve(config, make_logger(config.logs, has_colors=wants_colors(os.environ))))
     return OK
 
 
 def _check(given: argparse.Namespace) -> int:
     config = _load(given)
+    _check_store(config)
     if config.auth.keys_file is not None:
         read_keys(config.auth.keys_file)  # raises if it has mistakes
     count = len(config.routes)
-    _print(f"{given.config}: ok, {count} route{'' if count == 1 else 's'}\n")
+    _print(f"{given.config or 'environment'}: ok, {count} route{'' if count == 1 else 's'}\n")
     return OK
+
+
+def _check_store(config: Config) -> None:
+    try:
+        check_store(config.limits)
+    except ValueError as error:
+        raise CannotRunError(str(error)) from None
 
 
 def _keys(given: argparse.Namespace) -> int:
     if given.shows_key and not given.has_output:
         raise KeysRefusedError("A key is shown only once, on standard output: open it and try again.")
-    command = KeysCommand(_load(given), given.config, time.time(), secrets.choice)
+    config = _load(given)
+    if config.auth.keys_file is None and given.config is None:
+        raise KeysRefusedError("GATEWAY_KEYS_FILE is not set: set it to the name of the file, like keys.yaml")
+    command = KeysCommand(config, given.config, time.time(), secrets.choice)
     _print(f"{given.keys_command(command, given)}\n")
     return OK
 
@@ -220,17 +245,18 @@ def _schema(_: argparse.Namespace) -> int:
 def _demo(given: argparse.Namespace) -> int:
     from gateway.demo import demo  # noqa: PLC0415 - as above
 
-    _run(demo(given.listen, _print))
+    _run(demo(given.listen, _print, has_colors=wants_colors(os.environ)))
     return OK
 
 
 def _load(given: argparse.Namespace) -> Config:
-    config = load(given.config, os.environ, workers=getattr(given, "workers", None))
-    if (listen := getattr(given, "listen", None)) is None:
-        return config
-    if listen.meets(config.admin.listen):
-        raise CannotRunError(f"The admin listener uses {listen}. Choose another port for --listen.")
-    return config.with_listen(listen)
+    options = {"server.workers": "workers", "server.listen": "listen", "admin.listen": "admin_listen"}
+    overrides = {
+        key: str(value) for key, name in options.items() if (value := getattr(given, name, None)) is not None
+    }
+    if given.config is None:
+        return load_environment(os.environ, overrides)
+    return load(given.config, os.environ, overrides)
 
 
 def _run(command: Coroutine[Any, Any, None]) -> None:

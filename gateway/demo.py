@@ -36,8 +36,8 @@ Metrics are at http://{admin}/metrics. Log lines follow, one per request. Ctrl-C
 """
 
 
-async def demo(listen: Address, write: Callable[[str], None]) -> None:
-    """Run until a signal. `write`: to standard output."""
+async def demo(listen: Address, write: Callable[[str], None], *, has_colors: bool) -> None:
+    """Run until a signal. `write`: to standard output. `has_colors`: whether a terminal may get colours."""
 
     def announce(process: Process) -> None:
         public, admin = process.addresses
@@ -50,4 +50,4 @@ async def demo(listen: Address, write: Callable[[str], None]) -> None:
             path = Path(folder) / "demo.yaml"
             path.write_text(text)
             config = load(path, {})
-        await serve(config, make_logger(config.logs), announce)
+        await serve(config, make_logger(config.logs, has_colors=has_colors), announce)

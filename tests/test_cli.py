@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import socket
 from pathlib import Path
 
@@ -11,8 +12,10 @@ import yaml
 
 from gateway import __version__
 from tests.harness.gateway import configuration
+from tests.harness.predictions import ask
 from tests.harness.processes import ROOT, gateway, run
 from tests.harness.raw_upstream import RawUpstream
+from tests.harness.surface import answering
 
 NOWHERE = "http://127.0.0.1:1"
 WRONG = """\
@@ -95,7 +98,7 @@ async def test_an_address_in_use_ends_with_1_and_names_it(written):
     assert status == 1
     assert (
         err
-        == f"flowise-gateway: Cannot listen on 127.0.0.1:{port}: Address already in use. Free this address or choose another one.\n"
+        == f"flowise-gateway: Cannot listen on 127.0.0.1:{port}: Address already in use. Free this address, or write another one in server.listen (--listen, GATEWAY_LISTEN).\n"
     )
 
 
@@ -107,7 +110,7 @@ async def test_an_admin_address_in_use_ends_with_1_and_names_it(written):
     assert status == 1
     assert (
         err
-        == f"flowise-gateway: Cannot listen on 127.0.0.1:{port}: Address already in use. Free this address or choose another one.\n"
+        == f"flowise-gateway: Cannot listen on 127.0.0.1:{port}: Address already in use. Free this address, or write another one in admin.listen (--admin-listen, GATEWAY_ADMIN_LISTEN).\n"
     )
 
 
@@ -133,6 +136,114 @@ async def test_a_wrong_argument_ends_with_2_and_a_reason(written, arguments, mes
     status, out, err = await run("serve", "--config", written(), *arguments)
     assert (status, out) == (2, "")
     assert message in err
+
+
+@pytest.mark.parametrize("command", [("check",), ("serve",), ("serve", "--workers", "2")])
+async def test_a_store_without_its_package_ends_with_1_and_one_sentence(command, written, tmp_path):
+    (tmp_path / "redis.py").write_text("raise ModuleNotFoundError('No module named redis')")
+    path = written(auth={"secret": "s" * 32}, limits={"store": "redis://127.0.0.1:1/0"})
+    async with gateway(*command, "--config", path, before=f"export PYTHONPATH={tmp_path}") as child:
+        status, err = await child.ended()
+    assert (status, child.output) == (1, [])
+    package = "the package redis, which is not installed: pip install 'redis>=8.1'."
+    assert err == f"flowise-gateway: limits.store needs {package}\n"
+
+
+FROM_ENVIRONMENT = {
+    "FLOWISE_URL": NOWHERE,
+    "GATEWAY_ROUTES": "support=2c5e8d0a-1111-4222-8333-444455556666",
+    "GATEWAY_AUTH": "anonymous",
+}
+PORTS = {"GATEWAY_LISTEN": "127.0.0.1:0", "GATEWAY_ADMIN_LISTEN": "127.0.0.1:0"}
+
+
+def exported(**variables):
+    return "; ".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items())
+
+
+async def test_serve_needs_nothing_but_the_environment():
+    async with answering() as upstream:
+        variables = {
+            **FROM_ENVIRONMENT,
+            **PORTS,
+            "FLOWISE_URL": upstream.url,
+            "FLOWISE_API_KEY": "flowise-key",
+        }
+        async with gateway("serve", before=exported(**variables)) as child:
+            await child.listens()
+            assert (await ask(f"http://127.0.0.1:{child.port}", "support", "hi", streaming=False))[0] == 200
+            child.send_signal()
+            assert await child.ended() == (0, "")
+    assert upstream.seen[0].fields["authorization"] == "Bearer flowise-key"
+
+
+async def test_several_workers_need_nothing_but_the_environment(valkey):
+    shared = {"GATEWAY_WORKERS": "2", "GATEWAY_LIMITS_STORE": valkey.url, "GATEWAY_SECRET": "s" * 32}
+    async with gateway("serve", before=exported(**FROM_ENVIRONMENT, **PORTS, **shared)) as child:
+        await child.listens()
+        await child.until("worker_ready", 2)
+        child.send_signal()
+        assert (await child.ended())[0] == 0
+
+
+@pytest.mark.parametrize("command", [("check",), ("serve",), ("keys", "list")])
+async def test_a_wrong_variable_ends_with_2_and_its_name(command):
+    async with gateway(*command, before=exported(**{**FROM_ENVIRONMENT, "FLOWISE_URL": "f"})) as child:
+        status, err = await child.ended()
+    assert (status, child.output) == (2, [])
+    assert err.startswith('FLOWISE_URL: the value of "f" is not an http or https URL: write ')
+
+
+async def test_without_a_configuration_both_ways_are_named():
+    status, out, err = await run("serve")
+    assert (status, out) == (2, "")
+    assert "write --config FILE, or set FLOWISE_URL, GATEWAY_ROUTES, GATEWAY_AUTH" in err
+
+
+async def test_check_and_keys_read_the_environment_too(tmp_path):
+    async with gateway("check", before=exported(**FROM_ENVIRONMENT)) as child:
+        assert await child.ended() == (0, "")
+    assert child.output == ["environment: ok, 1 route"]
+    keys = {**FROM_ENVIRONMENT, "GATEWAY_AUTH": "api_key", "GATEWAY_KEYS_FILE": str(tmp_path / "keys.yaml")}
+    async with gateway("keys", "create", "--name", "backend", before=exported(**keys)) as child:
+        assert await child.ended() == (0, "")
+    assert child.output[0].startswith("fgw_")
+    assert (tmp_path / "keys.yaml").exists()
+
+
+async def test_keys_without_a_file_name_the_variable():
+    async with gateway("keys", "list", before=exported(**FROM_ENVIRONMENT)) as child:
+        status, err = await child.ended()
+    said = "GATEWAY_KEYS_FILE is not set: set it to the name of the file, like keys.yaml"
+    assert (status, err) == (2, f"flowise-gateway: {said}\n")
+
+
+async def test_admin_listen_wins_over_the_configuration(written):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        path = written(admin={"listen": "127.0.0.1:{}".format(taken.getsockname()[1])})
+        async with gateway("serve", "--config", path, "--admin-listen", "127.0.0.1:0") as child:
+            await child.listens()
+            child.send_signal()
+            assert await child.ended() == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            ("--admin-listen", "0.0.0.0:9090"),
+            "admin.token: is required unless admin.listen is a loopback address",
+        ),
+        (
+            ("--admin-listen", "127.0.0.1:8080", "--listen", "0.0.0.0:8080"),
+            "admin.listen: overlaps server.listen",
+        ),
+    ],
+)
+async def test_addresses_of_options_are_checked_as_in_the_file(written, options, said):
+    status, out, err = await run("serve", "--config", written(), *options)
+    assert (status, out) == (2, "")
+    assert said in err
 
 
 async def test_too_few_file_descriptors_are_logged(serve):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 from random import SystemRandom
+from typing import TYPE_CHECKING
 
 from gateway.admission.gcra import SECOND
 from gateway.admission.limiter import LEASE, Limiter
@@ -13,9 +14,10 @@ from gateway.admission.memory import MemoryStore
 from gateway.admission.store import Spawn, StoreListener
 from gateway.config import LimitSettings
 
-_NO_PACKAGE = (
-    "limits.store needs the package redis, which is not installed: pip install 'flowise-gateway[redis]'"
-)
+if TYPE_CHECKING:
+    from gateway.admission.redis.connection import RedisConnection
+
+_NO_PACKAGE = "limits.store needs the package redis, which is not installed: pip install 'redis>=8.1'."
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +48,35 @@ def create_limiter(
     return _shared(settings, spawn, listener, name, ca)
 
 
+def check_store(settings: LimitSettings) -> None:
+    """Find out, without connecting, whether this process could use the store; for those that start others.
+
+    Raises:
+        ValueError: as for `create_limiter`.
+    """
+    if settings.store.is_shared:
+        _connection(settings, None)
+
+
 def _shared(
     settings: LimitSettings, spawn: Spawn, listener: StoreListener, name: str, ca: str | None
 ) -> Limiting:
-    try:
-        from gateway.admission.redis.connection import RedisConnection  # noqa: PLC0415 - an optional package, and large
-        from gateway.admission.redis.limiter import SharedLimiter, SharedSettings  # noqa: PLC0415 - needs it
-        from gateway.admission.redis.locks import RedisConversationLocks  # noqa: PLC0415 - needs it
-    except ModuleNotFoundError:
-        raise ValueError(_NO_PACKAGE) from None
+    connection = _connection(settings, ca)
+    from gateway.admission.redis.limiter import SharedLimiter, SharedSettings  # noqa: PLC0415 - not without a store
+    from gateway.admission.redis.locks import RedisConversationLocks  # noqa: PLC0415 - not without a store
 
     random = SystemRandom().random
     shared = SharedSettings(name, is_closed=settings.when_store_fails == "closed")
-    limiter = SharedLimiter(RedisConnection(settings.store.url, ca), shared, spawn, listener, random)
+    limiter = SharedLimiter(connection, shared, spawn, listener, random)
     locks = RedisConversationLocks(limiter.client, limiter.outbox, name, random)
     limiter.attach(locks)
     return Limiting(limiter, locks)
+
+
+def _connection(settings: LimitSettings, ca: str | None) -> RedisConnection:
+    """The connection to a shared store, which is not opened yet."""
+    try:
+        from gateway.admission.redis.connection import RedisConnection  # noqa: PLC0415 - large, and not without a store
+    except ModuleNotFoundError:
+        raise ValueError(_NO_PACKAGE) from None
+    return RedisConnection(settings.store.url, ca)

@@ -242,7 +242,7 @@ class KeysStore:
         except ConfigError as error:
             problem = error.mistakes[0].message
         if problem:
-            form = "write one key per dash and one value per line, as in config/keys.example.yaml"
+            form = "write one key per dash and one value per line, as `keys create` writes it"
             raise self._error(f"its layout does not allow it ({problem}): {form}")
 
     def _keep_owner(self, descriptor: int) -> bool:

@@ -92,7 +92,7 @@ def _limits(entry: Node, mistakes: Mistakes) -> None:
 FileVersion = tuple[int, ...]
 ABSENT: FileVersion = ()
 LARGEST_FILE = 16 * 1024 * 1024  # bytes; revoked and expired keys keep their entries
-_EXAMPLE = "config/keys.example.yaml shows how"
+_EXAMPLE = "`flowise-gateway keys create` writes such a file"
 
 
 class KeysFileMistakes(Mistakes):

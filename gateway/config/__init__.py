@@ -1,7 +1,7 @@
 """The configuration: a YAML file becomes an immutable, typed `Config`, or a list of every mistake in it."""
 
 from gateway.config.addresses import Address, Network, Store, Url, parse_listen
-from gateway.config.loader import load
+from gateway.config.loader import load, load_environment
 from gateway.config.model import (
     AdminSettings,
     AuthSettings,
@@ -59,6 +59,7 @@ __all__ = [
     "UpstreamTimeouts",
     "Url",
     "load",
+    "load_environment",
     "parse_listen",
     "schema_json",
 ]

@@ -1,12 +1,14 @@
-"""From a file to a `Config`, in the order things happen; each step notes its mistakes and goes on."""
+"""From a file or the environment to a `Config`, step by step; each step notes its mistakes and goes on."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from gateway.config.checks import check
+from gateway.config.environment import environment_tree, variable_of
 from gateway.config.model import AuthSettings, Config, ServerSettings
 from gateway.config.problems import ConfigError, Mistakes
 from gateway.config.route import RouteKeys
@@ -15,6 +17,8 @@ from gateway.config.validation import validate
 from gateway.config.values import format_size, parse_size
 from gateway.config.yaml_reader import read_tree
 
+Overrides = Mapping[str, str]  # of a key like server.listen
+_NONE: Overrides = MappingProxyType({})
 _SERVER_MAX_BODY = ServerSettings().max_body
 _ROUTE_MAX_BODY = RouteKeys().max_body
 
@@ -35,13 +39,13 @@ def _has_several(node: Node) -> bool:
 NOT_IMPLEMENTED = (NotImplementedKey(("upstreams", "*", "servers"), _has_several, "write one server"),)
 
 
-def load(path: Path, environ: Mapping[str, str], *, workers: int | None = None) -> Config:
+def load(path: Path, environ: Mapping[str, str], overrides: Overrides = _NONE) -> Config:
     """The configuration of a YAML file.
 
     Args:
         path: the file.
         environ: where placeholders are looked up.
-        workers: replaces `server.workers`, and is checked like it.
+        overrides: texts that replace keys of the file, and are checked like them.
 
     Raises:
         ConfigError: with every mistake of the file at once.
@@ -51,10 +55,27 @@ def load(path: Path, environ: Mapping[str, str], *, workers: int | None = None) 
     if written is None:
         mistakes.raise_if_any()
         raise ConfigError([])
-    if workers is not None:
-        written = with_default(written, ("server", "workers"), plain_scalar(str(workers)), wins=True)
+    return _config(written, path.parent, overrides, mistakes)
+
+
+def load_environment(environ: Mapping[str, str], overrides: Overrides = _NONE) -> Config:
+    """The configuration of environment variables alone; file names are relative to the working folder.
+
+    Raises:
+        ConfigError: with every mistake at once, each with the name of its variable.
+    """
+    mistakes = Mistakes("environment")
+    try:
+        return _config(environment_tree(environ, mistakes), Path(), overrides, mistakes)
+    except ConfigError as error:
+        raise ConfigError(sorted({variable_of(mistake) for mistake in error.mistakes})) from None
+
+
+def _config(written: Node, folder: Path, overrides: Overrides, mistakes: Mistakes) -> Config:
+    for key, text in overrides.items():
+        written = with_default(written, key.split("."), plain_scalar(text), wins=True)
     root = _merge_defaults(written)
-    config = validate(_fill(root), path.parent, mistakes)
+    config = validate(_fill(root), folder, mistakes)
     check(root, mistakes)
     _check_implemented(root, mistakes)
     mistakes.raise_if_any()

@@ -207,8 +207,8 @@ class LimitSettings(Section):
 class LogSettings(Section):
     """The log on standard output."""
 
-    format: Annotated[Literal["json", "console"], one_of("json", "console")] = "json"
-    """json: one object per line; console: for reading."""
+    format: Annotated[Literal["auto", "json", "console"], one_of("auto", "json", "console")] = "auto"
+    """json: one object per line; console: for reading; auto: console on a terminal, else json."""
     level: Annotated[
         Literal["debug", "info", "warning", "error"], one_of("debug", "info", "warning", "error")
     ] = "info"

@@ -16,8 +16,8 @@ class Mistake:
     """What is wrong in one place of a file, and what would be right.
 
     Attributes:
-        file: the file as the user named it.
-        line: counted from 1.
+        file: the file as the user named it, or an environment variable.
+        line: counted from 1; 0: of no file.
         key: the key's path, like `routes[0].limits[1].per`; empty when the whole file is meant.
         message: one line, never a value that came from the environment or a file.
     """
@@ -28,8 +28,9 @@ class Mistake:
     message: str
 
     def __str__(self) -> str:
-        place = f"{self.key}: " if self.key else ""
-        return f"{self.file}:{self.line}: {place}{self.message}"
+        place = f":{self.line}" if self.line else ""
+        key = f" {self.key}:" if self.key else ""
+        return f"{self.file}{place}:{key} {self.message}"
 
 
 class ConfigError(Exception):

@@ -14,6 +14,8 @@ from typing import Any
 
 from gateway.config.problems import join_path, quote
 
+UNWANTED = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")  # in values and keys
+
 
 class ScalarKind(enum.Enum):
     """What YAML (1.1 or 1.2) takes a scalar for."""

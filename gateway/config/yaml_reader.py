@@ -6,7 +6,6 @@ libyaml parses 12 times as fast as Python; a file that it refuses is parsed agai
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
@@ -15,11 +14,10 @@ import yaml
 
 from gateway.config.placeholders import Environment, expand
 from gateway.config.problems import Mistakes, join_path, quote
-from gateway.config.tree import Node, Scalar, ScalarKind, plain_scalar, quoted_scalar
+from gateway.config.tree import UNWANTED, Node, Scalar, ScalarKind, plain_scalar, quoted_scalar
 
 LARGEST_FILE = 1024 * 1024
 DEEPEST = 32
-_UNWANTED = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 _HINTS = {
     "mapping values are not allowed here": "put a value with a colon in quotes, or fix the indentation",
     "could not find expected ':'": "write a colon and a space after the key, or fix the indentation",
@@ -88,7 +86,7 @@ def _parse(text: str, environment: Environment, mistakes: Mistakes) -> Node | No
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         problem = error.problem or "it ends too early"
-        hint = _HINTS.get(problem, "compare with config/gateway.yaml")
+        hint = _HINTS.get(problem, "write `key: value` on each line, what belongs to a key indented below it")
         mistakes.add(mark.line + 1 if mark else 1, "", f"this is not YAML ({problem}): {hint}")
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
@@ -169,7 +167,7 @@ class _Builder:
         elif event.value == "<<":
             message = "merge keys are not supported: write what routes share in `defaults`"
             self._mistakes.add(line, join_path(path, "<<"), message)
-        elif event.tag is not None or _UNWANTED.search(event.value):
+        elif event.tag is not None or UNWANTED.search(event.value):
             self._mistakes.add(line, path, f"the key {quote(event.value)} is not valid: write a plain name")
         else:
             return event.value
@@ -194,7 +192,7 @@ class _Builder:
         expanded = expand(scalar.text, self._environment)
         for problem in expanded.problems:
             self._mistakes.add(line, path, problem)
-        if _UNWANTED.search(expanded.text):
+        if UNWANTED.search(expanded.text):
             self._mistakes.add(line, path, "has a control character or an unpaired surrogate: remove it")
             return _BROKEN
         if expanded.problems:

@@ -10,7 +10,7 @@ from aiohttp import hdrs, web
 
 from gateway.config import Address, AdminSettings
 from gateway.server.listener import library_logger
-from gateway.server.sockets import open_site
+from gateway.server.sockets import ADMIN, open_site
 from gateway.telemetry.logs import Logger
 
 SHUTDOWN_TIMEOUT = 1.0  # seconds; aiohttp spends it twice on a scrape in progress
@@ -45,7 +45,7 @@ class AdminListener:
             CannotListenError: the address is taken or not local.
         """
         await self._runner.setup()
-        await open_site(self._runner, self._settings.listen)
+        await open_site(self._runner, self._settings.listen, ADMIN)
 
     async def close(self) -> None:
         await self._runner.cleanup()

@@ -31,12 +31,14 @@ class WorkerConfig:
         config: the parsed configuration; its port is never 0.
         folder: directory shared by all workers of one supervisor.
         keys: entries of the last valid keys file; None if none is configured.
+        has_colors: whether a terminal may get colours.
     """
 
     worker: int
     config: Config
     folder: Path
     keys: tuple[ApiKey, ...] | None = None
+    has_colors: bool = False
 
     def encode(self) -> bytes:
         """Four bytes of length, big-endian, then a pickle."""

@@ -12,14 +12,24 @@ from gateway.config import Address
 from gateway.errors import CannotRunError
 
 BACKLOG = 4096
+PUBLIC = "server.listen (--listen, GATEWAY_LISTEN)"
+ADMIN = "admin.listen (--admin-listen, GATEWAY_ADMIN_LISTEN)"
 
 
 class CannotListenError(CannotRunError):
     """An address is taken or not local; the message names it."""
 
 
-async def open_site(runner: web.BaseRunner, address: Address, *, is_shared: bool = False) -> web.TCPSite:
-    """Listen on an address. `is_shared`: with SO_REUSEPORT, so that the kernel balances over the workers.
+async def open_site(
+    runner: web.BaseRunner, address: Address, setting: str = PUBLIC, *, is_shared: bool = False
+) -> web.TCPSite:
+    """Listen on an address.
+
+    Args:
+        runner: what serves there.
+        address: where.
+        setting: where the address is written, for the error.
+        is_shared: with SO_REUSEPORT, so that the kernel balances over the workers.
 
     Raises:
         CannotListenError: the address is taken or not local.
@@ -28,7 +38,7 @@ async def open_site(runner: web.BaseRunner, address: Address, *, is_shared: bool
     try:
         await site.start()
     except OSError as error:
-        raise _cannot_listen(address, error) from error
+        raise _cannot_listen(address, setting, error) from error
     return site
 
 
@@ -63,7 +73,7 @@ class Reservation:
                 self._reserve(family, (place[0], self.address.port, *place[2:]))
         except OSError as error:
             self.close()
-            raise _cannot_listen(self._wanted, error) from error
+            raise _cannot_listen(self._wanted, PUBLIC, error) from error
 
     def close(self) -> None:
         for bound in self._sockets:
@@ -92,9 +102,9 @@ def _bind(family: int, place: tuple[str | int, ...], *, is_shared: bool) -> sock
     return bound
 
 
-def _cannot_listen(address: Address, error: OSError) -> CannotListenError:
+def _cannot_listen(address: Address, setting: str, error: OSError) -> CannotListenError:
     number = error.errno or 0  # uvloop rewords system errors; resolver errors are negative
     reason = os.strerror(number) if number > 0 else error.strerror
     return CannotListenError(
-        f"Cannot listen on {address}: {reason}. Free this address or choose another one."
+        f"Cannot listen on {address}: {reason}. Free this address, or write another one in {setting}."
     )

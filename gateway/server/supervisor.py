@@ -22,6 +22,7 @@ from gateway.server.ipc import DRAIN, STOP, WorkerConfig
 from gateway.server.signals import handle_signals
 from gateway.server.sockets import Reservation
 from gateway.server.worker_process import WorkerContext, WorkerProcess
+from gateway.telemetry.console import wants_colors
 from gateway.telemetry.logs import Logger, make_logger
 from gateway.telemetry.multiprocess import SharedLines, SharedMetrics
 
@@ -41,7 +42,7 @@ async def supervise(config: Config, environ: Mapping[str, str]) -> None:
         reason = f"{error.strerror}. Point TMPDIR to a writable directory."
         raise CannotRunError(f"Cannot create the directory that workers share: {reason}") from error
     with folder as name, SharedLines(Path(name)) as lines:
-        logger = make_logger(config.logs, cast(TextIO, lines))
+        logger = make_logger(config.logs, cast(TextIO, lines), has_colors=wants_colors(environ))
         await Supervisor(config, logger, environ, Path(name)).run()
 
 
@@ -99,8 +100,10 @@ class Supervisor:
 
     def _start_workers(self) -> None:
         config = self._config.with_listen(self._port.address)
+        has_colors = wants_colors(self._context.environ)
         for number in range(1, config.server.workers + 1):
-            worker = WorkerProcess(WorkerConfig(number, config, self._folder), self._context)
+            settings = WorkerConfig(number, config, self._folder, has_colors=has_colors)
+            worker = WorkerProcess(settings, self._context)
             self._workers.append(worker)
             self._tasks.start(worker.run(), f"worker {number}")
 

@@ -38,7 +38,12 @@ def main() -> int:
         SharedLines(received.folder) as lines,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
-        logger = make_logger(received.config.logs, cast(TextIO, lines), worker=received.worker)
+        logger = make_logger(
+            received.config.logs,
+            cast(TextIO, lines),
+            has_colors=received.has_colors,
+            worker=received.worker,
+        )
         try:
             is_orphan = runner.run(_serve(channel, received, logger))
         except (CannotRunError, ConfigError) as error:

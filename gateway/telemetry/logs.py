@@ -14,35 +14,42 @@ import msgspec
 import structlog
 
 from gateway.config import LogSettings
+from gateway.telemetry.console import ConsoleRenderer
 
 Logger = structlog.typing.FilteringBoundLogger
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
-def make_logger(settings: LogSettings, stream: TextIO | None = None, **fields: Any) -> Logger:
-    """A logger that writes to `stream`, by default standard output, and adds `fields` to each line."""
+def make_logger(
+    settings: LogSettings, stream: TextIO | None = None, *, has_colors: bool = False, **fields: Any
+) -> Logger:
+    """A logger that writes one line per event.
+
+    Args:
+        settings: format and level; `auto` is for reading where the stream is a terminal, else JSON.
+        stream: where to; by default standard output.
+        has_colors: whether a terminal may get colours.
+        fields: added to each line.
+    """
     out = sys.stdout if stream is None else stream
-    shared: list[structlog.typing.Processor] = [
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-    ]
-    wrapper = structlog.make_filtering_bound_logger(_LEVELS[settings.level])
-    if settings.format == "console":
-        colors = out.isatty()
-        rendering: list[structlog.typing.Processor] = [
-            structlog.dev.ConsoleRenderer(
-                colors=colors,
-                timestamp_key="time",
-                exception_formatter=structlog.dev.plain_traceback,  # others print the values of variables
-            )
-        ]
+    is_terminal = out.isatty()
+    if settings.format == "console" or (settings.format == "auto" and is_terminal):
+        formatter: structlog.typing.Processor = ConsoleRenderer(has_colors=has_colors and is_terminal)
+        time = structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False, key="time")
+        lost = "log_lines_lost count={}\n"
     else:
-        as_json = structlog.processors.JSONRenderer(serializer=_encode)
-        rendering = [structlog.processors.format_exc_info, as_json]
+        formatter = structlog.processors.JSONRenderer(serializer=_encode)
+        time = structlog.processors.TimeStamper(fmt="iso", utc=True, key="time")
+        lost = '{{"event":"log_lines_lost","level":"warning","count":{}}}\n'
     logger: Logger = structlog.wrap_logger(
-        structlog.WriteLogger(cast(TextIO, LossyStream(out))),
-        processors=[*shared, *rendering],
-        wrapper_class=wrapper,
+        structlog.WriteLogger(cast(TextIO, LossyStream(out, lost))),
+        processors=[
+            structlog.processors.add_log_level,
+            time,
+            structlog.processors.format_exc_info,  # not structlog.dev's, which prints the values of variables
+            formatter,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[settings.level]),
     )
     return logger.bind(**fields) if fields else logger
 
@@ -50,13 +57,15 @@ def make_logger(settings: LogSettings, stream: TextIO | None = None, **fields: A
 class LossyStream:
     """A stream that loses lines instead of raising on a full disk or closed pipe, and reports how many it lost."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, report: str) -> None:
+        """`report`: a line for `str.format` with the number of lines that were lost."""
         self._stream = stream
+        self._report = report
         self._lost = 0
 
     def write(self, text: str) -> None:
         if self._lost:
-            text = f'{{"event":"log_lines_lost","level":"warning","count":{self._lost}}}\n{text}'
+            text = self._report.format(self._lost) + text
         try:
             self._stream.write(text)
         except (OSError, ValueError):  # ValueError: the stream is closed

@@ -67,10 +67,10 @@ def test_several_workers_share_a_store(messages):
 
 def test_workers_of_the_command_line_count_as_if_they_stood_in_the_file(write):
     shared = f"limits: {{store: 'redis://h:6379/0'}}\nauth: {{secret: {SECRET}}}"
-    assert load(write(shared), {}, workers=3).server.workers == 3
-    assert load(write("server: {workers: 4}"), {}, workers=1).server.workers == 1
+    assert load(write(shared), {}, {"server.workers": "3"}).server.workers == 3
+    assert load(write("server: {workers: 4}"), {}, {"server.workers": "1"}).server.workers == 1
     with pytest.raises(ConfigError) as refused:
-        load(write("server: {workers: 1}"), {}, workers=2)
+        load(write("server: {workers: 1}"), {}, {"server.workers": "2"})
     assert {mistake.key for mistake in refused.value.mistakes} == {"limits.store", "auth.secret"}
 
 

@@ -37,7 +37,7 @@ def test_one_upstream_and_one_route_are_a_whole_configuration_with_the_documente
         "local",
         False,
     )
-    assert (config.logs.format, config.logs.level, config.logs.prompts) == ("json", "info", False)
+    assert (config.logs.format, config.logs.level, config.logs.prompts) == ("auto", "info", False)
     assert config.metrics.per_caller is False
     assert config.defaults_cors is None
 

@@ -323,7 +323,7 @@ async def test_a_port_that_another_program_shares_ends_with_1(written):
         status, out, err = await run("serve", "--config", written(), "--listen", address, "--workers", "2")
     assert (status, err) == (
         1,
-        f"flowise-gateway: Cannot listen on {address}: Address already in use. Free this address or choose another one.\n",
+        f"flowise-gateway: Cannot listen on {address}: Address already in use. Free this address, or write another one in server.listen (--listen, GATEWAY_LISTEN).\n",
     )
     assert "worker_started" not in out
 

@@ -101,6 +101,42 @@ def test_a_full_disk_raises_nothing_and_the_count_of_lost_lines_is_logged_later(
     assert line["event"] == "three"
 
 
+class Screen(io.StringIO):
+    """A terminal."""
+
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(
+    ("form", "stream", "is_json"),
+    [
+        ("auto", io.StringIO, True),
+        ("auto", Screen, False),
+        ("json", Screen, True),
+        ("console", io.StringIO, False),
+    ],
+)
+def test_the_format_is_json_unless_the_stream_is_a_terminal_or_the_configuration_says_so(
+    form, stream, is_json
+):
+    out = stream()
+    make_logger(LogSettings(format=form), out, has_colors=True).info("listening", public="127.0.0.1:8080")
+    assert out.getvalue().startswith("{") is is_json
+    assert ("\x1b" in out.getvalue()) is (not is_json and stream is Screen)
+
+
+def test_lost_lines_are_reported_in_the_format_of_the_others():
+    out = Full()
+    logger = make_logger(LogSettings(format="console"), out)
+    logger.info("one")
+    out.is_full = False
+    logger.info("two")
+    lost, line = out.getvalue().splitlines()
+    assert lost == "log_lines_lost count=1"
+    assert line.endswith(" two")
+
+
 def test_a_lone_surrogate_is_logged(out):
     make_logger(LogSettings(), out).info("odd", text="a\ud800")
     assert line_of(out)["text"] == "a\ud800"
