@@ -21,17 +21,16 @@ class Revocation:
         self._pipeline = pipeline
         self._in_flight = in_flight
         self._now = now
-        self._next_end = 0.0
 
     def tick(self, _: float) -> None:
         """Apply once a key has expired."""
-        if self._now() >= self._next_end:
+        if self._now() >= self._keyring.next_end:
             self.apply()
 
     def apply(self) -> None:
         """Terminate every request whose key is not valid any more; called when the keys have changed, too."""
         epoch = self._now()
-        self._next_end = self._keyring.next_end(epoch)
+        self._keyring.look_ahead(epoch)
 
         def has_ended(exchange: Exchange) -> bool:
             key_id = exchange.caller.key_id

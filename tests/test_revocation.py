@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
 import time
 
 import pytest
 
+from gateway import app
+from gateway.auth import service
 from tests.harness.api_keys import FILE, change_key, key_of
 from tests.harness.clock import until
 from tests.harness.frames import END, METADATA, PATH, START, is_completed, settled, stream, token
 from tests.harness.gateway import FLOW
-from tests.harness.raw_client import request
+from tests.harness.raw_client import Wire, request
 from tests.harness.raw_upstream import STREAM_HEAD, RawUpstream
 
 SECRET = "s" * 32
@@ -107,6 +110,42 @@ async def test_an_expired_key_ends_its_streams(start, connect, tmp_path):
         assert is_completed(body, b"")
         assert ENDED in body
         assert ends <= time.time() < ends + WITHIN
+
+
+async def test_a_key_revoked_while_the_file_cannot_be_opened_ends_its_streams_when_it_can(serve, tmp_path):
+    """The process has no descriptor left at that moment, and nothing changes in the file afterwards."""
+    key = await key_of(tmp_path, "gone")
+    async with RawUpstream(Open()) as upstream, serve(upstream.url, **SECTIONS) as gateway:
+        async with await Wire.to(gateway.host, gateway.port) as wire:
+            await asking(wire, key)
+            limits = resource.prlimit(gateway.pid, resource.RLIMIT_NOFILE)
+            resource.prlimit(gateway.pid, resource.RLIMIT_NOFILE, (1, limits[1]))
+            await change_key(tmp_path, key, revoked=time.time())
+            line = await gateway.until("keys_file_broken")
+            assert "(Too many open files)" in line["mistakes"][0]
+            resource.prlimit(gateway.pid, resource.RLIMIT_NOFILE, limits)
+            body = await rest_of(wire)
+            assert is_completed(body, b"")
+            assert ENDED in body
+
+
+async def test_a_key_ends_its_streams_although_the_clock_stepped_forward_and_back_before(
+    start, connect, tmp_path, monkeypatch
+):
+    now = time.time()
+    ahead = 0.0
+    for module in (app, service):
+        monkeypatch.setattr(module, "time", lambda: time.time() + ahead)
+    key = await key_of(tmp_path, "short", expires=float(int(now) + 3600))
+    async with RawUpstream(Open()) as upstream, start(upstream.url, **SECTIONS) as gateway:
+        async with connect(gateway) as first, connect(gateway) as second:
+            await asking(first, key, "c1")
+            ahead = 7200.0
+            assert ENDED in await rest_of(first)
+            ahead = 0.0
+            await asking(second, key, "c2")  # the clock is right again: the key is valid
+            ahead = 3600.0
+            assert ENDED in await rest_of(second)
 
 
 async def test_the_end_of_a_session_token_only_refuses_new_requests(start, connect, tmp_path):

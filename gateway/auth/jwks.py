@@ -220,7 +220,7 @@ async def _body(response: aiohttp.ClientResponse) -> bytes:
 
 
 RETRY_AFTER = 30.0  # seconds between fetches for tokens with unknown keys, also after a failed fetch
-REFRESH_EVERY = 600.0  # seconds; bounds how long a withdrawn key is accepted
+REFRESH_EVERY = 600.0  # seconds from a successful fetch; bounds how long a withdrawn key is accepted
 
 Fetch = Callable[[str], Awaitable[bytes]]
 
@@ -241,14 +241,14 @@ class IssuerKeys:
     def tick(self, now: float) -> None:
         """Refresh the keys if they are old; `now` in monotonic seconds."""
         if now >= self._refresh_at:
-            self._refresh_at = now + REFRESH_EVERY
-            self._start_fetch()
+            self._refresh_at = now + RETRY_AFTER  # later, if this fetch succeeds
+            self._start_fetch(now)
 
     async def refetched(self, now: float) -> KeySet | None:
         """The keys after a fetch; those that are known if the last fetch was less than `RETRY_AFTER` ago."""
         if not self._is_fetching and now >= self._may_fetch_at:
             self._may_fetch_at = now + RETRY_AFTER
-            self._start_fetch()
+            self._start_fetch(now)
         if self._fetching is not None:
             await asyncio.wait((self._fetching,))  # a caller that is cancelled does not cancel the fetch
         return self.current
@@ -257,11 +257,11 @@ class IssuerKeys:
     def _is_fetching(self) -> bool:
         return self._fetching is not None and not self._fetching.done()
 
-    def _start_fetch(self) -> None:
+    def _start_fetch(self, now: float) -> None:
         if not self._is_fetching:
-            self._fetching = self._tasks.start(self._refresh(), "jwks")
+            self._fetching = self._tasks.start(self._refresh(now), "jwks")
 
-    async def _refresh(self) -> None:
+    async def _refresh(self, now: float) -> None:
         issuer = self.settings.issuer
         try:
             keys = KeySet.read(await self._fetch(self.settings.jwks_url), self.settings.algorithms)
@@ -269,5 +269,6 @@ class IssuerKeys:
             self._logger.warning("jwks_unavailable", issuer=issuer, reason=str(error))
             return
         self.current = keys
+        self._refresh_at = now + REFRESH_EVERY
         log = self._logger.info if keys else self._logger.warning
         log("jwks_loaded", issuer=issuer, count=len(keys), left_out=keys.left_out)

@@ -19,10 +19,17 @@ _UNKNOWN = ApiKey.model_construct(id="", name="", hash=f"sha256:{'0' * 64}", cre
 
 
 class Keyring:
-    """Times are seconds since the epoch."""
+    """Times are seconds since the epoch.
+
+    Attributes:
+        next_end: when the next of the keys ends that may be in use: those that were valid at the last `look_ahead`, or
+            have been accepted since. The wall clock may step forward and back, so a key that has ended once may be
+            accepted again, and ends again.
+    """
 
     def __init__(self, keys: Iterable[ApiKey] = ()) -> None:
         self._keys = {key.id: key for key in keys}
+        self.next_end = -math.inf
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -30,9 +37,11 @@ class Keyring:
     def replace(self, keys: Iterable[ApiKey]) -> None:
         self._keys = {key.id: key for key in keys}
 
-    def next_end(self, now: float) -> float:
-        """When the next of the valid keys expires; `inf` if none does."""
-        return min((key.ends_at for key in self._keys.values() if key.is_valid(now)), default=math.inf)
+    def look_ahead(self, now: float) -> None:
+        """Set `next_end`: `inf` if none of the valid keys expires."""
+        self.next_end = min(
+            (key.ends_at for key in self._keys.values() if key.is_valid(now)), default=math.inf
+        )
 
     def check(self, text: str, now: float) -> ApiKey:
         """The key with this text.
@@ -48,9 +57,13 @@ class Keyring:
         is_same = hmac.compare_digest(key.hash, hash_of(text))
         if not is_same & key.is_valid(now):
             raise Unauthenticated(NOT_VALID)
-        return key
+        return self._accepted(key)
 
     def get(self, key_id: str, now: float) -> ApiKey | None:
         """The key with this id, if it is valid."""
         key = self._keys.get(key_id)
-        return key if key is not None and key.is_valid(now) else None
+        return self._accepted(key) if key is not None and key.is_valid(now) else None
+
+    def _accepted(self, key: ApiKey) -> ApiKey:
+        self.next_end = min(self.next_end, key.ends_at)
+        return key

@@ -14,11 +14,13 @@ from pydantic import ValidationError
 
 from gateway.auth.key_format import ID_PATTERN, redact_keys
 from gateway.auth.keys_model import ApiKey, KeysFile
+from gateway.config import ConfigError, Mistake
 from gateway.config.checks import check_limits
+from gateway.config.placeholders import Environment
 from gateway.config.problems import Mistakes
 from gateway.config.tree import Node, Scalar, ScalarKind
 from gateway.config.validation import note_errors
-from gateway.config.yaml_reader import read_tree
+from gateway.config.yaml_reader import parse_tree
 
 _ID = re.compile(ID_PATTERN)
 
@@ -89,6 +91,10 @@ def _limits(entry: Node, mistakes: Mistakes) -> None:
             mistakes.add(line, path, message)
 
 
+class UnreadableError(ConfigError):
+    """The file could not be read just now (too many open files, a failing disk); tried again, it may be."""
+
+
 FileVersion = tuple[int, ...]
 ABSENT: FileVersion = ()
 LARGEST_FILE = 16 * 1024 * 1024  # bytes; revoked and expired keys keep their entries
@@ -106,13 +112,14 @@ def file_version(path: Path) -> FileVersion:
     """Changes whenever the file does; `ABSENT` if there is none.
 
     Includes `ctime`: an edit may keep size and modification time.
+
+    Raises:
+        OSError: it cannot be found out now.
     """
     try:
         found = path.stat()
     except FileNotFoundError:
         return ABSENT
-    except OSError as error:
-        return (error.errno or 0,)
     return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
@@ -121,6 +128,7 @@ def read_keys(path: Path) -> tuple[ApiKey, ...]:
 
     Raises:
         ConfigError: with every mistake of the file.
+        UnreadableError: the system cannot read it.
     """
     mistakes = KeysFileMistakes(str(path))
     root = _tree(path, mistakes)
@@ -134,17 +142,12 @@ def read_keys(path: Path) -> tuple[ApiKey, ...]:
 
 
 def _tree(path: Path, mistakes: Mistakes) -> Node | None:
-    """The tree of a file; None if it is empty or not a mapping, which is then noted."""
+    """The tree of a file; None if it is missing, empty or not a mapping, of which the last is noted."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            mistakes.add(1, "", "this is not a regular file: name one, or a file that does not exist yet")
-            return None
-        with path.open("rb") as file:
-            content = file.read(LARGEST_FILE + 1)
-    except FileNotFoundError:
-        return None
+        content = _content(path, mistakes)
     except OSError as error:
-        mistakes.add(1, "", f"the file cannot be read ({error.strerror}): let the gateway's user read it")
+        raise UnreadableError([unreadable(path, error)]) from error
+    if content is None:
         return None
     begin = _begin(content) if len(content) <= LARGEST_FILE else None
     if isinstance(begin, yaml.StreamEndEvent):
@@ -153,7 +156,25 @@ def _tree(path: Path, mistakes: Mistakes) -> Node | None:
         line = begin.start_mark.line + 1 if begin.start_mark else 1
         mistakes.add(line, "", f"the file is not a mapping: write `keys:` with a list below it; {_EXAMPLE}")
         return None
-    return read_tree(path, {}, mistakes, LARGEST_FILE)
+    return parse_tree(content, Environment({}, path.parent), mistakes, LARGEST_FILE)
+
+
+def _content(path: Path, mistakes: Mistakes) -> bytes | None:
+    """None if it is missing or no regular file, which is then noted."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            mistakes.add(1, "", "this is not a regular file: name one, or a file that does not exist yet")
+            return None
+        with path.open("rb") as file:
+            return file.read(LARGEST_FILE + 1)
+    except FileNotFoundError:
+        return None
+
+
+def unreadable(path: Path, error: OSError) -> Mistake:
+    """The mistake that the system cannot read this file."""
+    reason = error.strerror or type(error).__name__
+    return Mistake(str(path), 1, "", f"the file cannot be read ({reason}): let the gateway's user read it")
 
 
 def _begin(content: bytes) -> yaml.Event | None:

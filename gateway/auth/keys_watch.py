@@ -1,37 +1,49 @@
 """Keeps the keyring up to date with the keys file while the gateway runs.
 
 A changed file is read once it has been the same for half a second: an editor that truncates the file before it writes
-must not revoke every key. A file with mistakes, or that is gone, changes nothing and is logged once. All access to the
-disk happens in a thread.
+must not revoke every key. A file with mistakes, or that is gone, changes nothing and is logged once. A version counts
+as read only after it was: a file that the system cannot read now (too many open files, a failing disk) is read again at
+every check, or the revocation in it would be lost for good. All access to the disk happens in a thread.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.aio import Tasks
 from gateway.auth.keyring import Keyring
-from gateway.auth.keys_file import ABSENT, FileVersion, file_version, read_keys
+from gateway.auth.keys_file import (
+    ABSENT,
+    FileVersion,
+    UnreadableError,
+    file_version,
+    read_keys,
+    unreadable,
+)
 from gateway.auth.keys_model import ApiKey
 from gateway.config import ConfigError, Mistake
 from gateway.telemetry.logs import Logger
 
 CHECK_EVERY = 0.45  # seconds; every other tick of the coarse timer
 MOST_LOGGED = 20  # mistakes in one log line
+HANGING_AFTER = 10.0  # seconds in which the disk does not answer; then it is said
+LOG_AGAIN = 60.0  # seconds between two lines for a file that stays unreadable
 READABLE_BY_OTHERS = stat.S_IRGRP | stat.S_IROTH
 
 
 @dataclass(frozen=True, slots=True)
 class _Snapshot:
-    """The content of the file, and its version after the read."""
+    """The content of the file, and its version before and after the read."""
 
     keys: tuple[ApiKey, ...]
     mistakes: tuple[Mistake, ...]
-    version: FileVersion
+    before: FileVersion
+    after: FileVersion
     is_exposed: bool
 
 
@@ -59,9 +71,9 @@ class KeysWatch:
         self._logger = logger
         self._on_read = on_read
         self.on_change: list[Callable[[], None]] = []
-        self._loaded: FileVersion = ABSENT  # the version that was read or logged as broken
+        self._loaded: FileVersion | None = None  # the version that was read or logged as broken, if any
         self._seen: FileVersion | None = None  # another version, seen once
-        self._next_check = 0.0
+        self._next_check = self._log_unreadable_at = 0.0
         self._is_checking = False
         self._has_warned = False
 
@@ -74,8 +86,15 @@ class KeysWatch:
         Raises:
             ConfigError: the file has mistakes, and no keys are known.
         """
-        self._loaded = await asyncio.to_thread(file_version, self._path)
-        snapshot = await asyncio.to_thread(_read, self._path)
+        try:
+            snapshot = await asyncio.to_thread(_read, self._path)
+        except UnreadableError as error:
+            if known is None:
+                raise
+            self._fill(known)
+            self._log_broken(map(str, error.mistakes))  # `_loaded` stays None: the first check reads it
+            return
+        self._loaded = snapshot.before
         is_gone = bool(known) and self._loaded == ABSENT
         if known is not None and (snapshot.mistakes or is_gone):
             self._fill(known)
@@ -87,12 +106,16 @@ class KeysWatch:
 
     def tick(self, now: float) -> None:
         """Check the file if it is time; `now` in monotonic seconds."""
-        if now >= self._next_check and not self._is_checking:
+        if self._is_checking:
+            if now >= self._next_check + HANGING_AFTER:
+                hanging = OSError(errno.ETIMEDOUT, f"no answer for {HANGING_AFTER:g} s")
+                self._note_unreadable(hanging, now)
+        elif now >= self._next_check:
             self._next_check = now + CHECK_EVERY
             self._is_checking = True
-            self._tasks.start(self._check(), "keys_watch")
+            self._tasks.start(self._check(now), "keys_watch")
 
-    async def _check(self) -> None:
+    async def _check(self, now: float) -> None:
         try:
             version = await asyncio.to_thread(file_version, self._path)
             if version == self._loaded:
@@ -104,13 +127,25 @@ class KeysWatch:
                 self._log_broken([self._gone])
             else:
                 await self._reload(version)
+            self._log_unreadable_at = 0.0
+        except (OSError, MemoryError, UnreadableError) as error:
+            self._note_unreadable(error, now)
         finally:
             self._is_checking = False
 
+    def _note_unreadable(self, error: OSError | MemoryError | UnreadableError, now: float) -> None:
+        """Nothing is marked as read, so the next check tries again."""
+        if now >= self._log_unreadable_at:
+            self._log_unreadable_at = now + LOG_AGAIN
+            if not isinstance(error, UnreadableError):
+                cause = error if isinstance(error, OSError) else OSError(errno.ENOMEM, "Out of memory")
+                error = UnreadableError([unreadable(self._path, cause)])
+            self._log_broken(map(str, error.mistakes))
+
     async def _reload(self, version: FileVersion) -> None:
         snapshot = await asyncio.to_thread(_read, self._path)
-        if snapshot.version != version:  # changed during the read
-            self._seen = snapshot.version
+        if snapshot.after != version:  # changed during the read
+            self._seen = snapshot.after
             return
         self._set_loaded(version)
         if snapshot.mistakes:
@@ -140,7 +175,8 @@ class KeysWatch:
     def _gone(self) -> str:
         return f"{self._path}: the file is gone: put it back, or restart without keys"
 
-    def _log_broken(self, mistakes: list[str]) -> None:
+    def _log_broken(self, found: Iterable[str]) -> None:
+        mistakes = list(found)
         self._on_read(False)
         self._logger.error(
             "keys_file_broken",
@@ -151,14 +187,23 @@ class KeysWatch:
 
 
 def _read(path: Path) -> _Snapshot:
+    """Read the file.
+
+    Raises:
+        UnreadableError: the system cannot read it now.
+    """
     keys: tuple[ApiKey, ...] = ()
     mistakes: list[Mistake] = []
     try:
-        keys = read_keys(path)
-    except ConfigError as error:
-        mistakes = error.mistakes
-    try:
-        is_exposed = bool(path.stat().st_mode & READABLE_BY_OTHERS)
-    except OSError:
-        is_exposed = False
-    return _Snapshot(keys, tuple(mistakes), file_version(path), is_exposed)
+        before = file_version(path)
+        try:
+            keys = read_keys(path)
+        except UnreadableError:
+            raise
+        except ConfigError as error:
+            mistakes = error.mistakes
+        after = file_version(path)
+        is_exposed = after != ABSENT and bool(path.stat().st_mode & READABLE_BY_OTHERS)
+    except OSError as error:
+        raise UnreadableError([unreadable(path, error)]) from error
+    return _Snapshot(keys, tuple(mistakes), before, after, is_exposed)

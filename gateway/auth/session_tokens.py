@@ -46,6 +46,7 @@ def base64url_decode(text: str) -> bytes:
 
 PREFIX = "fgs_"
 LONGEST = 4096  # characters of a token
+CLOCK_SKEW = 300.0  # seconds by which the clock of the gateway that issued a token may be ahead
 _FORM = re.compile(rf"({PREFIX}[A-Za-z0-9_-]+)\.([A-Za-z0-9_-]{{43}})")
 
 
@@ -68,11 +69,13 @@ class SessionGrant:
     issued_at: int
 
     def check(self, now: float) -> None:
-        """Check its expiry, on each use; `now` in seconds since the epoch.
+        """Check its times, on each use; `now` in seconds since the epoch.
 
         Raises:
-            Unauthenticated: it has expired.
+            Unauthenticated: it has expired, or comes from a clock that was ahead, and would live that much longer.
         """
+        if self.issued_at > now + CLOCK_SKEW:
+            raise Unauthenticated("The session token is not valid yet.")
         if now >= self.expires_at:
             raise Unauthenticated("The session token has expired.")
 

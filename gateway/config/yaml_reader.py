@@ -36,10 +36,20 @@ def read_tree(
     path: Path, environ: Mapping[str, str], mistakes: Mistakes, largest: int = LARGEST_FILE
 ) -> Node | None:
     """The tree of a file of at most `largest` bytes; None if there is none, which is noted as a mistake."""
-    text = _text(path, mistakes, largest)
+    content = _content(path, mistakes, largest)
+    return (
+        None if content is None else parse_tree(content, Environment(environ, path.parent), mistakes, largest)
+    )
+
+
+def parse_tree(
+    content: bytes, environment: Environment, mistakes: Mistakes, largest: int = LARGEST_FILE
+) -> Node | None:
+    """As `read_tree`, of the content of a file; of a larger one at least one byte more than `largest`."""
+    text = _text(content, mistakes, largest)
     if text is None:
         return None
-    root = _parse(text, Environment(environ, path.parent), mistakes)
+    root = _parse(text, environment, mistakes)
     if root is not None and not isinstance(root.value, dict):
         is_nothing = isinstance(root.value, Scalar) and root.value.kind is ScalarKind.EMPTY
         what = "is empty" if is_nothing else "is not a mapping"
@@ -48,16 +58,19 @@ def read_tree(
     return root
 
 
-def _text(path: Path, mistakes: Mistakes, largest: int) -> str | None:
+def _content(path: Path, mistakes: Mistakes, largest: int) -> bytes | None:
     try:
         with path.open("rb") as file:
-            content = file.read(largest + 1)
+            return file.read(largest + 1)
     except OSError as error:
         mistakes.add(1, "", f"the file cannot be read ({error.strerror}): name a readable YAML file")
         return None
     except ValueError:
         mistakes.add(1, "", "the file cannot be read: write a name without a NUL character")
         return None
+
+
+def _text(content: bytes, mistakes: Mistakes, largest: int) -> str | None:
     if len(content) > largest:
         mistakes.add(1, "", f"the file is larger than {largest // 1024**2}MiB: make it smaller")
         return None

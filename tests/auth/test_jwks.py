@@ -65,6 +65,26 @@ async def test_they_are_refreshed_every_ten_minutes():
         assert len(issuer.fetched) == fetched
 
 
+async def test_a_refresh_that_fails_is_repeated_every_30_seconds():
+    """Else a withdrawn key would be accepted for ten minutes more with each failure."""
+    issuer = Published(FIRST, SECOND)
+    verifier = Verifier(issuer)
+    await verifier.tick()
+    issuer.document = DOWN
+    for seconds, fetched in ((600, 2), (29.75, 2), (0.25, 3)):
+        verifier.clock.now += seconds
+        await verifier.tick()
+        assert len(issuer.fetched) == fetched
+    issuer.document = key_set(FIRST)
+    verifier.clock.now += 30
+    await verifier.tick()
+    await refused(verifier, by_second(), UNKNOWN)
+    for seconds, fetched in ((599.75, 5), (0.25, 6)):
+        verifier.clock.now += seconds
+        await verifier.tick()
+        assert len(issuer.fetched) == fetched
+
+
 async def test_a_withdrawn_key_is_refused_after_the_next_refresh():
     issuer = Published(FIRST, SECOND)
     verifier = Verifier(issuer)

@@ -128,4 +128,19 @@ def test_repr_shows_no_hash(ring):
 def test_the_next_end_is_that_of_the_first_valid_key_to_expire():
     ends = [{"expires": 5.0}, {"expires": 9.0}, {}, {"expires": 7.0, "revoked": 9.0}]
     ring = Keyring(ApiKey.model_construct(id=str(number), **end) for number, end in enumerate(ends))
-    assert [ring.next_end(now) for now in (0.0, 5.0, 9.0)] == [5.0, 9.0, math.inf]
+    assert ring.next_end == -math.inf  # unknown before the first look
+    for now, end in ((0.0, 5.0), (5.0, 9.0), (9.0, math.inf)):
+        ring.look_ahead(now)
+        assert ring.next_end == end
+
+
+def test_a_key_that_is_accepted_again_after_the_clock_stepped_back_ends_again(ring):
+    ring.look_ahead(NOW + 3600)  # forward
+    assert ring.next_end == math.inf
+    ring.check(key(5), NOW)
+    assert ring.next_end == math.inf
+    ring.check(key(2), NOW)
+    assert ring.next_end == NOW + 60
+    ring.look_ahead(NOW + 3600)
+    ring.get(key_id(4), NOW)  # of a session
+    assert ring.next_end == NOW + 60

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import resource
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +14,8 @@ from gateway.aio import Tasks, Ticker
 from gateway.auth import keys_watch
 from gateway.auth.key_format import hash_of
 from gateway.auth.keyring import Keyring
-from gateway.auth.keys_watch import KeysWatch
+from gateway.auth.keys_file import read_keys
+from gateway.auth.keys_watch import LOG_AGAIN, KeysWatch
 from gateway.config import ConfigError, LogSettings
 from gateway.errors import Unauthenticated
 from gateway.telemetry.logs import make_logger
@@ -216,6 +220,76 @@ async def test_a_file_that_cannot_be_read_keeps_the_last_good_keys(watched):
     assert "the file cannot be read (Too many levels of symbolic links)" in line["mistakes"][0]
 
 
+ERRORS = [errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE, errno.ENOMEM, errno.EACCES, None]
+
+
+@pytest.mark.parametrize("method", ["open", "stat"])
+@pytest.mark.parametrize("number", ERRORS, ids=lambda number: errno.errorcode.get(number, "MemoryError"))
+async def test_a_revocation_that_cannot_be_read_now_is_read_later(watched, monkeypatch, number, method):
+    """Nothing changes in the file in between."""
+    write_keys(watched.path, entry(1), entry(2))
+    await watched.watch.start()
+    write_keys(watched.path, entry(1, revoked="2026-01-31T08:00:00Z"), entry(2))
+    real = getattr(Path, method)
+
+    def fail(path, *arguments, **options):
+        if path != watched.path:
+            return real(path, *arguments, **options)
+        raise MemoryError if number is None else OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, method, fail)
+        await watched.looks(4)
+        assert (watched.valid, watched.changes) == ([1, 2], [])
+        (line,) = watched.lines.of("keys_file_broken")
+        reason = "Out of memory" if number is None else os.strerror(number)
+        assert line["mistakes"] == [
+            f"{watched.path}:1: the file cannot be read ({reason}): let the gateway's user read it"
+        ]
+        await watched.tick(LOG_AGAIN)
+        assert len(watched.lines.of("keys_file_broken")) == 2
+    await watched.looks(2)
+    assert (watched.valid, watched.changes) == ([2], [[2]])
+
+
+async def test_a_process_out_of_descriptors_reads_the_file_when_it_has_one_again(watched):
+    write_keys(watched.path, entry(1))
+    await watched.watch.start()
+    write_keys(watched.path, entry(2))
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1, limits[1]))
+    try:
+        await watched.looks(3)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    (line,) = watched.lines.of("keys_file_broken")
+    assert "(Too many open files)" in line["mistakes"][0]
+    assert watched.valid == [1]
+    await watched.looks(1)
+    assert watched.valid == [2]
+
+
+async def test_a_new_worker_that_cannot_read_the_file_begins_with_its_parents_keys_and_reads_it_later(
+    watched, monkeypatch
+):
+    write_keys(watched.path, entry(1))
+    known = await asyncio.to_thread(read_keys, watched.path)
+    write_keys(watched.path, entry(2))
+    with monkeypatch.context() as patch:
+        patch.setattr(keys_watch, "file_version", unreadable_now)
+        with pytest.raises(ConfigError, match="Too many open files"):
+            await watched.watch.start()
+        await watched.watch.start(known)
+    assert watched.valid == [1]
+    assert len(watched.lines.of("keys_file_broken")) == 1
+    await watched.looks(2)
+    assert watched.valid == [2]
+
+
+def unreadable_now(_):
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
 @pytest.fixture
 def mounted(watched, tmp_path):
     """A secret as Kubernetes mounts it: versions in folders, and a link that is swapped."""
@@ -292,6 +366,11 @@ async def test_checks_of_a_slow_disk_do_not_overlap(watched, monkeypatch):
     for now in (200.0, 201.0, 202.0):
         watched.watch.tick(now)
     await until(lambda: begun)
+    assert watched.lines.of("keys_file_broken") == []
+    for now in (211.0, 212.0):
+        watched.watch.tick(now)
+    (line,) = watched.lines.of("keys_file_broken")
+    assert "(no answer for 10 s)" in line["mistakes"][0]
     go_on.set()
     await watched.tasks.join(5)
     assert len(begun) == 1

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.auth.session_tokens import LONGEST, SessionGrant, SessionTokens
+from gateway.auth.session_tokens import CLOCK_SKEW, LONGEST, SessionGrant, SessionTokens
 from gateway.errors import BadRequest, Unauthenticated
 from tests.harness.hkdf import hkdf
 
@@ -85,6 +85,14 @@ def test_expiry_is_checked_on_each_use_and_not_when_read():
     for now in (GRANT.expires_at, GRANT.expires_at + 1e9):
         with pytest.raises(Unauthenticated, match=r"^The session token has expired\.$"):
             grant.check(now)
+
+
+def test_a_token_from_a_clock_that_was_ahead_is_refused_until_its_time():
+    """Else it would live for that much longer than it was meant to."""
+    grant = TOKENS.read(TOKENS.issue(GRANT))
+    grant.check(NOW - CLOCK_SKEW)
+    with pytest.raises(Unauthenticated, match=r"^The session token is not valid yet\.$"):
+        grant.check(NOW - CLOCK_SKEW - 1)
 
 
 def test_every_letter_counts():
