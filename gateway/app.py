@@ -80,7 +80,7 @@ class Gateway:
             self._limiting.limiter.tick,
             self._identity.tick,
             self._revocation.tick,
-            *(upstream.pool.sweep for upstream in self._upstreams.values()),
+            *(upstream.sweep for upstream in self._upstreams.values()),
         ]
         self._ticker: Ticker | None = None
         self._learning: asyncio.Task[None] | None = None
@@ -91,7 +91,7 @@ class Gateway:
         self._watchers.append(watcher)
 
     async def start(self) -> None:
-        """Open sessions, read the keys, start the timer and the refresh of which chatflows stream.
+        """Read the keys, open the limit store, start the timer and the refresh of which chatflows stream.
 
         Raises:
             ConfigError: the keys file has mistakes.
@@ -99,8 +99,6 @@ class Gateway:
         self.metrics.reloaded(True)  # the configuration, whose mistakes end the process before this
         await self._identity.start(self._revocation.apply, self._known_keys)
         await self._limiting.limiter.start()
-        for upstream in self._upstreams.values():
-            await upstream.start()
         self._ticker = Ticker(self._watchers)
         self._ticker.start()
         self._learning = self._tasks.start(self._learn_streamability(), "streamability")
@@ -139,7 +137,7 @@ class Gateway:
             self._learning.cancel()
         await self._tasks.join(SETTLE_WITHIN)
         for upstream in self._upstreams.values():
-            await upstream.close()
+            upstream.close()
         await self._identity.close()
         await self._limiting.limiter.close()
         await self._store_tasks.join(0)

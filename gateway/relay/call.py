@@ -101,18 +101,18 @@ class UpstreamCall:
     async def send(self, pool: Pool, request: UpstreamRequest) -> ResponseHead:
         """Send the request and wait for the head of the reply.
 
-        If a reused connection closes before one byte came back, the request is sent once more on a fresh one, unless
-        its body was an iterator.
+        A GET or HEAD is sent once more, on a fresh connection, if a reused one closed before one byte came back.
+        Nothing else is ever sent twice: Flowise may have begun to work on it.
 
         Raises:
             GatewayError: there is no head.
         """
-        is_upload = not isinstance(request.body, bytes)  # cannot be sent twice, so it gets a fresh connection
+        is_upload = not isinstance(request.body, bytes)  # takes long to send, so it gets a fresh connection
         try:
             try:
                 return await self._send_on(await self._acquire(pool, fresh=is_upload), request)
             except StaleConnectionError:
-                if is_upload or self.is_over or self.delivered.is_set:
+                if self.is_over or self.delivered.is_set:
                     error = UpstreamUnreachable("Flowise closed the connection before it answered.")
                     self.close(error)
                     raise error from None

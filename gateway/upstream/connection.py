@@ -7,6 +7,7 @@ sink's business.
 from __future__ import annotations
 
 import asyncio
+import select
 from collections.abc import Callable
 from time import monotonic
 from typing import Protocol, cast
@@ -20,10 +21,12 @@ DEFAULT_KEEP_ALIVE = (
 )
 KEEP_ALIVE_MARGIN = 1.0  # seconds before the announced timeout
 _MOST_DIGITS = 5
+# RFC 9110 9.2.2. PUT is an abort here: a second one could end the next run of the conversation.
+_REPEATABLE = frozenset({"GET", "HEAD"})
 
 
 class StaleConnectionError(Exception):
-    """A reused connection closed before one byte came back, so the request was never read and may be sent again."""
+    """A reused connection closed before one byte came back, and the request may be sent again: it is a GET or HEAD."""
 
 
 class ResponseSink(Protocol):
@@ -50,6 +53,7 @@ class Connection(asyncio.Protocol):
         "_has_head",
         "_idle_seconds",
         "_is_blocked",
+        "_is_repeatable",
         "_is_request_sent",
         "_on_closed",
         "_on_idle",
@@ -70,6 +74,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._sink: ResponseSink | None = None
         self._is_blocked = False
+        self._is_repeatable = False
         self._unblocked: asyncio.Future[None] | None = None
         self._is_request_sent = True
         self._got_bytes = False
@@ -87,6 +92,19 @@ class Connection(asyncio.Protocol):
         return self._transport is None or self._transport.is_closing()
 
     @property
+    def is_usable(self) -> bool:
+        """Whether an idle connection can take a request: it is open, and nothing waits to be read.
+
+        What waits is the end of the connection, or bytes that belong to no request. The event loop would report
+        either in its next iteration, after the request was written.
+        """
+        if self._transport is None or self._transport.is_closing():
+            return False
+        poll = select.poll()
+        poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return not poll.poll(0)
+
+    @property
     def is_request_sent(self) -> bool:
         """Whether the whole request was written."""
         return self._is_request_sent
@@ -102,6 +120,7 @@ class Connection(asyncio.Protocol):
         """Write the head and the part of the body that is available; the response goes to the sink."""
         self._parser.expect(method)
         self._sink = sink
+        self._is_repeatable = method in _REPEATABLE
         self._got_bytes = self._has_head = self._is_request_sent = False
         self.write(data)
 
@@ -177,7 +196,7 @@ class Connection(asyncio.Protocol):
         if self._has_head and head is not None:
             is_whole = exc is None and head.framing is Framing.CLOSE
             sink.on_end(BodyEnd.CLOSED if is_whole else BodyEnd.CUT)
-        elif self.responses and not self._got_bytes:
+        elif self._is_repeatable and self.responses and not self._got_bytes:
             sink.on_failure(StaleConnectionError())
         else:
             sink.on_failure(UpstreamUnreachable("Flowise closed the connection before it answered."))

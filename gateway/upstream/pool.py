@@ -102,15 +102,23 @@ class Pool:
 
     def _take_idle(self) -> Connection | None:
         self.sweep(monotonic())
-        return self._idle.pop() if self._idle else None
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.is_usable:
+                return connection
+            self._drop(connection)
+        return None
 
     def _drop_one_idle(self) -> bool:
         if not self._idle:
             return False
-        connection = self._idle.pop(0)
+        self._drop(self._idle.pop(0))
+        return True
+
+    def _drop(self, connection: Connection) -> None:
+        """Close an idle connection; its place is free at once."""
         self._open.discard(connection)
         connection.close()
-        return True
 
     async def _wait_for_capacity(self) -> None:
         waiter = asyncio.get_running_loop().create_future()

@@ -1,4 +1,4 @@
-"""One configured Flowise: a connection pool for relayed calls, an aiohttp session for the gateway's own short requests.
+"""One configured Flowise: a connection pool for relayed calls, and another for the gateway's own short requests.
 
 Every request to Flowise gets its Host, forwarding fields, request id and API key here. The client's credentials,
 cookies and forwarding fields never pass.
@@ -9,17 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import aiohttp
-from yarl import URL
-
 from gateway.config import UpstreamSettings
-from gateway.errors import UpstreamBadReply, UpstreamTimeout, UpstreamUnreachable
 from gateway.telemetry.metrics import Metrics
-from gateway.upstream.headers import own_fields, upward
+from gateway.upstream.headers import UpstreamRequest, own_fields, upward
 from gateway.upstream.pool import Pool, Server, tls_context
+from gateway.upstream.short_request import send_short
 
 REQUEST_TIMEOUT = 10.0  # seconds, for the gateway's own requests
 MAX_RESPONSE = 16 * 1024 * 1024  # bytes, likewise
+MAX_SHORT = 100  # connections, likewise: an abort does not wait for a run to end
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +29,7 @@ class ForwardedIdentity:
 
 
 class Upstream:
-    """Open from `start` to `close`."""
+    """Connects when it is asked to send; until `close`."""
 
     def __init__(self, name: str, settings: UpstreamSettings, metrics: Metrics) -> None:
         self.name = name
@@ -47,7 +45,7 @@ class Upstream:
             connect_timeout=settings.timeouts.connect,
             on_connect=lambda seconds: metrics.connected(name, self.server, seconds),
         )
-        self._session: aiohttp.ClientSession | None = None
+        self._short = Pool(self.server, max_connections=MAX_SHORT, connect_timeout=settings.timeouts.connect)
         self._configured = _configured_fields(settings)
 
     @property
@@ -55,21 +53,15 @@ class Upstream:
         """Server and path. Two upstreams of one origin (with two API keys, for example) share its conversations."""
         return "/".join((str(self.server), *self.server.prefix))
 
-    async def start(self) -> None:
-        connector = aiohttp.TCPConnector(
-            keepalive_timeout=4, ssl=True if self.tls is None else self.tls, limit=100
-        )
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT, connect=self.settings.timeouts.connect),
-            trust_env=False,
-        )
+    def sweep(self, now: float) -> None:
+        """Close idle connections that the server is about to close. `now`: monotonic seconds."""
+        self.pool.sweep(now)
+        self._short.sweep(now)
 
-    async def close(self) -> None:
+    def close(self) -> None:
+        """Close every connection of both pools."""
         self.pool.close()
-        if self._session is not None:
-            await self._session.close()
+        self._short.close()
 
     def fields(
         self, identity: ForwardedIdentity, from_client: Iterable[tuple[bytes, bytes]], content_type: str = ""
@@ -85,40 +77,15 @@ class Upstream:
         """Send a short request of the gateway's own; return status and body. Redirects are not followed.
 
         Raises:
-            UpstreamUnreachable: no connection, or `start` was not called.
-            UpstreamTimeout: no complete response within `REQUEST_TIMEOUT`.
-            UpstreamBadReply: not HTTP, or more than `MAX_RESPONSE` bytes.
+            GatewayError: there is no reply, no complete one within `REQUEST_TIMEOUT`, or one that is not valid or
+                larger than `MAX_RESPONSE`.
         """
-        if self._session is None:
-            raise UpstreamUnreachable("The session to Flowise is not open.")
-        scheme = "https" if self.tls else "http"
-        url = URL(f"{scheme}://{self.server}{target.decode('ascii')}", encoded=True)
-        headers = {name: value for name, value in self._own(identity).items() if value}
-        try:
-            async with self._session.request(method, url, headers=headers, allow_redirects=False) as response:
-                return response.status, await _bounded(response.content)
-        except TimeoutError:
-            raise UpstreamTimeout(f"Flowise did not answer within {REQUEST_TIMEOUT:g} s.") from None
-        except aiohttp.ClientConnectionError as error:
-            raise UpstreamUnreachable("Flowise cannot be reached.") from error
-        except aiohttp.ClientError as error:
-            raise UpstreamBadReply("Flowise sent a response that is not valid HTTP.") from error
+        request = UpstreamRequest(method, target, own_fields(self._own(identity)))
+        return await send_short(self._short, request, REQUEST_TIMEOUT, MAX_RESPONSE)
 
     def _own(self, identity: ForwardedIdentity) -> dict[str, str]:
         forwarded = {"X-Forwarded-For": identity.client, "X-Request-ID": identity.request_id}
         return {**self._configured, **forwarded}
-
-
-async def _bounded(content: aiohttp.StreamReader) -> bytes:
-    parts, size = [], 0
-    async for part in content.iter_any():
-        size += len(part)
-        if size > MAX_RESPONSE:
-            raise UpstreamBadReply(
-                f"Flowise sent more than {MAX_RESPONSE} bytes in response to a short request."
-            )
-        parts.append(part)
-    return b"".join(parts)
 
 
 def _configured_fields(settings: UpstreamSettings) -> dict[str, str]:

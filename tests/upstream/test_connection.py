@@ -174,35 +174,33 @@ async def test_an_idle_connection_is_dropped_a_second_before_the_server_does(
         assert connection.is_closed
 
 
-async def test_a_used_connection_that_dies_without_a_byte_is_stale(pool_to):
-    async def script(peer, seen):
-        if seen.method == "GET":
+POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("method", "data", "sent_back", "failure"),
+    [
+        ("GET", GET, b"", StaleConnectionError),
+        ("GET", GET, b"H", UpstreamUnreachable),
+        ("POST", POST, b"", UpstreamUnreachable),
+        ("POST", POST, b"H", UpstreamUnreachable),
+    ],
+)
+async def test_only_a_get_that_brought_no_byte_back_is_stale(pool_to, method, data, sent_back, failure):
+    async def script(peer, _):
+        if len(upstream.seen) == 1:
             peer.send(EMPTY)
         else:
-            peer.fin()
-
-    async with RawUpstream(script) as upstream:
-        pool = pool_to(upstream.url)
-        first, _ = await exchange(pool)
-        second, sink = await exchange(
-            pool, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", "POST"
-        )
-        assert second is first
-        assert isinstance(sink.failure, StaleConnectionError)
-
-
-async def test_a_used_connection_that_dies_after_one_byte_is_not_stale(pool_to):
-    async def script(peer, seen):
-        peer.send(EMPTY if seen.method == "GET" else b"H")
-        if seen.method != "GET":
+            peer.send(sent_back)
             await peer.writer.drain()
             peer.fin()
 
     async with RawUpstream(script) as upstream:
         pool = pool_to(upstream.url)
-        await exchange(pool)
-        _, sink = await exchange(pool, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", "POST")
-        assert isinstance(sink.failure, UpstreamUnreachable)
+        first, _ = await exchange(pool)
+        second, sink = await exchange(pool, data, method)
+        assert second is first
+        assert isinstance(sink.failure, failure)
 
 
 async def test_writing_waits_while_flowise_reads_nothing_and_ends_with_the_connection(pool_to):

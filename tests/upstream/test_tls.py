@@ -19,18 +19,17 @@ ANSWER = b'{"text":"hello"}'
 
 
 @asynccontextmanager
-async def tls_flowise():
-    """An https server for `localhost`; answers each connection once."""
+async def tls_flowise(answered_on=None):
+    """An https server for `localhost`; `answered_on` gets the connection of each prediction."""
 
     async def serve(reader, writer):
         peer = Peer(reader, writer)
         try:
-            await peer.request()
-            peer.send(
-                b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b"
-                % (len(ANSWER), ANSWER)
-            )
-            await peer.closed_by_gateway()
+            while True:
+                seen = await peer.request()
+                if answered_on is not None and seen.method == "POST":
+                    answered_on.append(peer)
+                peer.answer(ANSWER)
         except (ConnectionError, asyncio.IncompleteReadError):
             return
         finally:
@@ -66,3 +65,19 @@ async def test_tls_with_an_authority_that_is_not_the_servers_is_a_502(start, con
         wire.post(PATH, ASK)
         reply = await wire.reply()
     assert (reply.status, reply.json()["code"]) == (502, "upstream_unreachable")
+
+
+async def test_a_tls_connection_is_used_again(start, connect):
+    """What TLS itself sends behind the handshake is no reason to drop it."""
+    answered_on = []
+    main = {"tls": {"ca": str(CERTS / "ca.pem")}}
+    async with (
+        tls_flowise(answered_on) as port,
+        start(f"https://127.0.0.1:{port}", upstreams={"main": main}) as gateway,
+        connect(gateway) as wire,
+    ):
+        for _ in range(3):
+            wire.post(PATH, ASK)
+            assert (await wire.reply()).status == 200
+    assert len(answered_on) == 3
+    assert len(set(map(id, answered_on))) == 1

@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 from contextlib import asynccontextmanager, closing
+from time import monotonic
 
 import pytest
 
@@ -211,11 +212,10 @@ async def asking(tmp_path, url, **main):
         )
     )
     upstream = Upstream("main", load(path, {}).upstreams["main"], Metrics())
-    await upstream.start()
     try:
         yield upstream
     finally:
-        await upstream.close()
+        upstream.close()
 
 
 async def test_an_own_request_carries_the_same_identity_and_its_target_untouched(tmp_path):
@@ -275,9 +275,31 @@ async def test_an_own_request_without_a_response(tmp_path, monkeypatch):
             await upstream.request("GET", b"/", ForwardedIdentity("r"))
 
 
-async def test_an_own_request_before_the_start(tmp_path):
-    async with asking(tmp_path, "http://127.0.0.1:1") as upstream:
-        await upstream.close()
-        upstream._session = None
-        with pytest.raises(UpstreamUnreachable, match="not open"):
+@pytest.mark.parametrize(("method", "times"), [("GET", 2), ("PUT", 1)])
+async def test_of_own_requests_only_a_get_is_sent_again_after_its_connection_was_lost(
+    tmp_path, method, times
+):
+    seen = []
+
+    async def script(peer, request):
+        seen.append(request.method)
+        if len(seen) == 1:
+            peer.answer(ANSWER)
+        else:
+            peer.fin()
+
+    async with RawUpstream(script) as flowise, asking(tmp_path, flowise.url) as upstream:
+        await upstream.request("GET", b"/", ForwardedIdentity("r"))
+        with pytest.raises(UpstreamUnreachable):
+            await upstream.request(method, b"/", ForwardedIdentity("r"))
+    assert seen == ["GET", *[method] * times]
+
+
+async def test_own_requests_reuse_a_connection_and_close_it_in_time(tmp_path):
+    async with RawUpstream(answer) as flowise, asking(tmp_path, flowise.url) as upstream:
+        for _ in range(3):
             await upstream.request("GET", b"/", ForwardedIdentity("r"))
+        assert flowise.connections == 1
+        upstream.sweep(monotonic() + 60)
+        await upstream.request("GET", b"/", ForwardedIdentity("r"))
+        assert flowise.connections == 2

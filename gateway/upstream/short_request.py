@@ -1,0 +1,77 @@
+"""Sends one of the gateway's own short requests and collects its whole reply."""
+
+from __future__ import annotations
+
+import asyncio
+
+from gateway.errors import GatewayError, UpstreamBadReply, UpstreamTimeout
+from gateway.upstream.connection import Connection, StaleConnectionError
+from gateway.upstream.headers import UpstreamRequest
+from gateway.upstream.pool import Pool
+from gateway.upstream.response_parser import BodyEnd, ResponseHead
+
+
+async def send_short(pool: Pool, request: UpstreamRequest, seconds: float, limit: int) -> tuple[int, bytes]:
+    """Status and body of the reply; a redirect is not followed. `limit`: bytes of the body.
+
+    A GET is sent once more if a reused connection closed before one byte came back.
+
+    Raises:
+        UpstreamUnreachable: no connection, or it closed before the head.
+        UpstreamTimeout: no complete reply within `seconds`.
+        UpstreamBadReply: the reply is not valid, or larger than `limit`.
+        Overloaded: no connection was free.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            try:
+                return await _exchange(await pool.acquire(), request, limit)
+            except StaleConnectionError:
+                return await _exchange(await pool.acquire(fresh=True), request, limit)
+    except TimeoutError:
+        raise UpstreamTimeout(f"Flowise did not answer within {seconds:g} s.") from None
+
+
+async def _exchange(connection: Connection, request: UpstreamRequest, limit: int) -> tuple[int, bytes]:
+    reply = _WholeReply(limit)
+    connection.start(request.method, request.encoded(), reply)
+    connection.finish_request()
+    try:
+        return await reply.result
+    finally:
+        if not reply.is_over:  # late, cancelled or too large
+            connection.close()
+
+
+class _WholeReply:
+    """The sink of the connection. `is_over`: the connection has reported the end."""
+
+    def __init__(self, limit: int) -> None:
+        self.result: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
+        self.is_over = False
+        self._limit = limit
+        self._status = 0
+        self._body = bytearray()
+
+    def on_head(self, head: ResponseHead) -> None:
+        self._status = head.status
+
+    def on_body(self, data: bytes) -> None:
+        self._body += data
+        if len(self._body) > self._limit:
+            self._fail(UpstreamBadReply(f"Flowise sent more than {self._limit} bytes to a short request."))
+
+    def on_end(self, end: BodyEnd) -> None:
+        self.is_over = True
+        if end is BodyEnd.CUT:
+            self._fail(UpstreamBadReply("Flowise broke off its reply."))
+        elif not self.result.done():
+            self.result.set_result((self._status, bytes(self._body)))
+
+    def on_failure(self, error: GatewayError | StaleConnectionError) -> None:
+        self.is_over = True
+        self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        if not self.result.done():
+            self.result.set_exception(error)
