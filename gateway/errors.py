@@ -119,6 +119,13 @@ class Draining(GatewayError):
     problem_type = "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity"
 
 
+class AuthUnavailable(GatewayError):
+    """A credential cannot be checked yet: the keys of its issuer are missing. Not a 401, on which pages log out."""
+
+    code, status, title = "auth_unavailable", 503, "Authentication unavailable"
+    problem_type = "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity"
+
+
 class StoreUnavailable(GatewayError):
     """The limit store does not answer, and `when_store_fails` is `closed`."""
 

@@ -95,6 +95,8 @@ class Exchange:
     route: Route | None = None
     # policies/routing, policies/cors, policies/limits, relay/delivery
     response_headers: dict[str, str] = field(default_factory=dict)  # replace those of any response
+    # policies/cors
+    cors: str = ""  # why a preflight got no CORS headers
     # policies/auth
     caller: Caller = UNAUTHENTICATED
     auth: str = ""  # the kind of credential, also of a refused one

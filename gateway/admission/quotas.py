@@ -9,8 +9,10 @@ The subject is a digest: callers choose its text, and neither its length nor its
 from __future__ import annotations
 
 import ipaddress
+import math
 import re
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
 from hashlib import blake2b
 from typing import NamedTuple, NewType
 
@@ -123,9 +125,11 @@ class Quota:
         by: what shares a bucket, as configured; the subject given to `charge` must match.
         rule: the limit as numbers.
         amount: requests, tokens or slots of a full bucket.
+        window: seconds in which an empty bucket fills, rounded up; 0 for slots. From the configured numbers: those of
+            `rule` are rounded for each request, which would add up.
     """
 
-    __slots__ = ("_cost", "_is_slot", "_prefix", "_reserve", "amount", "by", "name", "rule")
+    __slots__ = ("_cost", "_is_slot", "_prefix", "_reserve", "amount", "by", "name", "rule", "window")
 
     def __init__(self, scope: str, limit: Limit) -> None:
         self.name = limit.name
@@ -134,6 +138,7 @@ class Quota:
         rule = f"{_LETTERS[self.rule.kind]}:{self.rule.per}"
         self._prefix = f"{PREFIX}{{{_plain(scope)}}}:{rule}:{_plain(limit.name)}:"
         self.amount = self.rule.amount if self.rule.kind == "tokens" else self.rule.depth // self.rule.need
+        self.window = _window(limit, self.amount)
         self._is_slot = self.rule.kind == "concurrent"
         self._reserve = limit.reserve
         self._cost = None if self.rule.kind == "tokens" else self.rule.need
@@ -160,6 +165,12 @@ def _rule(limit: Limit) -> Rule:
     if limit.tokens is None:
         raise AssertionError("the configuration checks that a limit names what it counts")
     return token_rule(limit.tokens, limit.per)
+
+
+def _window(limit: Limit, amount: int) -> int:
+    if limit.per is None:
+        return 0
+    return math.ceil(Fraction(str(limit.per)) * amount / (limit.requests or limit.tokens or 1))
 
 
 def caller_subject(caller: str, address: str) -> Subject:

@@ -26,11 +26,15 @@ class Decision(NamedTuple):
 
 
 class StoreError(Exception):
-    """A call to the shared store failed; it may have been executed. The text is `kind`, nothing of the server."""
+    """A call to the shared store failed; it may have been executed. The text is `kind`, nothing of the server.
 
-    def __init__(self, kind: StoreFailure) -> None:
+    `reason`: the first word of an error reply of the server, like READONLY, or the kind.
+    """
+
+    def __init__(self, kind: StoreFailure, reason: str = "") -> None:
         super().__init__(kind)
         self.kind: StoreFailure = kind
+        self.reason = reason or kind
 
 
 @dataclass(slots=True)
@@ -69,7 +73,7 @@ class StoreListener:
 
     Attributes:
         failed: for each call that failed or could not be sent, with its kind.
-        changed: whether the store is up, and if not, the kind of failure; once at the start, then on each change.
+        changed: whether the store is up, and if not, the reason; once at the start, then on each change.
         took: for each answered call of a request, with its seconds.
         lost: what was lost since the last report; called by the timer.
         conversation_lost: another process holds a conversation lock of this one; with the function that releases it.

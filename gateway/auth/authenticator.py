@@ -87,6 +87,7 @@ class Authenticator:
 
         Raises:
             Unauthenticated: it is not valid.
+            AuthUnavailable: the keys of its issuer are not known yet.
         """
         identity = await self._jwts.verify(credential, self._now())
         caller = Caller(identity.name, "jwt", identity.subject, identity.routes)

@@ -253,6 +253,10 @@ class IssuerKeys:
             await asyncio.wait((self._fetching,))  # a caller that is cancelled does not cancel the fetch
         return self.current
 
+    def retry_after(self, now: float) -> int:
+        """Whole seconds until a token may trigger a fetch, at least 1."""
+        return max(1, math.ceil(self._may_fetch_at - now))
+
     @property
     def _is_fetching(self) -> bool:
         return self._fetching is not None and not self._fetching.done()

@@ -17,7 +17,7 @@ import jwt
 from gateway.auth.caller import LONGEST_NAME
 from gateway.auth.jwks import KEY_TYPES, IssuerKeys, PublishedKey
 from gateway.auth.session_tokens import base64url_decode
-from gateway.errors import Unauthenticated
+from gateway.errors import AuthUnavailable, Unauthenticated
 
 LONGEST_TOKEN = 8192  # characters
 LONGEST_KEY_ID = 256  # characters
@@ -87,6 +87,7 @@ class JsonWebTokens:
 
         Raises:
             Unauthenticated: what is wrong with the token, in one sentence that repeats nothing of it.
+            AuthUnavailable: no key set of the issuer is known yet.
         """
         header, claims = _unverified(token)
         return await self._issuer(claims.get("iss")).verify(token, header, claims, now)
@@ -174,7 +175,8 @@ class _Issuer:
     async def _fetched_key(self, key_id: str | None, algorithm: str) -> PublishedKey:
         keys = await self.keys.refetched(self._monotonic())
         if keys is None:
-            raise Unauthenticated(UNAVAILABLE)
+            retry_after = self.keys.retry_after(self._monotonic())
+            raise AuthUnavailable(UNAVAILABLE, headers={"Retry-After": str(retry_after)})
         key = keys.key(key_id, algorithm)
         if key is None:
             raise Unauthenticated("The token is signed with a key (kid) that its issuer does not publish.")

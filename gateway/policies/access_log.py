@@ -51,6 +51,8 @@ def request_line(exchange: Exchange, *, with_prompt: bool) -> dict[str, Any]:
     }
     if exchange.error:
         line["error"] = exchange.error
+    if exchange.cors:
+        line["cors"] = exchange.cors
     if exchange.prediction is not None and exchange.prediction.dropped:
         line["dropped"] = list(exchange.prediction.dropped)
     if with_prompt and exchange.prediction is not None:

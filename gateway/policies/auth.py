@@ -13,7 +13,7 @@ from aiohttp import hdrs, web
 from gateway.auth.authenticator import Authenticator, kind_of
 from gateway.auth.caller import ANONYMOUS, Caller, check_permission
 from gateway.config import Route
-from gateway.errors import BadRequest, Forbidden, GatewayError, Unauthenticated
+from gateway.errors import AuthUnavailable, BadRequest, Forbidden, GatewayError, Unauthenticated
 from gateway.exchange import Exchange
 from gateway.flowise.endpoints import Access
 from gateway.telemetry.metrics import Metrics
@@ -94,4 +94,6 @@ def _unreadable() -> str:
 def _result(error: GatewayError, method: str) -> str:
     if isinstance(error, Forbidden):
         return "forbidden"
+    if isinstance(error, AuthUnavailable):
+        return "unavailable"
     return "missing" if method == ANONYMOUS.method else "invalid"

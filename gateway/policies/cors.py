@@ -19,6 +19,9 @@ from gateway.flowise.endpoints import FlowIn
 ALLOWED_HEADERS = "Authorization, Content-Type, X-API-Key, X-Request-ID, traceparent, tracestate"
 EXPOSED_HEADERS = "X-Request-ID, RateLimit, RateLimit-Policy, Retry-After"
 MAX_AGE = "600"  # seconds
+NOT_CONFIGURED = (
+    "cors_not_configured"  # in the log: the browser blocks the page, and the operator looks for the reason
+)
 _HEADER_NAMES = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+(?:\s*,\s*[A-Za-z0-9!#$%&'*+.^_`|~-]+)*")
 
 
@@ -80,4 +83,6 @@ def _preflight(exchange: Exchange, settings: CorsSettings | None) -> web.Respons
         headers[hdrs.ACCESS_CONTROL_ALLOW_HEADERS] = names
         headers[hdrs.ACCESS_CONTROL_MAX_AGE] = MAX_AGE
         headers[hdrs.VARY] = "Origin, Access-Control-Request-Headers"
+    if settings is None and hdrs.ORIGIN in exchange.request.headers:
+        exchange.cors = NOT_CONFIGURED
     return web.Response(status=204)

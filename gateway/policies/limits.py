@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-from gateway.admission.gcra import SECOND, LimitStatus
+from gateway.admission.gcra import SLOT_RETRY, LimitStatus
 from gateway.admission.limiter import Admission, Limiter
 from gateway.admission.quotas import ApplicableLimit, LimitResolver, Quota, caller_subject, subject
 from gateway.admission.store import StoreBudget
@@ -112,9 +112,8 @@ def _set_headers(exchange: Exchange) -> None:
 
 
 def _policy(quota: Quota) -> str:
-    rule = quota.rule
-    window = "" if rule.kind == "concurrent" else f";w={math.ceil(rule.depth / SECOND)}"
-    return f'"{quota.name}";q={quota.amount}{window}{_UNITS[rule.kind]}'
+    window = f";w={quota.window}" if quota.window else ""
+    return f'"{quota.name}";q={quota.amount}{window}{_UNITS[quota.rule.kind]}'
 
 
 def _left(quota: Quota, status: LimitStatus) -> str:
@@ -124,20 +123,27 @@ def _left(quota: Quota, status: LimitStatus) -> str:
 
 def _rate_limited(exchange: Exchange, refused: Iterable[str], retry_after: float) -> RateLimited:
     names = tuple(refused)
-    kinds = {quota.rule.kind for quota, _ in exchange.limit_statuses if quota.name in names}
+    quotas = [quota for quota, _ in exchange.limit_statuses if quota.name in names]
     used_up = [
         status.reset or 0.0
         for quota, status in exchange.limit_statuses
         if quota.rule.kind == "requests" and status.remaining == 0  # by this request, in pre_auth
     ]
     seconds = math.ceil(max(retry_after, *used_up, 0.0))
-    if kinds == {"concurrent"}:
-        message = "Too many answers are running at once; wait until one of them has ended."
-    elif "tokens" in kinds:
-        message = f"The tokens that are allowed here are used up; try again in {_duration(seconds)}."
-    else:
-        message = f"Too many requests; try again in {_duration(seconds)}."
+    waits_for_a_run = {quota.rule.kind for quota in quotas} == {"concurrent"} and seconds <= SLOT_RETRY
+    hint = "Wait until one of them has ended." if waits_for_a_run else f"Try again in {_duration(seconds)}."
+    message = " ".join([*map(_used_up, quotas), hint])
     return RateLimited(message, headers={"Retry-After": str(seconds)}, policies=names)
+
+
+def _used_up(quota: Quota) -> str:
+    """Which limit refused, with the numbers of `RateLimit-Policy`."""
+    kind = quota.rule.kind
+    unit = {"requests": "request", "tokens": "token", "concurrent": "answer"}[kind]
+    amount = f"{quota.amount} {unit}{'' if quota.amount == 1 else 's'}"
+    if kind == "concurrent":
+        return f'The limit "{quota.name}" is reached: {amount} at once.'
+    return f'The limit "{quota.name}" is used up: {amount} in {_duration(quota.window)}.'
 
 
 def _duration(seconds: int) -> str:

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from gateway.auth.jwks import JwksError
-from gateway.errors import Unauthenticated
+from gateway.errors import AuthUnavailable, Unauthenticated
 from tests.harness.jwt_tokens import ISSUER, NOW, Published, Verifier, jwk, key_set, rsa_key, settings, token
 
 UNAVAILABLE = r"^The keys of the token's issuer are not available at the moment: try again later\.$"
@@ -24,6 +24,12 @@ def by_first():
 
 def by_second():
     return token(key=rsa_key("second"), header={"kid": "k2"})
+
+
+async def unavailable(verifier, text, retry_after):
+    with pytest.raises(AuthUnavailable, match=UNAVAILABLE) as refusal:
+        await verifier.verify(text)
+    assert refusal.value.headers == {"Retry-After": str(retry_after)}
 
 
 async def refused(verifier, text, sentence):
@@ -134,9 +140,9 @@ async def test_the_30_seconds_also_hold_after_failures():
     issuer = Published()
     issuer.document = DOWN
     verifier = Verifier(issuer)
-    for seconds, fetched in ((0, 1), (29.9, 1), (0.1, 2), (1, 2)):
+    for seconds, fetched, retry_after in ((0, 1, 30), (29.9, 1, 1), (0.1, 2, 30), (1, 2, 29)):
         verifier.clock.now += seconds
-        await refused(verifier, by_first(), UNAVAILABLE)
+        await unavailable(verifier, by_first(), retry_after)
         assert len(issuer.fetched) == fetched
     issuer.document = key_set(FIRST)
     verifier.clock.now += 30
@@ -278,7 +284,7 @@ async def test_each_issuer_has_its_own_fetches():
     other = settings(issuer="https://other", jwks_url="https://other/keys")
     verifier = Verifier(fetch, settings(), other)
     assert await verifier.verify(by_first())
-    await refused(verifier, token(iss="https://other"), UNAVAILABLE)
+    await unavailable(verifier, token(iss="https://other"), 30)
     assert fetched == [f"{ISSUER}/jwks.json", "https://other/keys"]
     assert [line["issuer"] for line in verifier.lines] == [ISSUER, "https://other"]
 
@@ -287,7 +293,7 @@ async def test_a_bug_in_a_fetch_is_reported_and_ends_the_wait():
     issuer = Published()
     issuer.document = ZeroDivisionError("bug")
     verifier = Verifier(issuer)
-    await refused(verifier, by_first(), UNAVAILABLE)
+    await unavailable(verifier, by_first(), 30)
     assert [type(bug) for bug in verifier.bugs] == [ZeroDivisionError]
     issuer.document = key_set(FIRST)
     verifier.clock.now += 30
@@ -301,7 +307,7 @@ async def test_a_fetch_that_was_cancelled_can_be_started_again():
     waiting = asyncio.create_task(verifier.verify(by_first()))
     await let_run()
     await verifier.tasks.join(0)
-    with pytest.raises(Unauthenticated, match=UNAVAILABLE):
+    with pytest.raises(AuthUnavailable, match=UNAVAILABLE):
         await waiting
     issuer.may_answer.set()
     verifier.clock.now += 30

@@ -1,4 +1,4 @@
-"""A TCP proxy that delays a server's responses or puts TLS in front of it."""
+"""A TCP proxy that delays a server's responses, puts TLS in front of it, or leads to another server."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import ssl
 
 
 class SlowProxy:
-    """In front of a local port. `delay` is in seconds for every response and may change at any time."""
+    """In front of a local port.
+
+    `delay` is in seconds for every response and may change at any time, as may `target`, the port of new connections.
+    """
 
     def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
-        self._target = port
+        self.target = port
         self._tls = tls
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -44,7 +47,7 @@ class SlowProxy:
         self.connections += 1
         upstream: asyncio.StreamWriter | None = None
         try:
-            answers, upstream = await asyncio.open_connection("127.0.0.1", self._target)
+            answers, upstream = await asyncio.open_connection("127.0.0.1", self.target)
             async with asyncio.TaskGroup() as both:
                 both.create_task(self._pass_on(reader, upstream))
                 both.create_task(self._hold_back(answers, writer))

@@ -444,14 +444,37 @@ async def test_a_key_in_a_query_is_refused_and_not_repeated(world, start, connec
     assert upstream.seen == []
 
 
-async def test_an_issuer_that_is_down_is_reported_and_tried_again_later(world, start, connect):
+async def test_an_issuer_that_was_never_reached_is_503_so_that_pages_do_not_log_out(world, start, connect):
     auth = {"jwt": [{**world.issuer.settings, "jwks_url": "http://127.0.0.1:1/jwks.json"}]}
     async with answering() as upstream, start(upstream.url, route={"auth": ["jwt"]}, auth=auth) as gateway:
         reply = await ask(connect, gateway, **bearer(world.jwt))
+        widget = await ask(connect, gateway, Accept="text/event-stream", **bearer(world.jwt))
+        expired = await ask(connect, gateway, **bearer(world.issuer.token(exp=1)))
         (line, *_) = await gateway.lines.until("jwks_unavailable")
-    assert (reply.status, "not available at the moment" in reply.json()["message"]) == (401, True)
+        (logged, *_) = await gateway.lines.until("request", 3)
+        counted = (await gateway.metrics())['flowise_gateway_auth_total{method="jwt",result="unavailable"}']
+    assert (reply.status, reply.json()["code"]) == (503, "auth_unavailable")
+    assert "not available at the moment" in reply.json()["message"]
+    assert 1 <= int(reply.fields["retry-after"]) <= 30
+    assert "www-authenticate" not in reply.fields
+    assert (widget.status, widget.fields["x-gateway-status"]) == (200, "503")
+    assert expired.status == 401
     assert line["issuer"] == "https://id.example.com"
+    assert (logged["status"], logged["outcome"], logged["auth"]) == (503, "refused", "jwt")
+    assert counted == 2
     assert upstream.seen == []
+
+
+async def test_known_keys_stay_in_use_while_the_issuer_is_down(world, start, connect):
+    async with (
+        answering() as upstream,
+        start(upstream.url, route={"auth": ["jwt"]}, auth=world.auth) as gateway,
+    ):
+        assert (await ask(connect, gateway, **bearer(world.issuer.token("ann")))).status == 200
+        world.issuer._server.close()
+        assert (await ask(connect, gateway, **bearer(world.issuer.token("bob")))).status == 200
+        unknown = await ask(connect, gateway, **bearer(world.issuer.token(headers={"kid": "k2"})))
+    assert (unknown.status, unknown.json()["code"]) == (401, "unauthenticated")
 
 
 async def test_many_requests_share_one_fetch_of_keys(world, start, connect):

@@ -220,3 +220,26 @@ async def test_a_lead_may_come_from_the_pages_of_its_route(
         reply = await ask(connect, gateway, "POST", "/api/v1/leads", LEAD % flow, Origin=origin)
     assert (reply.status, reply.fields.get("access-control-allow-origin")) == (status, allowed)
     assert len(upstream.seen) == (status == 200)
+
+
+@pytest.mark.parametrize("path", [PREDICT, "/api/v1/leads", "/gateway/v1/limits"])
+async def test_a_preflight_where_cors_is_not_configured_is_logged_with_that_reason(path, start, connect):
+    asked = {"Origin": APP, "Access_Control_Request_Method": "POST"}
+    async with answering() as upstream, start(upstream.url) as gateway:
+        reply = await ask(connect, gateway, "OPTIONS", path, **asked)
+        line = await gateway.lines.request()
+    assert (reply.status, reply.body) == (204, b"")
+    assert not [name for name in reply.fields if name.startswith("access-control-")]
+    assert (line["status"], line["outcome"], line["cors"]) == (204, "ok", "cors_not_configured")
+
+
+@pytest.mark.parametrize(
+    ("sections", "method", "headers"),
+    [({"route": LISTED}, "OPTIONS", {"Origin": APP}), ({"defaults": LISTED}, "OPTIONS", {"Origin": APP}),
+     ({}, "OPTIONS", {}), ({}, "POST", {"Origin": APP})],
+)  # fmt: skip
+async def test_no_other_request_is_logged_with_it(sections, method, headers, start, connect):
+    async with answering() as upstream, start(upstream.url, **sections) as gateway:
+        await ask(connect, gateway, method, **headers)
+        line = await gateway.lines.request()
+    assert "cors" not in line

@@ -52,7 +52,9 @@ async def test_what_is_left_is_stated_and_then_requests_are_refused(start, conne
     assert third.fields["ratelimit"] == '"hour";r=0;t=1800, "day";r=3;t=17280'
     assert (third.status, third.json()["code"]) == (429, "rate_limited")
     assert third.fields["retry-after"] == "1800"
-    assert third.json()["message"] == "Too many requests; try again in 30 minutes."
+    assert third.json()["message"] == (
+        'The limit "hour" is used up: 2 requests in 1 hour. Try again in 30 minutes.'
+    )
     exposed = third.fields["access-control-expose-headers"]
     assert {"RateLimit", "RateLimit-Policy", "Retry-After"} <= set(exposed.split(", "))
     assert [(line["status"], line["outcome"], line["limited_by"]) for line in lines] == [
@@ -75,7 +77,7 @@ async def test_a_refusal_as_a_problem_and_as_the_widget_reads_it(start, connect)
     assert body["type"] == "https://iana.org/assignments/http-problem-types#quota-exceeded"
     assert (body["status"], body["violated-policies"]) == (429, ["few"])
     assert (plain.status, plain.fields["content-type"]) == (429, "text/plain; charset=utf-8")
-    assert plain.body == b"Too many requests; try again in 1 minute."
+    assert plain.body == b'The limit "few" is used up: 1 request in 1 minute. Try again in 1 minute.'
     assert plain.fields["retry-after"] == "60"
 
 
@@ -144,6 +146,39 @@ async def test_a_burst_passes_at_once_and_the_rest_evenly(start, connect):
             pass
 
 
+@pytest.mark.parametrize(
+    ("rule", "announced"),
+    [
+        ({"requests": 60, "per": "10s"}, '"few";q=60;w=10'),
+        ({"requests": 7, "per": "1m"}, '"few";q=7;w=60'),
+        ({"requests": 7, "per": "1m", "burst": 3}, '"few";q=3;w=26'),
+        ({"requests": 9999, "per": "1d"}, '"few";q=9999;w=86400'),
+        ({"requests": 3, "per": "500ms"}, '"few";q=3;w=1'),
+        ({"tokens": 7, "per": "10s"}, '"few";q=7;w=10;qu="tokens"'),
+    ],
+)
+async def test_the_time_of_a_limit_is_announced_as_it_is_configured(rule, announced, start, connect):
+    async with answering() as upstream, start(upstream.url, route=route(limit(**rule))) as gateway:
+        reply = await ask(connect, gateway)
+    assert reply.fields["ratelimit-policy"] == announced
+
+
+async def test_a_refusal_names_every_limit_that_refused(start, connect):
+    rules = [
+        limit("burst", requests=1, per="1m"),
+        limit("hour", requests=1, per="1h"),
+        limit("wide", requests=9, per="1h"),
+    ]
+    async with answering() as upstream, start(upstream.url, route=route(*rules)) as gateway:
+        await ask(connect, gateway)
+        refused = await ask(connect, gateway)
+    assert refused.json()["message"] == (
+        'The limit "burst" is used up: 1 request in 1 minute. The limit "hour" is used up: 1 request in 1 hour.'
+        " Try again in 1 hour."
+    )
+    assert refused.fields["retry-after"] == "3600"
+
+
 async def test_limits_by_address_are_checked_before_the_credential(start, connect, tmp_path):
     rule = limit(by="address", requests=2, per="1h")
     async with answering() as upstream, start(upstream.url, route=route(rule, auth=["api_key"])) as gateway:
@@ -187,7 +222,8 @@ async def test_a_caller_in_debt_waits_until_it_has_refilled(start, connect):
     debt = int(refused.fields["retry-after"])
     assert 5400 <= debt <= 5410  # 1500 tokens too many, at 1000 an hour
     assert (
-        refused.json()["message"] == "The tokens that are allowed here are used up; try again in 91 minutes."
+        refused.json()["message"]
+        == 'The limit "few" is used up: 1000 tokens in 1 hour. Try again in 91 minutes.'
     )
     assert int(refused.fields["ratelimit"].rpartition("t=")[2]) <= debt
     assert len(upstream.seen) == 1
@@ -268,7 +304,9 @@ async def test_runs_at_once_are_counted_while_they_run(start, connect):
             three.post(PATH, {"question": "soon", "streaming": True})
             refused = await three.reply()
             assert (refused.status, refused.fields["retry-after"]) == (429, "1")
-            assert refused.json()["message"].startswith("Too many answers are running at once")
+            assert refused.json()["message"] == (
+                'The limit "open" is reached: 2 answers at once. Wait until one of them has ended.'
+            )
             one.reset()  # the run goes on without its client, and so does its slot
             await upstream.aborted.wait()
             three.post(PATH, {"question": "soon", "streaming": True})
@@ -495,6 +533,28 @@ async def test_retry_after_includes_limits_that_the_refused_request_used_up(star
         _, second = [await ask(connect, gateway) for _ in range(2)]
     assert second.fields["ratelimit"] == '"home";r=0;t=1800, "few";r=0;t=1'
     assert (second.status, second.fields["retry-after"]) == (429, "1800")
+
+
+async def test_a_run_too_many_that_used_up_another_limit_says_how_long_to_wait(start, connect):
+    reached, go_on = asyncio.Event(), asyncio.Event()
+
+    async def script(peer, seen):
+        if seen.method == "POST":
+            reached.set()
+            await go_on.wait()
+        peer.answer(b"{}")
+
+    rules = [limit("home", by="address", requests=2, per="1h"), limit("open", concurrent=1)]
+    async with RawUpstream(script) as upstream, start(upstream.url, route=route(*rules)) as gateway:
+        async with connect(gateway) as one:
+            one.post(PATH, {"question": "hi"})
+            await reached.wait()
+            refused = await ask(connect, gateway)
+            go_on.set()
+    assert refused.json()["message"] == (
+        'The limit "open" is reached: 1 answer at once. Try again in 30 minutes.'
+    )
+    assert refused.fields["retry-after"] == "1800"
 
 
 @pytest.mark.parametrize("by", ["address", "route"])

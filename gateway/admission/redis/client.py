@@ -1,8 +1,9 @@
 """The one connection of this process to the shared store; all commands are pipelined on it.
 
-After three failures in a row, or when the connection breaks, the store counts as away: the connection is dropped, all
-pending calls fail, and new calls fail at once. One background task reconnects, with pauses. Only that task waits for
-a slow store, and a process never opens more than one connection.
+After three failures in a row, when the connection breaks, or when the server refuses to write, the store counts as
+away: the connection is dropped, all pending calls fail, and new calls fail at once. One background task reconnects,
+with pauses, to the address that the name has by then. Only that task waits for a slow store, and a process never opens
+more than one connection.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 from gateway.admission.redis.commands import PING, Command, ErrorReply, NoScript
 from gateway.admission.redis.connection import RedisConnection
 from gateway.admission.redis.pipeline import Breaker, OnLateReply, RequestQueue
-from gateway.admission.store import STORE_TIMEOUT, Spawn, StoreError, StoreFailure, StoreListener
+from gateway.admission.store import STORE_TIMEOUT, Spawn, StoreError, StoreListener
 
 CONNECT_TIMEOUT = (
     2.0  # seconds to connect and authenticate, and for each batch sent before the store counts as up
@@ -62,7 +63,7 @@ class MultiplexedClient:
     async def close(self) -> None:
         """Close the connection; pending calls fail."""
         self._reported = False  # not a change to report
-        self._disconnect("connection")
+        self._disconnect(StoreError("connection"))
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -108,7 +109,7 @@ class MultiplexedClient:
                 await self._connect(handshake, catch_up)
                 await self._send()
             except StoreError as error:
-                self._disconnect(error.kind)
+                self._disconnect(error)
             await self._connection.close()
             self._tried.set()
             await _pause(self._breaker.pause(monotonic(), self._random()))
@@ -126,9 +127,17 @@ class MultiplexedClient:
         self._tried.set()
 
     async def _run(self, commands: Sequence[Command]) -> list[Any]:
+        """The replies, errors about one command among them.
+
+        Raises:
+            StoreError: the connection broke, or the server refuses to write.
+        """
         replies: list[Any] = []
         for at in range(0, len(commands), BATCH):
             replies += await _within(CONNECT_TIMEOUT, self._send_and_read(commands[at : at + BATCH]))
+        for reply in replies:
+            if isinstance(reply, ErrorReply) and reply.is_refusal:
+                raise StoreError("reply", reply.word)
         return replies
 
     async def _send_and_read(self, commands: Sequence[Command]) -> list[Any]:
@@ -157,12 +166,12 @@ class MultiplexedClient:
             while self.is_up:
                 self._queue.on_reply(await self._connection.read_reply())
         except StoreError as error:
-            self._disconnect(error.kind)
+            self._disconnect(error)
 
-    def _disconnect(self, kind: StoreFailure) -> None:
+    def _disconnect(self, error: StoreError) -> None:
         """Fail all pending calls and break the connection, so that sender and reader stop."""
-        self._set_state(is_up=False, why=kind)
-        self._queue.fail_all(kind)
+        self._set_state(is_up=False, why=error.reason)
+        self._queue.fail_all(error.kind)
         self._connection.abort()
 
     def _set_state(self, *, is_up: bool, why: str) -> None:

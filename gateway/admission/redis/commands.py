@@ -34,8 +34,23 @@ class NoScript:
     """The reply of a server that does not have the script of an `EVALSHA`."""
 
 
+# Error replies about the keys or the arguments of one command. Any other word is about the server or this connection:
+# READONLY and NOREPLICAS after a failover, OOM, MISCONF, LOADING, MASTERDOWN, CLUSTERDOWN, BUSY, NOPERM, NOAUTH.
+OF_ONE_COMMAND = frozenset({"ERR", "WRONGTYPE", "MOVED", "ASK", "TRYAGAIN", "CROSSSLOT"})
+
+
 class ErrorReply:
-    """Any other error reply."""
+    """Any other error reply. `word`: its first word, or the one that a script of ours met."""
+
+    __slots__ = ("word",)
+
+    def __init__(self, word: str = "ERR") -> None:
+        self.word = word
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether the server would refuse every write, although it may still answer reads."""
+        return self.word not in OF_ONE_COMMAND
 
 
 class Script:

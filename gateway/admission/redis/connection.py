@@ -6,6 +6,7 @@ Its errors become a `StoreError` with a kind only: their texts may contain parts
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections.abc import Iterable
 from typing import Any
@@ -41,6 +42,10 @@ _CONNECTION_ERRORS = (
     ValueError,  # the server is no Redis
     RuntimeError,  # raised by uvloop for a transport that was closed
 )
+_WORD = re.compile(r"[A-Z]{2,}\b")
+# Servers before version 7 put the error that a script met behind one of their own.
+_IN_SCRIPT = re.compile(r"@user_script.*: -([A-Z]{2,})\b")
+_ACL_IN_SCRIPT = "ACL failure in script"
 
 
 class RedisConnection:
@@ -65,7 +70,7 @@ class RedisConnection:
         try:
             await self._connection.connect()  # type: ignore[no-untyped-call]  # untyped in the package
         except _CONNECTION_ERRORS as error:
-            raise StoreError(_kind(error)) from None
+            raise _failure(error) from None
         self._writer = self._connection._writer  # noqa: SLF001 - the package has no way to abort
 
     def abort(self) -> None:
@@ -93,7 +98,7 @@ class RedisConnection:
         try:
             await self._connection.send_packed_command(packed, check_health=False)
         except _CONNECTION_ERRORS as error:
-            raise StoreError(_kind(error)) from None
+            raise _failure(error) from None
 
     async def read_reply(self) -> Any:
         """Read the next reply; an error that leaves the connection usable is a `NoScript` or `ErrorReply`.
@@ -105,10 +110,10 @@ class RedisConnection:
             return await self._connection.read_response()
         except NoScriptError:
             return NoScript()
-        except ResponseError:
-            return ErrorReply()
+        except ResponseError as error:
+            return ErrorReply(_word(error) or "ERR")
         except _CONNECTION_ERRORS as error:
-            raise StoreError(_kind(error)) from None
+            raise _failure(error) from None
 
 
 def _connection(url: str, ca: str | None) -> Connection:
@@ -123,6 +128,26 @@ def _connection(url: str, ca: str | None) -> Connection:
     except (RedisError, TypeError, ValueError):
         pass
     raise ValueError(_BAD_URL) from None
+
+
+def _failure(error: BaseException) -> StoreError:
+    word = _word(error)
+    return StoreError(_kind(error), "" if word == "ERR" else word)
+
+
+def _word(error: BaseException) -> str:
+    """The word that says what the server refuses; empty if the server sent no error."""
+    if not isinstance(error, RedisError):
+        return ""
+    text = str(error)
+    if (found := _IN_SCRIPT.search(text)) is not None:
+        return found[1]
+    if text.startswith(_ACL_IN_SCRIPT):
+        return "NOPERM"
+    if error.status_code is not None:
+        return error.status_code
+    first = _WORD.match(text) if isinstance(error, ResponseError) else None
+    return "" if first is None else first[0]
 
 
 def _kind(error: BaseException) -> StoreFailure:

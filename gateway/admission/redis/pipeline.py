@@ -25,7 +25,10 @@ OnLateReply = Callable[[Any], None]
 
 
 class RequestQueue:
-    """All pending commands of one client. `failed` is called for each that fails, `give_up` when the breaker opens.
+    """All pending commands of one client.
+
+    `failed` is called for each that fails; `give_up` when the breaker opens, and at once when the server refuses a
+    command for a reason that holds for all writes.
 
     Attributes:
         wakeup: set when there is something to send.
@@ -37,7 +40,7 @@ class RequestQueue:
         self,
         breaker: Breaker,
         failed: Callable[[StoreFailure], None],
-        give_up: Callable[[StoreFailure], None],
+        give_up: Callable[[StoreError], None],
     ) -> None:
         self._breaker = breaker
         self._failed = failed
@@ -98,17 +101,25 @@ class RequestQueue:
             self.wakeup.set()
             return
         self.replied_at = monotonic()
-        is_error = isinstance(reply, ErrorReply | NoScript)
-        if pending.reply.done():
-            if pending.on_late_reply is not None and not is_error:
-                pending.on_late_reply(reply)
-        elif is_error:
-            self._fail(pending, "reply")
-        else:
-            self._breaker.succeeded()
-            pending.reply.set_result(reply)
         if pending.timer is not None:
             pending.timer.cancel()
+        if isinstance(reply, ErrorReply | NoScript):
+            self._on_error(pending, reply)
+        elif not pending.reply.done():
+            self._breaker.succeeded()
+            pending.reply.set_result(reply)
+        elif pending.on_late_reply is not None:
+            pending.on_late_reply(reply)
+
+    def _on_error(self, pending: _Pending, reply: ErrorReply | NoScript) -> None:
+        """A refusal counts at once: replies to reads in between would keep the breaker closed for ever."""
+        if isinstance(reply, ErrorReply) and reply.is_refusal:
+            if not pending.reply.done():
+                self._failed("reply")
+            pending.fail("reply")
+            self._give_up(StoreError("reply", reply.word))
+        elif not pending.reply.done():
+            self._fail(pending, "reply")
 
     def fail_all(self, kind: StoreFailure) -> None:
         """Fail everything that is pending: no more replies will come."""
@@ -138,7 +149,7 @@ class RequestQueue:
         self._failed(kind)
         pending.fail(kind)
         if self._breaker.failed():
-            self._give_up(kind)
+            self._give_up(StoreError(kind))
 
 
 class _Pending:

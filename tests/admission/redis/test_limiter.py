@@ -171,9 +171,10 @@ async def test_a_store_that_refuses_writes_is_away(own_valkey):
     async with process(own_valkey.url) as gateway:
         with own_valkey.client() as client:
             client.replicaof("127.0.0.1", 1)
-            for _ in range(FAILURES):
+            for _ in range(3):
                 assert (await gateway.admit(five.charge(subject("me")))).is_allowed
-            assert gateway.events.failed == ["reply"] * FAILURES
+            assert gateway.events.failed == ["reply", "away", "away"]
+            assert gateway.events.changed[-1] == (False, "READONLY")
             tries = len(gateway.events.changed)
             await time_passes(0.3)
             assert gateway.events.changed[tries:] == []

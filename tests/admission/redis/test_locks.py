@@ -8,7 +8,7 @@ from time import monotonic
 import pytest
 
 from gateway.admission.redis.commands import PING
-from gateway.admission.store import Losses
+from gateway.admission.store import Losses, StoreError
 from gateway.errors import ConversationBusy, Draining
 from tests.harness.clock import time_passes, until
 from tests.harness.limit_process import lag, process
@@ -309,7 +309,7 @@ async def test_a_waiter_gets_the_lock_when_the_store_is_back(own_valkey):
         second = await waiting(own_valkey, b)
         own_valkey.hold()
         for gateway in (a, b):
-            gateway.limiter.client._disconnect("timeout")
+            gateway.limiter.client._disconnect(StoreError("timeout"))
         release()
         own_valkey.go_on()
         (await second)()

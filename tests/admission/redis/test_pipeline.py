@@ -22,7 +22,9 @@ class Recorder:
 
     def __init__(self):
         self.failed, self.given_up, self.late = [], [], []
-        self.queue = RequestQueue(Breaker(), self.failed.append, self.given_up.append)
+        self.queue = RequestQueue(
+            Breaker(), self.failed.append, lambda error: self.given_up.append((error.kind, error.reason))
+        )
 
     def add(self, within=LONG, command=PING):
         return self.queue.add(command, within, self.late.append)
@@ -172,7 +174,7 @@ async def test_failures_in_a_row_open_the_breaker(recorder):
     recorder.queue.next_batch()
     recorder.queue.on_reply(ErrorReply())
     assert await kind_of(last) == "reply"
-    assert recorder.given_up == ["reply"]
+    assert recorder.given_up == [("reply", "reply")]
     assert [reply.exception() is None for reply in replies] == [False, True, False, False]
 
 
