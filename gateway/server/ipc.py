@@ -11,7 +11,6 @@ import pickle
 import socket
 import struct
 from dataclasses import dataclass
-from pathlib import Path
 
 from gateway.auth.keys_model import ApiKey
 from gateway.config import Config
@@ -29,14 +28,16 @@ class WorkerConfig:
     Attributes:
         worker: number from 1; a replacement keeps the number.
         config: the parsed configuration; its port is never 0.
-        folder: directory shared by all workers of one supervisor.
+        line_lock: descriptor of the lock that all processes of one supervisor hold for a log line.
+        metrics: descriptor of the memory for its metrics; None: there is none, and they are not scraped.
         keys: entries of the last valid keys file; None if none is configured.
         has_colors: whether a terminal may get colours.
     """
 
     worker: int
     config: Config
-    folder: Path
+    line_lock: int
+    metrics: int | None = None
     keys: tuple[ApiKey, ...] | None = None
     has_colors: bool = False
 

@@ -7,9 +7,8 @@ It serves no requests. Signals are passed to the workers as messages: the first 
 from __future__ import annotations
 
 import asyncio
-import tempfile
+import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TextIO, cast
 
 from gateway.aio import Tasks, Ticker
@@ -24,7 +23,7 @@ from gateway.server.sockets import Reservation
 from gateway.server.worker_process import WorkerContext, WorkerProcess
 from gateway.telemetry.console import wants_colors
 from gateway.telemetry.logs import Logger, make_logger
-from gateway.telemetry.multiprocess import SharedLines, SharedMetrics
+from gateway.telemetry.multiprocess import SharedLines, SharedMetrics, line_lock
 
 MARGIN = 10.0  # seconds after the drain until a worker that has not exited is killed
 
@@ -33,34 +32,37 @@ async def supervise(config: Config, environ: Mapping[str, str]) -> None:
     """Run workers until a signal.
 
     Raises:
-        CannotRunError: a port is taken, the shared directory cannot be created, or a worker keeps crashing.
+        CannotRunError: a port is taken, the system has no memory to share, or a worker keeps crashing.
         ConfigError: the keys file has mistakes.
     """
     try:
-        folder = tempfile.TemporaryDirectory(prefix="flowise-gateway-", ignore_cleanup_errors=True)
+        lock = line_lock()
     except OSError as error:
-        reason = f"{error.strerror}. Point TMPDIR to a writable directory."
-        raise CannotRunError(f"Cannot create the directory that workers share: {reason}") from error
-    with folder as name, SharedLines(Path(name)) as lines:
-        logger = make_logger(config.logs, cast(TextIO, lines), has_colors=wants_colors(environ))
-        await Supervisor(config, logger, environ, Path(name)).run()
+        reason = f"{error.strerror}. Raise the limit of open files, or run one worker."
+        raise CannotRunError(f"Cannot create the memory that workers share: {reason}") from error
+    try:
+        logger = make_logger(config.logs, cast(TextIO, SharedLines(lock)), has_colors=wants_colors(environ))
+        await Supervisor(config, logger, environ, lock).run()
+    finally:
+        os.close(lock)
 
 
 class Supervisor:
     """The workers of one port, from the first start to the last exit."""
 
-    def __init__(self, config: Config, logger: Logger, environ: Mapping[str, str], folder: Path) -> None:
+    def __init__(self, config: Config, logger: Logger, environ: Mapping[str, str], lock: int) -> None:
+        """`lock`: the descriptor of the lock for log lines, as of `logger`."""
         self._config = config
         self._logger = logger
-        self._folder = folder
+        self._lock = lock
         self._is_stopping = asyncio.Event()
-        metrics = SharedMetrics(folder)
+        metrics = SharedMetrics()
         self._tasks = Tasks(self._on_failure)
         file = config.auth.keys_file
         self._keys = None if file is None else KeysWatch(file, Keyring(), self._tasks, logger)
         self._ticker = Ticker([] if self._keys is None else [self._keys.tick])
         self._context = WorkerContext(
-            {**environ, **metrics.environment},
+            environ,
             metrics,
             logger,
             self._is_stopping,
@@ -102,7 +104,7 @@ class Supervisor:
         config = self._config.with_listen(self._port.address)
         has_colors = wants_colors(self._context.environ)
         for number in range(1, config.server.workers + 1):
-            settings = WorkerConfig(number, config, self._folder, has_colors=has_colors)
+            settings = WorkerConfig(number, config, self._lock, has_colors=has_colors)
             worker = WorkerProcess(settings, self._context)
             self._workers.append(worker)
             self._tasks.start(worker.run(), f"worker {number}")

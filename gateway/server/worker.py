@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
-import os
 import socket
 import sys
+from functools import partial
 from typing import TextIO, cast
 
 import uvloop
@@ -22,7 +22,7 @@ from gateway.server.ipc import DRAIN, READY, STOP, WorkerConfig, receive
 from gateway.server.process import Process
 from gateway.server.signals import handle_signals
 from gateway.telemetry.logs import Logger, make_logger
-from gateway.telemetry.multiprocess import SharedLines, abandon
+from gateway.telemetry.multiprocess import SharedLines, log_lost_metrics, share_values
 
 OK, FAILED = 0, 1
 
@@ -34,28 +34,26 @@ def main() -> int:
     received = receive(channel)
     if received is None:
         return FAILED
-    with (
-        SharedLines(received.folder) as lines,
-        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
-    ):
-        logger = make_logger(
-            received.config.logs,
-            cast(TextIO, lines),
-            has_colors=received.has_colors,
-            worker=received.worker,
-        )
+    lines = SharedLines(received.line_lock)
+    logger = make_logger(
+        received.config.logs,
+        cast(TextIO, lines),
+        has_colors=received.has_colors,
+        worker=received.worker,
+    )
+    if received.metrics is not None:
+        share_values(received.metrics, partial(log_lost_metrics, logger))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
-            is_orphan = runner.run(_serve(channel, received, logger))
+            runner.run(_serve(channel, received, logger))
         except (CannotRunError, ConfigError) as error:
             logger.error("worker_failed", message=str(error))  # noqa: TRY400 - the message is enough
             return FAILED
-        if is_orphan:
-            abandon(received.folder, os.getpid())
     return OK
 
 
-async def _serve(channel: socket.socket, received: WorkerConfig, logger: Logger) -> bool:
-    """Serve until the supervisor or a signal ends it; returns whether the supervisor died.
+async def _serve(channel: socket.socket, received: WorkerConfig, logger: Logger) -> None:
+    """Serve until the supervisor or a signal ends it.
 
     A second SIGTERM changes nothing: an operator and the supervisor may have sent one each.
     """
@@ -66,7 +64,6 @@ async def _serve(channel: socket.socket, received: WorkerConfig, logger: Logger)
     listening = tasks.start(_listen_to_parent(reader, process, logger), "parent")
     try:
         await process.run(lambda _: writer.write(READY))
-        return listening.done()
     finally:
         listening.cancel()
         await tasks.join(0)

@@ -15,7 +15,7 @@ from gateway.auth.keys_model import ApiKey
 from gateway.errors import CannotRunError
 from gateway.server.ipc import DRAIN, READY, WorkerConfig
 from gateway.telemetry.logs import Logger
-from gateway.telemetry.multiprocess import SharedMetrics
+from gateway.telemetry.multiprocess import SharedMetrics, log_lost_metrics
 
 READY_WITHIN = 60.0  # seconds; a worker that is not ready by then is killed and replaced
 CLEAN_EXIT = "status 0"
@@ -86,11 +86,30 @@ class WorkerProcess:
 
     async def _run_once(self) -> tuple[str, bool]:
         """Run one process to its end; returns how it ended and whether it was ever ready."""
+        metrics = self._metrics()
         try:
-            config = replace(self._config, keys=self._context.keys())
-            child = await ChildProcess.start(config, self._context.environ)
+            return await self._run(replace(self._config, metrics=metrics, keys=self._context.keys()))
         except OSError as error:
             return f"{error.strerror}", False
+        finally:
+            if metrics is not None:
+                await asyncio.to_thread(self._context.metrics.forget, metrics)
+
+    def _metrics(self) -> int | None:
+        """Memory for the metrics of one process; None if there is none, which must not keep it from serving."""
+        try:
+            return self._context.metrics.add_worker()
+        except OSError as error:
+            log_lost_metrics(self._logger, str(error.strerror))
+            return None
+
+    async def _run(self, config: WorkerConfig) -> tuple[str, bool]:
+        """As `_run_once`.
+
+        Raises:
+            OSError: the system cannot start another process.
+        """
+        child = await ChildProcess.start(config, self._context.environ)
         self._child = child
         self._logger.info("worker_started", pid=child.pid)
         if self._context.is_stopping.is_set():
@@ -100,7 +119,6 @@ class WorkerProcess:
             self._context.on_ready()
         how = await child.ended()
         self._child = None
-        await asyncio.to_thread(self._context.metrics.forget, child.pid)
         return how, child.is_ready
 
     async def _is_ready_in_time(self, child: ChildProcess) -> bool:
@@ -156,6 +174,7 @@ class ChildProcess:
                 *(sys.executable, "-P", "-m", "gateway.server.worker", str(config.worker)),
                 stdin=theirs.fileno(),
                 env={**environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+                pass_fds=[one for one in (config.line_lock, config.metrics) if one is not None],
                 start_new_session=True,  # Ctrl-C reaches the supervisor only, which passes it on
             )
         except OSError:

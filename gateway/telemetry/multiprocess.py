@@ -1,47 +1,97 @@
 """Metrics and log lines of several workers: one scrape is the sum of all, and lines on one pipe do not mix.
 
-Adds two things to prometheus_client's multiprocess mode: families without a value are exposed, in the order of
-`metrics`; and the files of dead workers are merged into one per kind, so that restarts do not pile up files.
+Each worker keeps its values in memory that the supervisor reads, so nothing is lost when a worker is killed.
+prometheus_client's own multiprocess mode is not used: it maps sparse files, so that a full disk ends every process by
+SIGBUS, and a cleaner of old files sets every counter to zero.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
-import shutil
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from threading import Lock
-from types import MappingProxyType
-from typing import Self
+from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry, Metric
+import msgspec
+from prometheus_client import CollectorRegistry, Metric, values
 from prometheus_client.exposition import choose_encoder
-from prometheus_client.mmap_dict import MmapedDict
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
+from gateway.telemetry.logs import Logger
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.shared_numbers import (
+    FIRST_SIZE,
+    WORD,
+    SharedNumbers,
+    anonymous_file,
+    read_numbers,
+    reserve,
+)
 
 STANDARD_OUTPUT = 1
-LOCK_FILE = "log.lock"
-_KEPT_KINDS = ("counter", "histogram")  # of dead workers; their gauges are dropped
+_ACCUMULATING = ("counter", "histogram")  # kept of dead workers; their gauges are dropped
+
+Labels = tuple[tuple[str, str], ...]
+
+
+class Series(NamedTuple):
+    """The name of one value in shared memory, as JSON.
+
+    Attributes:
+        kind: `counter`, `histogram`, or how a gauge is merged, `livesum` or `livemax`.
+        family: the metric's name, without the suffix of the sample.
+        sample: the sample's name.
+        labels: in the order of the metric's.
+    """
+
+    kind: str
+    family: str
+    sample: str
+    labels: Labels
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Series).decode
 
 
 class SharedMetrics(Collector):
-    """The metrics of all workers, from files in one directory that is empty at first and used by nothing else."""
+    """The metrics of all workers."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self) -> None:
         self._families = Metrics().registry
         self._registry = CollectorRegistry()
         self._registry.register(self)
+        self._workers: set[int] = set()  # descriptors
+        self._dead: dict[str, float] = defaultdict(float)
         self._lock = Lock()  # scrapes run in other threads
 
-    @property
-    def environment(self) -> Mapping[str, str]:
-        """Variables that a worker needs before it imports prometheus_client."""
-        return MappingProxyType({"PROMETHEUS_MULTIPROC_DIR": str(self._folder)})
+    def add_worker(self) -> int:
+        """A descriptor of memory for a new worker, for `share_values`.
+
+        Raises:
+            OSError: the system has none.
+        """
+        descriptor = anonymous_file("flowise-gateway-metrics")
+        try:
+            reserve(descriptor, FIRST_SIZE)
+        except OSError:
+            os.close(descriptor)
+            raise
+        with self._lock:
+            self._workers.add(descriptor)
+        return descriptor
+
+    def forget(self, worker: int) -> None:
+        """Keep a dead worker's counters and histograms, drop its gauges."""
+        with self._lock:
+            self._workers.discard(worker)
+            for name, value in read_numbers(worker):
+                if _decode(name).kind in _ACCUMULATING:
+                    self._dead[name] += value
+            os.close(worker)
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """The response body of a scrape and its content type, in the format that `accept` prefers."""
@@ -49,56 +99,141 @@ class SharedMetrics(Collector):
         return encode(self._registry), content_type
 
     def collect(self) -> Iterator[Metric]:
-        """Every family, summed over all workers, for prometheus_client."""
-        counted = self._counted()
+        """Every family, merged over all workers, for prometheus_client; those without a value too."""
+        merged: dict[str, dict[Series, float]] = defaultdict(dict)
+        for name, value in self._merged().items():
+            series = _decode(name)
+            merged[series.family][series] = value
         for family in self._families.collect():
-            yield counted.get(family.name, family)
+            if found := merged.get(family.name):
+                family.samples.clear()
+                if family.type == "histogram":
+                    _add_histogram(family, found)
+                else:
+                    for series, value in found.items():
+                        family.add_sample(series.sample, dict(series.labels), value)
+            yield family
 
-    def forget(self, pid: int) -> None:
-        """Keep a dead worker's counters and histograms, drop its gauges."""
+    def _merged(self) -> dict[str, float]:
         with self._lock:
-            mark_process_dead(pid, str(self._folder))
-            for kind in _KEPT_KINDS:
-                self._merge_into(self._folder / f"{kind}_{pid}.db", self._folder / f"{kind}_dead.db")
+            merged = dict(self._dead)
+            for worker in self._workers:
+                for name, value in read_numbers(worker):
+                    known = merged.get(name)
+                    if known is None:
+                        merged[name] = value
+                    else:
+                        is_maximum = name.startswith('["livemax"')
+                        merged[name] = max(known, value) if is_maximum else known + value
+        return merged
 
-    def _counted(self) -> Mapping[str, Metric]:
+
+def _add_histogram(family: Metric, found: Mapping[Series, float]) -> None:
+    """Buckets are stored apart and exposed cumulatively."""
+    buckets: dict[Labels, list[tuple[float, str, float]]] = defaultdict(list)
+    sums: dict[Labels, float] = {}
+    for series, value in found.items():
+        if series.sample.endswith("_bucket"):
+            *labels, (_, bound) = series.labels
+            buckets[tuple(labels)].append((float(bound), bound, value))
+        else:
+            sums[series.labels] = value
+    for labels_of_all, its_buckets in buckets.items():
+        count = 0.0
+        for _, bound, value in sorted(its_buckets):
+            count += value
+            family.add_sample(f"{family.name}_bucket", {**dict(labels_of_all), "le": bound}, count)
+        family.add_sample(f"{family.name}_count", dict(labels_of_all), count)
+        family.add_sample(f"{family.name}_sum", dict(labels_of_all), sums.get(labels_of_all, 0.0))
+
+
+def share_values(descriptor: int, on_failure: Callable[[str], None]) -> None:
+    """Let every metric that is made from now on in this process keep its values in memory of `add_worker`.
+
+    `on_failure`: called once, with the reason, if there is no memory for a value, which is then not scraped.
+    """
+    memory = _Memory(SharedNumbers(descriptor), on_failure)
+    values.ValueClass = partial(_Value, memory)  # the library has no other way to choose it after its import
+
+
+class _Memory:
+    """Where the values of this process are."""
+
+    def __init__(self, numbers: SharedNumbers, on_failure: Callable[[str], None]) -> None:
+        self._numbers = numbers
+        self._on_failure = on_failure
+        self._has_failed = False
+        self.lock = Lock()
+
+    def cell(self, series: Series) -> memoryview[float]:
+        try:
+            with self.lock:
+                return self._numbers.cell(_encode(series).decode())
+        except OSError as error:
+            if not self._has_failed:
+                self._has_failed = True
+                self._on_failure(str(error.strerror))
+            return memoryview(bytearray(WORD)).cast("d")
+
+
+class _Value:
+    """A number, with the interface that prometheus_client expects of its values."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 - as the library calls it
+        self,
+        memory: _Memory,
+        typ: str,
+        metric_name: str,
+        name: str,
+        labelnames: Iterable[str],
+        labelvalues: Iterable[str],
+        help_text: str,  # noqa: ARG002 - as the library calls it
+        multiprocess_mode: str = "",
+        **_: object,
+    ) -> None:
+        labels = tuple(zip(labelnames, labelvalues, strict=True))
+        self._cell = memory.cell(Series(multiprocess_mode or typ, metric_name, name, labels))
+        self._lock = memory.lock
+
+    def inc(self, amount: float) -> None:
         with self._lock:
-            # A starting worker's files are empty for a moment.
-            files = [str(path) for path in self._folder.glob("*.db") if path.stat().st_size]
-            return {metric.name: metric for metric in MultiProcessCollector.merge(files)}
+            self._cell[0] += amount
 
-    def _merge_into(self, source: Path, target: Path) -> None:
-        if not source.exists():
-            return
-        if source.stat().st_size:
-            sums = MmapedDict(str(target))
-            for key, value, _, _ in MmapedDict.read_all_values_from_file(str(source)):
-                sums.write_value(key, sums.read_value(key)[0] + value, 0.0)
-            sums.close()
-        source.unlink()
+    def set(self, value: float, timestamp: float | None = None) -> None:  # noqa: ARG002 - not kept
+        with self._lock:
+            self._cell[0] = value
+
+    def get(self) -> float:
+        return self._cell[0]
+
+    def set_exemplar(self, exemplar: object) -> None:
+        """The gateway has no exemplars."""
+
+    def get_exemplar(self) -> None:
+        """The gateway has no exemplars."""
 
 
-def abandon(folder: Path, pid: int) -> None:
-    """Delete an orphaned worker's files; the last worker deletes the directory."""
-    for path in folder.glob(f"*_{pid}.db"):
-        path.unlink(missing_ok=True)
-    if not any(folder.glob("gauge_live*.db")):  # every living worker has one
-        shutil.rmtree(folder, ignore_errors=True)
+def log_lost_metrics(logger: Logger, reason: str) -> None:
+    """Log that a scrape misses metrics of one worker."""
+    message = "there is no memory for metrics of this worker: it serves on, and /metrics misses them"
+    logger.error("metrics_lost", reason=reason, message=message)
+
+
+def line_lock() -> int:
+    """A descriptor for `SharedLines` of several processes.
+
+    Raises:
+        OSError: the system has no memory for it.
+    """
+    return anonymous_file("flowise-gateway-lines")
 
 
 class SharedLines:
-    """A text stream for loggers of several processes, which share `folder` and hold a file lock for each line."""
+    """A text stream for loggers of several processes, which have inherited one `lock` and hold it for each line."""
 
-    def __init__(self, folder: Path, descriptor: int = STANDARD_OUTPUT) -> None:
+    def __init__(self, lock: int, descriptor: int = STANDARD_OUTPUT) -> None:
         self._descriptor = descriptor
-        # Opened by each process: a lock belongs to the open file, so an inherited one would exclude none.
-        self._lock = (folder / LOCK_FILE).open("ab")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.close()
+        self._lock = lock
 
     def write(self, text: str) -> int:
         """Write all of it before another process writes; blocks while the pipe is full.
@@ -107,12 +242,12 @@ class SharedLines:
             OSError: the disk is full or the pipe is closed.
         """
         rest = memoryview(text.encode(errors="backslashreplace"))
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        fcntl.lockf(self._lock, fcntl.LOCK_EX)  # of this process, although the open file is that of all
         try:
             while rest:
                 rest = rest[os.write(self._descriptor, rest) :]
         finally:
-            fcntl.flock(self._lock, fcntl.LOCK_UN)
+            fcntl.lockf(self._lock, fcntl.LOCK_UN)
         return len(text)
 
     def flush(self) -> None:

@@ -9,6 +9,7 @@ import pytest
 PACKAGES = {
     "chromium": "chromium",
     "curl": "curl",
+    "mount": "mount",
     "node": "nodejs",
     "prometheus": "prometheus",
     "promtool": "prometheus",

@@ -21,7 +21,7 @@ def worker_config(tmp_path):
     upstreams = {"main": {"api_key": "k", "public_url": "https://flowise.example.com"}}
     written = configuration("http://127.0.0.1:1", server=server, upstreams=upstreams, route=route)
     path.write_text(yaml.safe_dump(written))
-    return WorkerConfig(3, load(path, {}), tmp_path)
+    return WorkerConfig(3, load(path, {}), line_lock=5, metrics=6)
 
 
 @pytest.fixture

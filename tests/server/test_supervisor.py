@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import sys
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
@@ -18,6 +19,7 @@ from tests.harness.frames import END, METADATA
 from tests.harness.gateway import FLOW, configuration
 from tests.harness.held_stream import TOKEN, Held
 from tests.harness.processes import ROOT, Served, gateway, run, spawn
+from tests.harness.programs import program
 from tests.harness.raw_client import Wire, request
 from tests.harness.raw_upstream import RawUpstream
 
@@ -28,13 +30,6 @@ SECRET = "a secret of thirty-two bytes or more"
 SHARED = {"auth": {"secret": SECRET}, "limits": {"store": "redis://127.0.0.1:1/0"}}
 NOWHERE = "http://127.0.0.1:1"
 STREAMS, PINGS = 'flowise_gateway_streams_active{route="chat"}', '{endpoint="ping",'
-
-
-@pytest.fixture(autouse=True)
-def folders(tmp_path, monkeypatch):
-    """The directories that supervisors share with their workers."""
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    return lambda: list(tmp_path.glob("flowise-gateway-*"))
 
 
 @pytest.fixture
@@ -119,7 +114,7 @@ async def rest_of(wire):
     return body
 
 
-async def test_each_worker_serves_and_one_scrape_is_their_sum(workers, folders):
+async def test_each_worker_serves_and_one_scrape_is_their_sum(workers):
     async with workers() as gateway, connected(gateway) as wires:
         started = lines_of(gateway, "worker_started")
         assert [line["worker"] for line in started] == [1, 2]
@@ -129,7 +124,6 @@ async def test_each_worker_serves_and_one_scrape_is_their_sum(workers, folders):
         assert {os.getsid(pid) for pid in pids} == pids  # so that Ctrl-C reaches only the supervisor
         assert set(wires) == {1, 2}
         assert await pings(gateway) == len(lines_of(gateway, "request"))
-        assert len(folders()) == 1
         for name in ("cmdline", "environ"):
             assert SECRET.encode() not in Path(f"/proc/{pids.pop()}/{name}").read_bytes()
         gateway.send_signal(signal.SIGINT)
@@ -137,7 +131,6 @@ async def test_each_worker_serves_and_one_scrape_is_their_sum(workers, folders):
     assert len(lines_of(gateway, "listening")) == 1
     assert "worker" not in lines_of(gateway, "listening")[0]
     assert gateway.lines[-1]["event"] == "stopped"
-    assert folders() == []
 
 
 async def test_one_worker_is_one_process_without_a_parent(serve):
@@ -257,7 +250,7 @@ async def test_the_port_stays_open_for_the_delay_and_a_second_signal_ends_all_wa
         assert await gateway.ended() == (0, "")
 
 
-async def test_workers_end_when_their_parent_is_killed_and_their_streams_finish(workers, folders):
+async def test_workers_end_when_their_parent_is_killed_and_their_streams_finish(workers):
     held = Held()
     async with (
         RawUpstream(held) as upstream,
@@ -273,7 +266,6 @@ async def test_workers_end_when_their_parent_is_killed_and_their_streams_finish(
             assert await rest_of(wire) == METADATA + END
         assert (await gateway.ended())[0] == -signal.SIGKILL  # and no worker holds its standard output
     assert len(lines_of(gateway, "parent_lost")) == 2
-    assert folders() == []
 
 
 async def test_workers_import_from_the_path_of_their_parent_not_the_working_directory(workers, tmp_path):
@@ -328,12 +320,51 @@ async def test_a_port_that_another_program_shares_ends_with_1(written):
     assert "worker_started" not in out
 
 
-async def test_a_directory_that_cannot_be_created_ends_with_1(written):
-    path = written()
-    async with gateway("serve", "--config", path, "--workers", "2", before="ulimit -f 0") as child:
-        status, err = await child.ended()
-    assert status == 1
-    assert err.startswith("flowise-gateway: Cannot create the directory that workers share: ")
+async def test_without_memory_for_metrics_the_workers_serve_and_say_so(workers):
+    """The system refuses every file of any size; a replaced worker serves too."""
+    async with workers(before="ulimit -f 0") as gateway, connected(gateway):
+        os.kill(pid_of(gateway, 1), signal.SIGKILL)
+        assert (await gateway.until("worker_ready", 3))["worker"] == 1
+        async with connected(gateway):
+            assert await pings(gateway) == 0
+    lost = lines_of(gateway, "metrics_lost", level="error", reason="File too large")
+    assert sorted(line["worker"] for line in lost) == [1, 1, 2]
+
+
+@pytest.fixture
+def full_folder(tmp_path, monkeypatch):
+    """A file system without a free byte, as the folder for temporary files."""
+    folder = tmp_path / "full"
+    folder.mkdir()
+    mount = [program("mount"), "-t", "tmpfs", "-o", "size=64k", "none", str(folder)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a file system")
+    try:
+        with suppress(OSError), (folder / "filler").open("wb", buffering=0) as filler:
+            while True:
+                filler.write(bytes(4096))
+        monkeypatch.setenv("TMPDIR", str(folder))
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+async def test_a_full_folder_for_temporary_files_costs_nothing(workers, full_folder):
+    """As it fills up while workers serve, or when one is replaced; and as a cleaner deletes everything in it."""
+    async with workers() as gateway, connected(gateway) as wires:
+        for wire in wires.values():
+            for number in range(200):  # many series
+                wire.send(request("GET", f"/api/v1/ping/{number}"))
+                await wire.reply()
+        os.kill(pid_of(gateway, 1), signal.SIGKILL)
+        assert (await gateway.until("worker_ready", 3))["worker"] == 1
+        for path in full_folder.iterdir():
+            path.unlink()
+        async with connected(gateway):
+            assert await pings(gateway) == len(lines_of(gateway, "request", endpoint="ping"))
+        assert [path.name for path in full_folder.iterdir()] == []
+    assert not lines_of(gateway, "metrics_lost")
+    assert len(lines_of(gateway, "worker_ended")) == 1
 
 
 async def test_a_worker_that_is_replaced_while_the_keys_file_is_broken_has_the_last_valid_keys(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import gc
 import os
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from prometheus_client import values
@@ -15,7 +18,8 @@ from gateway.flowise.observer import StreamObserver
 from gateway.flowise.outcome import Outcome
 from gateway.policies.metrics import record
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.multiprocess import SharedMetrics, abandon
+from gateway.telemetry.multiprocess import SharedMetrics, share_values
+from gateway.telemetry.shared_numbers import FIRST_SIZE
 
 OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
 TOKEN = b'message:\ndata:{"event":"token","data":"a"}\n\n'
@@ -25,33 +29,32 @@ GAPS = 'flowise_gateway_inter_token_seconds_count{route="none"}'
 
 
 class Workers:
-    """Simulates workers in this process, one after the other, each with its own process id."""
+    """Simulates workers in this process, one after the other."""
 
-    def __init__(self, folder, monkeypatch):
-        self._folder = folder
+    def __init__(self, monkeypatch):
         self._monkeypatch = monkeypatch
-        self.shared = SharedMetrics(folder)
-        for name, value in self.shared.environment.items():
-            monkeypatch.setenv(name, value)
+        self.shared = SharedMetrics()
+        self.failures = []
 
-    def use(self, pid, streams=1, gauge=0):
-        """Count as a worker that is then killed; only its files remain."""
+    def use(self, streams=1, gauge=0):
+        """Count as a worker that is then killed; returns its memory."""
+        memory = self.shared.add_worker()
         with self._monkeypatch.context() as patch:
-            of_its_own = values.MultiProcessValue(lambda: pid)
-            patch.setattr(values, "ValueClass", of_its_own)
+            patch.setattr(values, "ValueClass", None)  # restored afterwards
+            share_values(memory, self.failures.append)
             use(Metrics(), streams, gauge)
-            of_its_own.close_all_files()
-
-    def files(self):
-        return sorted(path.name for path in self._folder.iterdir())
+        return memory
 
     def samples(self):
         return samples(self.shared.exposition("")[0])
 
 
 @pytest.fixture
-def workers(tmp_path, monkeypatch):
-    return Workers(tmp_path, monkeypatch)
+def workers(monkeypatch):
+    workers = Workers(monkeypatch)
+    yield workers
+    for memory in list(workers.shared._workers):
+        workers.shared.forget(memory)
 
 
 def samples(exposition):
@@ -91,7 +94,7 @@ def use(metrics, streams=1, gauge=0):
 
 def test_one_worker_exposes_the_same_as_a_single_process(workers):
     single = Metrics()
-    workers.use(1, 3, gauge=2)
+    workers.use(3, gauge=2)
     use(single, 3, gauge=2)
     assert workers.samples() == samples(single.exposition("")[0])
     assert workers.samples()[GAPS] == 15
@@ -99,8 +102,8 @@ def test_one_worker_exposes_the_same_as_a_single_process(workers):
 
 @pytest.mark.parametrize(("accept", "parse"), [("", text_metrics), (OPEN_METRICS, open_metrics)])
 def test_a_scrape_of_several_parses_and_has_the_families_of_one_in_order(workers, accept, parse):
-    workers.use(1, gauge=1)
-    workers.use(2)
+    workers.use(gauge=1)
+    workers.use()
     body, content_type = workers.shared.exposition(accept)
     alone, content_type_alone = Metrics().exposition(accept)
     assert families(body) == families(alone)
@@ -118,57 +121,63 @@ def test_every_family_is_exposed_before_any_worker_starts(workers):
 
 
 def test_counters_gauges_and_histograms_are_sums_and_build_info_stays_one(workers):
-    workers.use(1, 2, gauge=3)
-    workers.use(2, 5, gauge=4)
+    workers.use(2, gauge=3)
+    workers.use(5, gauge=4)
     found = workers.samples()
     assert (found[STREAMS], found[TOKENS], found[GAPS]) == (7, 6, 35)
     assert [value for name, value in found.items() if "build_info" in name] == [1]
 
 
 def test_dead_workers_keep_their_counts_and_lose_their_gauges(workers):
-    workers.use(1, 2, gauge=3)
-    workers.use(2, 5, gauge=4)
+    first, second = workers.use(2, gauge=3), workers.use(5, gauge=4)
     before = workers.samples()
-    workers.shared.forget(1)
+    workers.shared.forget(first)
     assert workers.samples() == {**before, STREAMS: 4}
-    workers.shared.forget(2)
+    workers.shared.forget(second)
     lasting = {name: value for name, value in before.items() if name != STREAMS}
     assert workers.samples() == lasting
 
 
-def test_the_files_of_many_dead_workers_are_merged_into_one_pair(workers):
-    for pid in range(1, 61):
-        workers.use(pid, 2, gauge=1)
-        workers.shared.forget(pid)
-    assert workers.files() == ["counter_dead.db", "histogram_dead.db"]
+def test_many_dead_workers_keep_their_counts_and_no_memory(workers):
+    before = descriptors()
+    for _ in range(60):
+        workers.shared.forget(workers.use(2, gauge=1))
     assert (workers.samples()[TOKENS], workers.samples()[GAPS]) == (180, 600)
+    assert descriptors() == before
 
 
-def test_a_reused_process_id_keeps_counting(workers):
-    for _ in range(2):
-        workers.use(7)
-        workers.shared.forget(7)
-    assert workers.samples()[GAPS] == 10
+def descriptors():
+    gc.collect()  # what the workers in this process have mapped
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def test_a_worker_without_files_can_be_forgotten(workers):
-    workers.shared.forget(os.getpid())
-    assert workers.files() == []
-
-
-def test_an_empty_file_is_no_error(workers, tmp_path):
-    workers.use(1)
-    for name in ("counter_2.db", "histogram_2.db", "gauge_livesum_2.db"):
-        (tmp_path / name).touch()
+def test_a_worker_that_has_counted_nothing_changes_nothing(workers):
+    workers.use()
     before = workers.samples()
-    workers.shared.forget(2)
+    starting = workers.shared.add_worker()
+    assert workers.samples() == before
+    workers.shared.forget(starting)
     assert workers.samples() == before
 
 
-def test_the_last_orphan_deletes_the_directory(workers, tmp_path):
-    workers.use(1)
-    workers.use(2)
-    abandon(tmp_path, 1)
-    assert workers.files() == ["counter_2.db", "gauge_livemax_2.db", "gauge_livesum_2.db", "histogram_2.db"]
-    abandon(tmp_path, 2)
-    assert not tmp_path.exists()
+def test_a_process_that_has_no_memory_for_a_value_says_so_once_and_counts_on(workers, monkeypatch):
+    """What fits is scraped."""
+    real, fits = os.pwrite, 3 * FIRST_SIZE
+
+    def write(descriptor, content, at):
+        if at + len(content) > fits:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(descriptor, content, at)
+
+    monkeypatch.setattr(os, "pwrite", write)
+    memory = workers.shared.add_worker()
+    with monkeypatch.context() as patch:
+        patch.setattr(values, "ValueClass", None)
+        share_values(memory, workers.failures.append)
+        metrics = Metrics()
+        for number in range(3000):
+            metrics.stream_events.labels(f"route{number}", "token").inc()
+    assert workers.failures == ["No space left on device"]
+    counted = [value for name, value in workers.samples().items() if "stream_events" in name]
+    assert set(counted) == {1}
+    assert 300 < len(counted) < 3000
