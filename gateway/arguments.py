@@ -139,10 +139,9 @@ def _add_completion(commands: Commands) -> None:
 
 
 def _add_keys(commands: Commands) -> None:
-    showing = (_add_create(commands), _add_rotate(commands))
-    for parser in (*showing, _add_list(commands), _add_revoke(commands)):
+    for parser in (_add_create(commands), _add_list(commands), _add_revoke(commands), _add_rotate(commands)):
         _add_config(parser)
-        parser.set_defaults(command="keys", shows_key=parser in showing)
+        parser.set_defaults(command="keys")
 
 
 def _add_create(commands: Commands) -> argparse.ArgumentParser:
@@ -160,7 +159,9 @@ def _add_create(commands: Commands) -> argparse.ArgumentParser:
     parser.add_argument(
         "--expires", type=_seconds(positive_duration), metavar="90d", help="lifetime; default: unlimited"
     )
-    parser.set_defaults(call=lambda keys, given: keys.create(given.name, given.routes, given.expires))
+    parser.set_defaults(
+        call=lambda keys, given: keys.create(given.name, given.routes, given.expires), shows_key=True
+    )
     return parser
 
 
@@ -173,7 +174,9 @@ def _add_list(commands: Commands) -> argparse.ArgumentParser:
         "flowise-gateway keys list --json --config gateway.yaml",
     )
     parser.add_argument("--json", action="store_true", help="as a JSON array; default: a table")
-    parser.set_defaults(call=lambda keys, given: keys.list_json() if given.json else keys.list())
+    parser.set_defaults(
+        call=lambda keys, given: keys.list_json() if given.json else keys.list(), shows_key=False
+    )
     return parser
 
 
@@ -185,7 +188,7 @@ def _add_revoke(commands: Commands) -> argparse.ArgumentParser:
         "flowise-gateway keys revoke 4Kd81fPq --config gateway.yaml",
     )
     parser.add_argument("id", metavar="ID", help="the 8 characters after the key's fgw_")
-    parser.set_defaults(call=lambda keys, given: keys.revoke(given.id))
+    parser.set_defaults(call=lambda keys, given: keys.revoke(given.id), shows_key=False)
     return parser
 
 
@@ -205,7 +208,7 @@ def _add_rotate(commands: Commands) -> argparse.ArgumentParser:
         metavar="24h",
         help="how long the old key stays valid; default: 24h, 0s: not at all",
     )
-    parser.set_defaults(call=lambda keys, given: keys.rotate(given.id, given.grace))
+    parser.set_defaults(call=lambda keys, given: keys.rotate(given.id, given.grace), shows_key=True)
     return parser
 
 
