@@ -5,6 +5,7 @@ The text of a key is only in what `create` and `rotate` return.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -65,6 +66,10 @@ class KeysCommand:
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
             for row in rows
         )
+
+    def list_json(self) -> str:
+        """All keys as a JSON array, without their hashes; times are in UTC, no `routes` means all."""
+        return json.dumps([_as_json(entry, self._now) for entry in self._store.entries()], indent=2)
 
     def revoke(self, key_id: str) -> str:
         """End a key, with its streams and session tokens. Its name cannot be used again."""
@@ -181,6 +186,22 @@ def _row(entry: ApiKey, now: float) -> tuple[str, ...]:
     expires = "never" if entry.expires is None else format_moment(entry.expires)
     routes = ",".join(entry.routes) or "all"
     return (entry.id, entry.name, routes, format_moment(entry.created), expires, _state(entry, now))
+
+
+def _as_json(entry: ApiKey, now: float) -> dict[str, object]:
+    def moment(seconds: float | None) -> str | None:
+        return None if seconds is None else format_moment(seconds)
+
+    return {
+        "id": entry.id,
+        "name": entry.name,
+        "routes": [*entry.routes],
+        "created": moment(entry.created),
+        "expires": moment(entry.expires),
+        "revoked": moment(entry.revoked),
+        "replaced_by": entry.replaced_by,
+        "valid": entry.is_valid(now),
+    }
 
 
 def _state(entry: ApiKey, now: float) -> str:

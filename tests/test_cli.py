@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import socket
 from pathlib import Path
@@ -11,9 +12,11 @@ import pytest
 import yaml
 
 from gateway import __version__
+from gateway.arguments import command_line
+from gateway.cli import main
 from tests.harness.gateway import configuration
 from tests.harness.predictions import ask
-from tests.harness.processes import ROOT, gateway, run
+from tests.harness.processes import ROOT, gateway, run, spawn
 from tests.harness.raw_upstream import RawUpstream
 from tests.harness.surface import answering
 
@@ -48,6 +51,72 @@ async def test_help_names_each_command(command):
     status, out, err = await run("--help")
     assert (status, err) == (0, "")
     assert f"    {command} " in out
+
+
+COMMANDS = [
+    *(("serve",), ("check",), ("schema",), ("demo",), ("completion",)),
+    *(("keys", "create"), ("keys", "list"), ("keys", "revoke"), ("keys", "rotate")),
+]
+
+
+@pytest.fixture
+def usage(capsys):
+    def of(*command):
+        with pytest.raises(SystemExit) as ended:
+            main([*command, "--help"])
+        assert ended.value.code == 0
+        return capsys.readouterr().out
+
+    return of
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_of_a_command_ends_with_examples_that_are_right(usage, command):
+    examples = usage(*command).partition("\nexamples:\n")[2].splitlines()
+    assert examples
+    for example in examples:
+        words = shlex.split(re.sub(r"^.*?(?=flowise-gateway )", "", example.partition(" > ")[0].rstrip(")")))
+        given = command_line().parse_args(words[1:])
+        assert given.command == command[0]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_of_a_command_says_the_default_of_each_option(usage, command):
+    options = usage(*command).partition("\noptions:\n")[2].partition("\nexamples:")[0]
+    described = [" ".join(text.split()) for text in re.split(r"^  (?=-)", options, flags=re.MULTILINE)]
+    for text in described:
+        assert not text.startswith("--") or "default: " in text or "; required" in text
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_completion_prints_a_script_with_every_command(shell, capsys):
+    assert main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert [command for command in COMMANDS if command[-1] not in script] == []
+
+
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        ("flowise-gateway ser", ["serve"]),
+        ("flowise-gateway keys ro", ["rotate"]),
+        ("flowise-gateway serve --adm", ["--admin-listen"]),
+        ("flowise-gateway check --config ./gate", ["./gateway.yaml"]),
+    ],
+)
+async def test_bash_completes_commands_options_and_file_names(line, wanted, tmp_path):
+    (tmp_path / "gateway.yaml").touch()
+    _, script, _ = await run("completion", "bash")
+    words = line.split()
+    ask_bash = f"""\
+cd {shlex.quote(str(tmp_path))}
+COMP_WORDS=({line}) COMP_CWORD={len(words) - 1} COMP_LINE={shlex.quote(line)} COMP_POINT={len(line)}
+$(complete -p flowise-gateway | sed 's/.*-F \\([^ ]*\\).*/\\1/') flowise-gateway {words[-1]} {words[-2]}
+printf '%s\\n' "${{COMPREPLY[@]}}"
+"""
+    process = await spawn("bash", "-c", script + "\n" + ask_bash)
+    out, err = await process.communicate()
+    assert [reply.strip() for reply in out.decode().splitlines()] == wanted, err.decode()
 
 
 @pytest.mark.parametrize("command", ["serve", "check"])

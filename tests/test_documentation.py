@@ -165,7 +165,7 @@ def test_every_command_is_documented_with_its_options_and_no_other(usage):
 
 def commands(usage, *above):
     """Every command that has none below it."""
-    below = re.findall(r"^    (\w+) ", usage(*above), re.MULTILINE)
+    below = re.findall(r"^    (\w+)(?: |$)", usage(*above), re.MULTILINE)
     for name in below:
         yield from commands(usage, *above, name)
     if not below:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import os
 import re
 import stat
@@ -383,6 +384,35 @@ def test_a_rotation_can_be_rotated_again(made, keys, path):
     third = made("rotate", parse_key(second))
     assert [found.replaced_by for found in read_keys(path)] == [parse_key(second), parse_key(third), None]
     assert "replaced by" in keys("list")[1]
+
+
+def test_list_as_json_has_every_key_and_no_hash(made, keys, path, clock):
+    trial = parse_key(made("create", "--name", "trial", "--routes", "chat,sales", "--expires", "1h"))
+    old = parse_key(made("create", "--name", "backend"))
+    new = parse_key(made("rotate", old))
+    clock.now += 7200
+    keys("revoke", new)
+    status, out, err = keys("list", "--json")
+    assert (status, err) == (0, "")
+    listed = {entry["id"]: entry for entry in json.loads(out)}
+    assert list(listed) == [trial, old, new]
+    assert listed[trial] == {
+        "id": trial,
+        "name": "trial",
+        "routes": ["chat", "sales"],
+        "created": format_moment(int(BEGIN)),
+        "expires": format_moment(int(BEGIN) + 3600),
+        "revoked": None,
+        "replaced_by": None,
+        "valid": False,
+    }
+    assert (listed[old]["replaced_by"], listed[old]["valid"], listed[old]["routes"]) == (new, True, [])
+    assert (listed[new]["revoked"], listed[new]["valid"]) == (format_moment(int(BEGIN) + 7200), False)
+    assert not [found.hash for found in read_keys(path) if found.hash in out]
+
+
+def test_list_as_json_of_no_keys_is_an_empty_array(keys):
+    assert keys("list", "--json") == (0, "[]\n", "")
 
 
 @pytest.mark.parametrize("command", [("create", "--name", "b"), ("list",), ("revoke", "x"), ("rotate", "x")])

@@ -203,7 +203,7 @@ HeaderSecret = Annotated[
 SigningSecret = Annotated[
     SecretStr, ValueType("32 bytes or more", values.signing_secret, _STRING, write=_revealed, is_secret=True)
 ]
-AuthorityFile = Annotated[Path | None, FileType('a file name, or ""', values.readable_file, _STRING)]
+AuthorityFile = Annotated[Path | None, FileType('a file name, or ""', values.authority_file, _STRING)]
 KeysFile = Annotated[Path | None, FileType('a file name, or ""', Path, _STRING)]
 
 EventName = Annotated[str, ValueType("an event name", values.event_name, _STRING, ANY)]

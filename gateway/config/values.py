@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import ssl
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -220,6 +221,16 @@ def template(written: str) -> str:
     if set(_VARIABLE.findall(written)) - VARIABLES:
         raise ValueError("has an unknown name in braces: write {caller}, {user} or {route}")
     return written
+
+
+def authority_file(path: str) -> Path:
+    """A file of certificates in PEM form; the gateway could not start with another one."""
+    file = readable_file(path)
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(file)
+    except ssl.SSLError:
+        raise ValueError("holds no certificate: write a file in PEM form, with BEGIN CERTIFICATE") from None
+    return file
 
 
 def readable_file(path: str) -> Path:

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from gateway.config import ConfigError, load
 
+AUTHORITY = (Path(__file__).parents[1] / "harness" / "certs" / "ca.pem").read_text()
 SECRET = "x" * 32
 CHATFLOW = "2c5e8d0a-1111-4222-8333-444455556666"
 
@@ -99,7 +102,7 @@ def test_a_value_of_the_wrong_shape_contradicts_nothing(messages, top, keys):
 
 @pytest.mark.parametrize("servers", ["5", "[5]", "[{}]", "[{url: []}]", "[{url: x}]"])
 def test_servers_of_the_wrong_shape_do_not_judge_their_authority(raw_mistakes, tmp_path, servers):
-    (tmp_path / "ca.pem").write_text("certificates")
+    (tmp_path / "ca.pem").write_text(AUTHORITY)
     found = raw_mistakes(f"upstreams: {{main: {{servers: {servers}, tls: {{ca: ca.pem}}}}}}\nroutes: []\n")
     assert all(mistake.key.startswith(("upstreams.main.servers", "routes")) for mistake in found)
 
@@ -125,14 +128,14 @@ def test_session_tokens_live_no_longer_than_they_may(messages, loaded):
 
 
 def test_an_authority_without_an_https_server_is_a_mistake(messages, tmp_path):
-    (tmp_path / "ca.pem").write_text("certificates")
+    (tmp_path / "ca.pem").write_text(AUTHORITY)
     found = messages(upstream="tls: {ca: ca.pem}")
     assert found["upstreams.main.tls.ca"].startswith("is for https servers only: write https")
 
 
 def test_an_authority_is_found_beside_the_file(tmp_path):
     path = tmp_path / "gateway.yaml"
-    (tmp_path / "ca.pem").write_text("certificates")
+    (tmp_path / "ca.pem").write_text(AUTHORITY)
     path.write_text(
         "upstreams: {main: {servers: [{url: 'https://h'}], tls: {ca: ca.pem}}}\n"
         f"routes: [{{name: a, chatflow: {CHATFLOW}, upstream: main, auth: [anonymous]}}]\n"
@@ -154,15 +157,23 @@ def test_one_issuer_twice_is_a_mistake(messages):
 
 @pytest.mark.parametrize("store", ["redis://h:6379/0", "memory", "unix:///run/x.sock"])
 def test_an_authority_without_a_tls_store_is_a_mistake(messages, tmp_path, store):
-    (tmp_path / "ca.pem").write_text("x")
+    (tmp_path / "ca.pem").write_text(AUTHORITY)
     found = messages(f"limits: {{store: '{store}', tls: {{ca: ca.pem}}}}\nauth: {{secret: {SECRET}}}")
     assert found == {
         "limits.tls.ca": "is for rediss:// stores only: write rediss:// in limits.store, or leave it out"
     }
 
 
+@pytest.mark.parametrize("content", ["", "certificates", AUTHORITY.replace("MII", "xxx")])
+def test_an_authority_that_holds_no_certificate_is_a_mistake(messages, tmp_path, content):
+    (tmp_path / "ca.pem").write_text(content)
+    found = messages(upstream="tls: {ca: ca.pem}")
+    said = '"ca.pem" holds no certificate: write a file in PEM form, with BEGIN CERTIFICATE'
+    assert said in found["upstreams.main.tls.ca"].splitlines()
+
+
 def test_an_authority_for_a_tls_store_is_right(loaded, tmp_path):
-    (tmp_path / "ca.pem").write_text("x")
+    (tmp_path / "ca.pem").write_text(AUTHORITY)
     assert loaded(
         f"limits: {{store: 'rediss://h:6379/0', tls: {{ca: ca.pem}}}}\nauth: {{secret: {SECRET}}}"
     ).limits.tls.ca

@@ -1,0 +1,245 @@
+"""The parser of the command line: commands, options, defaults, examples. What a command does is in `cli`.
+
+Each command sets `command` to its name. Those of `keys` also set `call`, which calls the method of `KeysCommand`, and
+`shows_key`: whether their output has the text of a key.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+from gateway import __version__
+from gateway.config import Address, AdminSettings, ServerSettings, parse_listen
+from gateway.config.values import parse_duration, positive_duration, whole
+
+DAY = 86400.0
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - it has no public name
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps the lines of examples, and one line for each command of any name."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=28)
+
+
+def command_line() -> argparse.ArgumentParser:
+    """The parser of every command."""
+    parser = argparse.ArgumentParser(
+        prog="flowise-gateway",
+        description="A streaming gateway in front of Flowise.",
+        epilog="`flowise-gateway COMMAND --help` shows options, defaults and examples of a command.",
+        formatter_class=_Formatter,
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_serve(commands)
+    _add_check(commands)
+    _add_schema(commands)
+    keys = commands.add_parser(
+        "keys", help="create, list, revoke and rotate API keys", formatter_class=_Formatter
+    )
+    _add_keys(keys.add_subparsers(required=True, metavar="COMMAND"))
+    _add_demo(commands)
+    _add_completion(commands)
+    return parser
+
+
+def _add(commands: Commands, name: str, summary: str, *examples: str) -> argparse.ArgumentParser:
+    """A command, with examples below its options."""
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        epilog="\n".join(("examples:", *(f"  {example}" for example in examples))),
+        formatter_class=_Formatter,
+    )
+    parser.set_defaults(command=name)
+    return parser
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="the configuration; default: environment variables (FLOWISE_URL, GATEWAY_ROUTES, ...)",
+    )
+
+
+def _add_serve(commands: Commands) -> None:
+    parser = _add(
+        commands,
+        "serve",
+        "run the gateway",
+        "flowise-gateway serve --config gateway.yaml",
+        "flowise-gateway serve --config gateway.yaml --listen 0.0.0.0:8080 --workers 4",
+        "FLOWISE_URL=http://127.0.0.1:3000 GATEWAY_AUTH=anonymous GATEWAY_ROUTES=support=ID flowise-gateway serve",
+    )
+    _add_config(parser)
+    parser.add_argument(
+        "--workers",
+        type=_workers,
+        metavar="N",
+        help="processes that share the port; default: server.workers, or 1",
+    )
+    parser.add_argument(
+        "--listen",
+        type=_address,
+        metavar="HOST:PORT",
+        help=f"address of the public port; default: server.listen, or {ServerSettings().listen}",
+    )
+    parser.add_argument(
+        "--admin-listen",
+        type=_address,
+        metavar="HOST:PORT",
+        help=f"address of the admin port; default: admin.listen, or {AdminSettings().listen}",
+    )
+
+
+def _add_check(commands: Commands) -> None:
+    summary = "validate a configuration and print every mistake"
+    _add_config(_add(commands, "check", summary, "flowise-gateway check --config gateway.yaml"))
+
+
+def _add_schema(commands: Commands) -> None:
+    summary = "print the JSON Schema of the configuration"
+    _add(commands, "schema", summary, "flowise-gateway schema > gateway.schema.json")
+
+
+def _add_demo(commands: Commands) -> None:
+    parser = _add(
+        commands,
+        "demo",
+        "run the gateway on a built-in Flowise simulator",
+        "flowise-gateway demo",
+        "flowise-gateway demo --listen 127.0.0.1:9000",
+    )
+    parser.add_argument(
+        "--listen",
+        type=_address,
+        default=Address("127.0.0.1", 8080),
+        metavar="HOST:PORT",
+        help="address of the public port; default: %(default)s",
+    )
+
+
+def _add_completion(commands: Commands) -> None:
+    parser = _add(
+        commands,
+        "completion",
+        "print a script that completes commands and options",
+        "source <(flowise-gateway completion bash)",
+        "flowise-gateway completion zsh > ~/.zfunc/_flowise-gateway",
+    )
+    parser.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="bash, zsh or tcsh")
+
+
+def _add_keys(commands: Commands) -> None:
+    for parser in (_add_create(commands), _add_list(commands), _add_revoke(commands), _add_rotate(commands)):
+        _add_config(parser)
+        parser.set_defaults(command="keys")
+
+
+def _add_create(commands: Commands) -> argparse.ArgumentParser:
+    parser = _add(
+        commands,
+        "create",
+        "create a key; its secret is shown once",
+        "flowise-gateway keys create --name backend --config gateway.yaml",
+        "flowise-gateway keys create --name trial --routes support,sales --expires 90d --config gateway.yaml",
+    )
+    parser.add_argument("--name", required=True, metavar="N", help="unique name of the caller; required")
+    parser.add_argument(
+        "--routes", type=_names, default=[], metavar="A,B", help="routes that the key may use; default: all"
+    )
+    parser.add_argument(
+        "--expires", type=_seconds(positive_duration), metavar="90d", help="lifetime; default: unlimited"
+    )
+    parser.set_defaults(
+        call=lambda keys, given: keys.create(given.name, given.routes, given.expires), shows_key=True
+    )
+    return parser
+
+
+def _add_list(commands: Commands) -> argparse.ArgumentParser:
+    parser = _add(
+        commands,
+        "list",
+        "list all keys, without their secrets",
+        "flowise-gateway keys list --config gateway.yaml",
+        "flowise-gateway keys list --json --config gateway.yaml",
+    )
+    parser.add_argument("--json", action="store_true", help="as a JSON array; default: a table")
+    parser.set_defaults(
+        call=lambda keys, given: keys.list_json() if given.json else keys.list(), shows_key=False
+    )
+    return parser
+
+
+def _add_revoke(commands: Commands) -> argparse.ArgumentParser:
+    parser = _add(
+        commands,
+        "revoke",
+        "revoke a key; its streams and session tokens end at once",
+        "flowise-gateway keys revoke 4Kd81fPq --config gateway.yaml",
+    )
+    parser.add_argument("id", metavar="ID", help="the 8 characters after the key's fgw_")
+    parser.set_defaults(call=lambda keys, given: keys.revoke(given.id), shows_key=False)
+    return parser
+
+
+def _add_rotate(commands: Commands) -> argparse.ArgumentParser:
+    parser = _add(
+        commands,
+        "rotate",
+        "replace a key; the old one stays valid for a grace period",
+        "flowise-gateway keys rotate 4Kd81fPq --config gateway.yaml",
+        "flowise-gateway keys rotate 4Kd81fPq --grace 0s --config gateway.yaml",
+    )
+    parser.add_argument("id", metavar="ID", help="the 8 characters after the key's fgw_")
+    parser.add_argument(
+        "--grace",
+        type=_seconds(parse_duration),
+        default=DAY,
+        metavar="24h",
+        help="how long the old key stays valid; default: 24h, 0s: not at all",
+    )
+    parser.set_defaults(call=lambda keys, given: keys.rotate(given.id, given.grace), shows_key=True)
+    return parser
+
+
+def _address(text: str) -> Address:
+    try:
+        return parse_listen(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f'"{text}" {error}') from None
+
+
+def _workers(text: str) -> int:
+    try:
+        return whole(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f'"{text}" {error}') from None
+
+
+def _names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise argparse.ArgumentTypeError("has an empty name; write it like support,sales")
+    return names
+
+
+def _seconds(parse: Callable[[str], float]) -> Callable[[str], float]:
+    """Keep the message of a ValueError, which argparse would drop."""
+
+    def read(text: str) -> float:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f'"{text}" {error}') from None
+
+    return read
