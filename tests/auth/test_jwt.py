@@ -55,7 +55,7 @@ KEY_ID = r"^The token is malformed: its key id \(kid\) must be a string\.$"
 HEADER_WRONG = (
     r"^The token's header is malformed, or requires an extension \(crit, b64\) that is not supported\.$"
 )
-TOO_LONG = r"^The token is too long: the limit is 8192 characters\.$"
+TOO_LONG = r"^The token is too long: the limit is 16384 characters\.$"
 
 HEADER = {"alg": "RS256", "kid": "rsa"}
 PUBLISHED = (

@@ -17,7 +17,7 @@ MALFORMED = r"^The token is malformed: it must have three parts in base64url wit
 HEADER_WRONG = r"^The token's header is malformed, or requires an extension"
 ALGORITHM = r"^The token's algorithm \(alg\) is not allowed for its issuer\.$"
 KEY_ID = r"^The token is malformed: its key id \(kid\) must be a string\.$"
-TOO_LONG = r"^The token is too long: the limit is 8192 characters\.$"
+TOO_LONG = r"^The token is too long: the limit is 16384 characters\.$"
 
 
 def of(header=HEADER, claims=CLAIMS):
