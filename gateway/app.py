@@ -31,7 +31,7 @@ from gateway.policies.body_reader import Budget
 from gateway.policies.conversations import conversations
 from gateway.policies.cors import check_origin, cors
 from gateway.policies.limits import Limits
-from gateway.policies.metrics import metrics
+from gateway.policies.metrics import count_unparsable, metrics
 from gateway.policies.routing import find_route, index_routes, request_handler, routing
 from gateway.relay.registry import InFlight
 from gateway.revocation import Revocation
@@ -85,6 +85,10 @@ class Gateway:
         self._ticker: Ticker | None = None
         self._learning: asyncio.Task[None] | None = None
         self.handle = request_handler(self._routes, config.server.trusted_proxies, self._pipeline)
+
+    def count_unparsable(self) -> None:
+        """Count a request that the listener could not parse, so that it never got to `handle`."""
+        count_unparsable(self.metrics)
 
     def watch(self, watcher: Callable[[float], None]) -> None:
         """Add a callback of the coarse timer, which gets the monotonic time; before `start`."""

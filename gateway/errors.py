@@ -86,6 +86,18 @@ class TooLarge(GatewayError):
     code, status, title = "too_large", 413, "Too large"
 
 
+class TargetTooLong(GatewayError):
+    """The target of the request line is above `server.max_header`."""
+
+    code, status, title = "target_too_long", 414, "Target too long"
+
+
+class HeaderTooLarge(GatewayError):
+    """A header field, or all of them together, are above what `server.max_header` allows."""
+
+    code, status, title = "header_too_large", 431, "Header too large"
+
+
 class RateLimited(GatewayError):
     """A limit of the route or the caller is used up."""
 

@@ -19,7 +19,7 @@ from gateway.auth.jwks import KEY_TYPES, IssuerKeys, PublishedKey
 from gateway.auth.session_tokens import base64url_decode
 from gateway.errors import AuthUnavailable, Unauthenticated
 
-LONGEST_TOKEN = 8192  # characters
+LONGEST_TOKEN = 16384  # characters; `server.max_header` lets as much through by default
 LONGEST_KEY_ID = 256  # characters
 LATEST = 253_402_300_799  # the last second of the year 9999; a later time is in milliseconds, or a mistake
 UNAVAILABLE = "The keys of the token's issuer are not available at the moment: try again later."

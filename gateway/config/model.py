@@ -21,6 +21,7 @@ from gateway.config.types import (
     AuthorityFile,
     Duration,
     HeaderSecret,
+    HeaderSize,
     JwtAlgorithm,
     KeysFile,
     Listen,
@@ -41,7 +42,7 @@ from gateway.config.types import (
 )
 
 MINUTE, HOUR = 60.0, 3600.0
-MIB = 1024**2
+KIB, MIB = 1024, 1024**2
 
 
 class ServerTimeouts(Section):
@@ -66,6 +67,8 @@ class ServerSettings(Section):
     """Processes that share the port; more than one needs auth.secret and a shared limits.store."""
     trusted_proxies: tuple[TrustedNetwork, ...] = ()
     """Networks (CIDR) whose X-Forwarded-For and Forwarded headers are believed."""
+    max_header: HeaderSize = 16 * KIB
+    """Longest request target and header field; all fields together may be four times as long."""
     max_body: Size = 50 * MIB
     """Largest request body on any route."""
     buffered_bodies: Size = 512 * MIB

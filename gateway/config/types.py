@@ -172,6 +172,9 @@ OptionalDuration = Annotated[
     float | None, ValueType(_DURATION_WANTED, values.positive_duration, _DURATION_SCHEMA, ANY, _as_is)
 ]
 Size = Annotated[int, ValueType(_SIZE_WANTED, values.positive_size, _SIZE_SCHEMA, ANY, values.format_size)]
+HeaderSize = Annotated[
+    int, ValueType(_SIZE_WANTED, values.header_size, _SIZE_SCHEMA, ANY, values.format_size)
+]
 
 Listen = Annotated[
     addresses.Address, ValueType("an address like 127.0.0.1:8080", addresses.parse_listen, _STRING, ANY)

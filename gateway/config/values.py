@@ -25,6 +25,7 @@ SIZE_EXAMPLES = "512B 64KiB 50MiB 1GiB"
 DURATION_PATTERN = r"[0-9]{1,15}(ms|s|m|h|d)"
 SIZE_PATTERN = r"[0-9]{1,15}(B|KiB|MiB|GiB)"
 LONGEST_DURATION = 3650 * 86400
+SMALLEST_HEADER, LARGEST_HEADER = 1024, 1024**2
 LARGEST_SIZE = 1024**4
 NAME_PATTERN = "[A-Za-z0-9._-]{1,64}"
 UUID_PATTERN = "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
@@ -245,3 +246,15 @@ def readable_file(path: str) -> Path:
 
 positive_duration = above_zero(parse_duration)
 positive_size = above_zero(parse_size)
+
+
+def header_size(text: str) -> int:
+    """A size that holds the fields of a browser and bounds what a client may make the gateway buffer."""
+    size = parse_size(text)
+    if size < SMALLEST_HEADER:
+        raise ValueError(
+            f"is too small for the header fields of a browser: write {format_size(SMALLEST_HEADER)} or more"
+        )
+    if size > LARGEST_HEADER:
+        raise ValueError(f"is too large: write {format_size(LARGEST_HEADER)} or less")
+    return size

@@ -21,6 +21,11 @@ def metrics(counters: Metrics) -> Callable[[Exchange], None]:
     return policy
 
 
+def count_unparsable(metrics: Metrics) -> None:
+    """Count a request that could not be parsed, of which nothing else is known."""
+    metrics.child(metrics.requests, "none", "none", "400", Outcome.REFUSED.value).inc()
+
+
 def record(metrics: Metrics, exchange: Exchange) -> None:
     """Count an exchange that has ended and is settled."""
     route = exchange.route_name

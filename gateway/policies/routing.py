@@ -24,6 +24,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _CREDENTIALS = (key_format.PREFIX, session_tokens.PREFIX)
 _VERSIONS = (HttpVersion10, HttpVersion11)
+REFUSAL = web.RequestKey("refusal", GatewayError)  # set by the listener for a request whose head is too large
 
 
 def index_routes(routes: Sequence[Route]) -> dict[str, Route]:
@@ -56,6 +57,7 @@ def request_handler(
                 exchange.route = _route_of(exchange.match, routes)
         except GatewayError as error:
             exchange.routing_error = error
+        exchange.routing_error = request.get(REFUSAL, exchange.routing_error)
         return pipeline(exchange)
 
     return handle

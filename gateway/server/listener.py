@@ -1,7 +1,7 @@
 """The public listener: connection counts, slow request heads, stalled clients.
 
 aiohttp parses and answers. The limits it lacks are checked here, by the process's coarse timer. A request that cannot
-be parsed gets a 400 and one log line, without a traceback and without its bytes.
+be parsed gets a 400, is counted and has one log line, without a traceback and without its bytes.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from gateway.errors import BadRequest, Failed
 from gateway.exchange import SERVER, UNDER_TOKEN
 from gateway.flowise.error_responses import error_response
 from gateway.http.forwarded import is_trusted
+from gateway.policies.routing import REFUSAL
+from gateway.server.request_parser import READ_BUFFER, RequestParser, parser_options
 from gateway.telemetry.logs import LibraryLog, Logger
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
-READ_BUFFER = 64 * 1024
 LINGER = 1.0  # seconds to read the rest of a refused body, so that the client reads the response
 _UNPARSABLE = BadRequest("This is not a valid HTTP/1.1 request.")
 _UNANSWERED = Failed("The gateway could not answer.")
@@ -48,6 +49,7 @@ class Listener(web.Server):
             "access_log": None,
             "auto_decompress": False,
             "logger": library_logger(logger),
+            **parser_options(settings.max_header),
         }
 
     def __call__(self) -> ClientConnection:
@@ -70,11 +72,17 @@ def _tracked(handler: Handler) -> Handler:
 
 
 class ConnectionGuard:
-    """Counts connections; closes excess, slow and stalled ones. Times are monotonic seconds."""
+    """Counts connections; closes excess, slow and stalled ones. Times are monotonic seconds.
 
-    def __init__(self, settings: ServerSettings, logger: Logger) -> None:
+    `count_unparsable` is called for each request that cannot be parsed.
+    """
+
+    def __init__(
+        self, settings: ServerSettings, logger: Logger, count_unparsable: Callable[[], None]
+    ) -> None:
         self._settings = settings
         self._logger = logger
+        self._count_unparsable = count_unparsable
         self._open: set[ClientConnection] = set()
         self._by_address: Counter[str] = Counter()
 
@@ -107,10 +115,12 @@ class ConnectionGuard:
             elif connection.has_stalled(now, self._settings.timeouts.send):
                 self._close(connection, "stalled")
 
-    def log_unparsable(
-        self, connection: ClientConnection, request_id: str, error: BaseException | None
+    def unparsable(
+        self, connection: ClientConnection, request_id: str, error: BaseException | None, status: int
     ) -> None:
-        """Log a request that aiohttp could not parse or answer, without its bytes."""
+        """Log a request that aiohttp could not parse or answer, without its bytes; count those without an exchange."""
+        if status < 500:
+            self._count_unparsable()
         self._logger.warning(
             "unparsable_request",
             request_id=request_id,
@@ -130,6 +140,7 @@ class ClientConnection(web.RequestHandler):
         "_content",
         "_guard",
         "_head_seconds",
+        "_heads",
         "_is_answering",
         "_socket",
         "_unsent",
@@ -142,6 +153,8 @@ class ClientConnection(web.RequestHandler):
         self, manager: web.Server, guard: ConnectionGuard, settings: ServerSettings, **options: Any
     ) -> None:
         super().__init__(manager, **options)
+        self._heads = RequestParser(self._parser, self, settings.max_header)
+        self._parser = cast(Any, self._heads)
         self._guard = guard
         self._head_seconds = settings.timeouts.headers
         self._socket: asyncio.Transport | None = None
@@ -185,6 +198,8 @@ class ClientConnection(web.RequestHandler):
         self._guard.closed(self)
 
     def request_started(self, request: web.BaseRequest) -> None:
+        if self._heads.refusal is not None and request.content is self._heads.refused_body:
+            request[REFUSAL] = self._heads.refusal
         self._is_answering = True
         self._content = request.content
         self.head_due = float("inf")
@@ -226,7 +241,7 @@ class ClientConnection(web.RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("The response has started.")
         error, request_id = _UNPARSABLE if status < 500 else _UNANSWERED, uuid.uuid4().hex
-        self._guard.log_unparsable(self, request_id, exc)
+        self._guard.unparsable(self, request_id, exc, status)
         content = error_response(error, request_id, "", is_run=False)
         # UNDER_TOKEN: the path is unknown and may hold a token.
         headers = {**content.headers, **UNDER_TOKEN, "Server": SERVER, "X-Request-ID": request_id}

@@ -60,8 +60,8 @@ class Process:
     ) -> None:
         self._config = config
         self._logger = logger
-        self._guard = ConnectionGuard(config.server, logger)
         self.gateway = Gateway(config, logger, known_keys)
+        self._guard = ConnectionGuard(config.server, logger, self.gateway.count_unparsable)
         self._listener = Listener(self.gateway.handle, config.server, self._guard, logger)
         self._public = web.ServerRunner(self._listener, shutdown_timeout=SHUTDOWN_TIMEOUT)
         self._admin = None if is_worker else self._admin_listener()

@@ -18,6 +18,7 @@ from gateway.simulator.requests import ReceivedRequest
 from gateway.simulator.runs import SimulatedRun
 from gateway.simulator.streams import Streams
 
+_MAX_HEAD = 16 * 1024  # bytes; Node's limit is for the whole head
 _MEBIBYTE = 1024 * 1024
 
 
@@ -91,6 +92,8 @@ class Simulator:
             handler_cancellation=True,
             keepalive_timeout=self._keep_alive + 1,
             access_log=None,
+            max_line_size=_MAX_HEAD,
+            max_field_size=_MAX_HEAD,
         )
         await runner.setup()
         await web.TCPSite(runner, host, port, backlog=1024).start()

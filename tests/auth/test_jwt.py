@@ -53,7 +53,7 @@ CALLER_LONG = r"^The token's caller \(sub\) is too long: the limit is 256 charac
 MALFORMED = r"^The token is malformed: it must have three parts in base64url without padding, of which"
 KEY_ID = r"^The token is malformed: its key id \(kid\) must be a string of at most 256 characters\.$"
 EXTENSION = r"^The token requires an extension \(crit, b64\) that is not supported\.$"
-TOO_LONG = r"^The token is too long: the limit is 8192 characters\.$"
+TOO_LONG = r"^The token is too long: the limit is 16384 characters\.$"
 
 HEADER = {"alg": "RS256", "kid": "rsa"}
 PUBLISHED = (

@@ -17,7 +17,7 @@ MALFORMED = r"^The token is malformed: it must have three parts in base64url wit
 EXTENSION = r"^The token requires an extension \(crit, b64\) that is not supported\.$"
 ALGORITHM = r"^The token's algorithm \(alg\) is not allowed for its issuer\.$"
 KEY_ID = r"^The token is malformed: its key id \(kid\) must be a string of at most 256 characters\.$"
-TOO_LONG = r"^The token is too long: the limit is 8192 characters\.$"
+TOO_LONG = r"^The token is too long: the limit is 16384 characters\.$"
 
 
 def of(header=HEADER, claims=CLAIMS):

@@ -488,3 +488,14 @@ async def test_many_requests_share_one_fetch_of_keys(world, start, connect):
             unknown = world.issuer.token(headers={"kid": "k2"})
             assert (await ask(connect, gateway, **bearer(unknown))).status == 401
     assert world.issuer.fetches <= 2
+
+
+async def test_a_jwt_with_many_groups_is_accepted(world, start, connect):
+    groups = [f"group-{number:05}" for number in range(700)]
+    token = world.issuer.token(groups=groups)
+    assert 12_000 < len(token) < 16_000
+    async with (
+        answering() as upstream,
+        start(upstream.url, route={"auth": ["jwt"]}, auth=world.auth) as gateway,
+    ):
+        assert (await ask(connect, gateway, **bearer(token))).status == 200

@@ -57,6 +57,7 @@ async def test_unparsable_request(name, start, connect):
         reply = await wire.reply()
         assert await wire.reader.read() == b""
         lines = await gateway.lines.until("unparsable_request")
+        metrics = await gateway.metrics()
     assert (reply.status, reply.fields["content-type"]) == (400, "application/json; charset=utf-8")
     body = reply.json()
     assert (body["statusCode"], body["success"], body["code"]) == (400, False, "bad_request")
@@ -66,6 +67,10 @@ async def test_unparsable_request(name, start, connect):
     assert (line["client"], line["request_id"]) == ("127.0.0.1", body["requestId"])
     assert reply.fields["x-request-id"] == body["requestId"]
     assert gateway.lines.of("request") == []
+    counted = {name: count for name, count in metrics.items() if "_requests_total{" in name and count}
+    assert counted == {
+        'flowise_gateway_requests_total{endpoint="none",outcome="refused",route="none",status="400"}': 1
+    }
     told = (gateway.lines.getvalue() + reply.body.decode()).lower()
     assert MARK.lower() not in told
     assert "traceback" not in told
