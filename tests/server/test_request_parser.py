@@ -184,9 +184,9 @@ async def test_a_client_that_sends_a_head_for_ever_is_answered_and_nothing_is_ke
         wire.send(b"GET / HTTP/1.1\r\nHost: gateway\r\n")
         wire.send(b"".join(b"X-%d: %b\r\n" % (n, b"a" * 8000) for n in range(20)))
         assert (await wire.reply()).json()["code"] == "header_too_large"
-        (connection,) = gateway.process._guard._open
+        (connection,) = gateway.connections()
         wire.send(b"a" * 1_000_000)
-        await until(lambda: connection not in gateway.process._guard._open)
+        await until(lambda: connection not in gateway.connections())
         assert len(connection._heads._head) == 0
 
 
@@ -198,7 +198,7 @@ async def test_a_connection_keeps_nothing_of_the_heads_that_were_complete(start,
                 wire.send(data[at : at + 4000])
                 await wire.writer.drain()
             assert (await wire.reply()).status == 200
-            (connection,) = gateway.process._guard._open
+            (connection,) = gateway.connections()
             assert len(connection._heads._head) == 0
 
 
