@@ -39,10 +39,10 @@ class ChatbotConfig:
         target = upstream_target(match, route.chatflow, prefix=upstream.server.prefix)
         try:
             status, body = await upstream.request("GET", target, identity_of(exchange))
+            check_head(ResponseHead(status))
         except GatewayError as error:
             exchange.upstream_result = upstream_result(error, 0, None)
             raise
-        check_head(ResponseHead(status))
         exchange.upstream_result = upstream_result(BodyEnd.WHOLE, status, None)
         content = await _trimmed(body) if status < 400 else body
         content_type = _JSON if content[:1] in (b"{", b'"') else _TEXT

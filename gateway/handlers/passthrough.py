@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from aiohttp import hdrs, web
 
 from gateway.admission.locks import ConversationLocks
-from gateway.errors import UpstreamBadReply
 from gateway.exchange import Exchange, UpstreamBody
 from gateway.flowise.endpoints import Purpose
 from gateway.relay.delivery import Delivery, deliver
-from gateway.relay.outgoing import check_head, choose_upstream, deadlines_of, upstream_request
+from gateway.relay.outgoing import choose_upstream, deadlines_of, upstream_request
 from gateway.relay.registry import InFlight
 from gateway.relay.transfer import Transfer
 from gateway.upstream.headers import downward
@@ -55,11 +54,6 @@ class Passthrough:
         try:
             head = await transfer.call.send(upstream.pool, request)
             is_file = match.endpoint.purpose is Purpose.FILE
-            try:
-                check_head(head, may_be_unmodified=True, may_be_html=is_file)
-            except UpstreamBadReply as error:
-                transfer.call.close(error)
-                raise
             headers = _file_headers(head, match.query["fileName"]) if is_file else {}
             return await deliver(exchange, transfer.call, head, Delivery(headers, self._send_timeout))
         finally:

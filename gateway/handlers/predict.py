@@ -9,13 +9,12 @@ from aiohttp import hdrs, web
 
 from gateway.aio import Tasks
 from gateway.config import Route
-from gateway.errors import UpstreamBadReply
 from gateway.exchange import Exchange, UpstreamBody
 from gateway.flowise.error_responses import error_tail
 from gateway.flowise.events import HEARTBEAT
 from gateway.relay.client import ClientStream
 from gateway.relay.delivery import Delivery, deliver
-from gateway.relay.outgoing import check_head, choose_upstream, deadlines_of, upstream_request
+from gateway.relay.outgoing import choose_upstream, deadlines_of, upstream_request
 from gateway.relay.registry import InFlight
 from gateway.relay.run import PredictionRun
 from gateway.relay.writers import EventStreamWriter
@@ -59,11 +58,6 @@ class Predict:
             body = _body(exchange, may_stream=may_stream)
             head = await run.call.send(upstream.pool, upstream_request(exchange, upstream, body))
             exchange.body_sent()
-            try:
-                check_head(head)
-            except UpstreamBadReply as error:
-                run.call.close(error)
-                raise
             return await deliver(exchange, run.call, head, self._delivery(exchange, head, route))
         finally:
             run.call.detach()

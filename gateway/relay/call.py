@@ -13,7 +13,7 @@ from time import monotonic
 from typing import Protocol
 
 from gateway.aio import OneShot
-from gateway.errors import GatewayError, UpstreamUnreachable
+from gateway.errors import GatewayError, UpstreamBadReply, UpstreamUnreachable
 from gateway.relay.deadlines import Deadline, Deadlines
 from gateway.relay.replies import ReplyObserver
 from gateway.upstream.connection import Connection, StaleConnectionError
@@ -30,7 +30,11 @@ class CallListener(Protocol):
     """What a call reports, synchronously."""
 
     def on_head(self, head: ResponseHead) -> None:
-        """The last chance to set the call's observer."""
+        """The last chance to set the call's observer.
+
+        Raises:
+            UpstreamBadReply: this is no reply for a client; the call ends with it.
+        """
 
     def on_client_left(self) -> None:
         """The client is gone; the reply is still being received."""
@@ -173,8 +177,12 @@ class UpstreamCall:
         self.deadlines.head_at = self.deadlines.last_byte_at = monotonic()
         if self._connection is not None and not self.delivered.is_set:
             self._connection.pause_reading()
-        self._listener.on_head(head)
-        self.head.set(head)
+        try:
+            self._listener.on_head(head)
+        except UpstreamBadReply as error:
+            self.close(error)
+        else:
+            self.head.set(head)
 
     def on_body(self, data: bytes) -> None:
         """The client first, then the observer."""

@@ -10,8 +10,8 @@ from gateway.errors import UpstreamBadReply
 from gateway.exchange import Exchange, UpstreamBody
 from gateway.flowise.endpoints import upstream_target
 from gateway.relay.deadlines import Deadlines
-from gateway.upstream.headers import UpstreamRequest
-from gateway.upstream.response_parser import ResponseHead
+from gateway.upstream.headers import UpstreamRequest, check_coding
+from gateway.upstream.response_parser import Framing, ResponseHead
 from gateway.upstream.upstream import ForwardedIdentity, Upstream
 
 
@@ -51,10 +51,13 @@ def check_head(head: ResponseHead, *, may_be_unmodified: bool = False, may_be_ht
     """Refuse what Flowise's API does not send.
 
     Raises:
-        UpstreamBadReply: a redirect, or a web page: Flowise answers unknown paths with its user interface.
+        UpstreamBadReply: a redirect; a web page, because Flowise answers unknown paths with its user interface; or a
+            compressed body.
     """
     if 300 <= head.status < 400 and not (may_be_unmodified and head.status == 304):
         raise UpstreamBadReply(f"Flowise answered with a redirect ({head.status}). Check the upstream's URL.")
+    if head.framing is not Framing.NONE:
+        check_coding(head.fields)
     is_html = head.get(b"content-type").lower().startswith(b"text/html")
     if head.status == 200 and is_html and not may_be_html:
         raise UpstreamBadReply("Flowise answered with a web page. Check the upstream's URL.")

@@ -11,13 +11,13 @@ import asyncio
 from time import monotonic
 
 from gateway.aio import Tasks
-from gateway.errors import GatewayError, UpstreamTimeout
+from gateway.errors import GatewayError, UpstreamBadReply, UpstreamTimeout
 from gateway.exchange import Exchange
 from gateway.flowise.outcome import Outcome, of_error
 from gateway.flowise.usage import Usage, UsageSource, count
 from gateway.relay.call import UpstreamCall
 from gateway.relay.deadlines import Deadline, Deadlines
-from gateway.relay.outgoing import identity_of
+from gateway.relay.outgoing import check_head, identity_of
 from gateway.relay.registry import InFlight
 from gateway.relay.replies import ReplyObserver, observer_for
 from gateway.relay.results import upstream_result
@@ -89,6 +89,12 @@ class PredictionRun:
         if not reply.is_stream:
             self.call.deadlines.is_first_event_seen = True
         self.call.observer = reply
+        try:
+            check_head(head)
+        except UpstreamBadReply:
+            if reply.is_stream:  # a run has begun, which would go on unseen
+                self.abort()
+            raise
 
     def on_client_left(self) -> None:
         """Flowise does not notice it and would go on to the last token."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from gateway.errors import GatewayError, UpstreamTimeout
 from gateway.exchange import Exchange
+from gateway.flowise.endpoints import Purpose
 from gateway.flowise.outcome import Outcome, of_answer, of_error
 from gateway.relay.call import UpstreamCall
 from gateway.relay.deadlines import Deadline, Deadlines
+from gateway.relay.outgoing import check_head
 from gateway.relay.registry import InFlight
 from gateway.relay.results import upstream_result
 from gateway.upstream.response_parser import BodyEnd, ResponseHead
@@ -35,6 +37,8 @@ class Transfer:
         self._status = head.status
         self.exchange.timings.upstream_head = self.call.deadlines.head_at
         self.call.deadlines.is_first_event_seen = True  # has no events
+        match, _ = self.exchange.matched
+        check_head(head, may_be_unmodified=True, may_be_html=match.endpoint.purpose is Purpose.FILE)
 
     def on_client_left(self) -> None:
         self.exchange.ended(Outcome.CLIENT_CLOSED)

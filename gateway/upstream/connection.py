@@ -208,6 +208,8 @@ class Connection(asyncio.Protocol):
             self._has_head = True
             self._idle_seconds = _announced_timeout(head.get(b"keep-alive")) - KEEP_ALIVE_MARGIN
             sink.on_head(head)
+            if self._sink is not sink:  # closed by it
+                self._parser.body.clear()
 
     def _end(self, sink: ResponseSink) -> None:
         parser = self._parser

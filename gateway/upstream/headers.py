@@ -10,6 +10,8 @@ import re
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from gateway.errors import UpstreamBadReply
+
 UP = ("content-type", "accept", "user-agent", "traceparent", "tracestate", "if-none-match", "range")
 _DOWN = frozenset(
     {
@@ -55,6 +57,24 @@ def downward(fields: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
         if name in _DOWN and not _CONTROL.search(value):
             passed.append((_canonical(name), _text(value)))
     return passed
+
+
+def check_coding(fields: Iterable[tuple[bytes, bytes]]) -> None:
+    """Refuse a body with these fields (names in lower case) that is compressed although `identity` was asked for.
+
+    It could be neither observed nor completed, and the client may not understand it.
+
+    Raises:
+        UpstreamBadReply: it is compressed.
+    """
+    values = b",".join(value for name, value in fields if name == b"content-encoding").lower().split(b",")
+    codings = [coding for value in values if (coding := value.strip()) not in (b"", b"identity")]
+    if codings:
+        named = b", ".join(codings).decode("latin-1")
+        raise UpstreamBadReply(
+            f"The reply of Flowise is compressed ({named}), which was not asked for. Turn compression off between "
+            "Flowise and the gateway."
+        )
 
 
 def _is_origin(value: bytes) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 
 from gateway.errors import GatewayError, UpstreamBadReply, UpstreamTimeout
 from gateway.upstream.connection import Connection, StaleConnectionError
-from gateway.upstream.headers import UpstreamRequest
+from gateway.upstream.headers import UpstreamRequest, check_coding
 from gateway.upstream.pool import Pool
 from gateway.upstream.response_parser import BodyEnd, ResponseHead
 
@@ -19,7 +19,7 @@ async def send_short(pool: Pool, request: UpstreamRequest, seconds: float, limit
     Raises:
         UpstreamUnreachable: no connection, or it closed before the head.
         UpstreamTimeout: no complete reply within `seconds`.
-        UpstreamBadReply: the reply is not valid, or larger than `limit`.
+        UpstreamBadReply: the reply is not valid, is compressed, or larger than `limit`.
         Overloaded: no connection was free.
     """
     try:
@@ -55,6 +55,10 @@ class _WholeReply:
 
     def on_head(self, head: ResponseHead) -> None:
         self._status = head.status
+        try:
+            check_coding(head.fields)
+        except UpstreamBadReply as error:
+            self._fail(error)
 
     def on_body(self, data: bytes) -> None:
         self._body += data

@@ -284,3 +284,19 @@ async def test_nagle_is_off(pool_to):
         sock = connection._transport.get_extra_info("socket")
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
         connection.close()
+
+
+async def test_a_sink_that_closes_with_the_head_hears_no_more(pool_to):
+    class Closing(RecordingSink):
+        def on_head(self, head):
+            super().on_head(head)
+            connection.close()
+
+    async with RawUpstream(sends(OK + b"Content-Length: 2\r\n\r\nab")) as upstream:
+        connection = await pool_to(upstream.url).acquire()
+        sink = Closing()
+        connection.start("GET", GET, sink)
+        connection.finish_request()
+        await sink.begun.wait()
+        await closed(connection)
+        assert (sink.body, sink.end, sink.failure) == (b"", None, None)
