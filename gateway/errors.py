@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import ClassVar
 
+from gateway.causes import UNREACHABLE, Cause
+
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _CHALLENGE: Mapping[str, str] = MappingProxyType({"WWW-Authenticate": 'Bearer realm="flowise-gateway"'})
 
@@ -25,6 +27,7 @@ class GatewayError(Exception):
         message: for the client: what is wrong, then what would be right. Never a secret.
         headers: response headers that belong to this refusal (`WWW-Authenticate`, `Retry-After`, `Allow`).
         policies: names of the violated limits (RFC 9457 extension `violated-policies`).
+        reason: what a library said about it, for the log alone; empty where the message says it all.
     """
 
     code: ClassVar[str] = "failed"
@@ -33,12 +36,23 @@ class GatewayError(Exception):
     problem_type: ClassVar[str] = "about:blank"
 
     def __init__(
-        self, message: str, *, headers: Mapping[str, str] = _NO_HEADERS, policies: Sequence[str] = ()
+        self,
+        message: str,
+        *,
+        headers: Mapping[str, str] = _NO_HEADERS,
+        policies: Sequence[str] = (),
+        reason: str = "",
     ) -> None:
         super().__init__(message)
         self.message = message
         self.headers = headers
         self.policies = tuple(policies)
+        self.reason = reason
+
+    @property
+    def for_log(self) -> str:
+        """Code, message and reason."""
+        return f"{self.code}: {self.message}" + (f" ({self.reason})" if self.reason else "")
 
 
 class BadRequest(GatewayError):
@@ -109,6 +123,10 @@ class UpstreamUnreachable(GatewayError):
     """No connection to Flowise, or it was lost before the head."""
 
     code, status, title = "upstream_unreachable", 502, "Flowise cannot be reached"
+
+    def __init__(self, message: str, cause: Cause = UNREACHABLE) -> None:
+        super().__init__(message, reason="" if cause is UNREACHABLE else cause.words)
+        self.cause = cause
 
 
 class UpstreamBadReply(GatewayError):

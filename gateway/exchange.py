@@ -176,6 +176,10 @@ class Exchange:
         self.outcome = self.outcome or outcome
         self.error = self.error or error
 
+    def also(self, error: str) -> None:
+        """Note an error that is not how it ended."""
+        self.error = f"{self.error}; {error}" if self.error else error
+
     def client_left(self) -> None:
         """The client left before its response was complete."""
         self.ended(Outcome.CLIENT_CLOSED, "the client left")

@@ -144,7 +144,7 @@ def _error_response(exchange: Exchange, error: GatewayError) -> web.Response:
     outcome = of_error(error)
     if exchange.outcome is Outcome.CLIENT_CLOSED and outcome is not Outcome.FAILED:
         outcome = Outcome.CLIENT_CLOSED
-    exchange.answered(error.status, outcome, len(sent.body), f"{error.code}: {error.message}")
+    exchange.answered(error.status, outcome, len(sent.body), error.for_log)
     headers = {**sent.headers, **exchange.response_headers}
     return web.Response(status=sent.status, headers=headers, body=sent.body)
 

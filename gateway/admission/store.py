@@ -10,7 +10,11 @@ from typing import Any, Literal, NamedTuple
 STORE_TIMEOUT = 0.1  # seconds that one request may wait for the store, over all its calls
 MIN_TIMEOUT = 0.02  # seconds that each call gets at least, as long as no earlier one has failed
 
-StoreFailure = Literal["timeout", "connection", "auth", "reply", "away", "overflow", "dropped"]
+StoreFailure = Literal[
+    "timeout", "connection", "auth", "reply", "away", "overflow", "dropped",
+    # of an attempt to connect; these are causes (`gateway.causes`)
+    "refused", "dns", "tls_name", "tls_expired", "tls_authority", "tls", "descriptors", "unreachable",
+]  # fmt: skip
 NOT_SENT: tuple[StoreFailure, ...] = ("away", "overflow")  # the store has certainly not executed it
 
 Spawn = Callable[

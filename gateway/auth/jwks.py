@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt import PyJWK, PyJWTError
 
 from gateway.aio import Tasks
+from gateway.causes import cause_of
 from gateway.config import JwtSettings
 from gateway.errors import Unauthenticated
 from gateway.telemetry.logs import Logger
@@ -202,6 +203,8 @@ class JwksFetch:
                 return await _body(response)
         except TimeoutError:
             raise JwksError(f"no complete response within {TIMEOUT:g} s") from None
+        except aiohttp.ClientConnectionError as error:
+            raise JwksError(f"no response ({cause_of(error).words})") from error
         except (aiohttp.ClientError, ValueError) as error:  # ValueError: an impossible host name
             raise JwksError(f"no valid response ({type(error).__name__})") from error
 

@@ -75,6 +75,7 @@ class UpstreamCall:
         "_terminated_by",
         "_unread",
         "_writer",
+        "broken_by",
         "bytes_in",
         "deadlines",
         "delivered",
@@ -99,6 +100,7 @@ class UpstreamCall:
         self._unread: list[tuple[bytes, float]] = []
         self._last_byte_at = 0.0
         self.bytes_in = 0
+        self.broken_by = ""  # why the body is cut, for the log
 
     # -- the request -------------------------------------------------------------------------------
 
@@ -199,6 +201,8 @@ class UpstreamCall:
             self._observe()
 
     def on_end(self, end: BodyEnd) -> None:
+        if end is BodyEnd.CUT and self._connection is not None:
+            self.broken_by = f"broken off: {self._connection.broken_by}"
         self._connection = None
         self._observe()
         if self._writer is not None:

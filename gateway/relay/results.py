@@ -7,7 +7,6 @@ from gateway.flowise.outcome import Outcome
 from gateway.upstream.response_parser import BodyEnd
 
 _BY_ERROR: tuple[tuple[type[GatewayError], str], ...] = (
-    (UpstreamUnreachable, "unreachable"),
     (UpstreamTimeout, "timeout"),
     (UpstreamBadReply, "bad_reply"),
 )
@@ -26,6 +25,8 @@ def upstream_result(end: BodyEnd | GatewayError, status: int, outcome: Outcome |
         return "timeout"
     if outcome in _ENDED_HERE and end not in (BodyEnd.WHOLE, BodyEnd.CLOSED):
         return "aborted"
+    if isinstance(end, UpstreamUnreachable):
+        return end.cause.label
     if isinstance(end, GatewayError):
         return next((result for kind, result in _BY_ERROR if isinstance(end, kind)), "")
     if status >= 400:

@@ -37,6 +37,7 @@ class PredictionRun:
     __slots__ = (
         "_abort",
         "_abort_again_at",
+        "_abort_failure",
         "_aborts",
         "_close_at",
         "_gauge",
@@ -68,6 +69,7 @@ class PredictionRun:
         self._close_at: float | None = None
         self._abort: asyncio.Task[None] | None = None
         self._abort_again_at = 0.0
+        self._abort_failure = ""
         self._aborts = 0
         self._is_abort_taken = False
         self._is_closed_by_us = False
@@ -111,7 +113,7 @@ class PredictionRun:
         self._gauge.dec()
         status = 0 if self._reply is None else self._reply.status
         self.exchange.upstream_result = upstream_result(end, status, self.exchange.outcome)
-        self.exchange.ended(self._outcome(end))
+        self.exchange.ended(self._outcome(end), self.call.broken_by)
         self.exchange.release_slots()
         if self._abort is None:
             self._release_conversation()
@@ -129,7 +131,7 @@ class PredictionRun:
             self._begin_abort()
 
     def terminate(self, error: GatewayError) -> None:
-        self._close_soon(Outcome.REFUSED, error, f"{error.code}: {error.message}")
+        self._close_soon(Outcome.REFUSED, error, error.for_log)
 
     def close_now(self, error: GatewayError) -> None:
         self._is_closed_by_us = True
@@ -164,9 +166,10 @@ class PredictionRun:
     async def _send_abort(self) -> None:
         exchange = self.exchange
         if exchange.route is not None:
-            self._is_abort_taken = await flowise_api.abort(
+            self._abort_failure = await flowise_api.abort(
                 self._upstream, exchange.route, exchange.chat_id, identity_of(exchange)
             )
+            self._is_abort_taken = not self._abort_failure
 
     # -- settlement --------------------------------------------------------------------------------
 
@@ -193,6 +196,8 @@ class PredictionRun:
             exchange.settle_limits(0 if usage is None else usage.input + usage.output)
         if self._abort is not None:
             exchange.abort = self._abort_result()
+            if self._abort_failure:
+                exchange.also(f"abort: {self._abort_failure}")
         exchange.run_completed()
 
     def _release_conversation(self) -> None:

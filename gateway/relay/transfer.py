@@ -52,7 +52,7 @@ class Transfer:
         self._in_flight.discard(self)
         self.exchange.bytes_in = self.call.bytes_in
         self.exchange.upstream_result = upstream_result(end, self._status, self.exchange.outcome)
-        self.exchange.ended(self._outcome(end))
+        self.exchange.ended(self._outcome(end), self.call.broken_by)
 
     # -- InFlightCall ------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Protocol, cast
 
+from gateway.causes import CLOSED, cause_of
 from gateway.errors import GatewayError, UpstreamBadReply, UpstreamUnreachable
 from gateway.upstream.response_parser import BodyEnd, Framing, ResponseHead, ResponseParser
 
@@ -61,6 +62,7 @@ class Connection(asyncio.Protocol):
         "_sink",
         "_transport",
         "_unblocked",
+        "broken_by",
         "responses",
         "usable_until",
     )
@@ -80,6 +82,7 @@ class Connection(asyncio.Protocol):
         self._got_bytes = False
         self._has_head = False
         self._idle_seconds = 0.0
+        self.broken_by = ""  # why the last body broke off, for the log
         self.responses = 0
         self.usable_until = 0.0
 
@@ -193,13 +196,15 @@ class Connection(asyncio.Protocol):
         if sink is None:
             return
         head = self._parser.head
+        cause = CLOSED if exc is None else cause_of(exc)
         if self._has_head and head is not None:
+            self.broken_by = cause.words
             is_whole = exc is None and head.framing is Framing.CLOSE
             sink.on_end(BodyEnd.CLOSED if is_whole else BodyEnd.CUT)
         elif self._is_repeatable and self.responses and not self._got_bytes:
             sink.on_failure(StaleConnectionError())
         else:
-            sink.on_failure(UpstreamUnreachable("Flowise closed the connection before it answered."))
+            sink.on_failure(UpstreamUnreachable("Flowise closed the connection before it answered.", cause))
 
     def _begin(self, sink: ResponseSink) -> None:
         self._got_bytes = True
@@ -218,6 +223,7 @@ class Connection(asyncio.Protocol):
         if parser.fault:
             self.close()
             if self._has_head:
+                self.broken_by = parser.fault
                 sink.on_end(BodyEnd.CUT)
             else:
                 sink.on_failure(

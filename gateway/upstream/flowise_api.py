@@ -14,22 +14,22 @@ from gateway.telemetry.logs import Logger
 from gateway.upstream.upstream import ForwardedIdentity, Upstream
 
 
-async def abort(upstream: Upstream, route: Route, chat_id: str | None, identity: ForwardedIdentity) -> bool:
-    """Ask Flowise to stop a run; return whether it agreed.
+async def abort(upstream: Upstream, route: Route, chat_id: str | None, identity: ForwardedIdentity) -> str:
+    """Ask Flowise to stop a run; return why it did not agree, empty if it did.
 
     It always agrees (capture abort-idle), but stops agentflows only (capture abort-chain), so the result shows in how
     the run ends. Without a chat id a run cannot be stopped.
     """
     if chat_id is None:
-        return False
+        return "the conversation is known to Flowise alone"
     target = join_target(
         (*upstream.server.prefix, "api", "v1", "chatmessage", "abort", route.chatflow, chat_id), {}
     )
     try:
         status, _ = await upstream.request("PUT", target, identity)
-    except GatewayError:
-        return False
-    return status == 200
+    except GatewayError as error:
+        return error.for_log
+    return "" if status == 200 else f"Flowise answered with status {status}"
 
 
 class Streamability:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
+from gateway.causes import cause_of
 from gateway.errors import Overloaded, UpstreamTimeout, UpstreamUnreachable
 from gateway.upstream.connection import Connection
 
@@ -155,8 +156,8 @@ class Pool:
             raise UpstreamTimeout(
                 f"Flowise did not accept a connection within {self._connect_timeout:g} s."
             ) from None
-        except OSError as error:  # DNS, refused, unreachable, TLS
-            raise UpstreamUnreachable("Flowise cannot be reached.") from error
+        except (OSError, UnicodeError) as error:  # UnicodeError: an impossible host name
+            raise UpstreamUnreachable("Flowise cannot be reached.", cause_of(error)) from error
         finally:
             self._opening -= 1
             self._wake_one()

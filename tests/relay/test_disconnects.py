@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from gateway.causes import REFUSED
 from gateway.errors import UpstreamUnreachable
 from gateway.upstream.upstream import Upstream
 from tests.harness import bounds
@@ -245,7 +246,7 @@ async def test_an_abort_that_flowise_refuses_has_failed(start, connect, monkeypa
     async def unreachable(_, method, *__):
         if method == "PUT":
             asked_to_abort.set()
-        raise UpstreamUnreachable("no")
+        raise UpstreamUnreachable("No.", REFUSED)
 
     monkeypatch.setattr(Upstream, "request", unreachable)
     script = Script("fin")
@@ -259,6 +260,7 @@ async def test_an_abort_that_flowise_refuses_has_failed(start, connect, monkeypa
         line = await only(gateway)
         assert (await metered(gateway))("aborts_total", result="failed") == 1
     assert (line["outcome"], line["abort"], upstream.aborts) == ("client_closed", "failed", [])
+    assert line["error"] == "the client left; abort: upstream_unreachable: No. (connection refused)"
 
 
 @pytest.mark.parametrize("ask", [ASK, ASK_JSON])

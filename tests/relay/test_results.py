@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.causes import EXPIRED
 from gateway.errors import Draining, UpstreamBadReply, UpstreamTimeout, UpstreamUnreachable
 from gateway.flowise.outcome import Outcome
 from gateway.relay.results import upstream_result
@@ -20,6 +21,7 @@ from gateway.upstream.response_parser import BodyEnd
         (BodyEnd.CUT, 404, None, "client_error"),
         (BodyEnd.WHOLE, 500, None, "server_error"),
         (UpstreamUnreachable("x"), 0, None, "unreachable"),
+        (UpstreamUnreachable("x", EXPIRED), 0, None, "tls_expired"),
         (UpstreamTimeout("x"), 0, None, "timeout"),
         (UpstreamBadReply("x"), 0, None, "bad_reply"),
         (Draining("x"), 0, None, ""),

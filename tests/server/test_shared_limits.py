@@ -104,4 +104,4 @@ async def test_what_each_mode_does_without_a_store(mode, status, tmp_path):
     assert (reply.status, again) == (status, 429 if mode == "local" else 503)
     if mode == "closed":
         assert (reply.json()["code"], reply.fields["retry-after"]) == ("store_unavailable", "1")
-    assert (line["level"], line["reason"]) == ("error", "connection")
+    assert (line["level"], line["reason"]) == ("error", "refused")

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from gateway.causes import REFUSED
 from gateway.errors import UpstreamUnreachable
 from gateway.upstream.flowise_api import Streamability, abort
 from gateway.upstream.upstream import ForwardedIdentity
@@ -46,17 +47,22 @@ IDENTITY = ForwardedIdentity("r", "1.2.3.4")
 
 
 @pytest.mark.parametrize(
-    ("answer", "taken"), [((200, b"{}"), True), ((500, b""), False), (UpstreamUnreachable("x"), False)]
+    ("answer", "failure"),
+    [
+        ((200, b"{}"), ""),
+        ((500, b""), "Flowise answered with status 500"),
+        (UpstreamUnreachable("No.", REFUSED), "upstream_unreachable: No. (connection refused)"),
+    ],
 )
-async def test_abort(answer, taken):
+async def test_abort(answer, failure):
     flowise = Flowise(answer)
-    assert await abort(flowise, ROUTE, "c@1", IDENTITY) is taken
+    assert await abort(flowise, ROUTE, "c@1", IDENTITY) == failure
     assert flowise.requests == [("PUT", f"/a%20b/api/v1/chatmessage/abort/{FLOW}/c%401".encode(), "r")]
 
 
 async def test_a_run_without_a_chat_id_cannot_be_aborted():
     flowise = Flowise()
-    assert await abort(flowise, ROUTE, None, IDENTITY) is False
+    assert "known to Flowise alone" in await abort(flowise, ROUTE, None, IDENTITY)
     assert flowise.requests == []
 
 

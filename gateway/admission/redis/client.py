@@ -106,13 +106,21 @@ class MultiplexedClient:
     async def _keep_connected(self, handshake: tuple[Command, ...], catch_up: CatchUp) -> None:
         while True:
             try:
-                await self._connect(handshake, catch_up)
+                await self._counted(self._connect(handshake, catch_up))
                 await self._send()
             except StoreError as error:
                 self._disconnect(error)
             await self._connection.close()
             self._tried.set()
             await _pause(self._breaker.pause(monotonic(), self._random()))
+
+    async def _counted(self, connecting: Coroutine[Any, Any, None]) -> None:
+        """Count an attempt that fails: nothing is pending that could be counted instead."""
+        try:
+            await connecting
+        except StoreError as error:
+            self._listener.failed(error.kind)
+            raise
 
     async def _connect(self, handshake: tuple[Command, ...], catch_up: CatchUp) -> None:
         """Connect and catch up; the store is up if a PING is then answered as quickly as requests need it."""

@@ -9,7 +9,7 @@ import asyncio
 import re
 import ssl
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 from redis.asyncio.connection import Connection, parse_url
 from redis.exceptions import (
@@ -24,6 +24,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from gateway.admission.redis.commands import ErrorReply, NoScript, Word
 from gateway.admission.store import StoreError, StoreFailure
+from gateway.causes import UNREACHABLE, cause_of
 
 URL_OPTIONS = {"db", "username", "password", "host", "port", "path"}  # and all that begin with ssl_
 _BAD_URL = (
@@ -70,7 +71,7 @@ class RedisConnection:
         try:
             await self._connection.connect()  # type: ignore[no-untyped-call]  # untyped in the package
         except _CONNECTION_ERRORS as error:
-            raise _failure(error) from None
+            raise _failure(error, _kind_of_opening(error)) from None
         self._writer = self._connection._writer  # noqa: SLF001 - the package has no way to abort
 
     def abort(self) -> None:
@@ -130,9 +131,9 @@ def _connection(url: str, ca: str | None) -> Connection:
     raise ValueError(_BAD_URL) from None
 
 
-def _failure(error: BaseException) -> StoreError:
+def _failure(error: BaseException, kind: StoreFailure | None = None) -> StoreError:
     word = _word(error)
-    return StoreError(_kind(error), "" if word == "ERR" else word)
+    return StoreError(kind or _kind(error), "" if word == "ERR" else word)
 
 
 def _word(error: BaseException) -> str:
@@ -156,3 +157,11 @@ def _kind(error: BaseException) -> StoreFailure:
     if isinstance(error, RedisTimeoutError | TimeoutError) and not isinstance(error, ssl.SSLError):
         return "timeout"
     return "connection"
+
+
+def _kind_of_opening(error: BaseException) -> StoreFailure:
+    """The cause, where there is one to find; the package's own text may hold parts of the URL."""
+    kind, cause = _kind(error), cause_of(error)
+    if kind != "connection" or cause is UNREACHABLE or cause.label == "reset":
+        return kind
+    return cast(StoreFailure, cause.label)

@@ -13,6 +13,7 @@ from gateway.admission.redis.commands import ErrorReply, NoScript
 from gateway.admission.redis.connection import RedisConnection
 from gateway.admission.store import StoreError
 from tests.harness.slow_proxy import SlowProxy
+from tests.harness.unreachable import CAUSES, no_descriptors, unreachable
 from tests.harness.valkey import free_port, running_valkey
 
 CERTS = Path(__file__).parents[2] / "harness" / "certs"
@@ -104,10 +105,32 @@ async def test_tls_with_the_authority_in_the_url(valkey):
             assert await connection.read_reply() == PONG
 
 
-@pytest.mark.parametrize("ca", [str(CERTS / "other-ca.pem"), None, "/nowhere/ca.pem"])
-async def test_a_server_with_an_unknown_certificate_is_refused(valkey, ca):
+@pytest.mark.parametrize(
+    ("ca", "kind"),
+    [
+        (str(CERTS / "other-ca.pem"), "tls_authority"),
+        (None, "tls_authority"),
+        ("/nowhere/ca.pem", "unreachable"),
+    ],
+)
+async def test_a_server_with_an_unknown_certificate_is_refused(valkey, ca, kind):
     async with tls_valkey(valkey) as port:
-        assert await kind_of_failure(f"rediss://localhost:{port}/0", ca) == "connection"
+        assert await kind_of_failure(f"rediss://localhost:{port}/0", ca) == kind
+
+
+@pytest.mark.parametrize("situation", CAUSES)
+async def test_why_there_is_no_connection(situation, tmp_path):
+    async with unreachable(situation, tmp_path) as place:
+        scheme = "redis" if place.ca is None else "rediss"
+        ca = None if place.ca is None else str(place.ca)
+        kind = await kind_of_failure(f"{scheme}://:{SECRET}@{place.host}:{place.port}/0", ca)
+    label, _ = CAUSES[situation]
+    assert kind == ("connection" if label == "reset" else label)
+
+
+async def test_no_file_descriptor_for_a_connection(valkey):
+    with no_descriptors():
+        assert await kind_of_failure(valkey.url) == "descriptors"
 
 
 @pytest.mark.parametrize(
@@ -130,7 +153,7 @@ def test_the_error_for_an_unreadable_url_contains_none_of_it(url):
 
 
 async def test_no_server():
-    assert await kind_of_failure(f"redis://:{SECRET}@127.0.0.1:{free_port()}/0") == "connection"
+    assert await kind_of_failure(f"redis://:{SECRET}@127.0.0.1:{free_port()}/0") == "refused"
 
 
 async def test_a_server_that_is_no_redis():

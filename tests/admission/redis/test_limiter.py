@@ -280,7 +280,7 @@ async def test_a_process_starts_while_the_store_is_away(own_valkey):
     own_valkey.kill()
     async with process(own_valkey.url) as gateway:
         assert (await gateway.admit(requests(1).charge(subject("me")))).is_allowed
-        assert gateway.events.changed == [(False, "connection")]
+        assert gateway.events.changed == [(False, "refused")]
         await asyncio.to_thread(own_valkey.start)
         await gateway.events.until_up()
         await until(lambda: gateway.limiter.client.is_up)

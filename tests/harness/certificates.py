@@ -1,0 +1,66 @@
+"""Certificates with one thing wrong, made for one test by an authority of its own."""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+YEARS = timedelta(days=3650)
+HERE = (x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
+
+
+def _name(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+class Authority:
+    """`ca`: the file with its certificate."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._certificate = self._sign("Authority", self._key, (-YEARS, YEARS), None, is_authority=True)
+        self.ca = folder / "ca.pem"
+        self.ca.write_bytes(self._certificate.public_bytes(Encoding.PEM))
+
+    def server(
+        self, names: tuple[x509.GeneralName, ...] = HERE, valid: tuple[timedelta, timedelta] = (-YEARS, YEARS)
+    ) -> ssl.SSLContext:
+        """The context of a server whose certificate has these names, and is valid from and to (from now)."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        return self._context(key, self._sign("Server", key, valid, names))
+
+    def self_signed(self) -> ssl.SSLContext:
+        key = ec.generate_private_key(ec.SECP256R1())
+        return self._context(key, self._sign("Server", key, (-YEARS, YEARS), HERE, signed_by_itself=True))
+
+    def _sign(
+        self, name, key, valid, names, *, is_authority=False, signed_by_itself=False
+    ) -> x509.Certificate:
+        now = datetime.now(UTC)
+        issuer = _name(name if is_authority or signed_by_itself else "Authority")
+        builder = (
+            x509.CertificateBuilder(issuer, _name(name), key.public_key(), x509.random_serial_number())
+            .not_valid_before(now + valid[0])
+            .not_valid_after(now + valid[1])
+            .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
+        )
+        if names is not None:
+            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        return builder.sign(key if is_authority or signed_by_itself else self._key, hashes.SHA256())
+
+    def _context(self, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> ssl.SSLContext:
+        path = self._folder / "server.pem"
+        private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        path.write_bytes(private + certificate.public_bytes(Encoding.PEM))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(path)
+        return context
