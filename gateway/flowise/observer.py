@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 
-from gateway.flowise.events import EVENT_NAMES, HEAD, content_size, event_name, is_comment
+from gateway.flowise.events import EVENT_NAMES, HEAD, content_size, event_name, is_comment, may_be_event
 from gateway.flowise.usage import UsageSource, started_node
 from gateway.http.sse import boundaries
 
@@ -94,8 +94,9 @@ class StreamObserver:
         for event in events:
             if event.startswith(_TOKEN):
                 self._on_token(len(event) - _TOKEN_FRAME, now)
-            elif event := event.lstrip(b"\n"):
-                self._on_event(event, len(event), now)
+            elif may_be_event(event):  # a comment of any kind costs no more than this
+                block = event.lstrip(b"\n")
+                self._on_event(block, len(block), now)
         if tail:
             self._partial.add(tail)
 
@@ -111,16 +112,17 @@ class StreamObserver:
             return b""
         partial.add(data[:end])
         kept, size = partial.take()
-        if size:
+        if may_be_event(kept):
             self._on_event(kept, size, now)
         return data[end:]
 
     def _feed_any(self, data: bytes, now: float) -> None:
         start = 0
         for end in boundaries(data):
-            event = data[start:end].strip(b"\r\n")
+            event = data[start:end]
             start = end
-            if event:
+            if may_be_event(event):
+                event = event.strip(b"\r\n")
                 self._on_event(event, len(event), now)
         if start < len(data):
             self._partial.add(data[start:])
