@@ -95,8 +95,17 @@ def may_be_event(block: bytes) -> bool:
 
 
 def payload(event: bytes) -> bytes:
-    """Returns the values of the event's data lines, joined by line feeds (WHATWG HTML 9.2.6)."""
-    return _data(_fields(event))
+    """Returns the values of the event's data lines, joined by line feeds (WHATWG HTML 9.2.6).
+
+    Of an event above `HEAD` bytes only one data line is read, its last line, as Flowise writes it; else it is empty.
+    """
+    if len(event) <= HEAD:
+        return _data(_fields(event))
+    event = event.rstrip(_LINE_ENDS)
+    line = _last_line(event)
+    if not line.startswith(b"data:") or len(event) - len(line) > HEAD:
+        return b""
+    return line[len(b"data:") :].removeprefix(b" ")
 
 
 class _NamedEvent(msgspec.Struct):
@@ -137,6 +146,7 @@ def _fields(event: bytes) -> list[tuple[bytes, bytes]]:
 
 
 def _last_line(head: bytes) -> bytes:
+    """What follows the last line end."""
     return head[max(head.rfind(b"\n"), head.rfind(b"\r")) + 1 :]
 
 

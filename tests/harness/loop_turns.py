@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
-from time import thread_time
+from time import process_time, thread_time
 
 from tests.harness import bounds
 from tests.harness.raw_client import request
 
 LAG = 0.05  # seconds of one loop iteration on an idle machine
 LONGEST = LAG * bounds.SLOWNESS
+LONGEST_WAIT = 2 * LAG * bounds.SLOWNESS
 
 
 class LoopTurns:
@@ -20,18 +21,19 @@ class LoopTurns:
     CPU time, so that other processes do not count; and the objects of the test session are out of the garbage
     collector's sight, which would take 50 ms for them at any moment.
 
-    `longest`: seconds.
+    `longest`: seconds of the loop's own. `longest_wait`: with those of other threads, while one of them holds the
+    interpreter. The loop is never idle meanwhile.
     """
 
     def __init__(self) -> None:
-        self.longest = 0.0
-        self._began = 0.0
+        self.longest = self.longest_wait = 0.0
+        self._began = self._began_at = 0.0
         self._next: asyncio.Handle | None = None
 
     def __enter__(self) -> LoopTurns:
         gc.collect()
         gc.freeze()
-        self._began = thread_time()
+        self._began, self._began_at = thread_time(), process_time()
         self._next = asyncio.get_running_loop().call_soon(self._turn)
         return self
 
@@ -41,9 +43,10 @@ class LoopTurns:
         gc.unfreeze()
 
     def _turn(self) -> None:
-        now = thread_time()
+        now, now_at = thread_time(), process_time()
         self.longest = max(self.longest, now - self._began)
-        self._began = now
+        self.longest_wait = max(self.longest_wait, now_at - self._began_at)
+        self._began, self._began_at = now, now_at
         self._next = asyncio.get_running_loop().call_soon(self._turn)
 
 

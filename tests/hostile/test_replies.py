@@ -148,7 +148,7 @@ async def test_a_reply_without_a_client_is_read_at_a_bounded_rate(start, reads, 
     async with RawUpstream(script) as upstream, start(upstream.url) as gateway:
         await left_at_once(gateway.host, gateway.port, PATH, ASKED, START)
         await until(lambda: upstream.aborts)
-        (run,) = gateway.process.gateway._in_flight._open
+        (run,) = gateway.open_calls()
         before, began = reads.total, monotonic()
         with LoopTurns() as turns:
             await until(lambda: reads.total - before > MEGABYTE + call.UNATTENDED_RATE)
