@@ -33,7 +33,9 @@ from gateway.policies.cors import check_origin, cors
 from gateway.policies.limits import Limits
 from gateway.policies.metrics import count_unparsable, metrics
 from gateway.policies.routing import find_route, index_routes, request_handler, routing
+from gateway.relay.counting import TokenCounting
 from gateway.relay.registry import InFlight
+from gateway.relay.run import RunServices
 from gateway.revocation import Revocation
 from gateway.telemetry.logs import Logger
 from gateway.telemetry.metrics import Metrics
@@ -64,6 +66,7 @@ class Gateway:
         }
         self._routes = index_routes(config.routes)
         self._in_flight = InFlight()
+        self._counting = TokenCounting(config.server.kept_replies, config.limits.max_run_tokens)
         self._tasks = Tasks(self._on_task_error)
         self._store_tasks = Tasks(self._on_task_error)  # of the limit store, which never end by themselves
         self._limiting = self._make_limits()
@@ -140,6 +143,7 @@ class Gateway:
         if self._learning is not None:
             self._learning.cancel()
         await self._tasks.join(SETTLE_WITHIN)
+        self._counting.close()
         for upstream in self._upstreams.values():
             upstream.close()
         await self._identity.close()
@@ -178,9 +182,7 @@ class Gateway:
             "prediction": Predict(
                 self._upstreams,
                 self._streamability,
-                self._in_flight,
-                self._tasks,
-                self.metrics,
+                RunServices(self._in_flight, self._tasks, self.metrics, self._counting),
                 send_timeout,
             ),
             "chatbot_config": ChatbotConfig(self._upstreams, passthrough),

@@ -130,6 +130,7 @@ class Exchange:
     events: Mapping[str, int] = field(default_factory=dict)
     gaps: tuple[Sequence[int], float] | None = None  # between tokens: a count for each bucket, and their sum
     usage: Usage | None = None
+    uncounted: str = ""  # why the usage that Flowise reported could not be read
     abort: str = ""
     # pipeline, relay/registry
     terminated_by: GatewayError | None = (

@@ -16,6 +16,7 @@ from gateway.exchange import Exchange, Timings
 from gateway.flowise.endpoints import ENDPOINTS
 from gateway.flowise.outcome import Outcome
 from gateway.flowise.prediction import Prediction
+from gateway.flowise.usage import Usage
 from gateway.policies.access_log import request_line
 from gateway.telemetry.metrics import Metrics
 
@@ -115,6 +116,7 @@ def test_every_outcome_is_documented_and_no_other():
 def test_every_log_field_is_documented_and_no_other():
     exchange = Exchange(request=None, request_id="r", client="c", timings=Timings(received=0.0), error="e")
     exchange.cors = "cors_not_configured"
+    exchange.uncounted, exchange.usage = "trace_too_large", Usage(1, 1, "reported", implausible_input=1)
     exchange.prediction = Prediction.__new__(Prediction)
     for name, value in {"question": "q", "dropped": ("analytics",)}.items():
         object.__setattr__(exchange.prediction, name, value)

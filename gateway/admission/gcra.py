@@ -20,6 +20,13 @@ SLOT_RETRY = 1.0  # seconds; when a run will end is unknown
 LimitKind = Literal["requests", "tokens", "concurrent"]
 
 
+class Correction(NamedTuple):
+    """What a settlement adds to a bucket, which may be negative, and the most that is then used of it."""
+
+    difference: int
+    most: int = MAX_USED
+
+
 class LimitStatus(NamedTuple):
     """What is left of one limit.
 
@@ -53,6 +60,11 @@ class Rule:
     def cost(self, units: int) -> int:
         """Microseconds of refill that `units` use (of slots: slots)."""
         return min(MAX_USED, -(-units * self.per // self.amount))
+
+    @property
+    def most_used(self) -> int:
+        """Of tokens: the debt ends within one window, whatever a run has reported."""
+        return min(MAX_USED, 2 * self.depth - self.need) if self.kind == "tokens" else MAX_USED
 
     def status(self, used: int) -> LimitStatus:
         free = self.depth - used
@@ -93,9 +105,9 @@ def drained(used: int, since: int, now: int) -> int:
     return used if now < since else max(0, used - (now - since))
 
 
-def adjusted(used: int, difference: int) -> int:
-    """What is used after a settlement, clamped to 0 and `MAX_USED`."""
-    return min(MAX_USED, max(0, used + difference))
+def adjusted(used: int, correction: Correction) -> int:
+    """What is used after a settlement, at least 0."""
+    return min(correction.most, max(0, used + correction.difference))
 
 
 def _microseconds(seconds: float) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.admission.gcra import LimitStatus
+from gateway.admission.gcra import Correction, LimitStatus
 from gateway.admission.memory import MemoryStore
 from gateway.admission.quotas import Charge, slot_keys, statuses
 from gateway.admission.store import Decision, StoreBudget
@@ -62,7 +62,7 @@ class Limiter:
 
     def settle(self, admission: Admission, tokens: int) -> None:
         """Correct the charge of a run; called by `Admission.settle`."""
-        self._local.settle(differences(admission.charges, tokens))
+        self._local.settle(corrections(admission.charges, tokens))
 
     def release(self, admission: Admission) -> None:
         """Free the slots of a run; called by `Admission.release`."""
@@ -172,7 +172,7 @@ class Admission:
     def settle(self, tokens: int) -> None:
         """Correct the tokens charged at the start to the actual count, once. Without it the reservation stays spent.
 
-        More than the reservation is debt, which must refill first.
+        More than the reservation is debt, which must refill first; it is never longer than the limit's own time.
         """
         if not self.is_settled:
             self.is_settled = True
@@ -185,11 +185,11 @@ class Admission:
             self._limiter.release(self)
 
 
-def differences(charges: Sequence[Charge], tokens: int) -> dict[str, int]:
+def corrections(charges: Sequence[Charge], tokens: int) -> dict[str, Correction]:
     """By bucket, what remains to be charged if a run has used `tokens`."""
     found = {
-        charge.key: charge.rule.cost(tokens) - charge.cost
+        charge.key: Correction(charge.rule.cost(tokens) - charge.cost, charge.rule.most_used)
         for charge in charges
         if charge.rule.kind == "tokens"
     }
-    return {key: difference for key, difference in found.items() if difference}
+    return {key: correction for key, correction in found.items() if correction.difference}

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from heapq import heappop, heappush
 from time import monotonic_ns
 
-from gateway.admission.gcra import SECOND, adjusted, drained
+from gateway.admission.gcra import MAX_USED, SECOND, Correction, adjusted, drained
 from gateway.admission.quotas import Charge
 from gateway.admission.store import Decision
 
@@ -54,7 +54,7 @@ class MemoryStore:
             if charge.is_slot:
                 self._leases.acquire(charge.key, lease, now)
             else:
-                used[place] = adjusted(used[place], 0)
+                used[place] = min(MAX_USED, used[place])
                 self._buckets.put(charge.key, used[place], now)
         return Decision(is_allowed=True, used=used)
 
@@ -63,11 +63,11 @@ class MemoryStore:
         now = self._clock()
         return [self._used(charge, now) for charge in charges]
 
-    def settle(self, differences: Mapping[str, int]) -> None:
-        """Add each difference, which may be negative, to its bucket."""
+    def settle(self, corrections: Mapping[str, Correction]) -> None:
+        """Correct each bucket; one that was never charged is full."""
         now = self._clock()
-        for key, difference in differences.items():
-            self._buckets.put(key, adjusted(self._buckets.used(key, now), difference), now)
+        for key, correction in corrections.items():
+            self._buckets.put(key, adjusted(self._buckets.used(key, now), correction), now)
 
     def renew(self, leases: Iterable[tuple[str, str]]) -> None:
         """Renew leases, given as bucket and lease id; forget those that have expired."""

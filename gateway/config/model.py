@@ -73,6 +73,8 @@ class ServerSettings(Section):
     """Largest request body on any route."""
     buffered_bodies: Size = 512 * MIB
     """Memory for request bodies of all requests together; above it requests get 503 overloaded."""
+    kept_replies: Size = 256 * MIB
+    """Memory for parts of replies that are kept to count tokens, per worker; above it tokens are estimated."""
     timeouts: ServerTimeouts = ServerTimeouts()
     max_connections: Whole = 10000
     """Open client connections, per worker."""
@@ -203,6 +205,8 @@ class LimitSettings(Section):
     """local: count in each process alone; closed: refuse with 503 store_unavailable."""
     shadow: Switch = False
     """Record what the limits would refuse, and refuse nothing."""
+    max_run_tokens: Whole = 10_000_000
+    """Tokens of one run in each direction that a usage from Flowise is believed; what is above is not charged."""
     tls: TlsSettings = TlsSettings()
     """For a rediss:// store."""
 

@@ -6,8 +6,10 @@ piece of an event decides about all of it. Comments and events without a name al
 
 from __future__ import annotations
 
+import re
+
 from gateway.flowise.events import EVENT_NAMES, HEAD, event_name
-from gateway.http.sse import boundaries
+from gateway.http.sse import boundaries, ends_with_boundary
 
 _CUSTOM = "custom:"
 _LINE_ENDS = b"\r\n"
@@ -16,13 +18,16 @@ _LINE_ENDS = b"\r\n"
 class EventFilter:
     """Filters one stream. `names`: of the events to remove; `custom:<name>` is a name that Flowise does not define."""
 
-    __slots__ = ("_ended_with_cr", "_is_withheld", "_last", "_names")
+    __slots__ = ("_ended_with_cr", "_is_withheld", "_last", "_may_hold_name", "_names")
 
     def __init__(self, names: frozenset[str]) -> None:
         custom = {name.removeprefix(_CUSTOM) for name in names if name.startswith(_CUSTOM)}
         self._names = frozenset(
             {name for name in names if not name.startswith(_CUSTOM)} | custom - EVENT_NAMES
         )
+        # A name stands in an event as it is, or in JSON with escapes.
+        spellings = (re.escape(name.encode()) for name in sorted(self._names))
+        self._may_hold_name = re.compile(b"|".join([rb"\\u", *spellings])).search
         self._last = b""  # the last byte of an unfinished event
         self._is_withheld = False  # whether the latest event is removed
         self._ended_with_cr = False
@@ -34,6 +39,9 @@ class EventFilter:
         if self._ended_with_cr and data.startswith(b"\n"):  # the rest of a split line end
             self._ended_with_cr = False
             return (b"" if self._is_withheld else b"\n") + self.feed(data[1:])
+        if not self._last and ends_with_boundary(data) and self._may_hold_name(data) is None:
+            self._is_withheld, self._ended_with_cr = False, data.endswith(b"\r")
+            return data
         return self._filtered(data)
 
     @property

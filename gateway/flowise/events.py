@@ -8,6 +8,7 @@ Three forms are read, and the first that matches wins: Flowise's own (`message:`
 from __future__ import annotations
 
 import re
+from itertools import islice
 
 import msgspec
 
@@ -48,7 +49,10 @@ END_EVENT = b'message:\ndata:{"event":"end","data":"[DONE]"}\n\n'
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)  # raised by hostile JSON
 
 _FLOWISE = re.compile(rb'message:?(?:\r\n|\n|\r)data: ?\{"event":"(\w+)"')
+# The lines of the two fields that matter; a line ends with CR, LF or CRLF. Found in C, whatever the others are.
+_FIELD = re.compile(rb"(?<![^\r\n])(event|data)(?::[ ]?([^\r\n]*))?(?![^\r\n])")
 _JSON_PART = re.compile(rb'"([^"\\]*+(?:\\.[^"\\]*+)*+)("?)|[{}\[\],]', re.DOTALL)
+_MOST_PARTS = 64  # strings and brackets of a cut JSON object in which the name is looked for
 _BOM = b"\xef\xbb\xbf"
 _LINE_ENDS = b"\r\n"
 _EMPTY = frozenset({b"", b'""', b"null", b"[]", b"{}"})
@@ -68,9 +72,10 @@ def event_name(head: bytes) -> str | None:
     if match := _FLOWISE.match(head, 0, HEAD):
         return match[1].decode("ascii")
     head = head[:HEAD]
+    if b"event" not in head and b"\\u" not in head:  # nor an escaped spelling of it
+        return None
     fields = _fields(head)
-    is_cut = len(head) == HEAD and not head.endswith((b"\r", b"\n"))
-    if is_cut and fields and fields[-1][0] == b"event":
+    if len(head) == HEAD and _last_line(head).partition(b":")[0] == b"event" and fields:
         fields.pop()  # its value may be cut
     for field, value in fields:
         if field == b"event" and value:
@@ -80,17 +85,39 @@ def event_name(head: bytes) -> str | None:
 
 def is_comment(head: bytes) -> bool:
     """Returns whether the block that begins with these bytes has neither a name nor data."""
-    return all(field not in (b"data", b"event") for field, _ in _fields(head[:HEAD]))
+    head = head[:HEAD]
+    return not may_be_event(head) or _FIELD.search(head.removeprefix(_BOM)) is None
+
+
+def may_be_event(block: bytes) -> bool:
+    """Returns whether the block may have a name or data. False is certain and cheap: it is a comment."""
+    return b"data" in block or b"event" in block
 
 
 def payload(event: bytes) -> bytes:
-    """Returns the values of the event's data lines, joined by line feeds (WHATWG HTML 9.2.6)."""
-    return _data(_fields(event))
+    """Returns the values of the event's data lines, joined by line feeds (WHATWG HTML 9.2.6).
+
+    Of an event above `HEAD` bytes only one data line is read, its last line, as Flowise writes it; else it is empty.
+    """
+    if len(event) <= HEAD:
+        return _data(_fields(event))
+    event = event.rstrip(_LINE_ENDS)
+    line = _last_line(event)
+    if not line.startswith(b"data:") or len(event) - len(line) > HEAD:
+        return b""
+    return line[len(b"data:") :].removeprefix(b" ")
 
 
 class _NamedEvent(msgspec.Struct):
     event: msgspec.Raw
     data: msgspec.Raw = msgspec.Raw(b"")
+
+
+class _Name(msgspec.Struct):
+    event: msgspec.Raw = msgspec.Raw(b"")
+
+
+_NAME = msgspec.json.Decoder(_Name)
 
 
 def content_size(event: bytes) -> int:
@@ -114,11 +141,13 @@ def text_size(content: bytes) -> int:
 
 
 def _fields(event: bytes) -> list[tuple[bytes, bytes]]:
-    fields = []
-    for line in event.removeprefix(_BOM).lstrip(_LINE_ENDS).splitlines():
-        field, _, value = line.partition(b":")
-        fields.append((field, value.removeprefix(b" ")))
-    return fields
+    """The fields `event` and `data`, in their order (WHATWG HTML 9.2.6); other fields do not matter here."""
+    return _FIELD.findall(event.removeprefix(_BOM))
+
+
+def _last_line(head: bytes) -> bytes:
+    """What follows the last line end."""
+    return head[max(head.rfind(b"\n"), head.rfind(b"\r")) + 1 :]
 
 
 def _data(fields: list[tuple[bytes, bytes]]) -> bytes:
@@ -129,9 +158,17 @@ def _name_in_json(text: bytes) -> str | None:
     """Finds the member `event` of the outermost object in JSON that may be cut anywhere."""
     if not text.lstrip(b" \t\n").startswith(b"{"):
         return None
+    try:
+        name = _NAME.decode(text).event
+    except UNREADABLE:
+        return _name_in_cut_json(text)
+    return _text(bytes(name)[1:-1]) or None if bytes(name).startswith(b'"') else None
+
+
+def _name_in_cut_json(text: bytes) -> str | None:
     depth = 0
     key: str | None = None  # the member of the outermost object whose value comes next
-    for part in _JSON_PART.finditer(text):
+    for part in islice(_JSON_PART.finditer(text), _MOST_PARTS):
         mark = part[0][:1]
         if mark in b"{[":
             depth += 1

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 
-from gateway.flowise.events import EVENT_NAMES, HEAD, content_size, event_name, is_comment
+from gateway.flowise.content_budget import ContentBudget
+from gateway.flowise.events import EVENT_NAMES, HEAD, content_size, event_name, is_comment, may_be_event
 from gateway.flowise.usage import UsageSource, started_node
 from gateway.http.sse import boundaries
 
@@ -37,16 +38,18 @@ class StreamObserver:
         text_bytes: size of the text of all tokens, as escaped on the wire.
         gap_counts: gaps between tokens (and `thinking`), one count for each upper bound in `GAP_BOUNDS` (seconds,
             inclusive) and one for longer gaps; `gap_sum` is their sum.
-        trace_too_large: the last `agentFlowExecutedData` was above `KEPT_TRACE` bytes, so its tokens do not count.
+        uncounted: why the tokens of the last `agentFlowExecutedData` do not count: `trace_too_large` (above
+            `KEPT_TRACE` bytes), `trace_over_budget`, or nothing.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, budget: ContentBudget | None = None) -> None:
+        """`budget`: for the trace; all that is taken from it is given back by `release`."""
         self.first_event_at: float | None = None
         self.first_token_at: float | None = None
         self.has_metadata = False
         self.has_error = False
         self.has_end = False
-        self.trace_too_large = False
+        self.uncounted = ""
         self.text_bytes = 0
         self.gap_counts = [0] * (len(GAP_BOUNDS) + 1)
         self.gap_sum = 0.0
@@ -54,7 +57,8 @@ class StreamObserver:
         self._counts: dict[str, int] = {}
         self._output_at: float | None = None
         self._has_other_content = False
-        self._partial = PartialEvent(_TRACE, KEPT_TRACE)
+        self._budget = budget or ContentBudget()
+        self._partial = PartialEvent(_TRACE, KEPT_TRACE, self._budget)
         self._trace: bytes | None = None
         self._usage: bytes | None = None
         self._nodes: set[str] | None = None  # created with the first node; most streams have none
@@ -82,6 +86,11 @@ class StreamObserver:
             answer_bytes=self.text_bytes,
         )
 
+    def release(self) -> None:
+        """Forgets the trace and gives its memory back to the budget."""
+        self._partial.take()
+        self._drop_trace()
+
     def feed(self, data: bytes, now: float) -> None:
         """Reads the next bytes of the stream, in any cut. `now`: monotonic seconds."""
         if self._partial.last:
@@ -94,8 +103,9 @@ class StreamObserver:
         for event in events:
             if event.startswith(_TOKEN):
                 self._on_token(len(event) - _TOKEN_FRAME, now)
-            elif event := event.lstrip(b"\n"):
-                self._on_event(event, len(event), now)
+            elif may_be_event(event):  # a comment of any kind costs no more than this
+                block = event.lstrip(b"\n")
+                self._on_event(block, len(block), now)
         if tail:
             self._partial.add(tail)
 
@@ -111,16 +121,17 @@ class StreamObserver:
             return b""
         partial.add(data[:end])
         kept, size = partial.take()
-        if size:
+        if may_be_event(kept):
             self._on_event(kept, size, now)
         return data[end:]
 
     def _feed_any(self, data: bytes, now: float) -> None:
         start = 0
         for end in boundaries(data):
-            event = data[start:end].strip(b"\r\n")
+            event = data[start:end]
             start = end
-            if event:
+            if may_be_event(event):
+                event = event.strip(b"\r\n")
                 self._on_event(event, len(event), now)
         if start < len(data):
             self._partial.add(data[start:])
@@ -139,10 +150,24 @@ class StreamObserver:
         if name in _OUTPUT:
             self._on_output_event(known, kept, size, now)
         elif name == _TRACE:
-            self.trace_too_large = size > KEPT_TRACE
-            self._trace = None if self.trace_too_large else kept
+            self._keep_trace(kept, size)
         else:
             self._note(known, kept, size)
+
+    def _keep_trace(self, kept: bytes, size: int) -> None:
+        """Replaces the one before: each holds all entries of the earlier ones."""
+        self._drop_trace()
+        if size > KEPT_TRACE:
+            self.uncounted = "trace_too_large"
+        elif len(kept) < size or not self._budget.take(size):
+            self.uncounted = "trace_over_budget"
+        else:
+            self._trace, self.uncounted = kept, ""
+
+    def _drop_trace(self) -> None:
+        if self._trace is not None:
+            self._budget.give(len(self._trace))
+            self._trace = None
 
     def _on_token(self, text_bytes: int, now: float) -> None:
         if self.first_event_at is None:
@@ -193,12 +218,16 @@ class StreamObserver:
 
 
 class PartialEvent:
-    """An unfinished event. It keeps the first `HEAD` bytes, or the first `limit` bytes if its name is `kept_name`."""
+    """An unfinished event. It keeps the first `HEAD` bytes.
 
-    __slots__ = ("_held", "_is_kept", "_kept_name", "_limit", "_size", "last")
+    If its name is `kept_name`, it keeps the first `limit` bytes, or fewer if the budget is used up.
+    """
 
-    def __init__(self, kept_name: str, limit: int) -> None:
+    __slots__ = ("_budget", "_held", "_is_kept", "_kept_name", "_limit", "_size", "_taken", "last")
+
+    def __init__(self, kept_name: str, limit: int, budget: ContentBudget) -> None:
         self._kept_name, self._limit = kept_name, limit
+        self._budget, self._taken = budget, 0  # bytes of the budget
         self._held = bytearray()
         self._size = 0
         self._is_kept: bool | None = None
@@ -214,6 +243,21 @@ class PartialEvent:
             head = bytes(self._held) + piece[: HEAD - len(self._held)]
             self._is_kept = event_name(head) == self._kept_name
         self._held += piece[: (self._limit if self._is_kept else HEAD) - len(self._held)]
+        if self._is_kept:
+            self._pay()
+
+    def _pay(self) -> None:
+        more = len(self._held) - self._taken
+        if self._budget.take(more):
+            self._taken += more
+        else:
+            self._give_back()
+            self._is_kept = False
+            del self._held[HEAD:]
+
+    def _give_back(self) -> None:
+        self._budget.give(self._taken)
+        self._taken = 0
 
     def take(self) -> tuple[bytes, int]:
         """Returns the kept bytes of the finished event and its full size, both without the final line ends."""
@@ -221,5 +265,6 @@ class PartialEvent:
         del self._held[size:]
         kept = bytes(self._held)
         self._held.clear()
+        self._give_back()
         self._size, self._is_kept, self.last = 0, None, b""
         return kept, size

@@ -3,22 +3,31 @@
 For agents with tools `usageMetadata` and the totals in the trace are wrong: they omit turns or count them twice. In the
 capture 3.1.2/v2_agent_tool_stream the event reports 11 in and 7 out, the truth is 111 and 27. So the turns of the model
 are added up, over all entries of the last `agentFlowExecutedData`.
+
+The reply may be hostile: no call in C is long, and what is built is bounded, see `json_scan`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 import msgspec
 
 from gateway.flowise.events import UNREADABLE, payload, text_size
+from gateway.flowise.json_scan import TooManyError, items
 from gateway.flowise.raw_json import HEAVY
 
 BYTES_PER_TOKEN = 4
+# Tokens that a run may have used although no byte shows them: system prompt, documents, memory, reasoning, over all
+# turns of the model. The largest contexts have 1 to 2 million tokens.
+UNSEEN_TOKENS = 2_000_000
+MOST_MESSAGES = 8192  # to and from the model in one run; a trace with more is not counted
 
+_MOST_DIGITS = 13  # of a number of tokens
 _MOST_TOKENS = 10**12  # a larger number is an error
+_LONGEST_METADATA = 4096  # bytes
 _LONGEST_ID = 256
 _NULL = msgspec.Raw(b"null")
 
@@ -27,11 +36,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens in and out; estimated from the sizes of question and answer if Flowise reported none."""
+    """Tokens in and out; estimated from the sizes of question and answer if Flowise reported none.
+
+    `implausible_input`, `implausible_output`: what Flowise reported beyond what is believed. It is counted apart and
+    charged to no limit.
+    """
 
     input: int
     output: int
     source: Literal["reported", "estimated"]
+    implausible_input: int = 0
+    implausible_output: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +79,47 @@ def count(source: UsageSource) -> Usage:
     """Counts one run: by its trace if that reports tokens, else by `usageMetadata`, else by an estimate."""
     answer = _read(source.answer or b"", _Answer, _Answer())
     trace = _data_of(source.executed) if source.executed else answer.agent_flow_executed_data
-    last_turn = _read(_data_of(source.usage_metadata), object, None)
-    for turns in (_turns(trace, source.started_nodes), [_tokens(last_turn)]):
-        tokens_in = tokens_out = 0
-        for turn_in, turn_out in turns:
-            tokens_in += turn_in
-            tokens_out += turn_out
+    for turns in (_turns(trace, source.started_nodes), iter([_tokens(_data_of(source.usage_metadata))])):
+        try:
+            tokens_in, tokens_out = _sum(turns)
+        except TooManyError:
+            continue
         if tokens_in or tokens_out:
             return Usage(tokens_in, tokens_out, "reported")
     answer_bytes = source.answer_bytes or text_size(bytes(answer.text)) or text_size(bytes(answer.json))
     return Usage(_estimate(source.question_bytes), _estimate(answer_bytes), "estimated")
+
+
+def plausible(usage: Usage, seen: int, most: int) -> Usage:
+    """What is believed of a usage; the rest is set apart as implausible.
+
+    Args:
+        usage: as counted.
+        seen: bytes of question and reply; each holds at most one token.
+        most: tokens of one run in each direction, whatever its bytes say.
+    """
+    most = min(most, UNSEEN_TOKENS + seen)
+    if usage.input <= most and usage.output <= most:
+        return usage
+    tokens_in, tokens_out = min(usage.input, most), min(usage.output, most)
+    return replace(
+        usage,
+        input=tokens_in,
+        output=tokens_out,
+        implausible_input=usage.input - tokens_in,
+        implausible_output=usage.output - tokens_out,
+    )
+
+
+def _sum(turns: Iterator[tuple[int, int]]) -> tuple[int, int]:
+    """Tokens in and out of all turns. Raises TooManyError."""
+    tokens_in = tokens_out = 0
+    for count, (turn_in, turn_out) in enumerate(turns, 1):
+        if count > MOST_MESSAGES:
+            raise TooManyError
+        tokens_in += turn_in
+        tokens_out += turn_out
+    return tokens_in, tokens_out
 
 
 def started_node(event: bytes) -> str | None:
@@ -113,39 +159,47 @@ class _Input(msgspec.Struct):
 
 
 class _Output(msgspec.Struct, rename="camel"):
-    usage_metadata: object = None
+    usage_metadata: msgspec.Raw = _NULL
 
 
 class _Message(msgspec.Struct):
-    role: object = None
-    usage_metadata: object = None
+    role: msgspec.Raw = _NULL
+    usage_metadata: msgspec.Raw = _NULL
+
+
+class _Tokens(msgspec.Struct):
+    input_tokens: msgspec.Raw = _NULL
+    output_tokens: msgspec.Raw = _NULL
 
 
 def _turns(trace: msgspec.Raw, started_nodes: frozenset[str] | None) -> Iterator[tuple[int, int]]:
-    """Yields tokens in and out of each turn; turns that called tools are in the node's input."""
-    for raw in _read(trace, list[msgspec.Raw], []):
+    """Yields tokens in and out of each turn and message; turns that called tools are in the node's input."""
+    for raw in _objects(trace):
         entry = _read(raw, _Entry, _Entry())
         if started_nodes is not None and entry.node_id not in started_nodes:
             continue
         data = _read(entry.data, _EntryData, _EntryData())
-        messages = _read(data.input, _Input, _Input()).messages
-        for message in _read(messages, list[msgspec.Raw], []):
+        for message in _objects(_read(data.input, _Input, _Input()).messages):
             turn = _read(message, _Message, _Message())
-            if turn.role == "assistant":
-                yield _tokens(turn.usage_metadata)
+            yield _tokens(turn.usage_metadata) if bytes(turn.role) == b'"assistant"' else (0, 0)
         yield _tokens(_read(data.output, _Output, _Output()).usage_metadata)
 
 
-def _tokens(metadata: object) -> tuple[int, int]:
-    if not isinstance(metadata, dict):
+def _objects(array: msgspec.Raw) -> list[msgspec.Raw]:
+    """The objects among the items; to decode anything else would raise, which takes ten times as long."""
+    return [item for item in items(array) if bytes(memoryview(item)[:1]) == b"{"]
+
+
+def _tokens(metadata: msgspec.Raw) -> tuple[int, int]:
+    if len(metadata) > _LONGEST_METADATA:
         return 0, 0
-    return _number(metadata.get("input_tokens")), _number(metadata.get("output_tokens"))
+    found = _read(metadata, _Tokens, _Tokens())
+    return _number(bytes(found.input_tokens)), _number(bytes(found.output_tokens))
 
 
-def _number(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        return 0
-    return value if 0 <= value <= _MOST_TOKENS else 0
+def _number(raw: bytes) -> int:
+    number = int(raw) if raw.isdigit() and len(raw) <= _MOST_DIGITS else 0
+    return number if number <= _MOST_TOKENS else 0
 
 
 def _estimate(size: int) -> int:

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from aiohttp import hdrs, web
 
-from gateway.aio import Tasks
 from gateway.config import Route
 from gateway.exchange import Exchange, UpstreamBody
 from gateway.flowise.error_responses import error_tail
@@ -15,10 +14,8 @@ from gateway.flowise.events import HEARTBEAT
 from gateway.relay.client import ClientStream
 from gateway.relay.delivery import Delivery, deliver
 from gateway.relay.outgoing import choose_upstream, deadlines_of, upstream_request
-from gateway.relay.registry import InFlight
-from gateway.relay.run import PredictionRun
+from gateway.relay.run import PredictionRun, RunServices
 from gateway.relay.writers import EventStreamWriter
-from gateway.telemetry.metrics import Metrics
 from gateway.upstream.flowise_api import Streamability
 from gateway.upstream.response_parser import ResponseHead
 from gateway.upstream.upstream import Upstream
@@ -34,16 +31,12 @@ class Predict:
         self,
         upstreams: Mapping[str, Upstream],
         streamability: Streamability,
-        in_flight: InFlight,
-        tasks: Tasks,
-        metrics: Metrics,
+        services: RunServices,
         send_timeout: float,
     ) -> None:
         self._upstreams = upstreams
         self._streamability = streamability
-        self._in_flight = in_flight
-        self._tasks = tasks
-        self._metrics = metrics
+        self._services = services
         self._send_timeout = send_timeout
 
     async def __call__(self, exchange: Exchange) -> web.StreamResponse:
@@ -53,7 +46,7 @@ class Predict:
         upstream = choose_upstream(exchange, self._upstreams)
         may_stream = exchange.prediction.streaming and self._streamability.may_stream(route)
         deadlines = deadlines_of(upstream, total_only=not may_stream)
-        run = PredictionRun(exchange, deadlines, upstream, self._in_flight, self._tasks, self._metrics)
+        run = PredictionRun(exchange, deadlines, upstream, self._services)
         try:
             body = _body(exchange, may_stream=may_stream)
             head = await run.call.send(upstream.pool, upstream_request(exchange, upstream, body))
@@ -68,7 +61,7 @@ class Predict:
         missing = {
             name: value for name, value in _STREAM_HEADERS.items() if not head.get(name.lower().encode())
         }
-        active = self._metrics.streams_active.labels(route.name).track_inprogress()
+        active = self._services.metrics.streams_active.labels(route.name).track_inprogress()
         return Delivery(missing, self._send_timeout, lambda client: _event_writer(client, route), active)
 
 

@@ -82,6 +82,11 @@ def last_boundary(data: bytes) -> int:
     return end + 1 if data[end - 1] == _CR and data[end : end + 1] == b"\n" else end
 
 
+def ends_with_boundary(data: bytes) -> bool:
+    """Returns whether these bytes, which begin at a boundary, hold whole events only."""
+    return data.endswith(_WHOLE)
+
+
 def boundaries(data: bytes) -> Iterator[int]:
     """Yields the offset after each event boundary in these bytes, in linear time."""
     if _CR in data:

@@ -49,6 +49,10 @@ def request_line(exchange: Exchange, *, with_prompt: bool) -> dict[str, Any]:
         "limited_by": exchange.limited_by or None,
         "trace_id": exchange.trace_id or None,
     }
+    if exchange.uncounted:
+        line["uncounted"] = exchange.uncounted
+    if usage is not None and (implausible := usage.implausible_input + usage.implausible_output):
+        line["tokens_implausible"] = implausible
     if exchange.error:
         line["error"] = exchange.error
     if exchange.cors:

@@ -7,6 +7,7 @@ from functools import partial
 
 from gateway.exchange import Exchange
 from gateway.flowise.outcome import Outcome
+from gateway.flowise.usage import Usage
 from gateway.telemetry.metrics import Metrics
 
 NO_CALLER = "none"
@@ -35,9 +36,7 @@ def record(metrics: Metrics, exchange: Exchange) -> None:
     for event, count in exchange.events.items():
         metrics.child(metrics.stream_events, route, event).inc(count)
     if exchange.usage is not None:
-        source = exchange.usage.source
-        metrics.child(metrics.tokens, route, "input", source).inc(exchange.usage.input)
-        metrics.child(metrics.tokens, route, "output", source).inc(exchange.usage.output)
+        _record_tokens(metrics, exchange.usage, route)
     if exchange.upstream_result:
         where = exchange.upstream, exchange.server, exchange.upstream_result
         metrics.child(metrics.upstream_requests, *where).inc()
@@ -47,6 +46,15 @@ def record(metrics: Metrics, exchange: Exchange) -> None:
         metrics.child(metrics.aborts, route, exchange.abort).inc()
     metrics.child(metrics.bytes, route, "in").inc(exchange.bytes_in)
     metrics.child(metrics.bytes, route, "out").inc(exchange.bytes_out)
+
+
+def _record_tokens(metrics: Metrics, usage: Usage, route: str) -> None:
+    metrics.child(metrics.tokens, route, "input", usage.source).inc(usage.input)
+    metrics.child(metrics.tokens, route, "output", usage.source).inc(usage.output)
+    if usage.implausible_input:
+        metrics.child(metrics.tokens, route, "input", "implausible").inc(usage.implausible_input)
+    if usage.implausible_output:
+        metrics.child(metrics.tokens, route, "output", "implausible").inc(usage.implausible_output)
 
 
 def _record_times(metrics: Metrics, exchange: Exchange, route: str) -> None:

@@ -22,8 +22,14 @@ from gateway.upstream.pool import Pool
 from gateway.upstream.response_parser import BodyEnd, ResponseHead
 
 # Observing some reads at once costs a third of what each costs by itself.
-UNREAD_PIECES = 16  # the most reads that the observer lags behind
-UNREAD_BYTES = 4096  # a larger read is observed at once
+UNREAD = 8192  # the most bytes that the observer lags behind, besides those of the last read
+PER_READ = 500  # what a read counts beside its bytes, so that there are at most 16
+
+# How fast a reply without a client is read: at once what may wait in the buffers of the sockets, then, in bytes per
+# second, far more than a model writes, while a flood costs a few percent of a core. It is not closed instead: Flowise
+# would go on, and the conversation must be held for as long.
+UNATTENDED_BURST = 8 * 1024 * 1024
+UNATTENDED_RATE = 256 * 1024
 
 
 class CallListener(Protocol):
@@ -66,14 +72,18 @@ class UpstreamCall:
     """The sink of one connection and the watcher of one client."""
 
     __slots__ = (
+        "_allowance",
+        "_allowed_at",
         "_connection",
         "_early",
         "_early_end",
         "_is_client_paused",
+        "_is_throttled",
         "_last_byte_at",
         "_listener",
         "_terminated_by",
         "_unread",
+        "_unread_size",
         "_writer",
         "broken_by",
         "bytes_in",
@@ -98,6 +108,9 @@ class UpstreamCall:
         self.delivered: OneShot[None] = OneShot()  # the client gets no more of the body
         self.is_over = False
         self._unread: list[tuple[bytes, float]] = []
+        self._unread_size = 0
+        self._is_throttled = False  # the allowance of a reply without a client is used up
+        self._allowance = self._allowed_at = 0.0  # bytes; monotonic seconds of the last refill
         self._last_byte_at = 0.0
         self.bytes_in = 0
         self.broken_by = ""  # why the body is cut, for the log
@@ -195,9 +208,11 @@ class UpstreamCall:
             writer.feed(data)
         elif not self.delivered.is_set:
             self._early.append(data)
-        unread = self._unread
-        unread.append((data, now))
-        if len(unread) >= UNREAD_PIECES or len(data) > UNREAD_BYTES:
+        else:
+            self._spend_allowance(len(data))
+        self._unread.append((data, now))
+        size = self._unread_size = self._unread_size + len(data) + PER_READ
+        if size > UNREAD:
             self._observe()
 
     def on_end(self, end: BodyEnd) -> None:
@@ -274,6 +289,8 @@ class UpstreamCall:
         if not self.deadlines.is_first_event_seen:
             self._observe()
         self.deadlines.last_byte_at = max(self._last_byte_at, self.deadlines.last_byte_at)
+        if self._is_throttled:
+            self._refill_allowance(now)
         if not self.is_over and (deadline := self.deadlines.passed(now)) is not None:
             self._listener.on_deadline(deadline)
 
@@ -301,13 +318,27 @@ class UpstreamCall:
     def _observe(self) -> None:
         unread, observer = self._unread, self.observer
         self._unread = []
-        for data, _ in unread:
-            self.bytes_in += len(data)
+        self.bytes_in += self._unread_size - PER_READ * len(unread)
+        self._unread_size = 0
         if observer is not None:
             for data, now in unread:
                 observer.feed(data, now)
             if observer.first_event_at is not None:
                 self.deadlines.is_first_event_seen = True
+
+    def _spend_allowance(self, size: int) -> None:
+        self._allowance -= size
+        if self._allowance < 0 and self._connection is not None:
+            self._is_throttled = True
+            self.deadlines.pause()
+            self._connection.pause_reading()
+
+    def _refill_allowance(self, now: float) -> None:
+        grown = self._allowance + UNATTENDED_RATE * (now - self._allowed_at)
+        self._allowance, self._allowed_at = min(grown, UNATTENDED_BURST), now
+        if self._allowance >= 0:
+            self._is_throttled = False
+            self._resume()
 
     def _resume(self) -> None:
         self._is_client_paused = False
@@ -323,6 +354,7 @@ class UpstreamCall:
 
     def _set_delivered(self) -> None:
         self._writer = None
+        self._allowance, self._allowed_at = UNATTENDED_BURST, monotonic()
         self._early.clear()
         self.delivered.set(None)
 

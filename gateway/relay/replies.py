@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from gateway.flowise.content_budget import ContentBudget
 from gateway.flowise.observer import StreamObserver
 from gateway.flowise.outcome import Outcome, of_answer, of_stream
 from gateway.flowise.usage import UsageSource
@@ -22,6 +23,7 @@ class ReplyObserver(Protocol):
     has_end: bool  # the stream's last event was seen
     first_event_at: float | None
     first_token_at: float | None
+    uncounted: str  # why the tokens that Flowise reported do not count; empty: they do
 
     @property
     def is_finished(self) -> bool:
@@ -44,12 +46,15 @@ class ReplyObserver(Protocol):
     def usage_source(self, question: str) -> UsageSource | None:
         """What the tokens are counted from; None: no token was spent."""
 
+    def release(self) -> None:
+        """Give the kept content back to the budget, once it is counted."""
 
-def observer_for(head: ResponseHead) -> ReplyObserver:
+
+def observer_for(head: ResponseHead, budget: ContentBudget) -> ReplyObserver:
     content_type = head.get(b"content-type").lower()
     if head.status == 200 and content_type.startswith(b"text/event-stream"):
-        return StreamReply()
-    return BodyReply(head.status)
+        return StreamReply(budget)
+    return BodyReply(head.status, budget)
 
 
 class StreamReply(StreamObserver):
@@ -84,18 +89,27 @@ class BodyReply:
     gaps: tuple[Sequence[int], float] | None = None
     events = _NO_EVENTS
 
-    def __init__(self, status: int) -> None:
+    def __init__(self, status: int, budget: ContentBudget) -> None:
         self.status = status
+        self.uncounted = ""
+        self._budget = budget
         self._parts: list[bytes] | None = []
         self._size = 0
         self._is_whole = False
 
     def feed(self, data: bytes, now: float) -> None:  # noqa: ARG002 - it has no first token
         self._size += len(data)
-        if self._size > KEPT_BODY:
-            self._parts = None
-        elif self._parts is not None:
+        if self._parts is None:
+            return
+        if self._size <= KEPT_BODY and self._budget.take(len(data)):
             self._parts.append(data)
+        else:
+            self.uncounted = "answer_too_large" if self._size > KEPT_BODY else "answer_over_budget"
+            self.release()
+
+    def release(self) -> None:
+        self._budget.give(sum(map(len, self._parts or ())))
+        self._parts = None
 
     @property
     def is_finished(self) -> bool:

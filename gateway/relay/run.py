@@ -8,14 +8,16 @@ read to its end and metered all the same. A run is settled exactly once.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from time import monotonic
 
 from gateway.aio import Tasks
 from gateway.errors import GatewayError, UpstreamBadReply, UpstreamTimeout
 from gateway.exchange import Exchange
 from gateway.flowise.outcome import Outcome, of_error
-from gateway.flowise.usage import Usage, UsageSource, count
+from gateway.flowise.usage import Usage, UsageSource
 from gateway.relay.call import UpstreamCall
+from gateway.relay.counting import TokenCounting
 from gateway.relay.deadlines import Deadline, Deadlines
 from gateway.relay.outgoing import check_head, identity_of
 from gateway.relay.registry import InFlight
@@ -31,6 +33,16 @@ GRACE = 10.0  # seconds for which a reply is still read after a deadline
 ABORT_AGAIN, ABORTS = 1.0, 3  # seconds; number of aborts
 
 
+@dataclass(frozen=True, slots=True)
+class RunServices:
+    """What the runs of a process share."""
+
+    in_flight: InFlight
+    tasks: Tasks
+    metrics: Metrics
+    counting: TokenCounting
+
+
 class PredictionRun:
     """The listener of its call."""
 
@@ -40,6 +52,7 @@ class PredictionRun:
         "_abort_failure",
         "_aborts",
         "_close_at",
+        "_counting",
         "_gauge",
         "_in_flight",
         "_is_abort_taken",
@@ -56,15 +69,14 @@ class PredictionRun:
         exchange: Exchange,
         deadlines: Deadlines,
         upstream: Upstream,
-        in_flight: InFlight,
-        tasks: Tasks,
-        metrics: Metrics,
+        services: RunServices,
     ) -> None:
         self.exchange = exchange
         self.call = UpstreamCall(self, deadlines)
         self._upstream = upstream
-        self._in_flight = in_flight
-        self._tasks = tasks
+        self._in_flight = services.in_flight
+        self._tasks = services.tasks
+        self._counting = services.counting
         self._reply: ReplyObserver | None = None
         self._close_at: float | None = None
         self._abort: asyncio.Task[None] | None = None
@@ -73,10 +85,10 @@ class PredictionRun:
         self._aborts = 0
         self._is_abort_taken = False
         self._is_closed_by_us = False
-        self._gauge = metrics.runs_active.labels(exchange.route_name)
+        self._gauge = services.metrics.runs_active.labels(exchange.route_name)
         self._gauge.inc()
         exchange.run_started()
-        in_flight.add(self)
+        self._in_flight.add(self)
 
     @property
     def has_client(self) -> bool:
@@ -86,7 +98,7 @@ class PredictionRun:
 
     def on_head(self, head: ResponseHead) -> None:
         self.exchange.timings.upstream_head = monotonic()
-        reply = self._reply = observer_for(head)
+        reply = self._reply = observer_for(head, self._counting.budget)
         self.exchange.is_streaming = reply.is_stream
         if not reply.is_stream:
             self.call.deadlines.is_first_event_seen = True
@@ -121,7 +133,7 @@ class PredictionRun:
         if self._abort is not None or (source is not None and source.is_heavy):
             self._tasks.start(self._settle_later(source), "settle")
         else:
-            self._settle(_counted(source))
+            self._settle(self._counted(source))
 
     # -- InFlightCall ------------------------------------------------------------------------------
 
@@ -174,13 +186,13 @@ class PredictionRun:
     # -- settlement --------------------------------------------------------------------------------
 
     async def _settle_later(self, source: UsageSource | None) -> None:
-        is_heavy = source is not None and source.is_heavy
-        usage, is_counted = (None, False) if is_heavy else (_counted(source), True)
+        heavy = source if source is not None and source.is_heavy else None
+        usage, is_counted = (self._counted(source), True) if heavy is None else (None, False)
         try:
             if self._abort is not None:
                 await asyncio.wait([self._abort])
-            if is_heavy:
-                usage, is_counted = await asyncio.to_thread(_counted, source), True
+            if heavy is not None:
+                usage, is_counted = await self._counting.count_in_thread(heavy, self._seen), True
         finally:  # also if the process ends before it is counted
             self._release_conversation()
             self._settle(usage, is_counted=is_counted)
@@ -191,6 +203,8 @@ class PredictionRun:
         if reply is not None:
             exchange.events, exchange.gaps = reply.events, reply.gaps
             exchange.timings.first_token = reply.first_token_at
+            exchange.uncounted = reply.uncounted
+            reply.release()
         exchange.usage, exchange.bytes_in = usage, self.call.bytes_in
         if is_counted:
             exchange.settle_limits(0 if usage is None else usage.input + usage.output)
@@ -204,6 +218,15 @@ class PredictionRun:
         """Not before an abort was answered: Flowise knows runs by conversation, so it would hit the next one."""
         if self.exchange.release_conversation is not None:
             self.exchange.release_conversation()
+
+    def _counted(self, source: UsageSource | None) -> Usage | None:
+        return None if source is None else self._counting.count(source, self._seen)
+
+    @property
+    def _seen(self) -> int:
+        """Bytes of question and reply."""
+        prediction = self.exchange.prediction
+        return self.call.bytes_in + (0 if prediction is None else len(prediction.question.encode()))
 
     def _usage_source(self) -> UsageSource | None:
         """At least the question counts once Flowise has it. None: no token was spent."""
@@ -223,7 +246,3 @@ class PredictionRun:
             return "failed"
         is_finished = self._reply is not None and self._reply.is_finished
         return "ran_on" if is_finished or self._is_closed_by_us else "stopped"
-
-
-def _counted(source: UsageSource | None) -> Usage | None:
-    return None if source is None else count(source)

@@ -1,7 +1,8 @@
 """One HTTP/1.1 connection to Flowise: writes a request and pushes its response into a sink as it arrives.
 
-No task wakes for a piece of a response: `data_received` calls the sink in the same loop iteration. Deadlines are the
-sink's business.
+No task wakes for a piece of a response: `data_received` calls the sink in the same loop iteration. A read above
+`SLICE` bytes is handled in slices, one in each loop iteration, so that one fast response does not own the loop.
+Deadlines are the sink's business.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from gateway.errors import GatewayError, UpstreamBadReply, UpstreamUnreachable
 from gateway.upstream.response_parser import BodyEnd, Framing, ResponseHead, ResponseParser
 
 HIGH_WATER = 64 * 1024
+SLICE = 16 * 1024  # bytes of one response in one loop iteration; at worst they cost a few milliseconds
 DEFAULT_KEEP_ALIVE = (
     4.0  # seconds; Flowise closes idle connections after 5 to 6 s and does not announce it on streams
 )
@@ -54,12 +56,16 @@ class Connection(asyncio.Protocol):
         "_has_head",
         "_idle_seconds",
         "_is_blocked",
+        "_is_paused",
         "_is_repeatable",
         "_is_request_sent",
+        "_lost",
+        "_next",
         "_on_closed",
         "_on_idle",
         "_parser",
         "_sink",
+        "_slices",
         "_transport",
         "_unblocked",
         "broken_by",
@@ -77,6 +83,10 @@ class Connection(asyncio.Protocol):
         self._sink: ResponseSink | None = None
         self._is_blocked = False
         self._is_repeatable = False
+        self._is_paused = False  # by the sink
+        self._slices: list[bytes] = []  # of a large read, not handled yet, in reverse
+        self._next: asyncio.Handle | None = None  # will handle one of them
+        self._lost: tuple[Exception | None] | None = None  # how the connection ended, behind them
         self._unblocked: asyncio.Future[None] | None = None
         self._is_request_sent = True
         self._got_bytes = False
@@ -145,16 +155,22 @@ class Connection(asyncio.Protocol):
     # -- the response ------------------------------------------------------------------------------
 
     def pause_reading(self) -> None:
+        """Call the sink no more, until `resume_reading`."""
+        self._is_paused = True
         if self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
+        self._is_paused = False
+        if self._slices:
+            self._give_way()
+        elif self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
     def close(self) -> None:
         """Drop the connection; the sink is not called any more."""
         self._sink = None
+        self._slices.clear()
         if self._transport is not None:
             self._transport.abort()
 
@@ -170,11 +186,11 @@ class Connection(asyncio.Protocol):
         if sink is None:
             self.close()
             return
+        if len(data) > SLICE:
+            data = self._first_slice(data)
         parser = self._parser
         parser.feed(data)
-        if not self._has_head:
-            self._begin(sink)
-        if self._has_head and (body := parser.body):
+        if body := parser.body if self._has_head else self._begin(sink):
             sink.on_body(body[0] if len(body) == 1 else b"".join(body))
         if parser.is_over and self._sink is sink:
             self._end(sink)
@@ -191,8 +207,42 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         self.resume_writing()
-        sink, self._sink = self._sink, None
         self._on_closed(self)
+        if self._slices:
+            self._lost = (exc,)
+        else:
+            self._report_lost(exc)
+
+    def _first_slice(self, data: bytes) -> bytes:
+        """Return the beginning of a large read, and handle the rest in later loop iterations.
+
+        Nothing more is read before: libuv would read up to 32 times 250 KB before it looks at another socket.
+        """
+        starts = range(SLICE, len(data), SLICE)
+        self._slices = [data[start : start + SLICE] for start in reversed(starts)]
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+        self._give_way()
+        return data[:SLICE]
+
+    def _give_way(self) -> None:
+        if self._next is None:
+            self._next = asyncio.get_running_loop().call_soon(self._next_slice)
+
+    def _next_slice(self) -> None:
+        self._next = None
+        if self._is_paused or not self._slices:
+            return
+        self.data_received(self._slices.pop())
+        if self._slices:
+            self._give_way()
+        elif self._lost is not None:
+            self._report_lost(*self._lost)
+        elif not self._is_paused:
+            self.resume_reading()
+
+    def _report_lost(self, exc: Exception | None) -> None:
+        sink, self._sink = self._sink, None
         if sink is None:
             return
         head = self._parser.head
@@ -206,15 +256,16 @@ class Connection(asyncio.Protocol):
         else:
             sink.on_failure(UpstreamUnreachable("Flowise closed the connection before it answered.", cause))
 
-    def _begin(self, sink: ResponseSink) -> None:
+    def _begin(self, sink: ResponseSink) -> list[bytes]:
+        """Report the head if it is complete; returns the pieces of the body that came with it."""
         self._got_bytes = True
         head = self._parser.head
-        if head is not None and not self._parser.fault:
-            self._has_head = True
-            self._idle_seconds = _announced_timeout(head.get(b"keep-alive")) - KEEP_ALIVE_MARGIN
-            sink.on_head(head)
-            if self._sink is not sink:  # closed by it
-                self._parser.body.clear()
+        if head is None or self._parser.fault:
+            return []
+        self._has_head = True
+        self._idle_seconds = _announced_timeout(head.get(b"keep-alive")) - KEEP_ALIVE_MARGIN
+        sink.on_head(head)
+        return self._parser.body if self._sink is sink else []  # empty if the sink has closed the connection
 
     def _end(self, sink: ResponseSink) -> None:
         parser = self._parser
@@ -230,7 +281,8 @@ class Connection(asyncio.Protocol):
                     UpstreamBadReply(f"Flowise sent a response that is not valid: {parser.fault}.")
                 )
             return
-        if parser.may_stay_open and self._is_request_sent and not parser.has_surplus and not self.is_closed:
+        has_surplus = parser.has_surplus or bool(self._slices)
+        if parser.may_stay_open and self._is_request_sent and not has_surplus and not self.is_closed:
             self._go_idle()
         else:
             self.close()

@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.admission.gcra import MAX_USED, SECOND, adjusted, drained, request_rule, slot_rule, token_rule
+from gateway.admission.gcra import (
+    MAX_USED,
+    SECOND,
+    Correction,
+    adjusted,
+    drained,
+    request_rule,
+    slot_rule,
+    token_rule,
+)
 
 amounts = st.integers(1, 1000)
 times = st.sampled_from([0.5, 1.0, 7.0, 60.0, 3600.0])
@@ -112,15 +121,24 @@ def test_every_rounding_is_against_the_caller(amount, per, units):
 
 @given(st.integers(0, 10**9), st.integers(-(10**9), 10**9))
 def test_a_settlement_refunds_up_to_full_and_charges_into_debt(used, difference):
-    after = adjusted(used, difference)
+    after = adjusted(used, Correction(difference))
     assert after == max(0, used + difference)
+
+
+@given(st.integers(1, 10**7), st.integers(1, 10**7), st.integers(0, 10**15), st.integers(0, 10**15))
+def test_the_longest_debt_of_tokens_is_the_window_of_the_limit(amount, per, used, units):
+    rule = token_rule(amount, per)
+    after = adjusted(min(used, rule.most_used), Correction(rule.cost(units), rule.most_used))
+    assert rule.status(after).retry_after <= per
+    assert rule.status(rule.most_used).retry_after == per
+    assert request_rule(amount, per).most_used == MAX_USED
 
 
 @given(st.integers(1, 999_999_999), st.floats(0.001, 1e9), st.integers(0, 10**18))
 def test_numbers_stay_exact_in_lua(amount, per, units):
     for rule in (request_rule(amount, per), request_rule(amount, per, 999_999_999), token_rule(amount, per)):
         assert 0 < rule.need <= rule.depth <= MAX_USED
-        assert adjusted(MAX_USED, rule.cost(units)) <= MAX_USED
+        assert adjusted(MAX_USED, Correction(rule.cost(units))) <= MAX_USED
         assert MAX_USED + rule.cost(units) <= 2**53
         status = rule.status(min(MAX_USED, rule.cost(units)))
         assert status.remaining >= 0 <= status.retry_after

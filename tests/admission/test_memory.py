@@ -6,7 +6,7 @@ from time import process_time
 
 import pytest
 
-from gateway.admission.gcra import SECOND
+from gateway.admission.gcra import SECOND, Correction
 from gateway.admission.memory import MemoryStore, monotonic_microseconds
 from gateway.admission.quotas import subject
 from tests.harness.limit_process import requests, slots, tokens
@@ -56,10 +56,10 @@ def test_settled_to_the_true_count(store, clock):
     daily = tokens(100, per=100.0, reserve=10)
     charge = daily.charge(subject("me"), question=40)
     assert daily.rule.status(store.apply([charge], "1").used[0]).remaining == 80
-    store.settle({charge.key: daily.rule.cost(150) - charge.cost})
+    store.settle({charge.key: Correction(daily.rule.cost(150) - charge.cost)})
     assert daily.rule.status(store.peek([charge])[0]) == (0, 51.0, 51.0)
     assert store.peek([charge]) == [150 * SECOND]
-    store.settle({charge.key: -daily.rule.cost(10_000)})
+    store.settle({charge.key: Correction(-daily.rule.cost(10_000))})
     assert store.peek([charge]) == [0]
     clock.now += SECOND
     assert store.peek([charge]) == [0]

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.flowise.content_budget import ContentBudget
 from gateway.flowise.events import HEAD
 from gateway.flowise.observer import GAP_BOUNDS, KEPT_TRACE, MOST_NODES, OTHER, StreamObserver
 from tests.harness import captured_streams as streams
@@ -220,7 +221,7 @@ def test_a_trace_up_to_the_limit_is_kept_and_a_larger_one_given_up():
         body = event("agentFlowExecutedData", [1]) + event("agentFlowExecutedData", "x" * size) + TOKEN
         for pieces in ([body], [body[at : at + 65536] for at in range(0, len(body), 65536)]):
             observer = observed(pieces)
-            assert observer.trace_too_large is not is_kept
+            assert observer.uncounted == ("" if is_kept else "trace_too_large")
             assert (observer.evidence().executed is not None) is is_kept
             assert observer.events == {"agentFlowExecutedData": 2, "token": 1}
 
@@ -244,3 +245,43 @@ def test_without_any_node_seen_all_count():
     assert observed([TOKEN]).evidence(40).started_nodes is None
     assert observed([TOKEN]).evidence(40).question_bytes == 40
     assert observed([TOKEN]).evidence(40).answer_bytes == 5
+
+
+def in_reads(body, size):
+    return [body[at : at + size] for at in range(0, len(body), size)]
+
+
+@pytest.mark.parametrize("size", [1000, 16384, 10**6])
+def test_a_trace_beyond_the_budget_is_given_up_and_its_memory_free_again(size):
+    budget = ContentBudget(30_000)
+    observer = StreamObserver(budget)
+    small, large = event("agentFlowExecutedData", "x" * 9000), event("agentFlowExecutedData", "x" * 40_000)
+    for piece in in_reads(small, size):
+        observer.feed(piece, 1.0)
+    assert observer.evidence().executed is not None
+    assert budget.used == len(small) - 2
+    for piece in in_reads(large, size):
+        observer.feed(piece, 1.0)
+    assert (observer.uncounted, observer.evidence().executed) == ("trace_over_budget", None)
+    assert budget.used == 0
+    for piece in in_reads(small + METADATA, size):
+        observer.feed(piece, 1.0)
+    assert (observer.uncounted, observer.events) == ("", {"agentFlowExecutedData": 3, "metadata": 1})
+    observer.release()
+    assert budget.used == 0
+
+
+def test_an_unfinished_trace_is_released_too():
+    budget = ContentBudget()
+    observer = StreamObserver(budget)
+    observer.feed(event("agentFlowExecutedData", "x" * 40_000)[:-2], 1.0)
+    assert budget.used > 40_000
+    observer.release()
+    assert budget.used == 0
+
+
+def test_other_events_take_nothing_of_the_budget():
+    observer = StreamObserver(ContentBudget(0))
+    for piece in in_reads(event("sourceDocuments", "x" * 40_000) + TOKEN, 1000):
+        observer.feed(piece, 1.0)
+    assert observer.events == {"sourceDocuments": 1, "token": 1}

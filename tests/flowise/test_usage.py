@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.flowise import usage as usage_file
+from gateway.flowise.json_scan import MOST_ITEMS
 from gateway.flowise.observer import StreamObserver
 from gateway.flowise.raw_json import HEAVY
-from gateway.flowise.usage import Usage, UsageSource, count, started_node
+from gateway.flowise.usage import UNSEEN_TOKENS, Usage, UsageSource, count, plausible, started_node
 from tests.flowise.test_events import json_values
 from tests.harness import captured_streams as streams
 
@@ -186,3 +188,46 @@ def test_a_node_has_started_when_it_is_in_progress(data, node):
 def test_no_bytes_make_it_fail(noise):
     count(UsageSource(executed=noise, usage_metadata=noise, answer=noise))
     started_node(b"data:" + noise)
+
+
+@pytest.mark.parametrize("number", [MOST_ITEMS, MOST_ITEMS + 1])
+def test_a_trace_of_too_many_entries_is_not_counted(number):
+    source = UsageSource(executed=executed(*[entry("a", 1, 2)] * number), answer_bytes=8)
+    is_counted = number == MOST_ITEMS
+    assert count(source) == (
+        Usage(number, 2 * number, "reported") if is_counted else Usage(0, 2, "estimated")
+    )
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_trace_of_too_many_messages_is_not_counted(more, monkeypatch):
+    monkeypatch.setattr(usage_file, "MOST_MESSAGES", 100)
+    trace = executed(*[entry("a", 1, 2, *[(1, 1)] * 8)] * 10, *[entry("b", 0, 0)] * more)
+    usage = count(UsageSource(executed=trace, answer_bytes=8))
+    assert usage == (Usage(0, 2, "estimated") if more else Usage(90, 100, "reported"))
+
+
+def test_a_node_with_too_many_messages_is_not_counted_but_the_last_turn_is():
+    trace = executed(entry("a", 1, 2, *[(1, 1)] * MOST_ITEMS))
+    last = frame("usageMetadata", metadata(11, 7))
+    assert count(UsageSource(executed=trace, usage_metadata=last)) == Usage(11, 7, "reported")
+
+
+def test_numbers_in_a_large_metadata_are_not_read():
+    large = {"input_tokens": 5, "output_tokens": 6, "details": "x" * 5000}
+    trace = executed({"nodeId": "a", "data": {"output": {"usageMetadata": large}}})
+    assert count(UsageSource(executed=trace, answer_bytes=8)) == Usage(0, 2, "estimated")
+
+
+def test_more_than_the_bytes_can_hold_is_implausible():
+    most = UNSEEN_TOKENS + 500
+    usage = plausible(Usage(most + 7, most, "reported"), 500, 10**9)
+    assert usage == Usage(most, most, "reported", implausible_input=7)
+    usage = plausible(Usage(3, most + 9, "reported"), 500, 10**9)
+    assert usage == Usage(3, most, "reported", implausible_output=9)
+
+
+def test_more_than_the_configured_tokens_is_implausible():
+    assert plausible(Usage(8, 7, "reported"), 500, 7) == Usage(7, 7, "reported", implausible_input=1)
+    usage = Usage(7, 7, "reported")
+    assert plausible(usage, 500, 7) is usage

@@ -120,6 +120,10 @@ class RunningGateway:
         """Background tasks, apart from the one that refreshes the streamability of chatflows."""
         return self._inside._tasks._tasks - {self._inside._learning}
 
+    def kept_replies(self) -> int:
+        """Bytes of replies that are kept to count their tokens."""
+        return self._inside._counting.budget.used
+
     def pool(self, upstream: str = "main") -> Pool:
         return self._inside._upstreams[upstream].pool
 

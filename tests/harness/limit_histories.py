@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from gateway.admission import memory as memory_module
-from gateway.admission.gcra import SECOND
+from gateway.admission.gcra import SECOND, Correction
 from gateway.admission.memory import Leases, MemoryStore
 from gateway.admission.quotas import subject
 from gateway.admission.redis.commands import LimitCommands, Script, parse_decision, parse_numbers
@@ -71,10 +71,11 @@ class BothStores:
         elif act == "peek":
             assert parse_numbers(self._tell(self._commands.peek(charges))) == memory.peek(charges)
         elif act == "settle":
-            difference = {charges[0].key: words[1] * SECOND // 100}
+            rule = charges[0].rule
+            correction = {charges[0].key: Correction(words[1] * SECOND // 100, rule.most_used)}
             self._settled += 1
-            assert self._tell(self._commands.settle(str(self._settled), difference)) == 1
-            memory.settle(difference)
+            assert self._tell(self._commands.settle(str(self._settled), correction)) == 1
+            memory.settle(correction)
         elif act == "renew":
             self._tell(self._commands.renew([(charges[0].key, words[1])]))
             memory.renew([(charges[0].key, words[1])])

@@ -10,7 +10,7 @@ import pytest
 from gateway.config import Limit
 from tests.harness.api_keys import key_of
 from tests.harness.clock import until
-from tests.harness.frames import END, METADATA, PATH, START, settled, stream, token
+from tests.harness.frames import END, METADATA, PATH, START, metered, settled, stream, token
 from tests.harness.gateway import FLOW
 from tests.harness.raw_client import request
 from tests.harness.raw_upstream import STREAM_HEAD, RawUpstream
@@ -213,20 +213,52 @@ async def test_tokens_are_reserved_then_settled_to_the_actual_count(start, conne
 
 async def test_a_caller_in_debt_waits_until_it_has_refilled(start, connect):
     rule = limit(tokens=1000, per="1h", reserve=0)
-    async with answering(reported(2000, 500)) as upstream, start(upstream.url, route=route(rule)) as gateway:
+    async with answering(reported(1200, 500)) as upstream, start(upstream.url, route=route(rule)) as gateway:
         assert (await ask(connect, gateway)).status == 200  # the balance was above zero
         await gateway.lines.until("request", 1)
         refused = await ask(connect, gateway)
     assert refused.status == 429
     assert refused.fields["ratelimit"].startswith('"few";r=0;')
     debt = int(refused.fields["retry-after"])
-    assert 5400 <= debt <= 5410  # 1500 tokens too many, at 1000 an hour
+    assert 2520 <= debt <= 2530  # 700 tokens too many, at 1000 an hour
     assert (
         refused.json()["message"]
-        == 'The limit "few" is used up: 1000 tokens in 1 hour. Try again in 91 minutes.'
+        == 'The limit "few" is used up: 1000 tokens in 1 hour. Try again in 43 minutes.'
     )
     assert int(refused.fields["ratelimit"].rpartition("t=")[2]) <= debt
     assert len(upstream.seen) == 1
+
+
+async def test_a_nonsense_usage_is_counted_as_implausible_and_locks_for_the_window_at_most(start, connect):
+    rule = limit(tokens=1000, per="1h", reserve=0)
+    nonsense = reported(10**12, 5 * 10**11)
+    async with answering(nonsense) as upstream, start(upstream.url, route=route(rule)) as gateway:
+        assert (await ask(connect, gateway)).status == 200
+        (line,) = await gateway.lines.until("request", 1)
+        refused = await ask(connect, gateway)
+        scrape = await metered(gateway)
+    assert refused.status == 429
+    assert 3590 <= int(refused.fields["retry-after"]) <= 3600
+    believed = 2_000_000 + len(nonsense) + len("hi")
+    assert (line["tokens_in"], line["tokens_out"]) == (believed, believed)
+    assert line["tokens_implausible"] == 15 * 10**11 - 2 * believed
+    for kind, tokens in (("input", 10**12), ("output", 5 * 10**11)):
+        assert scrape("tokens_total", type=kind, source="reported") == believed
+        assert scrape("tokens_total", type=kind, source="implausible") == tokens - believed
+
+
+async def test_an_operator_can_believe_less(start, connect):
+    rule = limit(tokens=1000, per="1h", reserve=0)
+    limits = {"max_run_tokens": 1100}
+    async with (
+        answering(reported(2000, 20)) as upstream,
+        start(upstream.url, route=route(rule), limits=limits) as gateway,
+    ):
+        assert (await ask(connect, gateway)).status == 200
+        (line,) = await gateway.lines.until("request", 1)
+        refused = await ask(connect, gateway)
+    assert (line["tokens_in"], line["tokens_out"], line["tokens_implausible"]) == (1100, 20, 900)
+    assert 432 <= int(refused.fields["retry-after"]) <= 440  # 120 tokens too many, at 1000 an hour
 
 
 @pytest.mark.parametrize("ending", ["error", "cut", "client", "timeout"])

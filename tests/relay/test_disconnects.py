@@ -205,7 +205,7 @@ async def someone_waits(gateway):
 @pytest.mark.parametrize("way", WAYS)
 async def test_while_much_is_unread(start, way):
     sent = asyncio.Event()
-    size = 16 * 1024 * 1024
+    size = 6 * 1024 * 1024
 
     async def script(peer, _):
         peer.send(STREAM_HEAD)

@@ -8,6 +8,7 @@ from hashlib import sha1
 from pathlib import Path
 from typing import NamedTuple
 
+from gateway.admission.gcra import Correction
 from gateway.admission.quotas import PREFIX, Charge, digest
 from gateway.admission.store import Decision
 
@@ -91,10 +92,11 @@ class LimitCommands:
         kinds = ("c" if charge.is_slot else "r" for charge in charges)
         return self._run("peek", [charge.key for charge in charges], *kinds)
 
-    def settle(self, lease: str, differences: Mapping[str, int]) -> Command:
-        """Add the differences to their buckets; applied once per lease, however often it is sent."""
-        keys = [f"{PREFIX}settled:{digest(lease)}", *differences]
-        return self._run("settle", keys, SETTLED_FOR, *differences.values())
+    def settle(self, lease: str, corrections: Mapping[str, Correction]) -> Command:
+        """Correct the buckets; applied once per lease, however often it is sent."""
+        keys = [f"{PREFIX}settled:{digest(lease)}", *corrections]
+        words = [f"{correction.difference} {correction.most}" for correction in corrections.values()]
+        return self._run("settle", keys, SETTLED_FOR, *words)
 
     def probe(self, name: str) -> Command:
         """A write without effect. A server that refuses it (a replica, or one out of memory) cannot be the store."""

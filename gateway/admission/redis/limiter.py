@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Any
 
-from gateway.admission.gcra import SECOND, LimitStatus
-from gateway.admission.limiter import LEASE, Admission, Limiter, differences
+from gateway.admission.gcra import SECOND, Correction, LimitStatus
+from gateway.admission.limiter import LEASE, Admission, Limiter, corrections
 from gateway.admission.memory import MemoryStore
 from gateway.admission.quotas import Charge, slot_keys, statuses
 from gateway.admission.redis.client import MultiplexedClient, RunCommands
@@ -141,7 +141,7 @@ class SharedLimiter(Limiter):
         charged = admission.charges
         if not admission.is_in_store:
             charged = [charge._replace(cost=0) for charge in charged]
-        if due := differences(charged, tokens):
+        if due := corrections(charged, tokens):
             self._store.settle(admission.lease, due)
 
     def release(self, admission: Admission) -> None:
@@ -261,9 +261,9 @@ class SharedStore:
         """
         return parse_numbers(await self._call(self._commands.peek(charges), budget, None))
 
-    def settle(self, lease: str, differences: Mapping[str, int]) -> None:
-        """Add each difference, which may be negative, to its bucket; once per lease."""
-        self._outbox.send(self._commands.settle(lease, differences))
+    def settle(self, lease: str, corrections: Mapping[str, Correction]) -> None:
+        """Correct each bucket; once per lease."""
+        self._outbox.send(self._commands.settle(lease, corrections))
 
     def release(self, keys: Sequence[str], lease: str) -> None:
         self._outbox.send(self._commands.release(keys, lease))
@@ -325,7 +325,9 @@ class LateReply:
             self.admission.is_in_store = self.admission.is_leased = True
 
     def _refund(self, *kinds: str) -> None:
-        if refunds := {charge.key: -charge.cost for charge in self.charges if charge.rule.kind in kinds}:
+        if refunds := {
+            charge.key: Correction(-charge.cost) for charge in self.charges if charge.rule.kind in kinds
+        }:
             self._store.settle(f"{self.lease}:late", refunds)
 
 

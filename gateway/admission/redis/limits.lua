@@ -8,7 +8,7 @@
 --            -> 1 or 0, and used of each key, separated by spaces
 --   peek     for each key: "r" or "c".  -> used of each key, separated by spaces
 --   settle   ARGV[4] milliseconds for which the first key marks the settlement as done, so that a repetition has no
---            effect; and for each other key: a difference.  -> 1 or 0
+--            effect; and for each other key: a difference, and the most that is then used.  -> 1 or 0
 --   renew    for each key: the lease.  -> the places, from 1, of those that were not there, separated by spaces
 --   release  for each key: the lease
 
@@ -106,8 +106,9 @@ function act.settle()
     return 0
   end
   for i = 2, #KEYS do
-    local used = rate(KEYS[i]) + tonumber(ARGV[3 + i])
-    put(KEYS[i], math.min(MOST, math.max(0, used)))
+    local difference, most = string.match(ARGV[3 + i], "^(-?%d+) (%d+)$")
+    local used = rate(KEYS[i]) + tonumber(difference)
+    put(KEYS[i], math.min(tonumber(most), math.max(0, used)))
   end
   return 1
 end

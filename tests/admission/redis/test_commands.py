@@ -8,7 +8,7 @@ from time import time
 
 import pytest
 
-from gateway.admission.gcra import MAX_USED, SECOND
+from gateway.admission.gcra import MAX_USED, SECOND, Correction
 from gateway.admission.quotas import subject
 from gateway.admission.redis.commands import (
     PING,
@@ -93,7 +93,7 @@ def test_keys_expire(client, run_command, limits):
         slots(2).charge(subject("me")),
     ]
     run_command(limits.admit(charges, "1"))
-    run_command(limits.settle("1", {charges[1].key: SECOND}))
+    run_command(limits.settle("1", {charges[1].key: Correction(SECOND)}))
     run_command(limits.renew([(slots(2).charge(subject("you")).key, "2")]))
     lives = {key: client.pttl(key) for key in client.scan_iter()}
     assert len(lives) == 5
@@ -123,18 +123,18 @@ def test_a_lease_expires_to_the_microsecond_also_after_a_clock_steps_back(run_co
 
 def test_a_repeated_settlement_is_applied_once(client, run_command, limits):
     charge = tokens(100, per=100.0).charge(subject("me"))
-    command = limits.settle("run 1", {charge.key: 5 * SECOND})
+    command = limits.settle("run 1", {charge.key: Correction(5 * SECOND)})
     assert [run_command(command), run_command(command)] == [1, 0]
     assert parse_numbers(run_command(limits.peek([charge])))[0] == pytest.approx(5 * SECOND, abs=SECOND)
-    run_command(limits.settle("run 2", {charge.key: 5 * SECOND}))
+    run_command(limits.settle("run 2", {charge.key: Correction(5 * SECOND)}))
     assert parse_numbers(run_command(limits.peek([charge])))[0] == pytest.approx(10 * SECOND, abs=SECOND)
 
 
 def test_the_deepest_debt_is_exact(client, run_command, limits):
     charge = tokens(100, per=100.0).charge(subject("me"))
-    run_command(limits.settle("run 1", {charge.key: MAX_USED}))
+    run_command(limits.settle("run 1", {charge.key: Correction(MAX_USED)}))
     assert client.get(charge.key).split()[0] == str(MAX_USED).encode()
-    run_command(limits.settle("run 2", {charge.key: MAX_USED}))
+    run_command(limits.settle("run 2", {charge.key: Correction(MAX_USED)}))
     assert client.get(charge.key).split()[0] == str(MAX_USED).encode()
     assert client.pttl(charge.key) > MAX_USED // 1000
 

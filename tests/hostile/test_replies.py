@@ -1,0 +1,186 @@
+"""Replies of Flowise that are made to cost much: each iteration of the loop stays short, and nothing is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from time import monotonic
+
+import pytest
+
+from gateway.relay import call
+from tests.harness.clock import until
+from tests.harness.frames import ASK, END, METADATA, PATH, START, event, metered, only, settled, token
+from tests.harness.loop_turns import LONGEST, LoopTurns, left_at_once, raw_answer
+from tests.harness.raw_upstream import STREAM_HEAD, RawUpstream
+
+ASKED = json.dumps(ASK).encode()
+MEGABYTE = 1024 * 1024
+WITHHOLDING = {"events": {"withhold": ["usedTools", "custom:mine"]}}
+
+
+def filled(unit: bytes, size: int) -> bytes:
+    return unit * (size // len(unit))
+
+
+def long_event(unit: bytes, size: int) -> bytes:
+    return b"data:" + filled(unit, size) + b"\n\n"
+
+
+# Each is one whole body, sent as fast as the sockets take it.
+FLOODS = {
+    "comments": filled(b":\n\n", 3 * MEGABYTE),
+    "comments, CR": filled(b":\r\r", MEGABYTE),
+    "comments, CRLF": filled(b":\r\n\r\n", MEGABYTE),
+    "comments, mixed line ends": filled(b":\n\r", MEGABYTE),
+    "blocks of one letter": filled(b"a\n\n", MEGABYTE),
+    "empty data": filled(b"data:\n\n", MEGABYTE),
+    "empty data, CR": filled(b"data:\r\r", MEGABYTE),
+    "blank lines": filled(b"\n", 3 * MEGABYTE),
+    "nameless events of 4 KB": filled(long_event(b'{"a":[0,0,0,0],"b":{}},', 4096), 12 * MEGABYTE),
+    "nameless objects of 4 KB": filled(b'data:{"a":[' + filled(b"0,", 4000) + b"0]}\n\n", 6 * MEGABYTE),
+    "objects with their name last": filled(
+        b'data:{"a":[' + filled(b"[],", 60) + b'0],"event":"x"}\n\n', MEGABYTE
+    ),
+    "cut objects with a name": filled(b'data:{"a":[' + filled(b"[],", 6000) + b'"event"]\n\n', 2 * MEGABYTE),
+    "escaped names": filled(b'data:{"\\u0065vent":"usedTool\\u0073"\n\n', MEGABYTE),
+    "names in the documented form": filled(b"event:usedTools\n\n", MEGABYTE),
+    "own names in the documented form": filled(b"event:mine\ndata:\n\n", MEGABYTE),
+    "lines of one letter": filled(filled(b"a\n", 8000) + b"\n", 2 * MEGABYTE),
+    "lines of data": filled(filled(b"data\n", 8000) + b"\n", 2 * MEGABYTE),
+    "started nodes": filled(event("nextAgentFlow", '{"nodeId":"a","status":"INPROGRESS"}'), MEGABYTE),
+    "tokens in another spelling": filled(b'data: {"data":"x","event":"token"}\n\n', MEGABYTE),
+    "tools without content": filled(event("tool"), MEGABYTE),
+    "one event of many brackets": long_event(b"[],", 3 * MEGABYTE),
+    "one event of many line ends": long_event(b"\ndata:", MEGABYTE),
+    "traces": filled(event("agentFlowExecutedData", "[0]"), MEGABYTE),
+}
+
+
+def in_chunks(body: bytes, size: int) -> bytes:
+    """Chunked framing with chunks of `size` bytes."""
+    pieces = (body[at : at + size] for at in range(0, len(body), size))
+    return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
+
+
+def flooding(body: bytes, chunk: int = 65536):
+    sent = STREAM_HEAD + in_chunks(START + body + token("x") + METADATA + END, chunk) + b"0\r\n\r\n"
+
+    async def script(peer, _):
+        for at in range(0, len(sent), MEGABYTE):
+            peer.send(sent[at : at + MEGABYTE])
+            await peer.writer.drain()
+
+    return script
+
+
+@pytest.mark.parametrize("withholding", [False, True], ids=["all events", "withholding"])
+@pytest.mark.parametrize("flood", FLOODS)
+async def test_a_flood_never_owns_the_loop(start, flood, withholding):
+    async with (
+        RawUpstream(flooding(FLOODS[flood])) as upstream,
+        start(upstream.url, route=WITHHOLDING if withholding else {}) as gateway,
+    ):
+        with LoopTurns() as turns:
+            answer = await raw_answer(gateway.host, gateway.port, PATH, ASKED)
+            line = await only(gateway)
+    assert answer.endswith(b"\r\n0\r\n\r\n")
+    assert END in answer
+    assert line["outcome"] == "ok"
+    assert turns.longest < LONGEST
+
+
+async def test_chunks_of_one_byte_never_own_the_loop(start):
+    body = filled(b":\n\n", MEGABYTE // 4)
+    async with RawUpstream(flooding(body, chunk=1)) as upstream, start(upstream.url) as gateway:
+        with LoopTurns() as turns:
+            await raw_answer(gateway.host, gateway.port, PATH, ASKED)
+            line = await only(gateway)
+    assert line["outcome"] == "ok"
+    assert turns.longest < LONGEST
+
+
+async def test_other_requests_are_answered_within_the_flood(start, connect):
+    """One read of a flood is 250 KB; a request that comes meanwhile does not wait for its end."""
+    may_end = asyncio.Event()
+
+    async def script(peer, seen):
+        if seen.method == "GET":
+            peer.answer(b"{}")
+            return
+        peer.send(STREAM_HEAD)
+        while not may_end.is_set():
+            peer.chunk(filled(b"a\n\n", 65536))
+            await peer.writer.drain()
+        peer.chunk(METADATA + END)
+        peer.chunk(b"")
+
+    async with RawUpstream(script) as upstream, start(upstream.url) as gateway, connect(gateway) as wire:
+        floods = [
+            asyncio.ensure_future(raw_answer(gateway.host, gateway.port, PATH, json.dumps(ask).encode()))
+            for ask in ({**ASK, "chatId": f"chat-{number}"} for number in range(3))
+        ]
+        while (await metered(gateway))("streams_active") < 3:
+            pass
+        with LoopTurns() as turns:
+            for _ in range(20):
+                wire.send(b"GET /api/v1/ping HTTP/1.1\r\nHost: gateway\r\n\r\n")
+                assert (await wire.reply()).body == b"pong"
+        may_end.set()
+        await asyncio.gather(*floods)
+    assert turns.longest < LONGEST
+
+
+async def test_a_reply_without_a_client_is_read_at_a_bounded_rate(start, reads, monkeypatch):
+    """It is neither closed nor given up: the conversation is held, and what it used is counted."""
+    monkeypatch.setattr(call, "UNATTENDED_BURST", MEGABYTE)
+    may_end = asyncio.Event()
+
+    async def script(peer, _):
+        peer.send(STREAM_HEAD)
+        peer.chunk(START)
+        while not may_end.is_set():
+            peer.chunk(filled(b"a\n\n", 65536))
+            await peer.writer.drain()
+        peer.chunk(token("x") + METADATA + END)
+        peer.chunk(b"")
+
+    async with RawUpstream(script) as upstream, start(upstream.url) as gateway:
+        await left_at_once(gateway.host, gateway.port, PATH, ASKED, START)
+        await until(lambda: upstream.aborts)
+        (run,) = gateway.open_calls()
+        before, began = reads.total, monotonic()
+        with LoopTurns() as turns:
+            await until(lambda: reads.total - before > MEGABYTE + call.UNATTENDED_RATE)
+            seconds = monotonic() - began
+        assert reads.total - before < MEGABYTE + call.UNATTENDED_RATE * (seconds + 0.5)
+        assert turns.longest < LONGEST
+        assert not run.call.is_over
+        may_end.set()
+        monkeypatch.setattr(call, "UNATTENDED_BURST", 1024 * MEGABYTE)
+        monkeypatch.setattr(
+            call, "UNATTENDED_RATE", 1024 * MEGABYTE
+        )  # for what waits in the buffers of the sockets
+        (line,) = await settled(gateway)
+    assert (line["outcome"], line["abort"]) == ("client_closed", "ran_on")
+    assert line["events"] >= 3
+
+
+async def test_reading_at_a_bounded_rate_does_not_count_as_silence_of_flowise(start, hurried, monkeypatch):
+    """The pause is the gateway's own: `idle` is not over while bytes wait to be read."""
+    monkeypatch.setattr(call, "UNATTENDED_BURST", 1024)
+
+    async def script(peer, _):
+        peer.send(STREAM_HEAD)
+        peer.chunk(START)
+        peer.send(in_chunks(filled(b":\n\n", MEGABYTE) + token("x") + METADATA + END, 65536) + b"0\r\n\r\n")
+
+    timeouts = {"timeouts": {"idle": "100ms"}}
+    async with (
+        RawUpstream(script) as upstream,
+        start(upstream.url, upstreams={"main": timeouts}) as gateway,
+    ):
+        await left_at_once(gateway.host, gateway.port, PATH, ASKED, START)
+        (line,) = await settled(gateway)
+    assert line["outcome"] == "client_closed"
+    assert (line["abort"], line["events"]) == ("ran_on", 4)

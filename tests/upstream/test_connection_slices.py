@@ -1,0 +1,138 @@
+"""A large read is handled in slices, one in each iteration of the loop."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from gateway.upstream.connection import SLICE, Connection
+from gateway.upstream.response_parser import BodyEnd
+from tests.harness.raw_upstream import RawUpstream
+from tests.harness.scripted_pool import GET, RecordingSink, exchange
+
+OK = b"HTTP/1.1 200 OK\r\n"
+BODY = bytes(range(256)) * (10 * SLICE // 256)
+
+
+class Transport:
+    """Records whether it is read."""
+
+    def __init__(self):
+        self.is_read, self.is_closed = True, False
+
+    def set_write_buffer_limits(self, high):
+        pass
+
+    def write(self, data):
+        pass
+
+    def is_closing(self):
+        return self.is_closed
+
+    def pause_reading(self):
+        self.is_read = False
+
+    def resume_reading(self):
+        self.is_read = True
+
+    def abort(self):
+        self.is_closed = True
+
+
+class Pieces(RecordingSink):
+    """Records the size of each piece too."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes = []
+
+    def on_body(self, data):
+        super().on_body(data)
+        self.sizes.append(len(data))
+
+
+def begun():
+    """A connection that has just read a head and a body of ten slices in one read."""
+    transport, sink = Transport(), Pieces()
+    connection = Connection(lambda _: None, lambda _: None)
+    connection.connection_made(transport)
+    connection.start("GET", GET, sink)
+    connection.finish_request()
+    connection.data_received(OK + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY)
+    return connection, transport, sink
+
+
+async def test_each_iteration_of_the_loop_handles_one_slice_and_nothing_more_is_read():
+    _, transport, sink = begun()
+    while sink.end is None:
+        before = len(sink.sizes)
+        assert not transport.is_read
+        await asyncio.sleep(0)
+        assert len(sink.sizes) == before + 1
+    assert len(sink.sizes) == 11
+    assert (sink.body, sink.end) == (BODY, BodyEnd.WHOLE)
+    assert max(sink.sizes) <= SLICE
+    assert transport.is_read
+
+
+async def test_a_sink_that_pauses_gets_no_slice_until_it_resumes():
+    connection, transport, sink = begun()
+    connection.pause_reading()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert len(sink.sizes) == 1
+    connection.resume_reading()
+    connection.pause_reading()
+    connection.resume_reading()
+    await sink.over.wait()
+    assert (sink.body, sink.end) == (BODY, BodyEnd.WHOLE)
+    assert transport.is_read
+
+
+async def test_a_connection_that_is_closed_drops_the_rest():
+    connection, transport, sink = begun()
+    connection.close()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert len(sink.sizes) == 1
+    assert transport.is_closed
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+async def test_a_connection_that_is_lost_ends_behind_what_was_read(missing):
+    transport, sink = Transport(), Pieces()
+    connection = Connection(lambda _: None, lambda _: None)
+    connection.connection_made(transport)
+    connection.start("GET", GET, sink)
+    connection.data_received(OK + b"Content-Length: %d\r\n\r\n" % (len(BODY) + missing) + BODY)
+    connection.connection_lost(None)
+    assert sink.end is None
+    await sink.over.wait()
+    assert sink.body == BODY
+    assert sink.end is (BodyEnd.CUT if missing else BodyEnd.WHOLE)
+
+
+async def test_bytes_behind_the_response_in_a_later_slice_close_the_connection(pool_to):
+    async def script(peer, _):
+        peer.send(OK + b"Content-Length: 2\r\n\r\nab" + b"x" * 10 * SLICE)
+
+    async with RawUpstream(script) as upstream:
+        connection, sink = await exchange(pool_to(upstream.url))
+        assert (sink.body, sink.end) == (b"ab", BodyEnd.WHOLE)
+        assert connection.is_closed
+
+
+@pytest.mark.parametrize("ending", [b"", b"chunked"])
+async def test_the_body_is_whole_whatever_its_framing(ending, pool_to):
+    async def script(peer, _):
+        peer.send(OK + (b"Transfer-Encoding: chunked\r\n\r\n" if ending else b"\r\n"))
+        for at in range(0, len(BODY), 100_000):
+            piece = BODY[at : at + 100_000]
+            peer.chunk(piece) if ending else peer.send(piece)
+        peer.chunk(b"") if ending else peer.fin()
+
+    async with RawUpstream(script) as upstream:
+        _, sink = await exchange(pool_to(upstream.url))
+    assert sink.body == BODY
+    assert sink.end is (BodyEnd.WHOLE if ending else BodyEnd.CLOSED)
