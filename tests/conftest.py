@@ -76,7 +76,7 @@ def no_blocking_call_on_the_loop():
         # at start, before the ports are open, and in the demo's simulator, blocking delays no request
         for function in blockbuster.functions.values():
             function.can_block_in("gateway/upstream/upstream.py", {"__init__"})
-            function.can_block_in("gateway/config/yaml_reader.py", {"_text"})
+            function.can_block_in("gateway/config/yaml_reader.py", {"_content"})
             function.can_block_in("gateway/demo.py", {"demo"})
         yield
 

@@ -49,6 +49,13 @@ def request_line(exchange: Exchange, *, with_prompt: bool) -> dict[str, Any]:
         "limited_by": exchange.limited_by or None,
         "trace_id": exchange.trace_id or None,
     }
+    return line | _optional_fields(exchange, with_prompt=with_prompt)
+
+
+def _optional_fields(exchange: Exchange, *, with_prompt: bool) -> dict[str, Any]:
+    """Fields that most lines do not have."""
+    line: dict[str, Any] = {}
+    usage = exchange.usage
     if exchange.uncounted:
         line["uncounted"] = exchange.uncounted
     if usage is not None and (implausible := usage.implausible_input + usage.implausible_output):
