@@ -23,7 +23,7 @@ from gateway.auth.keys_file import read_keys
 from gateway.config import Config, ConfigError, load, load_environment, schema_json
 from gateway.errors import CannotRunError
 from gateway.keys_cli import KeysCommand, KeysRefusedError
-from gateway.server.standard_streams import abandon_unwritable_streams, open_missing_streams
+from gateway.server.standard_streams import flush_streams, open_missing_streams
 from gateway.server.supervisor import supervise
 from gateway.telemetry.console import wants_colors
 from gateway.telemetry.logs import make_logger
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     finally:
-        abandon_unwritable_streams()
+        flush_streams()
     return status
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -59,6 +61,15 @@ def test_what_is_asked_for_is_among_those_with_a_line():
     assert asked <= signals.logged()
 
 
+def ignored_by(pid):
+    """The signals that a process ignores, as the kernel has it."""
+    status = Path(f"/proc/{pid}/status")
+    if not status.exists():
+        pytest.skip("this system shows no signals of a process")
+    (mask,) = re.findall(r"^SigIgn:\s*([0-9a-f]+)$", status.read_text(), re.MULTILINE)
+    return {name for name in signals.IGNORED if int(mask, 16) >> (signal.Signals[name] - 1) & 1}
+
+
 def test_only_suspension_kills_and_faults_are_left_to_the_system():
     for name in set(signals.DEFAULT) & signal.Signals.__members__.keys():
         assert name in WITHOUT_EFFECT or name in (
@@ -72,6 +83,7 @@ async def test_no_other_signal_ends_a_stream(serve, connect):
     held = Held()
     async with RawUpstream(held) as upstream, serve(upstream.url) as gateway, connect(gateway) as wire:
         await streaming(wire)
+        assert ignored_by(gateway.pid) == set(signals.IGNORED)
         async for _ in sent_all(gateway, gateway.pid):
             pass
         held.may_finish.set()
@@ -92,6 +104,7 @@ async def test_no_other_signal_ends_a_parent_or_a_worker(serve, connect):
         async for line in sent_all(gateway, gateway.pid):
             assert "worker" not in line
         for started in [line for line in gateway.lines if line["event"] == "worker_started"]:
+            assert ignored_by(started["pid"]) == set(signals.IGNORED)
             async for line in sent_all(gateway, started["pid"]):
                 assert line["worker"] == started["worker"]
         held.may_finish.set()

@@ -117,6 +117,11 @@ async def test_output_that_is_not_taken_is_an_error_in_one_sentence(command):
     assert err.count("\n") == 1
 
 
+async def test_help_that_is_not_taken_is_no_crash():
+    async with gateway("--help", before=FULL) as child:
+        assert await child.ended() == (0, "")
+
+
 async def test_a_mistake_keeps_its_status_when_standard_error_takes_nothing(tmp_path):
     missing = str(tmp_path / "none.yaml")
     async with gateway("check", "--config", missing, before="exec 2>/dev/full") as child:
