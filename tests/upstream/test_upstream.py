@@ -211,7 +211,8 @@ async def asking(tmp_path, url, **main):
             }
         )
     )
-    upstream = Upstream("main", load(path, {}).upstreams["main"], Metrics())
+    config = await asyncio.to_thread(load, path, {})
+    upstream = Upstream("main", config.upstreams["main"], Metrics())
     try:
         yield upstream
     finally:
