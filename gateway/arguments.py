@@ -14,6 +14,7 @@ from typing import TypeAlias
 from gateway import __version__
 from gateway.config import Address, AdminSettings, ServerSettings, parse_listen
 from gateway.config.values import parse_duration, positive_duration, whole
+from gateway.init.arguments import add_flows_options, add_init_options
 
 DAY = 86400.0
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - it has no public name
@@ -38,6 +39,9 @@ def command_line() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_serve(commands)
     _add_check(commands)
+    _add_init(commands)
+    _add_flows(commands)
+    _add_doctor(commands)
     _add_schema(commands)
     keys = commands.add_parser(
         "keys", help="create, list, revoke and rotate API keys", formatter_class=_Formatter
@@ -103,6 +107,41 @@ def _add_serve(commands: Commands) -> None:
 def _add_check(commands: Commands) -> None:
     summary = "validate a configuration and print every mistake"
     _add_config(_add(commands, "check", summary, "flowise-gateway check --config gateway.yaml"))
+
+
+def _add_init(commands: Commands) -> None:
+    parser = _add(
+        commands,
+        "init",
+        "write a configuration for chatflows of a Flowise",
+        "FLOWISE_API_KEY=KEY flowise-gateway init --flowise http://127.0.0.1:3000",
+        "flowise-gateway init --flowise http://127.0.0.1:3000 --flow Support --public --origin https://app.example.com",
+    )
+    add_init_options(parser)
+
+
+def _add_flows(commands: Commands) -> None:
+    example = "FLOWISE_API_KEY=KEY flowise-gateway flows --flowise http://127.0.0.1:3000"
+    add_flows_options(_add(commands, "flows", "list the chatflows of a Flowise", example))
+
+
+def _add_doctor(commands: Commands) -> None:
+    parser = _add(
+        commands,
+        "doctor",
+        "examine Flowise, store, issuers and machine of a configuration",
+        "flowise-gateway doctor --config gateway.yaml",
+        "flowise-gateway doctor --config gateway.yaml --ask 'Hello!'",
+    )
+    _add_config(parser)
+    parser.add_argument("--json", action="store_true", help="as a JSON object; default: a table")
+    parser.add_argument("--strict", action="store_true", help="end with 1 after a warning too")
+    parser.add_argument(
+        "--ask",
+        default="",
+        metavar="TEXT",
+        help="also ask each chatflow, and measure its answer; default: do not",
+    )
 
 
 def _add_schema(commands: Commands) -> None:

@@ -21,7 +21,9 @@ from gateway.arguments import command_line
 from gateway.auth.keys_edit import KeysFileError
 from gateway.auth.keys_file import read_keys
 from gateway.config import Config, ConfigError, load, load_environment, schema_json
+from gateway.doctor.command import doctor
 from gateway.errors import CannotRunError
+from gateway.init.command import InitRefusedError, flows, init
 from gateway.keys_cli import KeysCommand, KeysRefusedError
 from gateway.server.standard_streams import flush_streams, open_missing_streams
 from gateway.server.supervisor import supervise
@@ -47,9 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for mistake in error.mistakes:
             _complain(mistake)
         return WRONG
-    except (CannotRunError, KeysFileError, KeysRefusedError) as error:
+    except (CannotRunError, KeysFileError, KeysRefusedError, InitRefusedError) as error:
         _complain(f"flowise-gateway: {error}")
-        return WRONG if isinstance(error, KeysRefusedError) else FAILED
+        return WRONG if isinstance(error, KeysRefusedError | InitRefusedError) else FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
     finally:
@@ -117,6 +119,37 @@ def _keys(given: argparse.Namespace) -> int:
     return OK
 
 
+def _init(given: argparse.Namespace) -> int:
+    if not given.has_output:
+        raise InitRefusedError(
+            "The new API key is shown only once, on standard output: open it and try again."
+        )
+    ask = _ask if sys.stdin.isatty() and sys.stdout.isatty() else None
+    _print(f"{init(given, os.environ, ask)}\n")
+    return OK
+
+
+def _ask(prompt: str) -> str:
+    """Like `input`, which writes its prompt to standard error on some systems."""
+    _print(prompt)
+    line = sys.stdin.readline()
+    if not line:
+        raise EOFError
+    return line
+
+
+def _flows(given: argparse.Namespace) -> int:
+    _print(f"{flows(given, os.environ)}\n")
+    return OK
+
+
+def _doctor(given: argparse.Namespace) -> int:
+    is_plain = "utf" not in (sys.stdout.encoding or "").lower()
+    text, status = doctor(_load(given), given, os.environ, is_plain=is_plain)
+    _print(f"{text}\n")
+    return status
+
+
 def _schema(_: argparse.Namespace) -> int:
     _print(schema_json())
     return OK
@@ -170,6 +203,9 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = MappingProxyType(
         "serve": _serve,
         "check": _check,
         "schema": _schema,
+        "init": _init,
+        "flows": _flows,
+        "doctor": _doctor,
         "keys": _keys,
         "demo": _demo,
         "completion": _completion,

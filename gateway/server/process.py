@@ -44,6 +44,12 @@ async def serve(config: Config, logger: Logger, announce: Callable[[Process], No
     await process.run(on_listening)
 
 
+def descriptors_needed(config: Config) -> int:
+    """Open files of one process: one for each connection that it may have."""
+    upstreams = sum(upstream.max_connections for upstream in config.upstreams.values())
+    return config.server.max_connections + upstreams + OWN_DESCRIPTORS
+
+
 class Process:
     """The gateway with its listeners, from `start` to `stop`; `run` does both and the drain.
 
@@ -154,9 +160,7 @@ class Process:
 
     def _check_descriptors(self) -> None:
         """Raise the soft limit of open files to one for each connection; log if the hard limit is too low."""
-        config = self._config
-        needed = config.server.max_connections + OWN_DESCRIPTORS
-        needed += sum(upstream.max_connections for upstream in config.upstreams.values())
+        needed = descriptors_needed(self._config)
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft < needed <= hard or hard == resource.RLIM_INFINITY:
             resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, needed), hard))

@@ -12,6 +12,7 @@ PACKAGES = {
     "mount": "mount",
     "node": "nodejs",
     "prometheus": "prometheus",
+    "setpriv": "util-linux",
     "promtool": "prometheus",
     "systemd-analyze": "systemd",
 }

@@ -1,0 +1,87 @@
+"""Each route: whether its chatflow exists, streams, answers predictions, and gets what it wants."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from gateway.config import Route
+from gateway.doctor.report import Finding, failed, ok, warning
+from gateway.doctor.world import World
+from gateway.flowise.chatflows import Chatflow
+from gateway.upstream.flowise_admin import FlowiseAdmin, FlowiseQueryError
+
+
+async def routes(world: World) -> list[Finding]:
+    """One line for each route, or one for each thing that is wrong with it."""
+    findings = []
+    for upstream in world.config.upstreams:
+        survey = await world.survey(upstream)
+        if isinstance(survey.greeting, FlowiseQueryError):
+            names = ", ".join(route.name for route in world.routes_of(upstream))
+            sentence = f"Not checked, because upstreams.{upstream} does not answer. Mend that first."
+            findings += [warning("route", names, sentence)] if names else []
+            continue
+        async with world.admin(upstream) as admin:
+            for route in world.routes_of(upstream):
+                findings += await _route(world, route, admin)
+    return findings
+
+
+async def _route(world: World, route: Route, admin: FlowiseAdmin) -> list[Finding]:
+    try:
+        is_streaming = await admin.is_streaming(route.chatflow)
+        offered = await admin.uploads(route.chatflow)
+    except FlowiseQueryError as error:
+        if error.kind != "missing":
+            return [failed("route", route.name, str(error))]
+        what = f"Flowise has no chatflow {route.chatflow}; it may be deleted."
+        return [failed("route", route.name, f"{what} `flowise-gateway flows` lists the ids that it has.")]
+    listed = await world.chatflows(route.upstream)
+    flow = listed.get(route.chatflow)
+    wrong = [*_streaming(route, is_streaming=is_streaming), *_uploads(route, flow, offered)]
+    if flow is not None:
+        wrong += [*_trigger(route, flow), *_key(world, route, flow, listed)]
+    named = f"{flow.kind} {flow.name}" if flow else f"chatflow {route.chatflow}"
+    return wrong or [ok("route", route.name, f"{named} answers predictions, and streams")]
+
+
+def _trigger(route: Route, flow: Chatflow) -> Iterator[Finding]:
+    if not flow.answers_predictions:
+        what = f"Its chatflow is started by a {flow.trigger} and refuses predictions."
+        advice = "Write the id of another one, or start it by a chat message in Flowise."
+        yield failed("route", route.name, f"{what} {advice}")
+
+
+def _streaming(route: Route, *, is_streaming: bool) -> Iterator[Finding]:
+    if not is_streaming:
+        what = "Its chatflow does not stream, so answers come at once, at their end."
+        advice = "In Flowise, let its model stream and switch post-processing off."
+        yield warning("streaming", route.name, f"{what} {advice}")
+
+
+def _key(world: World, route: Route, flow: Chatflow, listed: Mapping[str, Chatflow]) -> Iterator[Finding]:
+    if not flow.key_id:
+        return
+    place = f"upstreams.{route.upstream}.api_key"
+    what = "Its chatflow needs an API key of its own in Flowise"
+    if not world.config.upstreams[route.upstream].api_key.get_secret_value():
+        yield failed("chatflow_key", route.name, f"{what}, and {place} is empty. Write that key there.")
+        return
+    for other in world.routes_of(route.upstream):
+        found = listed.get(other.chatflow)
+        if found is not None and found.key_id not in ("", flow.key_id):
+            advice = "Give each route an upstream with its own api_key."
+            sentence = f"{what}, and that of route {other.name} needs another one. {advice}"
+            yield failed("chatflow_key", route.name, sentence)
+            return
+    if not world.question:
+        advice = "Give the route an upstream with that key, and try it with --ask TEXT."
+        yield warning("chatflow_key", route.name, f"{what}; {place} may be another one. {advice}")
+
+
+def _uploads(route: Route, flow: Chatflow | None, offered: frozenset[str]) -> Iterator[Finding]:
+    wanted = {*offered, *(["files"] if flow is not None and flow.takes_files else [])}
+    if wanted and not route.uploads:
+        what = f"Its chat window offers {', '.join(sorted(wanted))}, which the route refuses."
+        advice = "Write uploads: true into the route, or switch them off in Flowise."
+        yield warning("uploads", route.name, f"{what} {advice}")
