@@ -17,6 +17,7 @@ from gateway.config.values import parse_duration, positive_duration, whole
 from gateway.init.arguments import add_flows_options, add_init_options
 
 DAY = 86400.0
+STDIN = Path("<stdin>")  # this object stands for standard input; a file of this name is another one
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - it has no public name
 
 
@@ -68,10 +69,14 @@ def _add(commands: Commands, name: str, summary: str, *examples: str) -> argpars
 def _add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config",
-        type=Path,
+        type=_file,
         metavar="FILE",
-        help="the configuration; default: environment variables (FLOWISE_URL, GATEWAY_ROUTES, ...)",
+        help="the configuration, -: standard input; default: environment variables (FLOWISE_URL, GATEWAY_ROUTES, ...)",
     )
+
+
+def _file(name: str) -> Path:
+    return STDIN if name == "-" else Path(name)
 
 
 def _add_serve(commands: Commands) -> None:
@@ -106,7 +111,19 @@ def _add_serve(commands: Commands) -> None:
 
 def _add_check(commands: Commands) -> None:
     summary = "validate a configuration and print every mistake"
-    _add_config(_add(commands, "check", summary, "flowise-gateway check --config gateway.yaml"))
+    parser = _add(
+        commands,
+        "check",
+        summary,
+        "flowise-gateway check --config gateway.yaml",
+        "flowise-gateway check --allow-unset --config gateway.yaml",
+    )
+    _add_config(parser)
+    parser.add_argument(
+        "--allow-unset",
+        action="store_true",
+        help="pass although variables are not set, or files of secrets not there, that `serve` needs; default: do not",
+    )
 
 
 def _add_init(commands: Commands) -> None:

@@ -17,10 +17,20 @@ from typing import Any
 import uvloop
 
 from gateway.admission.factory import check_store
-from gateway.arguments import command_line
+from gateway.arguments import STDIN, command_line
 from gateway.auth.keys_edit import KeysFileError
 from gateway.auth.keys_file import read_keys
-from gateway.config import Config, ConfigError, load, load_environment, schema_json
+from gateway.config import (
+    Config,
+    ConfigError,
+    Kind,
+    Mistake,
+    Reading,
+    read,
+    read_environment,
+    schema_json,
+    usable,
+)
 from gateway.doctor.command import doctor
 from gateway.errors import CannotRunError
 from gateway.init.command import InitRefusedError, flows, init
@@ -41,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     closed = open_missing_streams()
     try:
         given = command_line().parse_args(arguments)
-        given.has_output = "stdout" not in closed
+        given.has_input, given.has_output = "stdin" not in closed, "stdout" not in closed
         if not given.has_output:
             _complain("flowise-gateway: Standard output is closed: what is written to it is lost.")
         status = COMMANDS[given.command](given)
@@ -80,25 +90,44 @@ def _complain(sentence: object) -> None:
 
 
 def _serve(given: argparse.Namespace) -> int:
-    config = _load(given)
+    reading = _read(given)
+    config = usable(reading)
     _check_store(config)  # here, as it would fail in every worker
+    logger = make_logger(config.logs, has_colors=wants_colors(os.environ))
+    for warning in reading.warnings:
+        place = {"file": warning.file, "line": warning.line, "key": warning.key}
+        logger.warning("config_warning", **place, message=warning.message)
     if config.server.workers > 1:
         _run(supervise(config, os.environ))
     else:
         from gateway.server.process import serve  # noqa: PLC0415 - a supervisor does not need it
 
-        _run(serve(config, make_logger(config.logs, has_colors=wants_colors(os.environ))))
+        _run(serve(config, logger))
     return OK
 
 
 def _check(given: argparse.Namespace) -> int:
-    config = _load(given)
-    _check_store(config)
-    if config.auth.keys_file is not None:
-        read_keys(config.auth.keys_file)  # raises if it has mistakes
-    count = len(config.routes)
+    reading = _read(given)
+    found = [*reading.mistakes, *_mistakes_of_keys(reading)]
+    for mistake in found:
+        _complain(mistake)
+    allowed = {Kind.WARNING, *([Kind.ABSENT] if given.allow_unset else [])}
+    if not {mistake.kind for mistake in found} <= allowed:
+        return WRONG
+    if reading.config is not None:
+        _check_store(reading.config)
+    count = len(reading.route_names)
     _print(f"{given.config or 'environment'}: ok, {count} route{'' if count == 1 else 's'}\n")
     return OK
+
+
+def _mistakes_of_keys(reading: Reading) -> list[Mistake]:
+    try:
+        if reading.keys_file is not None:
+            read_keys(reading.keys_file)
+    except ConfigError as error:
+        return error.mistakes
+    return []
 
 
 def _check_store(config: Config) -> None:
@@ -111,10 +140,10 @@ def _check_store(config: Config) -> None:
 def _keys(given: argparse.Namespace) -> int:
     if given.shows_key and not given.has_output:
         raise KeysRefusedError("A key is shown only once, on standard output: open it and try again.")
-    config = _load(given)
-    if config.auth.keys_file is None and given.config is None:
+    reading = _read(given)
+    if reading.keys_file is None and not reading.of_keys and given.config is None:
         raise KeysRefusedError("GATEWAY_KEYS_FILE is not set: set it to the name of the file, like keys.yaml")
-    command = KeysCommand(config, given.config, time.time(), secrets.choice)
+    command = KeysCommand(reading, given.config, time.time(), secrets.choice)
     _print(f"{given.call(command, given)}\n")
     return OK
 
@@ -145,7 +174,7 @@ def _flows(given: argparse.Namespace) -> int:
 
 def _doctor(given: argparse.Namespace) -> int:
     is_plain = "utf" not in (sys.stdout.encoding or "").lower()
-    text, status = doctor(_load(given), given, os.environ, is_plain=is_plain)
+    text, status = doctor(usable(_read(given)), given, os.environ, is_plain=is_plain)
     _print(f"{text}\n")
     return status
 
@@ -182,14 +211,17 @@ def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
                 yield from _actions(below)
 
 
-def _load(given: argparse.Namespace) -> Config:
+def _read(given: argparse.Namespace) -> Reading:
     options = {"server.workers": "workers", "server.listen": "listen", "admin.listen": "admin_listen"}
     overrides = {
         key: str(value) for key, name in options.items() if (value := getattr(given, name, None)) is not None
     }
     if given.config is None:
-        return load_environment(os.environ, overrides)
-    return load(given.config, os.environ, overrides)
+        return read_environment(os.environ, overrides)
+    if given.config is STDIN and not given.has_input:
+        raise CannotRunError("Standard input is closed. Pipe a configuration into it, or name a file.")
+    stream = sys.stdin.buffer if given.config is STDIN else None
+    return read(given.config, os.environ, overrides, stream=stream)
 
 
 def _run(command: Coroutine[Any, Any, None]) -> None:

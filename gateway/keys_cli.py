@@ -13,7 +13,7 @@ from pathlib import Path
 from gateway.auth.key_format import PREFIX, hash_of, make_key, parse_key, redact_keys
 from gateway.auth.keys_edit import KeysFileEditor, KeysStore
 from gateway.auth.keys_model import ApiKey, format_moment, key_name
-from gateway.config import Config, Limit
+from gateway.config import ConfigError, Limit, Reading
 from gateway.config.problems import did_you_mean, quote
 
 APPLIED_WITHIN = "A running gateway applies this within 2 s."
@@ -29,13 +29,25 @@ class KeysCommand:
     They raise ConfigError if the keys file has mistakes, KeysFileError if it cannot be changed, and KeysRefusedError.
     """
 
-    def __init__(self, config: Config, config_file: Path, now: float, choose: Callable[[str], str]) -> None:
-        """`now`: seconds since the epoch. `choose`: picks a letter at random, like `secrets.choice`."""
-        if config.auth.keys_file is None:
+    def __init__(self, reading: Reading, config_file: Path, now: float, choose: Callable[[str], str]) -> None:
+        """Mistakes elsewhere in the configuration do not matter here.
+
+        Args:
+            reading: the configuration, which names the keys file and the routes.
+            config_file: its name, for messages.
+            now: seconds since the epoch.
+            choose: picks a letter at random, like `secrets.choice`.
+
+        Raises:
+            ConfigError: the configuration cannot be read, or has a mistake where it names the keys file.
+        """
+        if reading.of_keys:
+            raise ConfigError(reading.of_keys)
+        if reading.keys_file is None:
             raise KeysRefusedError(f"{config_file} names no keys file: write auth.keys_file, like keys.yaml")
-        self._file = config.auth.keys_file
+        self._file = reading.keys_file
         self._store = KeysStore(self._file)
-        self._route_names = tuple(route.name for route in config.routes)
+        self._route_names = reading.route_names
         self._now = float(math.floor(now))  # the file has whole seconds
         self._choose = choose
 

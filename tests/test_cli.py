@@ -14,7 +14,8 @@ import yaml
 from gateway import __version__
 from gateway.arguments import command_line
 from gateway.cli import main
-from tests.harness.gateway import configuration
+from gateway.config.values import EXAMPLE_CHATFLOW
+from tests.harness.gateway import FLOW, configuration
 from tests.harness.predictions import ask
 from tests.harness.processes import ROOT, gateway, run, spawn
 from tests.harness.raw_upstream import RawUpstream
@@ -149,8 +150,113 @@ async def test_check_reports_a_valid_configuration(written):
 
 
 @pytest.mark.parametrize("name", ["gateway.yaml", "gateway.full.yaml"])
-async def test_check_accepts_what_is_shipped(name):
-    assert (await run("check", "--config", str(ROOT / "config" / name)))[0] == 0
+async def test_check_accepts_what_is_shipped_and_asks_for_the_real_chatflow(name):
+    path = str(ROOT / "config" / name)
+    status, out, err = await run("check", "--config", path)
+    assert (status, out) == (0, f"{path}: ok, 1 route")
+    (line,) = err.splitlines()
+    assert re.fullmatch(
+        re.escape(path) + r":\d+: routes\[0\]\.chatflow: warning: is the id of the example: write that of .*",
+        line,
+    )
+
+
+async def test_serve_logs_the_warnings(serve):
+    async with (
+        RawUpstream(None) as upstream,
+        serve(upstream.url, route={"chatflow": EXAMPLE_CHATFLOW}) as child,
+    ):
+        (line,) = [line for line in child.lines if line["event"] == "config_warning"]
+    assert (line["level"], line["key"], line["line"]) == ("warning", "routes[0].chatflow", line["line"])
+    assert line["file"].endswith("gateway.yaml")
+    assert line["message"].startswith("is the id of the example: write that of your chatflow")
+
+
+async def test_check_reports_the_keys_file_beside_the_mistakes_of_the_configuration(written, tmp_path):
+    (tmp_path / "keys.yaml").write_text("keys: [{id: x}]\n")
+    path = written(server={"drain": "30"})
+    status, out, err = await run("check", "--config", path)
+    assert (status, out) == (2, "")
+    assert f"{path}:" in err
+    assert f"{tmp_path / 'keys.yaml'}:1: keys[0].id: " in err
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (
+            "${UNSET_HERE}",
+            "environment variable UNSET_HERE is not set: set it, or write ${UNSET_HERE:-default}",
+        ),
+        (
+            "${file:/none/x}",
+            "file '/none/x' cannot be read (No such file or directory): name a readable file",
+        ),
+    ],
+)
+async def test_check_passes_without_the_variables_of_the_server_if_it_is_told_to(written, value, message):
+    path = written(upstreams={"main": {"api_key": value}})
+    status, out, err = await run("check", "--config", path)
+    assert (status, out, err.partition(": ")[2]) == (2, "", f"upstreams.main.api_key: {message}\n")
+    status, out, err = await run("check", "--allow-unset", "--config", path)
+    assert (status, out, err.partition(": ")[2]) == (
+        0,
+        f"{path}: ok, 1 route",
+        f"upstreams.main.api_key: {message}\n",
+    )
+
+
+async def test_check_reports_other_mistakes_although_variables_may_be_unset(written):
+    path = written(upstreams={"main": {"api_key": "${UNSET_HERE}"}}, server={"drain": "30"})
+    status, out, err = await run("check", "--allow-unset", "--config", path)
+    assert (status, out, len(err.splitlines())) == (2, "", 2)
+
+
+async def test_a_configuration_comes_from_standard_input(written, tmp_path):
+    path = written()
+    assert await run("check", "--config", "-", before=f"exec < {path}") == (0, "<stdin>: ok, 1 route", "")
+    path = written("server: {drain: 30}\n")
+    status, out, err = await run("check", "--config", "-", before=f"exec < {path}")
+    assert (status, out) == (2, "")
+    assert '<stdin>:1: server.drain: "30" has no unit: write one' in err
+
+
+async def test_files_named_on_standard_input_are_relative_to_the_working_directory(written, tmp_path):
+    path = written(auth={"keys_file": "mine.yaml"})
+    status, out, _ = await run(
+        "keys", "create", "--name", "a", "--config", "-", before=f"cd {tmp_path}; exec < {path}"
+    )
+    assert status == 0
+    assert "mine.yaml holds its hash" in out
+    assert (tmp_path / "mine.yaml").exists()
+
+
+async def test_closed_standard_input_is_no_configuration():
+    status, out, err = await run("check", "--config", "-", before="exec <&-")
+    assert (status, out) == (1, "")
+    assert err == (
+        "flowise-gateway: Standard input is closed. Pipe a configuration into it, or name a file.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, ":1: the file cannot be read (No such file or directory): name a readable YAML file"),
+        (b"", ":1: the file is empty: write at least the keys upstreams and routes"),
+        ("a: 1\n".encode("utf-16"), ":1: the file is UTF-16 or UTF-32: save it as UTF-8 text"),
+    ],
+)
+async def test_a_file_without_a_configuration_ends_with_2_and_a_sentence(tmp_path, content, message):
+    path = tmp_path / "gateway.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    assert await run("check", "--config", str(path)) == (2, "", f"{path}{message}\n")
+
+
+async def test_a_folder_is_no_configuration(tmp_path):
+    said = f"{tmp_path}:1: this is a folder: name a file in it, like {tmp_path}/gateway.yaml\n"
+    assert await run("check", "--config", str(tmp_path)) == (2, "", said)
 
 
 async def test_schema_prints_what_is_shipped():
@@ -220,7 +326,7 @@ async def test_a_store_without_its_package_ends_with_1_and_one_sentence(command,
 
 FROM_ENVIRONMENT = {
     "FLOWISE_URL": NOWHERE,
-    "GATEWAY_ROUTES": "support=2c5e8d0a-1111-4222-8333-444455556666",
+    "GATEWAY_ROUTES": f"support={FLOW}",
     "GATEWAY_AUTH": "anonymous",
 }
 PORTS = {"GATEWAY_LISTEN": "127.0.0.1:0", "GATEWAY_ADMIN_LISTEN": "127.0.0.1:0"}
@@ -255,9 +361,9 @@ async def test_several_workers_need_nothing_but_the_environment(valkey):
         assert (await child.ended())[0] == 0
 
 
-@pytest.mark.parametrize("command", [("check",), ("serve",), ("keys", "list")])
+@pytest.mark.parametrize("command", ["check", "serve"])
 async def test_a_wrong_variable_ends_with_2_and_its_name(command):
-    async with gateway(*command, before=exported(**{**FROM_ENVIRONMENT, "FLOWISE_URL": "f"})) as child:
+    async with gateway(command, before=exported(**{**FROM_ENVIRONMENT, "FLOWISE_URL": "f"})) as child:
         status, err = await child.ended()
     assert (status, child.output) == (2, [])
     assert err.startswith('FLOWISE_URL: the value of "f" is not an http or https URL: write ')
@@ -278,6 +384,23 @@ async def test_check_and_keys_read_the_environment_too(tmp_path):
         assert await child.ended() == (0, "")
     assert child.output[0].startswith("fgw_")
     assert (tmp_path / "keys.yaml").exists()
+
+
+async def test_keys_need_no_variable_but_that_of_their_file(tmp_path):
+    file = str(tmp_path / "keys.yaml")
+    async with gateway("keys", "create", "--name", "a", before=exported(GATEWAY_KEYS_FILE=file)) as child:
+        assert await child.ended() == (0, "")
+    assert child.output[0].startswith("fgw_")
+
+
+async def test_the_chatflow_of_the_example_is_a_warning_of_its_variable():
+    example = {**FROM_ENVIRONMENT, "GATEWAY_ROUTES": f"a={FLOW},b={EXAMPLE_CHATFLOW}"}
+    async with gateway("check", before=exported(**example)) as child:
+        status, err = await child.ended()
+    assert status == 0
+    assert err.startswith(
+        "GATEWAY_ROUTES: warning: entry 2, chatflow: is the id of the example: write that of"
+    )
 
 
 async def test_keys_without_a_file_name_the_variable():

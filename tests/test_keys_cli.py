@@ -29,12 +29,12 @@ BEGIN = 1_800_000_000.75
 WRITER = """\
 import secrets, sys
 from pathlib import Path
-from gateway.config import load
+from gateway.config import read
 from gateway.keys_cli import KeysCommand
 
 path = Path(sys.argv[1])
 for number in range(6):
-    command = KeysCommand(load(path, {}), path, 1.8e9, secrets.choice)
+    command = KeysCommand(read(path, {}), path, 1.8e9, secrets.choice)
     print(command.create(f"{sys.argv[2]}{number}", [], None).splitlines()[0])
 """
 KEY = re.compile(r"fgw_[0-9A-Za-z]{8}_[0-9A-Za-z]{38}")
@@ -177,6 +177,36 @@ def test_create_with_a_name_that_is_taken_is_refused(made, refused, clock):
 def test_the_error_for_a_taken_name_names_its_newest_key(refused, path):
     write_keys(path, entry(1, "ann", replaced_by=key_id(2)), entry(2, "ann"))
     assert f"is taken by key {key_id(2)}: choose another one" in refused("create", "--name", "ann")
+
+
+def test_mistakes_elsewhere_in_the_configuration_stop_no_command(keys, config):
+    text = config.read_text().replace("http://127.0.0.1:1", "${UNSET_HERE}")
+    config.write_text(f"{text}colour: red\nauth: {{secret: '${{file:/none/x}}', jwt: 5}}\n")
+    status, out, err = keys("create", "--name", "backend", "--routes", "chat")
+    assert (status, err) == (0, "")
+    assert " of backend, for route chat;" in out
+    assert keys("list")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("auth", "said"),
+    [
+        (
+            "{keys_file: '${UNSET_HERE}'}",
+            "auth.keys_file: environment variable UNSET_HERE is not set: set it, or",
+        ),
+        (
+            "{keys_file: none/keys.yaml}",
+            'auth.keys_file: "none/keys.yaml" is in a folder that does not exist: create',
+        ),
+        ("{keys_file: [a]}", "auth.keys_file: is a list: write a file name"),
+        ("5", "auth: is a single value: write keys with values below it"),
+        ("{keys_file: 'a}", "auth.keys_file: the quote that begins here is never closed"),
+    ],
+)
+def test_a_mistake_in_the_name_of_the_keys_file_stops_a_command(refused, config, auth, said):
+    config.write_text(f"{config.read_text()}auth: {auth}\n")
+    assert said in refused("create", "--name", "backend")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -104,8 +105,9 @@ _EXAMPLE = "`flowise-gateway keys create` writes such a file"
 class KeysFileMistakes(Mistakes):
     """Mistakes without keys and hashes, even where one was written in the wrong place."""
 
-    def add(self, line: int, key: str, message: str) -> None:
-        super().add(line, redact_keys(key), redact_keys(message))
+    def note(self, mistake: Mistake) -> None:
+        key, message = redact_keys(mistake.key), redact_keys(mistake.message)
+        super().note(replace(mistake, key=key, message=message))
 
 
 def file_version(path: Path) -> FileVersion:

@@ -1,7 +1,7 @@
 """The configuration: a YAML file becomes an immutable, typed `Config`, or a list of every mistake in it."""
 
 from gateway.config.addresses import Address, Network, Store, Url, parse_listen
-from gateway.config.loader import load, load_environment
+from gateway.config.loader import Reading, load, load_environment, read, read_environment, usable
 from gateway.config.model import (
     AdminSettings,
     AuthSettings,
@@ -19,7 +19,7 @@ from gateway.config.model import (
     UpstreamTimeouts,
     schema_json,
 )
-from gateway.config.problems import ConfigError, Mistake
+from gateway.config.problems import ConfigError, Kind, Mistake
 from gateway.config.route import (
     BodySettings,
     ConversationSettings,
@@ -41,6 +41,7 @@ __all__ = [
     "CorsSettings",
     "EventSettings",
     "JwtSettings",
+    "Kind",
     "Limit",
     "LimitSettings",
     "LogSettings",
@@ -48,6 +49,7 @@ __all__ = [
     "Mistake",
     "Network",
     "OverrideSettings",
+    "Reading",
     "Route",
     "ServerSettings",
     "ServerTimeouts",
@@ -61,5 +63,8 @@ __all__ = [
     "load",
     "load_environment",
     "parse_listen",
+    "read",
+    "read_environment",
     "schema_json",
+    "usable",
 ]

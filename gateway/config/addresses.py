@@ -147,6 +147,10 @@ def parse_origin(text: str) -> str:
     """
     if text == "*":
         return text
+    if "*" in text:
+        raise ValueError(
+            'has a * in it: write each origin in full, like https://app.example.com, or "*" for all'
+        )
     url = _http_url(text, f"is not an origin: {_ORIGIN_EXAMPLE}")
     if "@" in url.raw_authority:
         raise ValueError(f"is not an origin: {_ORIGIN_EXAMPLE}")
@@ -185,6 +189,10 @@ def parse_store(text: str) -> Store:
         return Store(text)
     parts = _STORE.fullmatch(text)
     if parts is None:
+        if re.match(r"rediss?://[^@]*[#?/@%\s].*@", text):
+            raise ValueError(
+                "has a password with special characters: write them in percent-encoding, like %23 for #"
+            )
         raise ValueError(f"is not a store: {_STORE_EXAMPLE}")
     if parts["authority"]:
         _host_and_port(parts["authority"], REDIS_PORT, _STORE_EXAMPLE)

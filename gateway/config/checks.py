@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from gateway.config.addresses import Address, is_shared_store, parse_listen, parse_url
 from gateway.config.model import AdminSettings, ServerSettings, SessionTokenSettings
 from gateway.config.problems import Mistakes, did_you_mean
-from gateway.config.tree import Node, Scalar
+from gateway.config.route import Limit
+from gateway.config.tree import Node, Scalar, ScalarKind
 from gateway.config.values import format_size, is_above_one, parse_duration, parse_size
 
+_PATH_OF_FLOWISE = re.compile(
+    r"(?P<first>/api)/v[0-9]+(/|$)|(?P<second>/(v2/)?(chatbot|canvas|agentcanvas|agentflows|chatflows))/[^/]+$"
+)
+_DISCOVERY = "/.well-known/openid-configuration"
 _COUNTS = ("requests", "tokens", "concurrent")
 
 
@@ -23,6 +30,8 @@ def check(root: Node, mistakes: Mistakes) -> None:
     _store_tls(root, mistakes)
     for upstream in _entries(root, "upstreams"):
         _upstream_tls(upstream, mistakes)
+        for server in _items(upstream, "servers"):
+            _server_path(server, mistakes)
     routes = _items(root, "routes")
     for key in ("name", "chatflow"):
         _unique(routes, key, "another route", mistakes)
@@ -42,10 +51,13 @@ def check_limits(owner: Node, mistakes: Mistakes) -> None:
         if not isinstance(limit.value, dict):
             continue
         counts = [key for key in _COUNTS if key in limit.entries]
-        if len(counts) != 1:
+        is_noted = limit.is_partial or bool(limit.entries.keys() - Limit.model_fields.keys())
+        if len(counts) != 1 and not (is_noted and not counts):
             message = f"has {len(counts) or 'none'} of requests, tokens and concurrent: write exactly one"
             mistakes.add(limit.line, limit.path, message)
         for key, message in _limit_contradictions(counts, limit.entries):
+            if is_noted and key not in limit.entries:
+                continue  # the key that is missing may be the one that is misspelt
             mistakes.add(*limit.place_of(key), message)
 
 
@@ -82,7 +94,10 @@ def _address(root: Node, section: str, default: Address) -> Address | None:
 
 
 def _workers(root: Node, mistakes: Mistakes) -> None:
-    if _has_several_workers(root) and (root.text_at("limits", "store") or "memory") == "memory":
+    store = (
+        "" if root.nearest(("limits", "store")).is_partial else root.text_at("limits", "store") or "memory"
+    )
+    if _has_several_workers(root) and store == "memory":
         line, _ = root.place_of("server", "workers")
         message = "is memory, which workers cannot share: write redis://HOST:PORT/0, or server.workers: 1"
         mistakes.add(line, "limits.store", message)
@@ -100,7 +115,9 @@ def _has_several_workers(root: Node) -> bool:
 
 
 def _is_written(root: Node, *keys: str) -> bool:
-    """Whether a value is written and not empty; a broken one counts, its mistake is noted already."""
+    """Whether a value is written and not empty, or has a mistake that is noted already."""
+    if root.nearest(keys).is_partial:
+        return True
     node = root.at(*keys)
     return node is not None and bool(node.is_broken or node.text or node.items)
 
@@ -125,8 +142,13 @@ def _duration(node: Node, key: str, default: float) -> float:
 def _issuers(root: Node, mistakes: Mistakes) -> None:
     """The issuer that a token names selects how the token is verified, so it must be unique."""
     auth = root.at("auth")
-    if auth is not None:
-        _unique(_items(auth, "jwt"), "issuer", "another entry", mistakes)
+    if auth is None:
+        return
+    _unique(_items(auth, "jwt"), "issuer", "another entry", mistakes)
+    for issuer in _items(auth, "jwt"):
+        if (issuer.text_at("jwks_url") or "").partition("?")[0].endswith(_DISCOVERY):
+            message = "is the discovery document: write the URL that it has as jwks_uri"
+            mistakes.add(*issuer.place_of("jwks_url"), message)
 
 
 def _store_tls(root: Node, mistakes: Mistakes) -> None:
@@ -134,6 +156,23 @@ def _store_tls(root: Node, mistakes: Mistakes) -> None:
     if root.text_at("limits", "tls", "ca") and not store.startswith("rediss://"):
         message = "is for rediss:// stores only: write rediss:// in limits.store, or leave it out"
         mistakes.add(*root.place_of("limits", "tls", "ca"), message)
+
+
+def _server_path(server: Node, mistakes: Mistakes) -> None:
+    """The URL of the API, a flow or a page was copied, not that of the server."""
+    node = server.at("url")
+    try:
+        url = parse_url(server.text_at("url") or "")
+    except ValueError:
+        return
+    found = _PATH_OF_FLOWISE.search(url.prefix)
+    if node is None or found is None or not isinstance(node.value, Scalar):
+        return
+    right = f"write {replace(url, prefix=url.prefix[: found.start()])}"
+    if node.value.kind is ScalarKind.EXPANDED:
+        right = f"leave out everything from {found['first'] or found['second']} on"
+    message = f"{node.value.shown} ends in a path of Flowise, which the gateway adds itself: {right}"
+    mistakes.add(node.line, node.path, message)
 
 
 def _upstream_tls(upstream: Node, mistakes: Mistakes) -> None:

@@ -138,7 +138,7 @@ def variable_of(mistake: Mistake) -> Mistake:
     if name == ROUTES and (entry := _INDEX.match(mistake.key)):
         key = mistake.key.partition("].")[2]
         message = f"entry {int(entry[1]) + 1}{key and ', '}{key}: {message}"
-    return Mistake(name, 0, "", message)
+    return Mistake(name, 0, "", message, mistake.kind)
 
 
 def _name(key: str) -> str:

@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import BinaryIO
 
 from gateway.config.checks import check
 from gateway.config.environment import environment_tree, variable_of
+from gateway.config.hints import warn
 from gateway.config.model import AuthSettings, Config, ServerSettings
-from gateway.config.problems import ConfigError, Mistakes
+from gateway.config.problems import ConfigError, Mistake, Mistakes
 from gateway.config.route import RouteKeys
 from gateway.config.tree import Node, Scalar, ScalarKind, plain_scalar, quoted_scalar, with_default
 from gateway.config.validation import validate
@@ -39,6 +41,29 @@ def _has_several(node: Node) -> bool:
 NOT_IMPLEMENTED = (NotImplementedKey(("upstreams", "*", "servers"), _has_several, "write one server"),)
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What is in a file or the environment, as far as it can be read.
+
+    Attributes:
+        config: the configuration; None if there are mistakes.
+        keys_file: the keys file that is named; None if there is none, or a mistake in its name.
+        route_names: the names of the routes that have one.
+        mistakes: all mistakes, absences and warnings, in the order of the file.
+        of_keys: those of the mistakes that leave open which keys file is meant.
+    """
+
+    config: Config | None
+    keys_file: Path | None
+    route_names: tuple[str, ...]
+    mistakes: tuple[Mistake, ...]
+    of_keys: tuple[Mistake, ...]
+
+    @property
+    def warnings(self) -> list[Mistake]:
+        return [mistake for mistake in self.mistakes if mistake.is_warning]
+
+
 def load(path: Path, environ: Mapping[str, str], overrides: Overrides = _NONE) -> Config:
     """The configuration of a YAML file.
 
@@ -50,12 +75,7 @@ def load(path: Path, environ: Mapping[str, str], overrides: Overrides = _NONE) -
     Raises:
         ConfigError: with every mistake of the file at once.
     """
-    mistakes = Mistakes(str(path))
-    written = read_tree(path, environ, mistakes)
-    if written is None:
-        mistakes.raise_if_any()
-        raise ConfigError([])
-    return _config(written, path.parent, overrides, mistakes)
+    return usable(read(path, environ, overrides))
 
 
 def load_environment(environ: Mapping[str, str], overrides: Overrides = _NONE) -> Config:
@@ -64,24 +84,69 @@ def load_environment(environ: Mapping[str, str], overrides: Overrides = _NONE) -
     Raises:
         ConfigError: with every mistake at once, each with the name of its variable.
     """
+    return usable(read_environment(environ, overrides))
+
+
+def usable(reading: Reading) -> Config:
+    """The configuration that was read.
+
+    Raises:
+        ConfigError: there are mistakes.
+    """
+    if reading.config is None:
+        raise ConfigError([mistake for mistake in reading.mistakes if not mistake.is_warning])
+    return reading.config
+
+
+def read(
+    path: Path,
+    environ: Mapping[str, str],
+    overrides: Overrides = _NONE,
+    *,
+    stream: BinaryIO | None = None,
+) -> Reading:
+    """What is in a file, or in a stream in its place; the other arguments are those of `load`."""
+    mistakes = Mistakes(str(path))
+    written = read_tree(path, environ, mistakes, stream=stream)
+    if written is None:
+        found = tuple(mistakes.in_order)
+        return Reading(None, None, (), found, tuple(one for one in found if not one.is_warning))
+    return _reading(written, path.parent, overrides, mistakes)
+
+
+def read_environment(environ: Mapping[str, str], overrides: Overrides = _NONE) -> Reading:
+    """What is in the environment; the arguments are those of `load_environment`."""
     mistakes = Mistakes("environment")
-    try:
-        return _config(environment_tree(environ, mistakes), Path(), overrides, mistakes)
-    except ConfigError as error:
-        raise ConfigError(sorted({variable_of(mistake) for mistake in error.mistakes})) from None
+    reading = _reading(environment_tree(environ, mistakes), Path(), overrides, mistakes)
+    named = [tuple(sorted(set(map(variable_of, found)))) for found in (reading.mistakes, reading.of_keys)]
+    return replace(reading, mistakes=named[0], of_keys=named[1])
 
 
-def _config(written: Node, folder: Path, overrides: Overrides, mistakes: Mistakes) -> Config:
+def _reading(written: Node, folder: Path, overrides: Overrides, mistakes: Mistakes) -> Reading:
     for key, text in overrides.items():
         written = with_default(written, key.split("."), plain_scalar(text), wins=True)
     root = _merge_defaults(written)
-    config = validate(_fill(root), folder, mistakes)
+    filled = _fill(root)
+    config = validate(filled, folder, mistakes)
     check(root, mistakes)
+    warn(root, mistakes)
     _check_implemented(root, mistakes)
-    mistakes.raise_if_any()
-    if config is None:
-        raise ConfigError([])
-    return config
+    found = tuple(mistakes.in_order)
+    wrong = [mistake for mistake in found if not mistake.is_warning]
+    of_keys = tuple(mistake for mistake in wrong if mistake.key in ("", "auth", "auth.keys_file"))
+    keys_file = filled.text_at("auth", "keys_file")
+    return Reading(
+        config=None if wrong else config,
+        keys_file=folder / keys_file if keys_file and not of_keys else None,
+        route_names=_names(root),
+        mistakes=found,
+        of_keys=of_keys,
+    )
+
+
+def _names(root: Node) -> tuple[str, ...]:
+    routes = root.at("routes")
+    return tuple(name for route in (routes.items if routes else ()) if (name := route.text_at("name")))
 
 
 def _merge_defaults(root: Node) -> Node:

@@ -43,6 +43,8 @@ from gateway.config.types import (
 
 MINUTE, HOUR = 60.0, 3600.0
 KIB, MIB = 1024, 1024**2
+_FORMATS = dict.fromkeys(("text", "plain", "pretty", "logfmt"), "console")
+_LEVELS = {"trace": "debug", "all": "debug", "notice": "info", "fatal": "error", "critical": "error"}
 
 
 class ServerTimeouts(Section):
@@ -192,7 +194,18 @@ class AuthSettings(Section):
     keys_file: KeysFile = Path("keys.yaml")
     """File with the API keys; empty: none."""
     session_tokens: SessionTokenSettings = SessionTokenSettings()
-    jwt: tuple[JwtSettings, ...] = ()
+    jwt: tuple[JwtSettings, ...] = Field(
+        default=(),
+        examples=[
+            [
+                {
+                    "issuer": "https://id.example.com",
+                    "audience": "chat",
+                    "jwks_url": "https://id.example.com/jwks.json",
+                }
+            ]
+        ],
+    )
     """Issuers of JSON Web Tokens."""
 
 
@@ -214,10 +227,13 @@ class LimitSettings(Section):
 class LogSettings(Section):
     """The log on standard output."""
 
-    format: Annotated[Literal["auto", "json", "console"], one_of("auto", "json", "console")] = "auto"
+    format: Annotated[
+        Literal["auto", "json", "console"], one_of("auto", "json", "console", others=_FORMATS)
+    ] = "auto"
     """json: one object per line; console: for reading; auto: console on a terminal, else json."""
     level: Annotated[
-        Literal["debug", "info", "warning", "error"], one_of("debug", "info", "warning", "error")
+        Literal["debug", "info", "warning", "error"],
+        one_of("debug", "info", "warning", "error", others=_LEVELS),
     ] = "info"
     """The lowest level that is logged."""
     prompts: Switch = False

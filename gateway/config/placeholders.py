@@ -23,17 +23,28 @@ class Environment:
     folder: Path
 
 
+class _AbsentError(ValueError):
+    """The placeholder is right, but this machine has no value for it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Expanded:
-    """The text with its placeholders replaced, and the reason for each that could not be."""
+    """The text with its placeholders replaced.
+
+    Attributes:
+        text: without the placeholders that could not be replaced.
+        problems: the reason for each of them.
+        is_absent_only: whether all of them are right, and only have no value on this machine.
+    """
 
     text: str
     problems: tuple[str, ...]
+    is_absent_only: bool
 
 
 def expand(text: str, environment: Environment) -> Expanded:
     """Replace every placeholder once; a replacement is not expanded again."""
-    problems: list[str] = []
+    problems: list[ValueError] = []
 
     def replacement(found: re.Match[str]) -> str:
         if found[0] == "$${":
@@ -41,10 +52,12 @@ def expand(text: str, environment: Environment) -> Expanded:
         try:
             return _look_up(found[1], environment)
         except ValueError as error:
-            problems.append(str(error))
+            problems.append(error)
             return ""
 
-    return Expanded(_PLACEHOLDER.sub(replacement, text), tuple(problems))
+    expanded = _PLACEHOLDER.sub(replacement, text)
+    is_absent_only = all(isinstance(problem, _AbsentError) for problem in problems)
+    return Expanded(expanded, tuple(map(str, problems)), is_absent_only)
 
 
 def _look_up(inside: str | None, environment: Environment) -> str:
@@ -66,7 +79,7 @@ def _look_up(inside: str | None, environment: Environment) -> str:
     if default is not None:
         return value or default
     if value is None:
-        raise ValueError(f"environment variable {name} is not set: set it, or write ${{{name}:-default}}")
+        raise _AbsentError(f"environment variable {name} is not set: set it, or write ${{{name}:-default}}")
     return value
 
 
@@ -80,7 +93,8 @@ def _content(name: str, folder: Path) -> str:
         with (folder / name).open("rb") as file:
             content = file.read(LARGEST_FILE + 1)
     except OSError as error:
-        raise ValueError(f"file {name!a} cannot be read ({error.strerror}): name a readable file") from None
+        message = f"file {name!a} cannot be read ({error.strerror}): name a readable file"
+        raise _AbsentError(message) from None
     except ValueError:
         raise ValueError(f"file {name!a} cannot be read: write a name without a NUL character") from None
     if len(content) > LARGEST_FILE:

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import difflib
+import enum
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 LONGEST_QUOTE = 60
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+class Kind(enum.IntEnum):
+    """How much a mistake matters."""
+
+    WRONG = 0
+    ABSENT = 1  # a placeholder that is right, and has no value on this machine
+    WARNING = 2  # the configuration can be used all the same
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -20,17 +29,23 @@ class Mistake:
         line: counted from 1; 0: of no file.
         key: the key's path, like `routes[0].limits[1].per`; empty when the whole file is meant.
         message: one line, never a value that came from the environment or a file.
+        kind: how much it matters.
     """
 
     file: str
     line: int
     key: str
     message: str
+    kind: Kind = Kind.WRONG
 
     def __str__(self) -> str:
         place = f":{self.line}" if self.line else ""
         key = f" {self.key}:" if self.key else ""
-        return f"{self.file}{place}:{key} {self.message}"
+        return f"{self.file}{place}:{key}{' warning:' if self.is_warning else ''} {self.message}"
+
+    @property
+    def is_warning(self) -> bool:
+        return self.kind is Kind.WARNING
 
 
 class ConfigError(Exception):
@@ -48,21 +63,33 @@ class Mistakes:
     file: str
     _found: set[Mistake] = field(default_factory=set)
 
-    def add(self, line: int, key: str, message: str) -> None:
-        self._found.add(Mistake(self.file, line, key, message))
+    def add(self, line: int, key: str, message: str, kind: Kind = Kind.WRONG) -> None:
+        self.note(Mistake(self.file, line, key, message, kind))
+
+    def warn(self, line: int, key: str, message: str) -> None:
+        """Note what is allowed and yet hardly meant."""
+        self.add(line, key, message, Kind.WARNING)
+
+    def note(self, mistake: Mistake) -> None:
+        self._found.add(mistake)
 
     def add_all(self, others: Mistakes) -> None:
         for mistake in others._found:
-            self.add(mistake.line, mistake.key, mistake.message)
+            self.note(mistake)
+
+    @property
+    def in_order(self) -> list[Mistake]:
+        """All of them in the order of the file, with the warnings."""
+        return sorted(self._found)
 
     def raise_if_any(self) -> None:
         """End the loading.
 
         Raises:
-            ConfigError: with every mistake, in the order of the file; not if there is none.
+            ConfigError: with every mistake, in the order of the file; not if there are only warnings.
         """
-        if self._found:
-            raise ConfigError(sorted(self._found))
+        if wrong := [mistake for mistake in self.in_order if not mistake.is_warning]:
+            raise ConfigError(wrong)
 
 
 def join_path(path: str, key: str) -> str:

@@ -31,6 +31,13 @@ from gateway.config.types import (
     one_of,
 )
 
+_WHEN_BUSY = {"queue": "wait", "block": "wait", "reject": "refuse", "deny": "refuse", "fail": "refuse"}
+_BY = {
+    **dict.fromkeys(("ip", "client", "client_ip", "remote_addr", "remote_address"), "address"),
+    **dict.fromkeys(("user", "key", "api_key", "consumer", "token", "credential", "session"), "caller"),
+    **dict.fromkeys(("global", "all", "service", "chatflow", "flow", "total"), "route"),
+}
+
 
 def _one_count(schema: dict[str, Any]) -> None:
     required = (["requests", "per"], ["tokens", "per"], ["concurrent"])
@@ -52,7 +59,9 @@ class Limit(Section):
     """Concurrent runs."""
     per: OptionalDuration = None
     """The time in which the limit refills, evenly."""
-    by: Annotated[Literal["caller", "address", "route"], one_of("caller", "address", "route")] = "caller"
+    by: Annotated[Literal["caller", "address", "route"], one_of("caller", "address", "route", others=_BY)] = (
+        "caller"
+    )
     """What the limit counts for: each caller, each client address, or the route as a whole."""
     burst: OptionalWhole = None
     """Requests at once; the value of `requests` if left out."""
@@ -78,7 +87,7 @@ class ConversationSettings(Section):
 
     bind: Switch = True
     """Whether conversation ids belong to their caller; false: any caller that knows an id can use it."""
-    when_busy: Annotated[Literal["wait", "refuse"], one_of("wait", "refuse")] = "wait"
+    when_busy: Annotated[Literal["wait", "refuse"], one_of("wait", "refuse", others=_WHEN_BUSY)] = "wait"
     """What happens to a request for a conversation whose run is not finished."""
     wait: PositiveDuration = 30.0
     """How long it waits."""
@@ -115,7 +124,7 @@ def _null_as_none(written: object) -> object:
 class RouteKeys(Section):
     """The keys of a route that have a default."""
 
-    limits: tuple[Limit, ...] = ()
+    limits: tuple[Limit, ...] = Field(default=(), examples=[[{"name": "burst", "requests": 60, "per": "1m"}]])
     """Limits of the route; a request must pass all of them."""
     cors: Annotated[CorsSettings | None, BeforeValidator(_null_as_none)] = None
     """Which web pages may call; null or left out: no Origin is checked and no CORS header is sent."""

@@ -67,10 +67,14 @@ class Scalar:
         return f"<Scalar {self.shown} {self.kind.name}>"
 
     @property
+    def quoted(self) -> str:
+        """The value as it was written, in quotes: placeholders are not replaced, credentials in a URL are hidden."""
+        return quote(_USERINFO.sub("//…@", self.written))
+
+    @property
     def shown(self) -> str:
-        """The value for a message: placeholders are not replaced, credentials in a URL are hidden."""
-        text = quote(_USERINFO.sub("//…@", self.written))
-        return f"the value of {text}" if self.kind is ScalarKind.EXPANDED else text
+        """The value for a message."""
+        return f"the value of {self.quoted}" if self.kind is ScalarKind.EXPANDED else self.quoted
 
 
 def plain_scalar(text: str) -> Scalar:
@@ -86,11 +90,19 @@ def quoted_scalar(text: str) -> Scalar:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One value, its place, and everything below it."""
+    """One value, its place, and everything below it.
+
+    Attributes:
+        path: the key's path, like `routes[0].name`.
+        line: counted from 1.
+        value: a scalar, a mapping or a list.
+        is_partial: whether keys are missing from the mapping for which a mistake is already noted.
+    """
 
     path: str
     line: int
     value: Scalar | dict[str, Node] | list[Node]
+    is_partial: bool = False
 
     @property
     def entries(self) -> dict[str, Node]:

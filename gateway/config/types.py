@@ -6,7 +6,8 @@ dates) must be quoted.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,6 +29,12 @@ _READ_AS = {
     ScalarKind.BOOLEAN_WORD: "true or false",
     ScalarKind.DATE: "a date",
 }
+_FOREIGN_VARIABLE = re.compile(r"\$\(?[A-Za-z_][A-Za-z0-9_]*\)?|\{\{.*\}\}|%[A-Za-z_][A-Za-z0-9_]*%")
+_HABITS = (
+    (",;", "ends with a comma or semicolon: remove it"),
+    (" \t\r\n", "has white space around it: remove it"),
+    ("\"'", "has quotes that belong to the value: remove them"),
+)
 _PLACEHOLDER = {"type": "string", "pattern": r"\$\{.+\}"}
 _RESTRICTIONS = frozenset({"pattern", "enum", "minLength"})
 
@@ -70,7 +77,24 @@ class ValueType:
         try:
             return self.parsed(scalar.text, info)
         except ValueError as error:
-            raise ValueError(f"{self._shown(scalar)} {error}") from None
+            raise ValueError(f"{self._shown(scalar)} {self._habit(scalar.text, info) or error}") from None
+
+    def _habit(self, text: str, info: ValidationInfo) -> str:
+        """What people add to a value that is right without it; empty if that is not the mistake."""
+        if _FOREIGN_VARIABLE.fullmatch(text):
+            return "is no variable in this file: write ${NAME}"
+        for surplus, message in _HABITS:
+            bare = text.strip(surplus)
+            if bare != text and self._is_valid(bare, info):
+                return message
+        return ""
+
+    def _is_valid(self, text: str, info: ValidationInfo) -> bool:
+        try:
+            self.parsed(text, info)
+        except ValueError:
+            return False
+        return bool(text)
 
     def parsed(self, text: str, _info: ValidationInfo) -> Any:
         return self.parse(text)
@@ -106,13 +130,19 @@ class FileType(ValueType):
         return path
 
 
-def one_of(*words: str) -> ValueType:
-    """One of these words; words that YAML takes for something else (`off`) need no quotes."""
+def one_of(*words: str, others: Mapping[str, str] | None = None) -> ValueType:
+    """One of these words; words that YAML takes for something else (`off`) need no quotes.
+
+    Args:
+        words: what is valid.
+        others: words for the same that people know from elsewhere, each with the valid one.
+    """
 
     def parse(text: str) -> str:
-        if text not in words:
-            raise ValueError(f"is unknown: {did_you_mean(text, words)}")
-        return text
+        if text in words:
+            return text
+        meant = (others or {}).get(text.casefold())
+        raise ValueError(f"is unknown: {f'write {meant}' if meant else did_you_mean(text, words)}")
 
     return ValueType(f"one of {', '.join(words)}", parse, {"type": "string", "enum": list(words)}, takes=ANY)
 
@@ -207,14 +237,31 @@ SigningSecret = Annotated[
     SecretStr, ValueType("32 bytes or more", values.signing_secret, _STRING, write=_revealed, is_secret=True)
 ]
 AuthorityFile = Annotated[Path | None, FileType('a file name, or ""', values.authority_file, _STRING)]
-KeysFile = Annotated[Path | None, FileType('a file name, or ""', Path, _STRING)]
+KeysFile = Annotated[Path | None, FileType('a file name, or ""', values.keys_file, _STRING)]
 
 EventName = Annotated[str, ValueType("an event name", values.event_name, _STRING, ANY)]
 OverrideName = Annotated[str, ValueType("the name of an override", values.override_name, _STRING)]
 VariableText = Annotated[str, ValueType("a text", values.template, _STRING)]
 
-AuthMethod = Annotated[str, one_of("anonymous", "api_key", "session", "jwt")]
+AuthMethod = Annotated[
+    str,
+    one_of(
+        *("anonymous", "api_key", "session", "jwt"),
+        others={
+            **dict.fromkeys(("none", "public", "open", "off", "no", "false", "guest"), "anonymous"),
+            **dict.fromkeys(("key", "keys", "bearer", "token", "secret", "x-api-key", "basic"), "api_key"),
+            **dict.fromkeys(("oidc", "oauth", "oauth2", "openid", "sso"), "jwt"),
+        },
+    ),
+]
 LegacyField = Annotated[str, one_of("history", "evaluation", "evaluationRunId", "stopNodeId", "analytics")]
 JwtAlgorithm = Annotated[
-    str, one_of("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
+    str,
+    one_of(
+        *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"),
+        others=dict.fromkeys(
+            ("hs256", "hs384", "hs512", "none"),
+            "RS256 or what the issuer signs with; a shared secret cannot be used",
+        ),
+    ),
 ]

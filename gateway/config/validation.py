@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from gateway.config.expected_keys import advice, same_key
 from gateway.config.model import Config
 from gateway.config.problems import Mistakes, did_you_mean, join_path
 from gateway.config.section import Section
 from gateway.config.tree import Node, Scalar, ScalarKind
+from gateway.config.types import TEXT
 
+MOST_PLACES = 3  # that a message lists
 _LISTS = frozenset({"tuple_type", "list_type", "frozen_set_type", "set_type"})
 _MAPPINGS = frozenset({"model_type", "model_attributes_type", "dict_type", "mapping_type"})
 
@@ -44,22 +49,28 @@ def note_errors(
         mistakes: where the errors are noted.
         hidden: keys of the model that are never suggested.
     """
-    for error in refused.errors(include_url=False, include_input=False):
+    errors = refused.errors(include_url=False, include_input=False)
+    suggested: dict[str, list[str]] = {}  # by the path of a mapping, what is said of its unknown keys
+    for error in sorted(errors, key=lambda error: error["type"] == "missing"):
         node = root.nearest(error["loc"])
         if node.is_broken or (error["type"] == "too_short" and node.items):
             continue  # noted already: a mistake in the value itself, or in an entry of the list
-        if error["type"] == "missing":
-            key = str(error["loc"][-1])
+        if error["type"] != "missing":
+            message = _message(error, node, model, hidden)
+            mistakes.add(node.line, node.path, message)
+            if error["type"] == "extra_forbidden":
+                suggested.setdefault(root.nearest(error["loc"][:-1]).path, []).append(message)
+            continue
+        key = str(error["loc"][-1])
+        is_suggested = any(re.search(rf"\b{key}\b", message) for message in suggested.get(node.path, ()))
+        if not node.is_partial and not is_suggested:
             mistakes.add(node.line, join_path(node.path, key), _missing(error, model))
-        else:
-            mistakes.add(node.line, node.path, _message(error, node, model, hidden))
 
 
 def _missing(error: ErrorDetails, model: type[Section]) -> str:
     *above, key = error["loc"]
     field = _section_at(model, above).model_fields[str(key)]
-    example = json.dumps((field.examples or [""])[0], ensure_ascii=False)
-    return f"is missing: write for example {key}: {example}"
+    return f"is missing: write for example {key}: {_json((field.examples or [''])[0])}"
 
 
 def _message(error: ErrorDetails, node: Node, model: type[Section], hidden: frozenset[str]) -> str:
@@ -67,15 +78,93 @@ def _message(error: ErrorDetails, node: Node, model: type[Section], hidden: froz
     *above, key = error["loc"]
     if kind == "value_error":
         return str(error["ctx"]["error"])
+    section = _section_at(model, above)
     if kind == "extra_forbidden":
-        known = _section_at(model, above).model_fields.keys() - hidden
-        return f"is not a key here: {did_you_mean(str(key), known)}"
+        return f"is not a key here: {_right_key(str(key), section, model, hidden)}"
+    field = section.model_fields.get(key) if isinstance(key, str) else None
+    is_optional = field is not None and not field.is_required()
+    ending = ", or leave it out" if is_optional else ""
     if kind in _LISTS:
-        return f"is {_shape(node)}: write a list, like [one, two], or one entry per line after a dash"
+        return f"is {_shape(node)}: write a list, like {_list_example(str(key), node, field)}"
     if kind in _MAPPINGS:
-        return f"is {_shape(node)}: write keys with values below it, or leave it out"
-    is_required = _section_at(model, above).model_fields[str(key)].is_required()  # kind is too_short
-    return f"is empty: write at least one entry{'' if is_required else ', or leave it out'}"
+        below = None if field is None else _inner_section(field.annotation)
+        example = _mapping_example(key, node, field, section if field is None else below)
+        places = [place for place, other in _places(model, str(key)) if node.items and _is_list(other)]
+        there = f"; a list of {key} belongs in {' or '.join(places)}" if places else ""
+        return f"is {_shape(node)}: write keys with values below it, {example}{ending}{there}"
+    return f"is empty: write at least one entry{ending}"  # too_short
+
+
+def _right_key(key: str, section: type[Section], model: type[Section], hidden: frozenset[str]) -> str:
+    known = section.model_fields.keys() - hidden
+    if same := same_key(key, known):
+        return f"did you mean {same}?"
+    if model is Config and (said := advice(section.__name__, key)):
+        return said
+    places = [place for place, _ in _places(model, key) if place]
+    meant = did_you_mean(key, known)
+    if places:
+        return f"it belongs in {' or '.join(places[:MOST_PLACES])}{f', or {meant}' if '?' in meant else ''}"
+    return meant
+
+
+def _places(section: type[Section], key: str, path: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """The sections that have a key of this name, by their paths, and the key; those below `defaults` are left out."""
+    if key in section.model_fields:
+        yield path, section.model_fields[key]
+    for name, field in section.model_fields.items():
+        below = _inner_section(field.annotation)
+        if below is not None and path != "defaults":
+            many = "[]" if _is_list(field) else ".*" if get_origin(field.annotation) is Mapping else ""
+            yield from _places(below, key, f"{join_path(path, name)}{many}")
+
+
+def _is_list(field: FieldInfo) -> bool:
+    return get_origin(field.annotation) in (tuple, frozenset)
+
+
+def _list_example(key: str, node: Node, field: FieldInfo | None) -> str:
+    is_text = isinstance(node.value, Scalar) and node.value.kind in TEXT
+    if is_text and field is not None and (wrapped := _wrapped(field, node)):
+        return f"{key}: {wrapped}"
+    if field is not None and field.examples:
+        return f"{key}: {_json(field.examples[0])}"
+    return "[one, two], or one entry per line after a dash"
+
+
+def _mapping_example(
+    key: int | str, node: Node, field: FieldInfo | None, section: type[Section] | None
+) -> str:
+    """How the mapping is written, with the value that was written in its place where it fits."""
+    start = f"{key}: " if isinstance(key, str) else ""
+    if section is not None and not (field is not None and get_origin(field.annotation) is Mapping):
+        required = [name for name, one in section.model_fields.items() if one.is_required()]
+        if len(required) == 1 and (wrapped := _wrapped(section.model_fields[required[0]], node)):
+            return f"like {start}{{{required[0]}: {wrapped}}}"
+        example = {name: section.model_fields[name].examples[0] for name in required}  # type: ignore[index] # each has one
+        keys = ", ".join(sorted(section.model_fields))
+        return f"like {start}{_json(example)}" if example else f"any of {keys}"
+    return (
+        f"like {start}{_json(field.examples[0])}"
+        if field is not None and field.examples
+        else "like name: value"
+    )
+
+
+def _wrapped(field: FieldInfo, node: Node) -> str:
+    """The values of a node as the value of a field; empty if they cannot be."""
+    values = node.items or [node]
+    texts = [one.value.quoted for one in values if isinstance(one.value, Scalar) and one.value.kind in TEXT]
+    is_section = _inner_section(field.annotation) is not None
+    if len(texts) != len(values) or not all(one.text for one in values) or is_section:
+        return ""
+    if _is_list(field):
+        return f"[{', '.join(texts)}]"
+    return texts[0] if not node.items else ""
+
+
+def _json(example: object) -> str:
+    return json.dumps(example, ensure_ascii=False)
 
 
 def _shape(node: Node) -> str:

@@ -34,6 +34,9 @@ WHOLE_WANTED = "a whole number from 1 to 999999999"
 SHORTEST_SECRET = 32
 VARIABLES = frozenset({"caller", "user", "route"})
 
+EXAMPLE_CHATFLOW = "2c5e8d0a-1111-4222-8333-444455556666"  # in the examples; no real chatflow has it
+CHATFLOW_PLACE = "which ends the address of the chatflow's canvas in Flowise"
+
 _MILLISECONDS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
 _BYTES = {"GiB": 1024**3, "MiB": 1024**2, "KiB": 1024, "B": 1}
 _DURATION = re.compile(DURATION_PATTERN)
@@ -136,7 +139,9 @@ def route_name(written: str) -> str:
 def chatflow_id(written: str) -> str:
     """A UUID in lower case."""
     if not _UUID.fullmatch(written):
-        raise ValueError("is not a chatflow id: write a UUID like 2c5e8d0a-1111-4222-8333-444455556666")
+        if _UUID.search(written):
+            raise ValueError("is more than a chatflow id: write only the UUID in it")
+        raise ValueError(f"is not a chatflow id: write a UUID like {EXAMPLE_CHATFLOW}, {CHATFLOW_PLACE}")
     return written.lower()
 
 
@@ -241,6 +246,18 @@ def readable_file(path: str) -> Path:
         is_file = False
     if not is_file:
         raise ValueError("is not a readable file: write a path relative to the configuration file")
+    return Path(path)
+
+
+def keys_file(path: str) -> Path:
+    """The path of a file that may not exist yet, in a folder that does."""
+    folder = Path(path).parent
+    try:
+        is_missing = not folder.exists()
+    except (OSError, ValueError):
+        is_missing = False  # reading the file will tell the reason
+    if is_missing:
+        raise ValueError("is in a folder that does not exist: create it, or name a file in another one")
     return Path(path)
 
 

@@ -1,51 +1,67 @@
 """From a YAML file to a tree with line numbers; what the keys mean is not known here.
 
 The file is read event by event, so that duplicate keys, aliases, tags and depth are refused before anything is built.
-libyaml parses 12 times as fast as Python; a file that it refuses is parsed again in Python for the message and line.
+libyaml parses 12 times as fast as Python; a file that it refuses is parsed again in Python, and `yaml_errors` explains
+the mistake.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import BinaryIO, cast
 
 import yaml
 
 from gateway.config.placeholders import Environment, expand
-from gateway.config.problems import Mistakes, join_path, quote
+from gateway.config.problems import Kind, Mistakes, join_path, quote
 from gateway.config.tree import UNWANTED, Node, Scalar, ScalarKind, plain_scalar, quoted_scalar
+from gateway.config.yaml_errors import TYPOGRAPHIC_QUOTES, explain, look_alike
 
 LARGEST_FILE = 1024 * 1024
 DEEPEST = 32
-_HINTS = {
-    "mapping values are not allowed here": "put a value with a colon in quotes, or fix the indentation",
-    "could not find expected ':'": "write a colon and a space after the key, or fix the indentation",
-    "found character '\\t' that cannot start any token": "indent with spaces, not with tabs",
-    "expected ',' or ']', but got '{'": "put ${NAME} in quotes inside [ ]",
-    "expected ',' or '}', but got '{'": "put ${NAME} in quotes inside { }",
-    "found unexpected end of stream": "close the quote or the bracket",
-}
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 class _TooDeepError(Exception):
     """Ends the parsing of a file."""
 
 
+class _UnreadableError(Exception):
+    """The file cannot be read; the message says why."""
+
+
 def read_tree(
-    path: Path, environ: Mapping[str, str], mistakes: Mistakes, largest: int = LARGEST_FILE
+    path: Path,
+    environ: Mapping[str, str],
+    mistakes: Mistakes,
+    *,
+    largest: int = LARGEST_FILE,
+    stream: BinaryIO | None = None,
 ) -> Node | None:
-    """The tree of a file of at most `largest` bytes; None if there is none, which is noted as a mistake."""
-    content = _content(path, mistakes, largest)
-    return (
-        None if content is None else parse_tree(content, Environment(environ, path.parent), mistakes, largest)
-    )
+    """The tree of a file; None if there is none, which is noted as a mistake.
+
+    Args:
+        path: the file; placeholders for files are relative to its folder.
+        environ: where placeholders are looked up.
+        mistakes: where mistakes are noted.
+        largest: bytes; a larger file is a mistake.
+        stream: read in place of the file.
+    """
+    try:
+        content = _content(path, stream, largest)
+    except _UnreadableError as error:
+        mistakes.add(1, "", str(error))
+        return None
+    return parse_tree(content, Environment(environ, path.parent), mistakes, largest)
 
 
 def parse_tree(
     content: bytes, environment: Environment, mistakes: Mistakes, largest: int = LARGEST_FILE
 ) -> Node | None:
-    """As `read_tree`, of the content of a file; of a larger one at least one byte more than `largest`."""
+    """As `read_tree`, of the content of a file, of which one byte more than `largest` is enough."""
     text = _text(content, mistakes, largest)
     if text is None:
         return None
@@ -58,28 +74,38 @@ def parse_tree(
     return root
 
 
-def _content(path: Path, mistakes: Mistakes, largest: int) -> bytes | None:
-    try:
-        with path.open("rb") as file:
-            return file.read(largest + 1)
-    except OSError as error:
-        mistakes.add(1, "", f"the file cannot be read ({error.strerror}): name a readable YAML file")
-        return None
-    except ValueError:
-        mistakes.add(1, "", "the file cannot be read: write a name without a NUL character")
-        return None
-
-
 def _text(content: bytes, mistakes: Mistakes, largest: int) -> str | None:
+    """The text of a file; None if it has none, which is noted."""
     if len(content) > largest:
         mistakes.add(1, "", f"the file is larger than {largest // 1024**2}MiB: make it smaller")
+        return None
+    if content.startswith(_UTF_16) or b"\0" in content[:2]:
+        mistakes.add(1, "", "the file is UTF-16 or UTF-32: save it as UTF-8 text")
         return None
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         mistakes.add(line, "", "the file is not UTF-8: save it as UTF-8 text")
-        return None
+    return None
+
+
+def _content(path: Path, stream: BinaryIO | None, largest: int) -> bytes:
+    """The content of a file; of a larger one, one byte more than `largest`.
+
+    Raises:
+        _UnreadableError: it cannot be read.
+    """
+    try:
+        with path.open("rb") if stream is None else nullcontext(stream) as file:
+            return file.read(largest + 1)
+    except IsADirectoryError:
+        raise _UnreadableError(f"this is a folder: name a file in it, like {path / 'gateway.yaml'}") from None
+    except OSError as error:
+        message = f"the file cannot be read ({error.strerror}): name a readable YAML file"
+        raise _UnreadableError(message) from None
+    except ValueError:
+        raise _UnreadableError("the file cannot be read: write a name without a NUL character") from None
 
 
 def _parse(text: str, environment: Environment, mistakes: Mistakes) -> Node | None:
@@ -93,17 +119,19 @@ def _parse(text: str, environment: Environment, mistakes: Mistakes) -> Node | No
             mistakes.add_all(found)
             return root
     try:
-        return _Builder(yaml.SafeLoader(text), environment, mistakes).document()
-    except _TooDeepError:
-        return None
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        problem = error.problem or "it ends too early"
-        hint = _HINTS.get(problem, "write `key: value` on each line, what belongs to a key indented below it")
-        mistakes.add(mark.line + 1 if mark else 1, "", f"this is not YAML ({problem}): {hint}")
+        builder = _Builder(yaml.SafeLoader(text), environment, mistakes)
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         mistakes.add(line, "", "there is a control character here: remove it")
+        return None
+    try:
+        return builder.document()
+    except _TooDeepError:
+        pass  # noted where it was found
+    except yaml.MarkedYAMLError as error:
+        line, message = explain(text, error)
+        if line not in builder.odd_lines:
+            mistakes.add(line, builder.path_at(line), message)
     return None
 
 
@@ -116,6 +144,13 @@ class _Builder:
         self._loader = loader
         self._environment = environment
         self._mistakes = mistakes
+        self.odd_lines: set[int] = set()  # with a key that is no plain name, which explains what follows
+        self._begun: list[tuple[int, str]] = []  # line and path of each key, in the order of the text
+        self._quoted_lines: list[tuple[int, str, int]] = []  # line, path and last line of texts in quotes
+
+    def path_at(self, line: int) -> str:
+        """The path of the last key that begins in a line or before it; empty if there is none."""
+        return next((path for begun, path in reversed(self._begun) if begun <= line), "")
 
     def document(self) -> Node:
         """The root; an empty file is an empty scalar."""
@@ -127,6 +162,8 @@ class _Builder:
         after = self._next()
         if not isinstance(after, yaml.StreamEndEvent):
             self._mistakes.add(_line(after), "", "a second document starts here: keep one, without ---")
+            root = replace(root, is_partial=True)
+        self._warn_of_lines()
         return root
 
     def _next(self) -> yaml.Event:
@@ -142,11 +179,12 @@ class _Builder:
             self._mistakes.add(line, "", f"nested deeper than {DEEPEST} levels: no key is that deep")
             raise _TooDeepError
         if isinstance(event, yaml.MappingStartEvent):
-            node = Node(path, line, self._mapping(path, depth))
+            node = self._mapping(path, line, depth)
         elif isinstance(event, yaml.SequenceStartEvent):
             node = Node(path, line, self._sequence(path, depth))
         elif isinstance(event, yaml.ScalarEvent):
             node = Node(path, line, self._scalar(event, path, line))
+            self._note_lines(event, path)
         else:
             self._mistakes.add(line, path, "aliases (*name) are not supported: repeat the value")
             return Node(path, line, _BROKEN)
@@ -156,30 +194,37 @@ class _Builder:
             return Node(path, line, _BROKEN)
         return node
 
-    def _mapping(self, path: str, depth: int) -> dict[str, Node]:
+    def _mapping(self, path: str, line: int, depth: int) -> Node:
         entries: dict[str, Node] = {}
+        is_partial = False
         while not isinstance(event := self._next(), yaml.MappingEndEvent):
-            line, key = _line(event), self._key(event, path)
+            begin, key = _line(event), self._key(event, path)
             if key is None:
+                is_partial = True
                 self._skip(self._next())
                 continue
-            value = self._node(self._next(), join_path(path, key), line, depth + 1)
+            self._begun.append((begin, join_path(path, key)))
+            value = self._node(self._next(), join_path(path, key), begin, depth + 1)
             if key in entries:
                 first = entries[key].line
-                self._mistakes.add(line, value.path, f"the key is in line {first} too: keep one of them")
+                self._mistakes.add(begin, value.path, f"the key is in line {first} too: keep one of them")
             else:
                 entries[key] = value
-        return entries
+        return Node(path, line, entries, is_partial)
 
     def _key(self, event: yaml.Event, path: str) -> str | None:
         """The text of a key; None if it is not valid, which is noted as a mistake."""
         line = _line(event)
         if not isinstance(event, yaml.ScalarEvent):
             self._skip(event)
-            self._mistakes.add(line, path, "a key is a list, a mapping or an alias: write a plain name")
+            message = "a key is a list, a mapping or an alias: write a plain name, or ${NAME} for a variable"
+            self._mistakes.add(line, path, message)
         elif event.value == "<<":
             message = "merge keys are not supported: write what routes share in `defaults`"
             self._mistakes.add(line, join_path(path, "<<"), message)
+        elif not event.style and (found := look_alike(event.value)):
+            self.odd_lines.add(line)
+            self._mistakes.add(line, path, f"the key {quote(event.value)} has a {found}")
         elif event.tag is not None or UNWANTED.search(event.value):
             self._mistakes.add(line, path, f"the key {quote(event.value)} is not valid: write a plain name")
         else:
@@ -204,7 +249,11 @@ class _Builder:
         scalar = quoted_scalar(event.value) if event.style else plain_scalar(event.value)
         expanded = expand(scalar.text, self._environment)
         for problem in expanded.problems:
-            self._mistakes.add(line, path, problem)
+            self._mistakes.add(line, path, problem, Kind.ABSENT if expanded.is_absent_only else Kind.WRONG)
+        if not event.style and event.value[:1] in TYPOGRAPHIC_QUOTES:
+            message = f"begins with a typographic quote, {event.value[:1]}: write straight quotes, \" or '"
+            self._mistakes.add(line, path, message)
+            return _BROKEN
         if UNWANTED.search(expanded.text):
             self._mistakes.add(line, path, "has a control character or an unpaired surrogate: remove it")
             return _BROKEN
@@ -213,6 +262,20 @@ class _Builder:
         if "${" in scalar.text:
             return Scalar(expanded.text, ScalarKind.EXPANDED, scalar.text)
         return scalar
+
+    def _note_lines(self, event: yaml.ScalarEvent, path: str) -> None:
+        if event.style in ("'", '"') and event.start_mark and event.end_mark:
+            first, last = event.start_mark.line + 1, event.end_mark.line + 1
+            if first != last:
+                self._quoted_lines.append((first, path, last))
+
+    def _warn_of_lines(self) -> None:
+        """A quote that was forgotten is closed by that of a later value, and swallows the keys between them."""
+        for first, path, last in self._quoted_lines:
+            message = (
+                f"is in quotes up to line {last}: close the quote in this line, or write the text with |"
+            )
+            self._mistakes.warn(first, path, message)
 
 
 _BROKEN = Scalar("", ScalarKind.BROKEN, "")

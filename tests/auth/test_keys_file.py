@@ -125,7 +125,7 @@ def test_the_example_shows_every_key_of_an_entry():
         ("words\n", "1: the file is not a mapping: write `keys:`"),
         ("''\n", "1: the file is not a mapping: write `keys:`"),
         ("keys: []\n---\nkeys: []\n", "2: a second document starts here"),
-        ("keys: [\n", "2: this is not YAML ("),
+        ("keys: [\n", "1: keys: the [ in this line is not closed: write ] after its last entry"),
         ("keys: []\nkeys: []\n", "2: keys: the key is in line 1 too: keep one of them"),
         (b"keys: []\n# \xff\n", "2: the file is not UTF-8"),
         ("keys: []\n# \x07\n", "2: there is a control character here"),

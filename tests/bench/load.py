@@ -23,7 +23,7 @@ from tests.bench import jobs, procfs
 from tests.bench.frames import StampReader
 from tests.bench.jobs import Figures, Job
 
-FLOW = "2c5e8d0a-1111-4222-8333-444455556666"
+FLOW = "3f6a9b1c-2222-4333-8444-555566667777"
 _OPEN_AT_ONCE = 50
 _TIMEOUT_S = 20
 _QUIET_RATE = 0.5

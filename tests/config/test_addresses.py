@@ -175,7 +175,7 @@ def test_an_origin_is_read_as_browsers_send_it(text, origin):
         ("app.example.com", "is not an origin: write scheme://host"),
         ("null", "is not an origin"),
         ("ftp://h", "is not an origin"),
-        ("https://*.example.com", "has a host that is not valid"),
+        ("https://*.example.com", r"has a \* in it: write each origin in full"),
         ("https://u@h", "is not an origin"),
     ],
 )

@@ -177,3 +177,46 @@ def test_an_authority_for_a_tls_store_is_right(loaded, tmp_path):
     assert loaded(
         f"limits: {{store: 'rediss://h:6379/0', tls: {{ca: ca.pem}}}}\nauth: {{secret: {SECRET}}}"
     ).limits.tls.ca
+
+
+@pytest.mark.parametrize(
+    ("url", "right"),
+    [
+        ("http://h:3000/api/v1", "write http://h:3000"),
+        ("http://h:3000/api/v1/", "write http://h:3000"),
+        (f"http://h:3000/api/v1/prediction/{CHATFLOW}", "write http://h:3000"),
+        (f"https://h/flows/api/v1/prediction/{CHATFLOW}", "write https://h/flows"),
+        (f"http://h:3000/chatbot/{CHATFLOW}", "write http://h:3000"),
+        (f"http://h:3000/v2/agentcanvas/{CHATFLOW}", "write http://h:3000"),
+    ],
+)
+def test_a_url_that_ends_in_a_path_of_flowise_is_a_mistake_with_the_right_url(messages, url, right):
+    found = messages(f"upstreams: {{main: {{servers: [{{url: '{url}'}}]}}}}")
+    said = f"ends in a path of Flowise, which the gateway adds itself: {right}"
+    assert said in "\n".join(found.values())
+
+
+def test_a_url_of_the_environment_is_not_shown(messages, write, tmp_path):
+    path = write()
+    path.write_text(path.read_text().replace("http://127.0.0.1:3000", "'${URL}'"))
+    with pytest.raises(ConfigError) as caught:
+        load(path, {"URL": "http://intranet/api/v1/prediction/x"})
+    (mistake,) = caught.value.mistakes
+    assert mistake.message == (
+        'the value of "${URL}" ends in a path of Flowise, which the gateway adds itself:'
+        " leave out everything from /api on"
+    )
+
+
+def test_a_discovery_document_is_no_key_set(messages):
+    url = "https://i/.well-known/openid-configuration"
+    found = messages(f"auth: {{jwt: [{{issuer: i, audience: a, jwks_url: '{url}'}}]}}")
+    assert found == {
+        "auth.jwt[0].jwks_url": "is the discovery document: write the URL that it has as jwks_uri"
+    }
+
+
+@pytest.mark.parametrize("top", ["auth: {<<: {secret: x}}", "<<: {auth: {secret: x}}"])
+def test_what_a_merge_may_have_brought_is_not_missing(messages, top):
+    found = messages(f"server: {{workers: 2}}\nlimits: {{store: 'redis://h:6379/0'}}\n{top}")
+    assert all("merge keys are not supported" in said for said in found.values())

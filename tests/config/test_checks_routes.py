@@ -195,3 +195,9 @@ def test_two_names_of_one_flowise_bind_alike(two, url, is_right):
     with pytest.raises(ConfigError) as caught:
         load(path, {})
     assert [m.key for m in caught.value.mistakes] == ["routes[1].conversations.bind"]
+
+
+@pytest.mark.parametrize("limit", ["{name: a, <<: {requests: 1}}", "{name: a, rate: 60}", "{<<: {name: a}}"])
+def test_a_limit_whose_count_may_be_under_another_name_lacks_nothing(messages, limit):
+    found = messages(route=f"limits: [{limit}]")
+    assert all("merge keys" in said or "is not a key here" in said for said in found.values())

@@ -26,7 +26,7 @@ EVERY = {
     "GATEWAY_AUTH": "api_key, session,jwt",
     "GATEWAY_CORS_ORIGINS": "https://a.example, https://b.example:8443",
     "GATEWAY_SECRET": SECRET,
-    "GATEWAY_KEYS_FILE": "/data/keys.yaml",
+    "GATEWAY_KEYS_FILE": "/keys.yaml",
     "GATEWAY_JWT_ISSUER": "https://id.example.com",
     "GATEWAY_JWT_AUDIENCE": "chat",
     "GATEWAY_JWT_JWKS_URL": "https://id.example.com/jwks.json",
@@ -46,7 +46,7 @@ upstreams:
   main: {{servers: [{{url: "https://flowise:3000/prefix"}}], api_key: flowise-key}}
 auth:
   secret: {SECRET}
-  keys_file: /data/keys.yaml
+  keys_file: /keys.yaml
   jwt: [{{issuer: "https://id.example.com", audience: chat, jwks_url: "https://id.example.com/jwks.json"}}]
 limits: {{store: "redis://user:password@redis:6379/0"}}
 logs: {{format: json, level: warning}}

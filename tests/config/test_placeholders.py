@@ -73,6 +73,20 @@ def test_a_file_that_cannot_be_a_value_is_a_problem(environment, tmp_path, name,
     assert message in problem
 
 
+@pytest.mark.parametrize(
+    ("text", "is_absent_only"),
+    [
+        ("${UNSET} ${file:missing}", True),
+        ("${UNSET} ${NA ME}", False),
+        ("${file:.}", True),
+        ("${file:nul\0}", False),
+        ("${NAME}", True),
+    ],
+)
+def test_a_value_that_only_this_machine_lacks_is_told_from_a_mistake(environment, text, is_absent_only):
+    assert expand(text, environment).is_absent_only is is_absent_only
+
+
 @given(st.text())
 def test_any_text_is_expanded_or_has_problems(text):
     expanded = expand(text, Environment({}, None))

@@ -40,3 +40,14 @@ def test_a_quote_is_one_line_of_limited_length():
 )
 def test_a_suggestion_is_the_closest_word_or_all_of_them(word, suggestion):
     assert did_you_mean(word, ["other", "main"]) == suggestion
+
+
+def test_a_warning_is_no_reason_to_raise_and_says_that_it_is_one():
+    mistakes = Mistakes("a.yaml")
+    mistakes.warn(1, "b", "is odd: write another")
+    mistakes.raise_if_any()
+    assert [str(mistake) for mistake in mistakes.in_order] == ["a.yaml:1: b: warning: is odd: write another"]
+    mistakes.add(2, "c", "is wrong: write right")
+    with pytest.raises(ConfigError) as caught:
+        mistakes.raise_if_any()
+    assert [mistake.key for mistake in caught.value.mistakes] == ["c"]

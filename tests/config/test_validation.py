@@ -18,7 +18,7 @@ import pytest
         (
             "defaults: {cors: {origin: []}}",
             "defaults.cors.origin",
-            "is not a key here: did you mean origins?",
+            "is not a key here: write origins",
         ),
         ("auth: {jwt: [{isuer: x}]}", "auth.jwt[0].isuer", "is not a key here: did you mean issuer?"),
         (
@@ -28,7 +28,7 @@ import pytest
         ),
         ("server: []", "server", "is a list: write keys with values below it"),
         ("server: 5", "server", "is a single value: write keys with values below it"),
-        ("server:", "server", "is empty: write keys with values below it, or leave it out"),
+        ("server:", "server", "is empty: write keys with values below it, any of buffered_bodies, drain,"),
         ("server: null", "server", "is null: write keys with values below it"),
         (
             "server: {trusted_proxies: 10.0.0.0/8}",
@@ -97,6 +97,88 @@ def test_a_wrong_key_or_type_is_reported_in_plain_words(messages, top, key, mess
 )
 def test_a_wrong_value_in_a_route_is_reported_at_its_place(messages, route, key, message):
     assert message in messages(route=route)[key]
+
+
+@pytest.mark.parametrize(
+    ("route", "key", "message"),
+    [
+        (
+            'cors: ["https://a"]',
+            "cors",
+            'is a list: write keys with values below it, like cors: {origins: ["https://a"]}',
+        ),
+        (
+            'cors: "*"',
+            "cors",
+            'is a single value: write keys with values below it, like cors: {origins: ["*"]}',
+        ),
+        ("cors: true", "cors", "is a single value: write keys with values below it, like cors: "),
+        (
+            "cors: {origins: https://a}",
+            "cors.origins",
+            'is a single value: write a list, like origins: ["https://a"]',
+        ),
+        (
+            "limits: {requests: 1}",
+            "limits",
+            'is a mapping: write a list, like limits: [{"name": "burst", "requests": 60',
+        ),
+        ("events: {withhold: {}}", "events.withhold", "is a mapping: write a list, like [one, two]"),
+        (
+            "vars: [a]",
+            "vars",
+            "is a list: write keys with values below it, like name: value, or leave it out",
+        ),
+    ],
+)
+def test_a_value_of_the_wrong_shape_is_shown_in_the_right_one(messages, route, key, message):
+    assert messages(route=route)[f"routes[0].{key}"].startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("upstreams", "key", "message"),
+    [
+        ("5", "", "is a single value: write keys with values below it, like upstreams: {"),
+        ("{main: 'http://h'}", ".main", "is a single value: write keys with values below it, like main: {"),
+        (
+            "{main: {servers: 'http://h'}}",
+            ".main.servers",
+            "is a single value: write a list, like servers: [{",
+        ),
+        (
+            "{main: {servers: ['http://h']}}",
+            ".main.servers[0]",
+            'is a single value: write keys with values below it, like {url: "http://h"}',
+        ),
+    ],
+)
+def test_an_upstream_of_the_wrong_shape_is_shown_in_the_right_one(raw_mistakes, upstreams, key, message):
+    found = {
+        mistake.key: mistake.message for mistake in raw_mistakes(f"upstreams: {upstreams}\nroutes: []\n")
+    }
+    assert found[f"upstreams{key}"].startswith(message)
+    assert "leave it out" not in found[f"upstreams{key}"]
+
+
+@pytest.mark.parametrize(
+    ("drain", "message"),
+    [
+        ("30s,", "ends with a comma or semicolon: remove it"),
+        ("30s;", "ends with a comma or semicolon: remove it"),
+        ("' 30s'", "has white space around it: remove it"),
+        ("'\"30s\"'", "has quotes that belong to the value: remove them"),
+        ("$DRAIN", "is no variable in this file: write ${NAME}"),
+        ("'{{ DRAIN }}'", "is no variable in this file: write ${NAME}"),
+        ("x,", "is not a duration"),
+    ],
+)
+def test_a_habit_from_elsewhere_is_named(messages, drain, message):
+    assert message in messages(f"server:\n  drain: {drain}\n")["server.drain"]
+
+
+def test_a_merge_key_is_one_mistake_and_nothing_that_it_may_bring_is_missing(raw_mistakes):
+    text = "upstreams: {main: {<<: {servers: []}}}\nroutes: [{<<: {upstream: main}, name: a}]\n"
+    assert [mistake.key for mistake in raw_mistakes(text)] == ['upstreams.main["<<"]', 'routes[0]["<<"]']
 
 
 def test_the_name_of_an_upstream_is_checked(raw_mistakes):

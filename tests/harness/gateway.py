@@ -23,7 +23,7 @@ from gateway.server.process import Process
 from gateway.telemetry.logs import make_logger
 from gateway.upstream.pool import Pool
 
-FLOW = "2c5e8d0a-1111-4222-8333-444455556666"
+FLOW = "3f6a9b1c-2222-4333-8444-555566667777"
 
 
 class Lines(io.StringIO):

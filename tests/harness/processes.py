@@ -138,8 +138,8 @@ async def serving(folder: Path, upstream: str, *, before: str = "", module: str 
         yield child
 
 
-async def run(*arguments: str) -> tuple[int, str, str]:
-    """Run a command that exits by itself; returns status, output, errors."""
-    async with gateway(*arguments) as child:
+async def run(*arguments: str, before: str = "") -> tuple[int, str, str]:
+    """Run a command that exits by itself, `before` as for `gateway`; returns status, output, errors."""
+    async with gateway(*arguments, before=before) as child:
         status, err = await child.ended()
         return status, "\n".join(child.output), err

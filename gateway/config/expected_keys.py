@@ -1,0 +1,173 @@
+"""Keys that people know from other gateways, and what to write here in their place (pure).
+
+A key is compared without case, `-` and `_`: `rateLimit`, `rate-limit` and `rate_limit` are one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+_TLS = (
+    "the gateway has no TLS of its own: put a proxy with TLS in front, and list it in server.trusted_proxies"
+)
+_HEALTH = "Flowise is not probed: write no key for that; the gateway's own probes are /livez and /readyz"
+_KEYS = (
+    "API keys are in a file of their own: create them with `flowise-gateway keys create`, see auth.keys_file"
+)
+_SECTIONS = "the sections are server, admin, upstreams, auth, limits, logs, metrics, defaults and routes"
+_PATHS = "clients use the paths of Flowise: leave it out, and write the chatflow's id as chatflow"
+_LISTEN = "write the address and the port together, as server.listen: 127.0.0.1:8080"
+_LIMIT = "write a list, like limits: [{name: burst, requests: 60, per: 1m}], into a route or into defaults"
+_TIMEOUTS = (
+    "write timeouts: {connect: 5s, head: 30s, total: 30m} into an upstream, or server.timeouts for clients"
+)
+_NO_RETRY = "a prediction is never sent twice: leave it out"
+_CORS = 'write cors: {origins: ["https://app.example.com"]}'
+_SERVER_URL = "write servers: [{url: http://127.0.0.1:3000}]"
+_FLOWISE_KEY = "write api_key, the key that is sent to Flowise"
+_AUTH = "write auth, like auth: [api_key]"
+_FIXED_CORS = "methods, headers and credentials are answered as Flowise needs them: leave it out"
+_OVERRIDE = "write override_config: {allow: [sessionId]} for what clients may set"
+
+_EVERYWHERE: Mapping[str, str] = {
+    **dict.fromkeys(
+        ("tls", "ssl", "https", "cert", "certfile", "keyfile", "certificate", "letsencrypt", "acme"), _TLS
+    ),
+    **dict.fromkeys(("ratelimit", "ratelimits", "ratelimiting", "throttle", "quota", "quotas"), _LIMIT),
+    **dict.fromkeys(("retry", "retries", "numretries", "maxretries"), _NO_RETRY),
+    **dict.fromkeys(("health", "healthcheck", "healthchecks"), _HEALTH),
+    **dict.fromkeys(("keys", "apikeys", "consumers", "virtualkeys", "masterkey"), _KEYS),
+    **dict.fromkeys(("host", "bind", "address", "port", "listeners", "entrypoints"), _LISTEN),
+    **dict.fromkeys(("timeout", "requesttimeout", "readtimeout"), _TIMEOUTS),
+    **dict.fromkeys(("corsorigins", "allowedorigins", "alloworigin", "alloworigins"), _CORS),
+    **dict.fromkeys(("cache", "caching"), "answers are not cached: leave it out"),
+    **dict.fromkeys(("plugins", "middleware", "middlewares", "filters"), f"there are none: {_SECTIONS}"),
+    **dict.fromkeys(
+        ("env", "environment"), "write ${NAME} where the value belongs; it reads the environment"
+    ),
+    **dict.fromkeys(("include", "includes", "import"), "one file has everything: copy what it names here"),
+    **dict.fromkeys(("redis", "database", "storage"), "write limits: {store: redis://127.0.0.1:6379/0}"),
+    **dict.fromkeys(("logging", "log", "loglevel", "debug"), "write logs: {level: info}"),
+    **dict.fromkeys(
+        ("prometheus", "telemetry", "monitoring"), "metrics are always at /metrics of admin.listen"
+    ),
+    **dict.fromkeys(("version", "apiversion", "kind"), "the file has no version: leave it out"),
+}
+_PLACES: Mapping[str, Mapping[str, str]] = {
+    "Config": {
+        **dict.fromkeys(
+            ("http", "gateway", "global", "settings", "generalsettings", "routersettings"), _SECTIONS
+        ),
+        **dict.fromkeys(
+            ("services", "backends", "backend", "clusters", "flowise", "targets"), "write upstreams"
+        ),
+        **dict.fromkeys(("models", "modellist", "flows", "chatflows", "endpoints", "paths"), "write routes"),
+    },
+    "UpstreamSettings": {
+        **dict.fromkeys(
+            ("url", "urls", "server", "target", "targets", "host", "port", "address"), _SERVER_URL
+        ),
+        **dict.fromkeys(("baseurl", "apihost", "nodes", "endpoint"), _SERVER_URL),
+        **dict.fromkeys(
+            ("key", "token", "bearer", "apikeys", "headers", "auth", "authorization"), _FLOWISE_KEY
+        ),
+        **dict.fromkeys(
+            (
+                "ca",
+                "cert",
+                "cacert",
+                "cafile",
+                "verify",
+                "tlsverify",
+                "sslverify",
+                "insecure",
+                "skipverify",
+                "ssl",
+            ),
+            "certificates are always verified: for a private authority write tls: {ca: FILE}",
+        ),
+        **dict.fromkeys(
+            ("loadbalancing", "loadbalancer", "strategy", "weight"), "one server is supported: leave it out"
+        ),
+    },
+    "UpstreamServer": {
+        **dict.fromkeys(("host", "port", "address", "target", "scheme"), "write url: http://127.0.0.1:3000"),
+        **dict.fromkeys(("apikey", "key", "token"), "write api_key beside servers, not inside"),
+        **dict.fromkeys(("weight", "priority"), "one server is supported: leave it out"),
+    },
+    "Route": {
+        **dict.fromkeys(
+            ("path", "paths", "uri", "prefix", "pathprefix", "match", "rule", "location"), _PATHS
+        ),
+        **dict.fromkeys(("stripprefix", "strippath", "rewrite", "methods", "hosts", "host"), _PATHS),
+        **dict.fromkeys(
+            ("target", "url", "backend", "service", "server", "proxypass"), "write upstream: main"
+        ),
+        **dict.fromkeys(
+            ("id", "flow", "flowid", "chatflowid"), "write chatflow, the id of the chatflow in Flowise"
+        ),
+        **dict.fromkeys(("apikey", "key", "keys", "public", "authentication", "security", "private"), _AUTH),
+        **dict.fromkeys(("origins", "corsorigins", "allowedorigins", "domains", "alloweddomains"), _CORS),
+        **dict.fromkeys(
+            ("stream", "streaming", "websocket"), "clients choose that in each request: leave it out"
+        ),
+        **dict.fromkeys(
+            ("headers", "requestheaders", "responseheaders"), "header fields are fixed: leave it out"
+        ),
+        **dict.fromkeys(("overrides", "override"), _OVERRIDE),
+        **dict.fromkeys(("upload", "files", "fileupload"), "write uploads: true"),
+        "limit": _LIMIT,
+        "concurrency": "write limits: [{name: open, concurrent: 4}]",
+        "maxconcurrent": "write limits: [{name: open, concurrent: 4}]",
+    },
+    "CorsSettings": {
+        **dict.fromkeys(
+            ("allow", "alloworigin", "alloworigins", "allowedorigins", "domains", "origin"), "write origins"
+        ),
+        **dict.fromkeys(
+            ("methods", "allowmethods", "allowedmethods", "headers", "allowheaders"), _FIXED_CORS
+        ),
+        **dict.fromkeys(
+            ("allowedheaders", "credentials", "allowcredentials", "maxage", "expose"), _FIXED_CORS
+        ),
+    },
+    "Limit": {
+        **dict.fromkeys(("rate", "limit", "max", "count", "rps", "rpm"), "write requests: 60 and per: 1m"),
+        **dict.fromkeys(
+            ("interval", "window", "period", "duration", "seconds", "minute"), "write per, like per: 1m"
+        ),
+        **dict.fromkeys(("key", "scope", "type", "keyby"), "write by: caller, by: address or by: route"),
+        **dict.fromkeys(("tpm", "tokensperminute"), "write tokens: 100000 and per: 1m"),
+        **dict.fromkeys(("concurrency", "parallel", "maxconcurrent"), "write concurrent: 4"),
+    },
+    "LimitSettings": dict.fromkeys(
+        ("requests", "tokens", "concurrent", "per", "by", "burst", "rate"), _LIMIT
+    ),
+    "JwtSettings": {
+        **dict.fromkeys(
+            ("secret", "key", "publickey", "hmac"), "only published keys are supported: write jwks_url"
+        ),
+        **dict.fromkeys(
+            ("jwks", "jwksuri", "discovery", "wellknown"), "write jwks_url, the URL of the key set"
+        ),
+        **dict.fromkeys(("iss",), "write issuer"),
+        **dict.fromkeys(("aud", "audiences"), "write audience"),
+    },
+}
+
+
+def advice(section: str, key: str) -> str:
+    """What to write in place of a key that a section does not have; empty if the key is not known."""
+    folded = fold(key)
+    place = "Route" if section == "Defaults" else section
+    return _PLACES.get(place, {}).get(folded) or _EVERYWHERE.get(folded, "")
+
+
+def fold(key: str) -> str:
+    """The key in the form in which keys are compared."""
+    return key.casefold().replace("_", "").replace("-", "")
+
+
+def same_key(key: str, known: Iterable[str]) -> str:
+    """The known key that differs in case, `-` and `_` only; empty if there is none."""
+    return next((name for name in known if fold(name) == fold(key)), "")

@@ -1,0 +1,49 @@
+"""Warnings: what a configuration may say, and what is hardly meant. On the tree, like `checks`."""
+
+from __future__ import annotations
+
+from gateway.config.addresses import parse_url
+from gateway.config.problems import Mistakes
+from gateway.config.tree import Node
+from gateway.config.values import CHATFLOW_PLACE, EXAMPLE_CHATFLOW
+
+_NIL = "00000000-0000-0000-0000-000000000000"
+_PAGES = frozenset({"/chatflows", "/agentflows", "/assistants", "/signin", "/login"})
+
+
+def warn(root: Node, mistakes: Mistakes) -> None:
+    """Note every warning for a tree whose routes have `defaults` merged in."""
+    upstreams, routes = root.at("upstreams"), root.at("routes")
+    for upstream in upstreams.entries.values() if upstreams else ():
+        servers = upstream.at("servers")
+        for server in servers.items if servers else ():
+            _page(server, mistakes)
+    for route in routes.items if routes else ():
+        _example_chatflow(route, mistakes)
+        _public_anyway(route, mistakes)
+
+
+def _page(server: Node, mistakes: Mistakes) -> None:
+    try:
+        path = parse_url(server.text_at("url") or "").prefix
+    except ValueError:
+        return
+    if path in _PAGES:
+        message = f"ends in {path}, a page of Flowise: leave it out, unless Flowise is below that path"
+        mistakes.warn(*server.place_of("url"), message)
+
+
+def _example_chatflow(route: Node, mistakes: Mistakes) -> None:
+    if (route.text_at("chatflow") or "").lower() in (EXAMPLE_CHATFLOW, _NIL):
+        message = f"is the id of the example: write that of your chatflow, {CHATFLOW_PLACE}"
+        mistakes.warn(*route.place_of("chatflow"), message)
+
+
+def _public_anyway(route: Node, mistakes: Mistakes) -> None:
+    """A credential is then checked, and gives its caller limits and conversations; but none is needed."""
+    auth = route.at("auth")
+    methods = [method.text for method in auth.items if method.text] if auth else []
+    others = [method for method in methods if method != "anonymous"]
+    if auth and others and len(others) < len(methods):
+        message = f"has anonymous beside {others[0]}, so that no credential is needed: leave anonymous out to need one"
+        mistakes.warn(auth.line, auth.path, message)

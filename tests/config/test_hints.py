@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import pytest
+
+from gateway.config import read
+
+REAL = "3f6a9b1c-2222-4333-8444-555566667777"
+EXAMPLE = "2c5e8d0a-1111-4222-8333-444455556666"
+
+
+@pytest.fixture
+def warnings(tmp_path):
+    """The warnings for a configuration with this route, by key."""
+
+    def warnings(chatflow=REAL, auth="[anonymous]", url="http://127.0.0.1:3000", **environ):
+        path = tmp_path / "gateway.yaml"
+        path.write_text(
+            f"upstreams: {{main: {{servers: [{{url: '{url}'}}]}}}}\n"
+            f"routes: [{{name: a, chatflow: '{chatflow}', upstream: main, auth: {auth}}}]\n"
+        )
+        reading = read(path, environ)
+        assert reading.config is not None
+        return {warning.key: warning.message for warning in reading.warnings}
+
+    return warnings
+
+
+def test_a_configuration_that_is_meant_has_no_warning(warnings):
+    assert warnings() == warnings(auth="[api_key, session]") == {}
+
+
+@pytest.mark.parametrize("chatflow", [EXAMPLE, EXAMPLE.upper(), "00000000-0000-0000-0000-000000000000"])
+def test_the_chatflow_of_the_example_is_a_warning(warnings, chatflow):
+    assert warnings(chatflow=chatflow) == {
+        "routes[0].chatflow": "is the id of the example: write that of your chatflow, which ends the address of the"
+        " chatflow's canvas in Flowise"
+    }
+
+
+def test_anonymous_beside_another_credential_is_a_warning(warnings):
+    said = "so that no credential is needed: leave anonymous out to need one"
+    assert warnings(auth="[anonymous, api_key]") == {
+        "routes[0].auth": f"has anonymous beside api_key, {said}"
+    }
+    assert warnings(auth="[session, anonymous]") == {
+        "routes[0].auth": f"has anonymous beside session, {said}"
+    }
+
+
+@pytest.mark.parametrize("page", ["chatflows", "agentflows", "signin"])
+def test_a_page_of_flowise_is_a_warning(warnings, page):
+    found = warnings(url=f"http://127.0.0.1:3000/{page}")
+    key = "upstreams.main.servers[0].url"
+    said = f"ends in /{page}, a page of Flowise: leave it out, unless Flowise is below that path"
+    assert found == {key: said}
+    assert warnings(url="http://127.0.0.1:3000/flowise") == {}
