@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from gateway import __version__
+from gateway.auth.keys_owner import Owner, parse_owner
 from gateway.config import Address, AdminSettings, ServerSettings, parse_listen
 from gateway.config.values import parse_duration, positive_duration, whole
 from gateway.init.arguments import add_flows_options, add_init_options
@@ -200,12 +201,23 @@ def _add_keys(commands: Commands) -> None:
         parser.set_defaults(command="keys")
 
 
+def _add_owner(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--owner",
+        type=_owner,
+        metavar="USER[:GROUP]",
+        help="user of the gateway that gets the file, and group that may read it; default: the owner stays,"
+        " and a new file gets that of its folder",
+    )
+
+
 def _add_create(commands: Commands) -> argparse.ArgumentParser:
     parser = _add(
         commands,
         "create",
         "create a key; its secret is shown once",
         "flowise-gateway keys create --name backend --config gateway.yaml",
+        "flowise-gateway keys create --name service --owner root:gateway --config gateway.yaml",
         "flowise-gateway keys create --name trial --routes support,sales --expires 90d --config gateway.yaml",
     )
     parser.add_argument("--name", required=True, metavar="N", help="unique name of the caller; required")
@@ -215,6 +227,7 @@ def _add_create(commands: Commands) -> argparse.ArgumentParser:
     parser.add_argument(
         "--expires", type=_seconds(positive_duration), metavar="90d", help="lifetime; default: unlimited"
     )
+    _add_owner(parser)
     parser.set_defaults(
         call=lambda keys, given: keys.create(given.name, given.routes, given.expires), shows_key=True
     )
@@ -244,6 +257,7 @@ def _add_revoke(commands: Commands) -> argparse.ArgumentParser:
         "flowise-gateway keys revoke 4Kd81fPq --config gateway.yaml",
     )
     parser.add_argument("id", metavar="ID", help="the 8 characters after the key's fgw_")
+    _add_owner(parser)
     parser.set_defaults(call=lambda keys, given: keys.revoke(given.id), shows_key=False)
     return parser
 
@@ -264,6 +278,7 @@ def _add_rotate(commands: Commands) -> argparse.ArgumentParser:
         metavar="24h",
         help="how long the old key stays valid; default: 24h, 0s: not at all",
     )
+    _add_owner(parser)
     parser.set_defaults(call=lambda keys, given: keys.rotate(given.id, given.grace), shows_key=True)
     return parser
 
@@ -278,6 +293,13 @@ def _address(text: str) -> Address:
 def _workers(text: str) -> int:
     try:
         return whole(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f'"{text}" {error}') from None
+
+
+def _owner(text: str) -> Owner:
+    try:
+        return parse_owner(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f'"{text}" {error}') from None
 

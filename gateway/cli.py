@@ -143,7 +143,8 @@ def _keys(given: argparse.Namespace) -> int:
     reading = _read(given)
     if reading.keys_file is None and not reading.of_keys and given.config is None:
         raise KeysRefusedError("GATEWAY_KEYS_FILE is not set: set it to the name of the file, like keys.yaml")
-    command = KeysCommand(reading, given.config, time.time(), secrets.choice)
+    owner = getattr(given, "owner", None)
+    command = KeysCommand(reading, given.config, time.time(), secrets.choice, owner)
     _print(f"{given.call(command, given)}\n")
     return OK
 

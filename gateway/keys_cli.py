@@ -13,9 +13,11 @@ from pathlib import Path
 from gateway.auth.key_format import PREFIX, hash_of, make_key, parse_key, redact_keys
 from gateway.auth.keys_edit import KeysFileEditor, KeysStore
 from gateway.auth.keys_model import ApiKey, format_moment, key_name
+from gateway.auth.keys_owner import Owner, readers_of
 from gateway.config import ConfigError, Limit, Reading
 from gateway.config.problems import did_you_mean, quote
 
+RUN_AS = "run the gateway as this user, or give it the file with --owner."
 APPLIED_WITHIN = "A running gateway applies this within 2 s."
 
 
@@ -29,7 +31,14 @@ class KeysCommand:
     They raise ConfigError if the keys file has mistakes, KeysFileError if it cannot be changed, and KeysRefusedError.
     """
 
-    def __init__(self, reading: Reading, config_file: Path, now: float, choose: Callable[[str], str]) -> None:
+    def __init__(
+        self,
+        reading: Reading,
+        config_file: Path,
+        now: float,
+        choose: Callable[[str], str],
+        owner: Owner | None = None,
+    ) -> None:
         """Mistakes elsewhere in the configuration do not matter here.
 
         Args:
@@ -37,6 +46,7 @@ class KeysCommand:
             config_file: its name, for messages.
             now: seconds since the epoch.
             choose: picks a letter at random, like `secrets.choice`.
+            owner: gets the keys file with the change; None: a new file gets the owner of its folder.
 
         Raises:
             ConfigError: the configuration cannot be read, or has a mistake where it names the keys file.
@@ -46,7 +56,7 @@ class KeysCommand:
         if reading.keys_file is None:
             raise KeysRefusedError(f"{config_file} names no keys file: write auth.keys_file, like keys.yaml")
         self._file = reading.keys_file
-        self._store = KeysStore(self._file)
+        self._store = KeysStore(self._file, owner=owner)
         self._route_names = reading.route_names
         self._now = float(math.floor(now))  # the file has whole seconds
         self._choose = choose
@@ -61,9 +71,7 @@ class KeysCommand:
             key, entry = self._issue(editor, name, tuple(dict.fromkeys(routes)), lifetime)
         lines = [f"This is key {entry.id} of {name}, for {_routes(entry)}; it {_end(entry)}."]
         if is_new:
-            lines.append(
-                f"{self._file} is new, and only its owner can read it: run the gateway as the same user."
-            )
+            lines.append(f"{self._file} is new, and {readers_of(self._file)} can read it: {RUN_AS}")
         return self._shown(key, lines)
 
     def list(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import itertools
 import json
 import os
@@ -122,10 +123,11 @@ def test_create_shows_the_key_once_and_the_file_never_holds_it(keys, path):
     status, out, err = keys("create", "--name", "backend")
     assert (status, err) == (0, "")
     shown, *said = out.splitlines()
+    user = getpass.getuser()
     assert KEY.fullmatch(shown)
     assert said == [
         f"This is key {parse_key(shown)} of backend, for all routes; it never expires.",
-        f"{path} is new, and only its owner can read it: run the gateway as the same user.",
+        f"{path} is new, and only {user} can read it: run the gateway as this user, or give it the file with --owner.",
         f"The key is shown only this once; {path} holds its hash. A running gateway applies this within 2 s.",
     ]
     text = path.read_text()
@@ -177,6 +179,17 @@ def test_create_with_a_name_that_is_taken_is_refused(made, refused, clock):
 def test_the_error_for_a_taken_name_names_its_newest_key(refused, path):
     write_keys(path, entry(1, "ann", replaced_by=key_id(2)), entry(2, "ann"))
     assert f"is taken by key {key_id(2)}: choose another one" in refused("create", "--name", "ann")
+
+
+@pytest.mark.parametrize(
+    "command", [("create", "--name", "a"), ("revoke", "x"), ("rotate", "x")], ids=lambda c: c[0]
+)
+def test_an_owner_that_does_not_exist_is_a_wrong_argument(keys, path, command):
+    status, out, err = keys(*command, "--owner", "no-such-user")
+    assert (status, out) == (2, "")
+    said = "names a user that this system does not have: write its number, or another one"
+    assert err.splitlines()[-1].endswith(f'error: argument --owner: "no-such-user" {said}')
+    assert not path.exists()
 
 
 def test_mistakes_elsewhere_in_the_configuration_stop_no_command(keys, config):

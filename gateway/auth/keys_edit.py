@@ -14,12 +14,14 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
 
-from gateway.auth.keys_file import FileVersion, file_version, read_keys
+from gateway.auth.keys_file import ABSENT, FileVersion, file_version, read_keys
 from gateway.auth.keys_model import ApiKey, format_moment
+from gateway.auth.keys_owner import OWNER_ONLY, Owner, Permissions, permissions_for
 from gateway.config import ConfigError, Limit
 from gateway.config.tree import ScalarKind, plain_scalar
 from gateway.config.values import format_duration
@@ -153,6 +155,8 @@ _ADVICE = {
     errno.EROFS: "this file system is read-only: change the file at its source",
 }
 _ELSE = "fix that and run this again"
+_OWNED = "it belongs to another user: run this as that user, or as root"
+_GIVEN = "only root can give it away: run this as root, or without --owner"
 
 
 class KeysFileError(Exception):
@@ -160,11 +164,13 @@ class KeysFileError(Exception):
 
 
 class KeysStore:
-    """One keys file. `lock_timeout`: seconds to wait for another command."""
+    """A keys file on disk, which one command at a time edits."""
 
-    def __init__(self, path: Path, lock_timeout: float = LOCK_TIMEOUT) -> None:
+    def __init__(self, path: Path, lock_timeout: float = LOCK_TIMEOUT, owner: Owner | None = None) -> None:
+        """`lock_timeout`: seconds to wait for another command. `owner`: gets the file with the next change."""
         self._path = path
         self._lock_timeout = lock_timeout
+        self._owner = owner
         self._target = Path(os.path.realpath(path))
 
     def entries(self) -> tuple[ApiKey, ...]:
@@ -184,23 +190,24 @@ class KeysStore:
             KeysFileError: it cannot be changed.
         """
         try:
-            with self._locked():
+            permissions = permissions_for(self._target, self._owner)
+            with self._locked(permissions):
                 version = file_version(self._target)
                 entries = self.entries()  # first: a file with mistakes is not edited
                 before = self._text()
                 editor = KeysFileEditor(before, entries)
                 yield editor
-                if editor.text != before:
-                    self._replace(editor, version)
+                if editor.text != before or (self._owner is not None and version != ABSENT):
+                    self._replace(editor, version, permissions)
         except OSError as error:
             raise self._error(f"{error.strerror}; {_ADVICE.get(error.errno or 0, _ELSE)}") from error
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _locked(self, permissions: Permissions) -> Iterator[None]:
         """Hold the lock file beside the file. It is never removed: that would be a race."""
         lock = os.open(f"{self._target}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
-            self._keep_owner(lock)
+            replace(permissions, mode=OWNER_ONLY).give(lock)
             if not _lock(lock, self._lock_timeout):
                 raise self._error(
                     f"another command has held its lock for {self._lock_timeout:g} s; try again"
@@ -216,14 +223,14 @@ class KeysStore:
         except FileNotFoundError:
             return ""
 
-    def _replace(self, editor: KeysFileEditor, version: FileVersion) -> None:
+    def _replace(self, editor: KeysFileEditor, version: FileVersion, permissions: Permissions) -> None:
         folder = self._target.parent
         descriptor, name = tempfile.mkstemp(prefix=f".{self._target.name}.", dir=folder)  # mode 0600
         new = Path(name)
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
-                if not self._keep_owner(descriptor):
-                    raise self._error("it belongs to another user: run this as that user, or as root")
+                if not permissions.give(descriptor):
+                    raise self._error(_GIVEN if self._owner else _OWNED)
                 file.write(editor.text)
                 file.flush()
                 os.fsync(descriptor)
@@ -244,21 +251,6 @@ class KeysStore:
         if problem:
             form = "write one key per dash and one value per line, as `keys create` writes it"
             raise self._error(f"its layout does not allow it ({problem}): {form}")
-
-    def _keep_owner(self, descriptor: int) -> bool:
-        """Give a new file the owner of the old one; returns whether it has that owner."""
-        new = os.fstat(descriptor)
-        try:
-            old = self._target.stat()
-        except FileNotFoundError:
-            return True
-        if (old.st_uid, old.st_gid) == (new.st_uid, new.st_gid):
-            return True
-        try:
-            os.fchown(descriptor, old.st_uid, old.st_gid)
-        except PermissionError:
-            return old.st_uid == new.st_uid
-        return True
 
     def _error(self, reason: str) -> KeysFileError:
         return KeysFileError(f"{self._path} is as it was and cannot be changed: {reason}")

@@ -33,7 +33,7 @@ CHECK_EVERY = 0.45  # seconds; every other tick of the coarse timer
 MOST_LOGGED = 20  # mistakes in one log line
 HANGING_AFTER = 10.0  # seconds in which the disk does not answer; then it is said
 LOG_AGAIN = 60.0  # seconds between two lines for a file that stays unreadable
-READABLE_BY_OTHERS = stat.S_IRGRP | stat.S_IROTH
+EXPOSED = stat.S_IRWXO | stat.S_IWGRP  # a group may read the file: it can be that of the gateway's user
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +164,7 @@ class KeysWatch:
         self._logger.info("keys_loaded", count=len(self._keyring))
         if snapshot.is_exposed and not self._has_warned:
             self._has_warned = True
-            message = "others can read the hashes of the keys: chmod 600"
+            message = "other users can read the hashes of the keys, or change them: chmod g-w,o-rwx"
             self._logger.warning("keys_file_exposed", file=str(self._path), message=message)
 
     def _fill(self, keys: tuple[ApiKey, ...]) -> None:
@@ -203,7 +203,7 @@ def _read(path: Path) -> _Snapshot:
         except ConfigError as error:
             mistakes = error.mistakes
         after = file_version(path)
-        is_exposed = after != ABSENT and bool(path.stat().st_mode & READABLE_BY_OTHERS)
+        is_exposed = after != ABSENT and bool(path.stat().st_mode & EXPOSED)
     except OSError as error:
         raise UnreadableError([unreadable(path, error)]) from error
     return _Snapshot(keys, tuple(mistakes), before, after, is_exposed)

@@ -336,8 +336,8 @@ async def test_an_edit_within_the_same_second_that_keeps_the_size_is_a_change(wa
     assert watched.valid == [2]
 
 
-@pytest.mark.parametrize("mode", [0o640, 0o604])
-async def test_a_file_that_others_can_read_is_logged_once(watched, mode):
+@pytest.mark.parametrize("mode", [0o604, 0o660, 0o602])
+async def test_a_file_that_others_can_read_or_change_is_logged_once(watched, mode):
     write_keys(watched.path, entry(1)).chmod(mode)
     await watched.watch.start()
     write_keys(watched.path, entry(1), entry(2)).chmod(mode)
@@ -347,8 +347,9 @@ async def test_a_file_that_others_can_read_is_logged_once(watched, mode):
     assert (line["level"], line["file"]) == ("warning", str(watched.path))
 
 
-async def test_a_file_for_its_owner_only_is_not_logged(watched):
-    write_keys(watched.path, entry(1))
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o440])
+async def test_a_file_for_its_owner_and_a_group_is_not_logged(watched, mode):
+    write_keys(watched.path, entry(1)).chmod(mode)
     await watched.watch.start()
     assert watched.lines.of("keys_file_exposed") == []
 
