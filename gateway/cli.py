@@ -35,7 +35,7 @@ from gateway.doctor.command import doctor
 from gateway.errors import CannotRunError
 from gateway.init.command import InitRefusedError, flows, init
 from gateway.keys_cli import KeysCommand, KeysRefusedError
-from gateway.server.standard_streams import flush_streams, open_missing_streams
+from gateway.server.standard_streams import abandon_unwritable_streams, open_missing_streams
 from gateway.server.supervisor import supervise
 from gateway.telemetry.console import wants_colors
 from gateway.telemetry.logs import make_logger
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     finally:
-        flush_streams()
+        abandon_unwritable_streams()
     return status
 
 

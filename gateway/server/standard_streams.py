@@ -1,11 +1,10 @@
-"""Standard input, output and error of a command: opened if they are missing, and flushed without an error at the end.
+"""Standard input, output and error of a command: opened if they are missing, abandoned if nothing can be written.
 
 libuv aborts the process when it closes a descriptor below 3, which it owns if the process began without one.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 
@@ -25,11 +24,15 @@ def open_missing_streams() -> frozenset[str]:
     return frozenset(closed)
 
 
-def flush_streams() -> None:
-    """Write what is left; what a full disk or a closed pipe does not take would end Python with status 120."""
+def abandon_unwritable_streams() -> None:
+    """Discard what a full disk or a closed pipe did not take: because of it Python would end with status 120."""
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):
+        try:
             stream.flush()
+        except OSError:
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, stream.fileno())
+            os.close(null)
 
 
 def _is_open(descriptor: int) -> bool:

@@ -23,7 +23,8 @@ SHARED = {
     "limits": {"store": "redis://127.0.0.1:1/0"},
 }
 LOST = "flowise-gateway: Standard output is closed: what is written to it is lost.\n"
-FULL = "exec >/dev/full"
+BUFFERED = "unset PYTHONUNBUFFERED"  # as in a shell
+FULL = f"{BUFFERED}; exec >/dev/full"
 NO_SPACE = "Cannot write to standard output: No space left on device."
 
 
@@ -126,7 +127,7 @@ async def test_help_that_is_not_taken_is_no_crash():
 
 async def test_a_mistake_keeps_its_status_when_standard_error_takes_nothing(tmp_path):
     missing = str(tmp_path / "none.yaml")
-    async with gateway("check", "--config", missing, before="exec 2>/dev/full") as child:
+    async with gateway("check", "--config", missing, before=f"{BUFFERED}; exec 2>/dev/full") as child:
         assert (await child.ended())[0] == 2
 
 
@@ -140,7 +141,7 @@ async def test_a_log_that_is_not_taken_ends_neither_the_gateway_nor_its_status(w
 
 async def test_a_reader_of_the_log_that_leaves_ends_neither_the_gateway_nor_its_status(written):
     path, port = written()
-    async with gateway("serve", "--config", path) as child:
+    async with gateway("serve", "--config", path, before=BUFFERED) as child:
         await child.until("listening")
         child._process._transport.get_pipe_transport(1).close()
         for _ in range(3):
