@@ -9,7 +9,7 @@ from time import time
 from aiohttp import web
 
 from gateway.admission.factory import Limiting, create_limiter
-from gateway.admission.store import Losses, StoreListener
+from gateway.admission.reports import StoreReports
 from gateway.aio import Tasks, Ticker
 from gateway.auth.caller import check_permission
 from gateway.auth.keys_model import ApiKey
@@ -202,37 +202,14 @@ class Gateway:
         settings = self._config.limits
         ca = None if settings.tls.ca is None else str(settings.tls.ca)
         try:
-            return create_limiter(settings, self._store_tasks.start, self._reports(), ca)
+            return create_limiter(
+                settings,
+                self._store_tasks.start,
+                StoreReports(self._logger, self.metrics).listener(self._give_way),
+                ca,
+            )
         except ValueError as error:  # the package for it is not there
             raise CannotRunError(str(error)) from None
-
-    def _reports(self) -> StoreListener:
-        """How the state of the limit store gets into log and metrics."""
-
-        def changed(is_up: bool, why: str) -> None:  # noqa: FBT001 - as `StoreListener` has it
-            if is_up:
-                self._logger.info("limit_store_up")
-            else:
-                self._logger.error("limit_store_down", reason=why)
-
-        def lost(losses: Losses) -> None:
-            self._logger.warning(
-                "leases_lost",
-                slots=losses.slots,
-                locks=losses.locks,
-                conversations=losses.conversations,
-                message="this process stood still for longer than a lease, or the store lost data: slots and locks"
-                " were taken again; answers whose conversation another process has by now were ended",
-            )
-
-        errors, seconds = self.metrics.limit_store_errors, self.metrics.limit_store_seconds
-        return StoreListener(
-            lambda kind: errors.labels(kind).inc(),
-            changed,
-            seconds.observe,
-            lost,
-            self._give_way,
-        )
 
     def _give_way(self, release: Callable[[], None]) -> None:
         """End the request that holds the conversation lock with this release: another process has it by now."""

@@ -207,6 +207,11 @@ def _plain(text: str) -> str:
     return text if _PLAIN.fullmatch(text) else "~" + digest(text)
 
 
+def store_type(key: str) -> str:
+    """The type of this key in a Redis: buckets of slots are sorted sets, everything else is text."""
+    return "zset" if f"}}:{_LETTERS['concurrent']}:" in key else "string"
+
+
 SHARED = subject("")  # of a whole route or API key
 
 

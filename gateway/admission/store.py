@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -11,11 +11,11 @@ STORE_TIMEOUT = 0.1  # seconds that one request may wait for the store, over all
 MIN_TIMEOUT = 0.02  # seconds that each call gets at least, as long as no earlier one has failed
 
 StoreFailure = Literal[
-    "timeout", "connection", "auth", "reply", "away", "overflow", "dropped",
+    "timeout", "connection", "auth", "reply", "away", "overflow", "dropped", "key",
     # of an attempt to connect; these are causes (`gateway.causes`)
     "refused", "dns", "tls_name", "tls_expired", "tls_authority", "tls", "descriptors", "unreachable",
 ]  # fmt: skip
-NOT_SENT: tuple[StoreFailure, ...] = ("away", "overflow")  # the store has certainly not executed it
+NOT_APPLIED: tuple[StoreFailure, ...] = ("away", "overflow", "key")  # the store has certainly changed nothing
 
 Spawn = Callable[
     [Coroutine[Any, Any, None], str], asyncio.Task[None]
@@ -81,6 +81,8 @@ class StoreListener:
         took: for each answered call of a request, with its seconds.
         lost: what was lost since the last report; called by the timer.
         conversation_lost: another process holds a conversation lock of this one; with the function that releases it.
+        key_replaced: a key had a value of a wrong type and was deleted; with that type.
+        key_broken: one of these keys has, and cannot be deleted; once for each.
     """
 
     failed: Callable[[StoreFailure], None] = lambda _: None
@@ -88,3 +90,5 @@ class StoreListener:
     took: Callable[[float], None] = lambda _: None
     lost: Callable[[Losses], None] = lambda _: None
     conversation_lost: Callable[[Callable[[], None]], None] = lambda _: None
+    key_replaced: Callable[[str, str], None] = lambda _key, _type: None
+    key_broken: Callable[[Sequence[str]], None] = lambda _: None

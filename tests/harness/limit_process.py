@@ -41,13 +41,15 @@ class StoreEvents:
 
     def __init__(self):
         self.failed, self.changed, self.took, self.bugs = [], [], [], []
-        self.lost, self.conversations_lost = [], []
+        self.lost, self.conversations_lost, self.replaced, self.broken = [], [], [], []
         self.listener = StoreListener(
             self.failed.append,
             lambda is_up, why: self.changed.append((is_up, why)),
             self.took.append,
             self.lost.append,
             self.conversations_lost.append,
+            lambda key, kind: self.replaced.append((key, kind)),
+            self.broken.extend,
         )
 
     async def until_up(self):

@@ -16,6 +16,7 @@ from typing import Any
 
 from gateway.admission.redis.commands import PING, Command, ErrorReply, NoScript
 from gateway.admission.redis.connection import RedisConnection
+from gateway.admission.redis.key_repair import KeyRepair
 from gateway.admission.redis.pipeline import Breaker, OnLateReply, RequestQueue
 from gateway.admission.store import STORE_TIMEOUT, Spawn, StoreError, StoreListener
 
@@ -33,14 +34,20 @@ class MultiplexedClient:
     """Keeps the connection open from `start` to `close`. `random` returns numbers from 0 to 1."""
 
     def __init__(
-        self, connection: RedisConnection, spawn: Spawn, listener: StoreListener, random: Callable[[], float]
+        self,
+        connection: RedisConnection,
+        spawn: Spawn,
+        listener: StoreListener,
+        random: Callable[[], float],
+        repair: KeyRepair | None = None,
     ) -> None:
         self._connection = connection
         self._spawn = spawn
         self._listener = listener
         self._random = random
         self._breaker = Breaker()
-        self._queue = RequestQueue(self._breaker, listener.failed, self._disconnect)
+        self._repair = repair
+        self._queue = RequestQueue(self._breaker, listener.failed, self.give_up, repair)
         self._tasks: set[asyncio.Task[None]] = set()
         self._tried = asyncio.Event()
         self._reported: bool | None = None  # the state that the listener knows
@@ -63,7 +70,7 @@ class MultiplexedClient:
     async def close(self) -> None:
         """Close the connection; pending calls fail."""
         self._reported = False  # not a change to report
-        self._disconnect(StoreError("connection"))
+        self.give_up(StoreError("connection"))
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -87,7 +94,10 @@ class MultiplexedClient:
 
         def done(reply: asyncio.Future[Any]) -> None:
             if not reply.cancelled() and reply.exception() is None:
-                on_reply(reply.result())
+                try:
+                    on_reply(reply.result())
+                except StoreError as error:
+                    self.give_up(error)
 
         with contextlib.suppress(StoreError):
             self.call(command).add_done_callback(done)
@@ -109,7 +119,7 @@ class MultiplexedClient:
                 await self._counted(self._connect(handshake, catch_up))
                 await self._send()
             except StoreError as error:
-                self._disconnect(error)
+                self.give_up(error)
             await self._connection.close()
             self._tried.set()
             await _pause(self._breaker.pause(monotonic(), self._random()))
@@ -142,10 +152,20 @@ class MultiplexedClient:
         """
         replies: list[Any] = []
         for at in range(0, len(commands), BATCH):
-            replies += await _within(CONNECT_TIMEOUT, self._send_and_read(commands[at : at + BATCH]))
+            replies += await _within(CONNECT_TIMEOUT, self._send_and_repair(commands[at : at + BATCH]))
         for reply in replies:
             if isinstance(reply, ErrorReply) and reply.is_refusal:
                 raise StoreError("reply", reply.word)
+        return replies
+
+    async def _send_and_repair(self, commands: Sequence[Command]) -> list[Any]:
+        """As `_send_and_read`; commands with keys of a wrong type are sent once more."""
+        replies = await self._send_and_read(commands)
+        for place, command in enumerate(commands):
+            reply = replies[place]
+            if self._repair is not None and isinstance(reply, ErrorReply) and reply.is_of_a_key:
+                found, replies[place] = await self._send_and_read((self._repair.command(command), command))
+                self._repair.replaced(command, found)
         return replies
 
     async def _send_and_read(self, commands: Sequence[Command]) -> list[Any]:
@@ -174,10 +194,10 @@ class MultiplexedClient:
             while self.is_up:
                 self._queue.on_reply(await self._connection.read_reply())
         except StoreError as error:
-            self._disconnect(error)
+            self.give_up(error)
 
-    def _disconnect(self, error: StoreError) -> None:
-        """Fail all pending calls and break the connection, so that sender and reader stop."""
+    def give_up(self, error: StoreError) -> None:
+        """Count the store as away: fail all pending calls and break the connection, so that sender and reader stop."""
         self._set_state(is_up=False, why=error.reason)
         self._queue.fail_all(error.kind)
         self._connection.abort()

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gateway.admission.gcra import Correction
-from gateway.admission.quotas import PREFIX, Charge, digest
-from gateway.admission.store import Decision
+from gateway.admission.quotas import PREFIX, Charge, digest, store_type
+from gateway.admission.store import Decision, StoreError
 
 Word = str | int
 SETTLED_FOR = 3_600_000  # milliseconds that a settlement is remembered, so that it is never applied twice
@@ -27,6 +27,13 @@ class Command(NamedTuple):
         """The same as an `EVAL` with the script's text."""
         return ("EVAL", self.script, *self.words[2:])
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys of a script's command; none of any other."""
+        if self.words[0] not in ("EVALSHA", "EVAL"):
+            return ()
+        return tuple(map(str, self.words[3 : 3 + int(self.words[2])]))
+
 
 PING = Command(("PING",))
 
@@ -37,6 +44,7 @@ class NoScript:
 
 # Error replies about the keys or the arguments of one command. Any other word is about the server or this connection:
 # READONLY and NOREPLICAS after a failover, OOM, MISCONF, LOADING, MASTERDOWN, CLUSTERDOWN, BUSY, NOPERM, NOAUTH.
+OF_A_KEY = "WRONGTYPE"  # one of its keys holds a value of another type
 OF_ONE_COMMAND = frozenset({"ERR", "WRONGTYPE", "MOVED", "ASK", "TRYAGAIN", "CROSSSLOT"})
 
 
@@ -52,6 +60,11 @@ class ErrorReply:
     def is_refusal(self) -> bool:
         """Whether the server would refuse every write, although it may still answer reads."""
         return self.word not in OF_ONE_COMMAND
+
+    @property
+    def is_of_a_key(self) -> bool:
+        """Whether one of the command's keys is the reason: it says nothing of the store."""
+        return self.word == OF_A_KEY
 
 
 class Script:
@@ -110,6 +123,10 @@ class LimitCommands:
     def release(self, keys: Sequence[str], lease: str) -> Command:
         return self._run("release", keys, *([lease] * len(keys)))
 
+    def replace(self, keys: Sequence[str]) -> Command:
+        """Delete those that have a wrong type."""
+        return self._run("replace", keys, *map(store_type, keys))
+
     def _run(self, act: str, keys: Sequence[str], *words: Word) -> Command:
         return self._script.run(keys, act, self.now, self._lease, *words)
 
@@ -134,12 +151,26 @@ class LockCommands:
         )
 
 
-def parse_decision(reply: bytes) -> Decision:
-    """Read the reply to `admit`."""
-    is_allowed, *used = parse_numbers(reply)
+def parse_decision(reply: object, count: int) -> Decision:
+    """Read the reply to `admit` with this many charges.
+
+    Raises:
+        StoreError: it is none: this is not a store of ours.
+    """
+    is_allowed, *used = parse_numbers(reply, 1 + count)
     return Decision(is_allowed=is_allowed == 1, used=used)
 
 
-def parse_numbers(reply: bytes) -> list[int]:
-    """Read the reply to `peek`."""
-    return [int(number) for number in reply.split()]
+def parse_numbers(reply: object, count: int | None = None) -> list[int]:
+    """Read the reply to `peek`, or another of `count` numbers.
+
+    Raises:
+        StoreError: it is none.
+    """
+    try:
+        numbers = [int(number) for number in reply.split()] if isinstance(reply, bytes) else None
+    except ValueError:
+        numbers = None
+    if numbers is None or count not in (None, len(numbers)):
+        raise StoreError("reply")
+    return numbers

@@ -11,10 +11,12 @@ import ssl
 from collections.abc import Iterable
 from typing import Any, cast
 
+from redis._parsers import _AsyncRESP2Parser
 from redis.asyncio.connection import Connection, parse_url
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
+    InvalidResponse,
     NoPermissionError,
     NoScriptError,
     RedisError,
@@ -31,7 +33,29 @@ _BAD_URL = (
     "limits.store is not the URL of a Redis or Valkey: write redis://HOST:PORT/0, rediss://HOST:PORT/0 or "
     "unix:///PATH, and special characters of a password in their %-form"
 )
+LARGEST_REPLY = 64 * 1024  # bytes; the longest that a command of ours gets has 200 numbers
+
+
+class _Parser(_AsyncRESP2Parser):
+    """Refuses what no command of ours is answered with before it is read: lists, and long texts.
+
+    Also where hiredis is installed, which has no bound.
+    """
+
+    async def _readline(self) -> bytes:
+        line: bytes = await super()._readline()
+        if line.startswith(b"*"):
+            raise InvalidResponse("a list")
+        return line
+
+    async def _read(self, length: int) -> bytes:
+        if length > LARGEST_REPLY:
+            raise InvalidResponse("a text that is too long")
+        return await super()._read(length)
+
+
 _FIXED_OPTIONS: dict[str, Any] = {
+    "parser_class": _Parser,
     "protocol": 2,  # no pushed messages
     "socket_timeout": None,  # the client keeps all deadlines
     "socket_connect_timeout": None,
@@ -45,7 +69,7 @@ _CONNECTION_ERRORS = (
 )
 _WORD = re.compile(r"[A-Z]{2,}\b")
 # Servers before version 7 put the error that a script met behind one of their own.
-_IN_SCRIPT = re.compile(r"@user_script.*: -([A-Z]{2,})\b")
+_IN_SCRIPT = re.compile(r"@user_script.*: -?([A-Z]{2,})\b")
 _ACL_IN_SCRIPT = "ACL failure in script"
 
 

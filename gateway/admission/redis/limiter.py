@@ -13,8 +13,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 from gateway.admission.gcra import SECOND, Correction, LimitStatus
 from gateway.admission.limiter import LEASE, Admission, Limiter, corrections
@@ -31,11 +32,12 @@ from gateway.admission.redis.commands import (
     parse_numbers,
 )
 from gateway.admission.redis.connection import RedisConnection
+from gateway.admission.redis.key_repair import KeyRepair
 from gateway.admission.redis.locks import RedisConversationLocks
 from gateway.admission.redis.outbox import Outbox
 from gateway.admission.redis.pipeline import OnLateReply
 from gateway.admission.store import (
-    NOT_SENT,
+    NOT_APPLIED,
     Decision,
     Losses,
     Spawn,
@@ -48,6 +50,7 @@ from gateway.errors import StoreUnavailable
 RENEWAL_BATCH = 200  # leases per command: the server serves no other client meanwhile
 
 Leases = list[tuple[str, str]]  # buckets and lease ids
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +86,11 @@ class SharedLimiter(Limiter):
         wrapped = replace(listener, changed=self._on_change)
         self._listener = listener
         self._is_closed = settings.is_closed
-        self.client = MultiplexedClient(connection, spawn, wrapped, random)
-        self.outbox = Outbox(self.client, wrapped)
         self._script = Script("limits.lua")
         self._commands = LimitCommands(self._script, lease, settings.now)
+        repair = KeyRepair(self._commands.replace, listener)
+        self.client = MultiplexedClient(connection, spawn, wrapped, random, repair)
+        self.outbox = Outbox(self.client, wrapped)
         self._store = SharedStore(self.client, self.outbox, self._commands, listener)
         self._attached: list[RedisConversationLocks] = []
         self.losses = Losses()
@@ -115,7 +119,7 @@ class SharedLimiter(Limiter):
         try:
             decision = await self._store.apply(charges, lease, budget or StoreBudget(), late_reply)
         except StoreError as error:
-            return self._admit_without_store(late_reply, may_be_applied=error.kind not in NOT_SENT)
+            return self._admit_without_store(late_reply, may_be_applied=error.kind not in NOT_APPLIED)
         admission = Admission(self, charges, lease, decision)
         admission.is_local = False
         admission.is_in_store = admission.has_store_leases = admission.is_leased = decision.is_allowed
@@ -251,7 +255,8 @@ class SharedStore:
         Raises:
             StoreError: no reply in time; the charges may have been made.
         """
-        return parse_decision(await self._call(self._commands.admit(charges, lease), budget, on_late_reply))
+        reply = await self._call(self._commands.admit(charges, lease), budget, on_late_reply)
+        return self._understood(partial(parse_decision, reply, len(charges)))
 
     async def peek(self, charges: Sequence[Charge], budget: StoreBudget) -> list[int]:
         """What is used of each bucket; charges nothing.
@@ -259,7 +264,21 @@ class SharedStore:
         Raises:
             StoreError: no reply in time.
         """
-        return parse_numbers(await self._call(self._commands.peek(charges), budget, None))
+        reply = await self._call(self._commands.peek(charges), budget, None)
+        return self._understood(partial(parse_numbers, reply, len(charges)))
+
+    def _understood(self, parse: Callable[[], T]) -> T:
+        """What a reply says.
+
+        Raises:
+            StoreError: nothing that a store of ours would say; it counts as away.
+        """
+        try:
+            return parse()
+        except StoreError as error:
+            self._listener.failed(error.kind)
+            self._client.give_up(error)
+            raise
 
     def settle(self, lease: str, corrections: Mapping[str, Correction]) -> None:
         """Correct each bucket; once per lease."""
@@ -313,7 +332,7 @@ class LateReply:
         self.admission: Admission | None = None
 
     def __call__(self, reply: Any) -> None:
-        if not parse_decision(reply).is_allowed:
+        if not parse_decision(reply, len(self.charges)).is_allowed:
             return
         if self.admission is None:
             self._refund("requests", "tokens")

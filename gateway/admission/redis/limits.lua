@@ -1,6 +1,6 @@
 -- The limits of one request, checked and charged atomically. The arithmetic is that of gcra.py, in whole microseconds.
 --
--- ARGV[1]  the act: admit, peek, settle, renew, release
+-- ARGV[1]  the act: admit, peek, settle, renew, release, replace
 -- ARGV[2]  the time in microseconds; 0: the server's own
 -- ARGV[3]  how long a lease lasts, in microseconds
 -- and then, for
@@ -11,6 +11,11 @@
 --            effect; and for each other key: a difference, and the most that is then used.  -> 1 or 0
 --   renew    for each key: the lease.  -> the places, from 1, of those that were not there, separated by spaces
 --   release  for each key: the lease
+--   replace  for each key: the type that it must have. Deletes those of another one.  -> a line for each of them: its
+--            place, from 1, a space, and the type that it had
+--
+-- A key of a wrong type fails the act, but never a part of it: admit, peek and settle read all keys before they write,
+-- renew and release go on with the other keys, and all of them may be repeated.
 
 local MOST = 4503599627370496  -- 2^52
 local KEPT_LONGER = 10000      -- milliseconds that a key outlives its content
@@ -41,7 +46,7 @@ local function rate(key)
   if not used then
     return 0
   end
-  used, since = tonumber(used), tonumber(since)
+  used, since = math.min(MOST, tonumber(used)), math.min(MOST, tonumber(since))
   if now < since then  -- the clock stepped back: nothing drains until now, then draining continues
     put(key, used)
     return used
@@ -65,6 +70,16 @@ end
 
 local function used_of(kind, key)
   return kind == "c" and slots(key) or rate(key)
+end
+
+-- Do it for every key, although one fails; returns the first error as a reply, or nil.
+local function each(do_one)
+  local failure
+  for i, key in ipairs(KEYS) do
+    local is_done, why = pcall(do_one, i, key)
+    failure = failure or (not is_done and why)
+  end
+  return type(failure) == "string" and redis.error_reply(failure) or failure or nil
 end
 
 local act = {}
@@ -102,34 +117,49 @@ function act.peek()
 end
 
 function act.settle()
+  local used = {}
+  for i = 2, #KEYS do
+    local difference, most = string.match(ARGV[3 + i], "^(-?%d+) (%d+)$")
+    used[i] = math.min(tonumber(most), math.max(0, rate(KEYS[i]) + tonumber(difference)))
+  end
   if not redis.call("SET", KEYS[1], "1", "NX", "PX", ARGV[4]) then
     return 0
   end
   for i = 2, #KEYS do
-    local difference, most = string.match(ARGV[3 + i], "^(-?%d+) (%d+)$")
-    local used = rate(KEYS[i]) + tonumber(difference)
-    put(KEYS[i], math.min(tonumber(most), math.max(0, used)))
+    put(KEYS[i], used[i])
   end
   return 1
 end
 
 function act.renew()
   local missing = {}
-  for i, key in ipairs(KEYS) do
+  local failure = each(function(i, key)
     slots(key)
     if not redis.call("ZSCORE", key, ARGV[3 + i]) then
       table.insert(missing, i)
     end
     take(key, ARGV[3 + i])
-  end
-  return table.concat(missing, " ")
+  end)
+  return failure or table.concat(missing, " ")
 end
 
 function act.release()
-  for i, key in ipairs(KEYS) do
+  local failure = each(function(i, key)
     redis.call("ZREM", key, ARGV[3 + i])
+  end)
+  return failure or 1
+end
+
+function act.replace()
+  local found = {}
+  for i, key in ipairs(KEYS) do
+    local kind = redis.call("TYPE", key).ok
+    if kind ~= "none" and kind ~= ARGV[3 + i] then
+      redis.call("UNLINK", key)
+      table.insert(found, i .. " " .. kind)
+    end
   end
-  return 1
+  return table.concat(found, "\n")
 end
 
 return act[ARGV[1]]()

@@ -27,6 +27,7 @@ from gateway.errors import ConversationBusy, GatewayError
 
 WAITER_LEASE = 5.0  # seconds that a place in the queue lasts without renewal, and a lock that was handed over
 RENEW_WAITERS_EVERY = 1.0
+_REPLIES = (b"taken", b"waiting", b"busy", b"called_off")  # to `take` and `wait`
 FIRST_POLL, MAX_POLL = 0.03, 0.25  # seconds between two polls of a waiter
 
 
@@ -125,6 +126,8 @@ class RedisConversationLocks(ConversationLocks):
         ]
 
     def _on_renewal(self, attempt: _Attempt, reply: bytes) -> None:
+        if reply not in (b"taken", b"retaken", b"lost"):
+            raise StoreError("reply")
         if self._held.get(attempt.key) is not attempt or attempt.is_lost:
             return
         if reply == b"lost":
@@ -195,6 +198,9 @@ class RedisConversationLocks(ConversationLocks):
             reply: bytes = await call
         except StoreError:
             attempt.budget.exhaust()
+            return None
+        if reply not in _REPLIES:  # this is not a store of ours
+            self._client.give_up(StoreError("reply"))
             return None
         return reply
 

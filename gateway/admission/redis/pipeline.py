@@ -13,7 +13,8 @@ from time import monotonic
 from typing import Any
 
 from gateway.admission.redis.commands import Command, ErrorReply, NoScript, Word
-from gateway.admission.store import StoreError, StoreFailure
+from gateway.admission.redis.key_repair import KeyRepair
+from gateway.admission.store import STORE_TIMEOUT, StoreError, StoreFailure
 
 MAX_PENDING = 10_000  # commands queued and sent
 LOOP_PASSES = 5  # of the event loop after a deadline, so that a reply that has arrived is read
@@ -41,10 +42,12 @@ class RequestQueue:
         breaker: Breaker,
         failed: Callable[[StoreFailure], None],
         give_up: Callable[[StoreError], None],
+        repair: KeyRepair | None = None,
     ) -> None:
         self._breaker = breaker
         self._failed = failed
         self._give_up = give_up
+        self._repair = repair
         self._queued: list[_Pending] = []
         self._sent: deque[_Pending] = deque()
         self.wakeup = asyncio.Event()
@@ -100,6 +103,8 @@ class RequestQueue:
             self._queued.append(pending)
             self.wakeup.set()
             return
+        if isinstance(reply, ErrorReply) and reply.is_of_a_key and self._repeat_repaired(pending):
+            return
         self.replied_at = monotonic()
         if pending.timer is not None:
             pending.timer.cancel()
@@ -112,14 +117,38 @@ class RequestQueue:
             pending.on_late_reply(reply)
 
     def _on_error(self, pending: _Pending, reply: ErrorReply | NoScript) -> None:
-        """A refusal counts at once: replies to reads in between would keep the breaker closed for ever."""
-        if isinstance(reply, ErrorReply) and reply.is_refusal:
+        """A refusal counts at once: replies to reads in between would keep the breaker closed for ever.
+
+        What is wrong with a key counts for the command alone: the store has answered.
+        """
+        if pending.is_repair:
+            pending.fail("key")
+        elif isinstance(reply, ErrorReply) and reply.is_of_a_key:
+            self._breaker.succeeded()
+            if self._repair is not None:
+                self._repair.failed(pending.command)
+            if not pending.reply.done():
+                self._failed("key")
+            pending.fail("key")
+        elif isinstance(reply, ErrorReply) and reply.is_refusal:
             if not pending.reply.done():
                 self._failed("reply")
             pending.fail("reply")
             self._give_up(StoreError("reply", reply.word))
         elif not pending.reply.done():
             self._fail(pending, "reply")
+
+    def _repeat_repaired(self, pending: _Pending) -> bool:
+        """Send a command again, once, behind one that mends its keys; returns whether that was done."""
+        if self._repair is None or pending.is_repeated or not pending.command.keys:
+            return False
+        pending.is_repeated = True
+        repair = _Pending(self._repair.command(pending.command), STORE_TIMEOUT, None)
+        repair.is_repair = True
+        repair.reply.add_done_callback(self._repair.on_reply(pending.command))
+        self._queued += [repair, pending]
+        self.wakeup.set()
+        return True
 
     def fail_all(self, kind: StoreFailure) -> None:
         """Fail everything that is pending: no more replies will come."""
@@ -155,7 +184,7 @@ class RequestQueue:
 class _Pending:
     """A command that has no reply yet."""
 
-    __slots__ = ("command", "on_late_reply", "reply", "timeout", "timer")
+    __slots__ = ("command", "is_repair", "is_repeated", "on_late_reply", "reply", "timeout", "timer")
 
     def __init__(self, command: Command, timeout: float, on_late_reply: OnLateReply | None) -> None:
         self.command = command
@@ -163,6 +192,7 @@ class _Pending:
         self.on_late_reply = on_late_reply
         self.reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.timer: asyncio.TimerHandle | None = None
+        self.is_repair = self.is_repeated = False
 
     def fail(self, kind: StoreFailure) -> None:
         if self.timer is not None:

@@ -142,7 +142,7 @@ def test_the_deepest_debt_is_exact(client, run_command, limits):
 def test_an_unreadable_bucket_counts_as_full(client, run_command, limits):
     charge = requests(1).charge(subject("me"))
     client.set(charge.key, "not a bucket")
-    assert parse_decision(run_command(limits.admit([charge], "1"))).is_allowed
+    assert parse_decision(run_command(limits.admit([charge], "1")), 1).is_allowed
 
 
 def test_a_lock_has_one_holder(lock):

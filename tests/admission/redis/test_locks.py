@@ -308,7 +308,7 @@ async def test_a_waiter_gets_the_lock_when_the_store_is_back(own_valkey):
         second = await waiting(own_valkey, b)
         own_valkey.hold()
         for gateway in (a, b):
-            gateway.limiter.client._disconnect(StoreError("timeout"))
+            gateway.limiter.client.give_up(StoreError("timeout"))
         release()
         own_valkey.go_on()
         (await second)()
