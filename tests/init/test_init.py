@@ -66,6 +66,8 @@ async def test_what_init_writes_serves_the_line_that_it_prints(flowise, tmp_path
     assert (status, err) == (0, "")
     assert "Left out, because a webhook or a schedule starts them and they answer no predictions: " in out
     assert "Hook (webhook), nightly (schedule)" in out
+    routes = re.findall("- name: (.*)", (folder / "gateway.yaml").read_text())
+    assert set(routes) == {flow.name for flow in DEFAULT_FLOWS}
     assert re.search(r'^"protected" needs an API key .* FLOWISE_API_KEY_PROTECTED', out, re.MULTILINE)
     environment = (folder / ".env").read_text()
     secrets = [KEY, re.search(r"^GATEWAY_SECRET=([0-9a-f]{64})$", environment, re.MULTILINE)[1]]
