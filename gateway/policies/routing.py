@@ -71,14 +71,10 @@ def new_exchange(request: web.BaseRequest, trusted: Sequence[Network]) -> Exchan
     is_usable = _REQUEST_ID.fullmatch(given) and not given.startswith(_CREDENTIALS)
     request_id = given if is_usable else uuid.uuid4().hex
     parent = _TRACEPARENT.fullmatch(headers.get("traceparent", ""))
-    client = client_address(
-        getattr(
-            request.protocol, "address", ""
-        ),  # kept by our listener; aiohttp loses it with the connection
-        headers.getall("X-Forwarded-For", []),
-        headers.getall("Forwarded", []),
-        trusted,
-    )
+    client: str = getattr(request.protocol, "address", "")  # kept by our listener
+    if trusted:
+        forwarded = headers.getall("X-Forwarded-For", []), headers.getall("Forwarded", [])
+        client = client_address(client, *forwarded, trusted)
     return Exchange(
         request=request,
         request_id=request_id,

@@ -242,7 +242,7 @@ class ClientConnection(web.RequestHandler):
             raise ConnectionError("The response has started.")
         error, request_id = _UNPARSABLE if status < 500 else _UNANSWERED, uuid.uuid4().hex
         self._guard.unparsable(self, request_id, exc, status)
-        content = error_response(error, request_id, "", is_run=False)
+        content = error_response(error, request_id)
         # UNDER_TOKEN: the path is unknown and may hold a token.
         headers = {**content.headers, **UNDER_TOKEN, "Server": SERVER, "X-Request-ID": request_id}
         response = web.Response(status=content.status, headers=headers, body=content.body)

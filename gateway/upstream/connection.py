@@ -137,7 +137,7 @@ class Connection(asyncio.Protocol):
         self._got_bytes = self._has_head = self._is_request_sent = False
         self.write(data)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | bytearray | memoryview) -> None:
         """Write more of the body. Ignored on a closed connection: the sink was called already."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
