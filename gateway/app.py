@@ -14,7 +14,7 @@ from gateway.aio import Tasks, Ticker
 from gateway.auth.caller import check_permission
 from gateway.auth.keys_model import ApiKey
 from gateway.auth.service import AuthService
-from gateway.config import Config
+from gateway.config import Config, ServerSettings
 from gateway.errors import CannotRunError, ConversationBusy, Draining
 from gateway.exchange import Exchange
 from gateway.handlers.chatbot_config import ChatbotConfig
@@ -76,13 +76,13 @@ class Gateway:
         )
         self._identity = AuthService(config.auth, self._tasks, logger, self.metrics.reloaded)
         self._streamability = Streamability(config.routes, self._upstreams, logger)
-        self._arrivals = Arrivals()
+        self._bodies = _body_bounds(config.server)
         self._body_threads = BodyThreads.start()
         self._pipeline = Pipeline(self._policies(), self._handler(), logger)
         self._revocation = Revocation(self._identity.keyring, self._pipeline, self._in_flight, time)
         self._watchers: list[Callable[[float], None]] = [
             self._in_flight.tick,
-            self._arrivals.tick,
+            self._bodies.arrivals.tick,
             self._limiting.limiter.tick,
             self._identity.tick,
             self._revocation.tick,
@@ -166,17 +166,12 @@ class Gateway:
             limits_by_address,  # before an unknown caller costs more
             # before the body, so that nothing is buffered for an unknown caller
             auth(self._identity.authenticator, self.metrics, config.routes),
-            body(self._body_bounds(), self._body_threads, self._enter_route),
+            body(self._bodies, self._body_threads, self._enter_route),
             conversations(  # needs the caller and the chatId of the body
                 self._locks, self.metrics, origins, self._identity.conversation_ids
             ),
             limits_by_caller,  # last: caller and size are known, and the conversation is free
         ]
-
-    def _body_bounds(self) -> BodyBounds:
-        server = self._config.server
-        budget = Budget(server.buffered_bodies, server.max_body)
-        return BodyBounds(server.timeouts.body_idle, server.timeouts.body, budget, self._arrivals)
 
     def _enter_route(self, exchange: Exchange, flow: str) -> None:
         """Do for a flow that the body names what routing, cors and auth do for one in the target."""
@@ -260,3 +255,8 @@ class Gateway:
 
     def _on_task_error(self, error: BaseException) -> None:
         self._logger.error("bug", error=repr(error), exc_info=error)
+
+
+def _body_bounds(server: ServerSettings) -> BodyBounds:
+    budget = Budget(server.buffered_bodies, server.max_body)
+    return BodyBounds(server.timeouts.body_idle, server.timeouts.body, budget, Arrivals())

@@ -44,7 +44,7 @@ _NOTHING: Mapping[str, str] = MappingProxyType({})
 _OPENING = {JsonType.TEXT: b'"', JsonType.OBJECT: b"{", JsonType.ARRAY: b"["}
 _SHOWN_NAMES = 10  # in a message
 _KEPT_NAMES = 20  # for the log
-_MEMBER_OVERHEAD = 350  # bytes
+_MEMBER_OVERHEAD, _USUAL_QUESTION = 350, 4096  # bytes
 _LONGEST_SWITCH = 64  # bytes of a raw value of `streaming`
 _LONGEST_ID = 12 * BOUND_ID_CHARACTERS  # bytes of a raw id: two escapes for each character
 # At the top level older agentflows take it for the session id. It is not mapped, so a bound route removes it.
@@ -89,9 +89,10 @@ class Prediction:
 
     @property
     def overhead(self) -> int:
-        """About how many bytes it holds in memory beside the body itself."""
-        members = len(self._body.members) + len(self._overrides.members)
-        return members * _MEMBER_OVERHEAD + sys.getsizeof(self.question)
+        """About how many bytes it holds beside the body itself, and beside what every prediction does."""
+        members = len(self._body.members) + len(self._overrides.members) - len(FIELDS)
+        question = sys.getsizeof(self.question) - _USUAL_QUESTION
+        return max(0, members) * _MEMBER_OVERHEAD + max(0, question)
 
     def encode(self, changes: Changes) -> bytes:
         """The JSON body for Flowise; without a real change it is the client's text itself."""

@@ -90,8 +90,12 @@ def _privacy(raw_target: str) -> Mapping[str, str]:
 
 
 def _check_version(request: web.BaseRequest) -> None:
-    """Refuses HTTP/0.9, which aiohttp accepts: it has no headers, so the body cannot be described."""
+    """Refuses HTTP/0.9, which has no headers, so that a body cannot be described, and HTTP/2.0 without its frames.
+
+    aiohttp accepts both.
+    """
     if request.version not in _VERSIONS:
+        request._version = HttpVersion11  # noqa: SLF001 - else the status line of the answer repeats it
         raise BadRequest("This version of HTTP is not served. The request line must end in HTTP/1.1.")
 
 

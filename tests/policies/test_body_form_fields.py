@@ -46,7 +46,7 @@ async def test_fields_count_as_held_bodies_and_files_do_not(start, connect):
     large = field(b"question", b"a b " * 150) + CLOSING
     with_file = field(b"question", b"hi") + FILE + b"a" * 5000 + b"\r\n" + field(b"history", b"h") + CLOSING
     upstream = RawUpstream(script)
-    settings = {"route": UPLOADS, "server": {"buffered_bodies": "2500B"}}
+    settings = {"route": UPLOADS, "server": {"buffered_bodies": "1000B"}}
     async with upstream, start(upstream.url, **settings) as gateway:
         async with connect(gateway) as first:
             first.send(post(large))

@@ -8,7 +8,8 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 from prometheus_client.parser import text_string_to_metric_families as text_metrics
 
-from gateway.server.admin import admin_app
+from gateway.aio import Threads
+from gateway.server.admin import admin_handler
 from gateway.telemetry.metrics import Metrics
 from tests.harness.gateway import FLOW
 from tests.harness.raw_client import Wire
@@ -43,14 +44,17 @@ def samples(families):
 # `aiohttp_client` is for plain aiohttp applications: it has its own server, always cancels handlers, and does not drain.
 # Tests of the public listener and the relay use the real runner (`start` and `serve` in tests/conftest.py).
 @pytest.fixture
-def admin(aiohttp_client):
-    """`await admin(token="")`: a client of the admin application, ready unless a reason is given."""
+async def admin(aiohttp_client, aiohttp_raw_server):
+    """`await admin(token="")`: a client of the admin handler, ready unless a reason is given."""
+    threads = Threads("metrics", 4)
 
-    def begin(*, reason="", token="", exposition=None):
+    async def begin(*, reason="", token="", exposition=None):
         exposition = exposition or Metrics().exposition
-        return aiohttp_client(admin_app(exposition, lambda: reason, token))
+        handler = admin_handler(exposition, lambda: reason, token, threads)
+        return await aiohttp_client(await aiohttp_raw_server(handler))
 
-    return begin
+    yield begin
+    await threads.close()
 
 
 async def status_and_text(client, path, **headers):
