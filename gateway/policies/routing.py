@@ -95,7 +95,7 @@ def _check_version(request: web.BaseRequest) -> None:
     aiohttp accepts both.
     """
     if request.version not in _VERSIONS:
-        request._version = HttpVersion11  # noqa: SLF001 - else the status line of the answer repeats it
+        request._cache["version"] = HttpVersion11  # noqa: SLF001 - else the status line of the answer repeats it
         raise BadRequest("This version of HTTP is not served. The request line must end in HTTP/1.1.")
 
 

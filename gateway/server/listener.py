@@ -245,7 +245,8 @@ class ClientConnection(web.RequestHandler):
 
         aiohttp then reads no more, so nothing shows that the client has left.
         """
-        if not self._is_answering or (self._behind <= MAX_BEHIND and len(self._messages) <= MAX_PIPELINED):
+        size = max(self._behind, len(self._message_tail))  # the tail: what follows a request to upgrade
+        if not self._is_answering or (size <= MAX_BEHIND and len(self._messages) <= MAX_PIPELINED):
             return False
         self._behind_since = min(self._behind_since, now)
         return now - self._behind_since >= BEHIND_FOR
