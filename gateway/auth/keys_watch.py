@@ -3,8 +3,8 @@
 A changed file is read once it has been the same for half a second: an editor that truncates the file before it writes
 must not revoke every key. A file with mistakes, or that is gone, changes nothing and is logged once. A version counts
 as read only after it was: a file that the system cannot read now (too many open files, a failing disk) is read again at
-every check, or the revocation in it would be lost for good. All access to the
-disk happens in a thread of its own, so that no other work delays a revocation.
+every check, or the revocation in it would be lost for good. All access to the disk happens in a thread of its own, so
+that no other work delays a revocation.
 """
 
 from __future__ import annotations

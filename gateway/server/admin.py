@@ -40,7 +40,7 @@ class AdminListener:
         bounds = ServerSettings.model_construct(
             max_connections=MAX_CONNECTIONS, max_connections_per_address=MAX_PER_ADDRESS
         )
-        guard = ConnectionGuard(bounds, logger)
+        guard = ConnectionGuard(bounds, logger, lambda: None)
         self.tick = guard.tick
         handler = admin_handler(exposition, readiness, settings.token.get_secret_value(), self._thread)
         self._runner = web.ServerRunner(
