@@ -102,6 +102,8 @@ class UpstreamTimeouts(Section):
 
     connect: PositiveDuration = 5.0
     """To open a connection."""
+    send: PositiveDuration = 30.0
+    """Between two bytes of the request that Flowise takes; a body that waits for its client does not count."""
     head: PositiveDuration = 30.0
     """From the end of the request to the response head."""
     first_event: PositiveDuration = 2 * MINUTE

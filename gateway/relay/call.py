@@ -293,6 +293,8 @@ class UpstreamCall:
             self._writer.tick(now)
         if not self.deadlines.is_first_event_seen:
             self._observe()
+        if self._connection is not None and not self.head.is_set:
+            self.deadlines.sending(*self._connection.sending, now)
         self.deadlines.last_byte_at = max(self._last_byte_at, self.deadlines.last_byte_at)
         if self._is_throttled:
             self._refill_allowance(now)

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import hdrs, web
 
 from gateway.aio import Threads
-from gateway.config import Address, AdminSettings, ServerSettings
+from gateway.config import Address, AdminSettings, ServerSettings, ServerTimeouts
 from gateway.exchange import SERVER
 from gateway.server.listener import ConnectionGuard, Handler, Listener
 from gateway.server.sockets import ADMIN, open_site
@@ -21,6 +21,7 @@ MAX_CONNECTIONS, MAX_PER_ADDRESS = (
     100,
     20,
 )  # probes and scrapers keep a few; more would take descriptors of clients
+TIMEOUTS = ServerTimeouts()  # the defaults of the public port
 MOST_SCRAPES = 4  # that are rendered or wait for it
 PROBES = ("/livez", "/readyz")
 _BEARER = re.compile(r"bearer +([!-~]+)", re.IGNORECASE)
@@ -38,7 +39,7 @@ class AdminListener:
         self._settings = settings
         self._thread = Threads("metrics", MOST_SCRAPES)
         bounds = ServerSettings.model_construct(
-            max_connections=MAX_CONNECTIONS, max_connections_per_address=MAX_PER_ADDRESS
+            timeouts=TIMEOUTS, max_connections=MAX_CONNECTIONS, max_connections_per_address=MAX_PER_ADDRESS
         )
         guard = ConnectionGuard(bounds, logger, lambda: None)
         self.tick = guard.tick
