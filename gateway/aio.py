@@ -1,16 +1,18 @@
-"""What the gateway adds to asyncio: a coarse timer, a one-shot event, background tasks."""
+"""What the gateway adds to asyncio: a coarse timer, a one-shot event, background tasks, threads of a purpose."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from time import monotonic
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 INTERVAL = 0.25  # seconds between two ticks: the most by which a deadline is late
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 class Ticker:
@@ -126,3 +128,46 @@ class Tasks:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._on_error(error)
+
+
+class Threads:
+    """One thread for one purpose, and a bound on the jobs that wait for it.
+
+    The default executor of the event loop is shared by everything that uses it, name resolution included, and its queue
+    has no bound. More threads would not be faster: Python runs one at a time.
+    """
+
+    def __init__(self, name: str, most: int) -> None:
+        """`most`: jobs that run or wait."""
+        self._most = most
+        self._jobs = 0
+        self._executor = ThreadPoolExecutor(1, name)
+
+    def submit(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Start a job. Call this on the loop.
+
+        Raises:
+            asyncio.QueueFull: `most` jobs run or wait.
+        """
+        if self._jobs >= self._most:
+            raise asyncio.QueueFull
+        self._jobs += 1
+        loop = asyncio.get_running_loop()
+        job = self._executor.submit(call, *args, **kwargs)
+        job.add_done_callback(lambda _: loop.call_soon_threadsafe(self._ended))
+        return job
+
+    async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """The result of a job. If the caller is cancelled, a job that runs already runs to its end.
+
+        Raises:
+            asyncio.QueueFull: as for `submit`.
+        """
+        return await asyncio.wrap_future(self.submit(call, *args, **kwargs))
+
+    async def close(self) -> None:
+        """Drop the jobs that wait; wait for the one that runs."""
+        await asyncio.to_thread(self._executor.shutdown, cancel_futures=True)
+
+    def _ended(self) -> None:
+        self._jobs -= 1

@@ -14,7 +14,7 @@ from gateway.aio import Tasks, Ticker
 from gateway.auth.caller import check_permission
 from gateway.auth.keys_model import ApiKey
 from gateway.auth.service import AuthService
-from gateway.config import Config
+from gateway.config import Config, ServerSettings
 from gateway.errors import CannotRunError, ConversationBusy, Draining
 from gateway.exchange import Exchange
 from gateway.handlers.chatbot_config import ChatbotConfig
@@ -26,8 +26,8 @@ from gateway.handlers.session_tokens import IssueSessionToken
 from gateway.pipeline import Handler, Pipeline, Policy
 from gateway.policies.access_log import access_log
 from gateway.policies.auth import auth
-from gateway.policies.body import body
-from gateway.policies.body_reader import Budget
+from gateway.policies.body import BodyThreads, body
+from gateway.policies.body_reader import Arrivals, BodyBounds, Budget
 from gateway.policies.conversations import conversations
 from gateway.policies.cors import check_origin, cors
 from gateway.policies.limits import Limits
@@ -76,10 +76,13 @@ class Gateway:
         )
         self._identity = AuthService(config.auth, self._tasks, logger, self.metrics.reloaded)
         self._streamability = Streamability(config.routes, self._upstreams, logger)
+        self._bodies = _body_bounds(config.server)
+        self._body_threads = BodyThreads.start()
         self._pipeline = Pipeline(self._policies(), self._handler(), logger)
         self._revocation = Revocation(self._identity.keyring, self._pipeline, self._in_flight, time)
         self._watchers: list[Callable[[float], None]] = [
             self._in_flight.tick,
+            self._bodies.arrivals.tick,
             self._limiting.limiter.tick,
             self._identity.tick,
             self._revocation.tick,
@@ -143,6 +146,7 @@ class Gateway:
         if self._learning is not None:
             self._learning.cancel()
         await self._tasks.join(SETTLE_WITHIN)
+        await self._body_threads.close()
         self._counting.close()
         for upstream in self._upstreams.values():
             upstream.close()
@@ -162,7 +166,7 @@ class Gateway:
             limits_by_address,  # before an unknown caller costs more
             # before the body, so that nothing is buffered for an unknown caller
             auth(self._identity.authenticator, self.metrics, config.routes),
-            body(config.server, Budget(config.server.buffered_bodies), self._enter_route),
+            body(self._bodies, self._body_threads, self._enter_route),
             conversations(  # needs the caller and the chatId of the body
                 self._locks, self.metrics, origins, self._identity.conversation_ids
             ),
@@ -228,3 +232,8 @@ class Gateway:
 
     def _on_task_error(self, error: BaseException) -> None:
         self._logger.error("bug", error=repr(error), exc_info=error)
+
+
+def _body_bounds(server: ServerSettings) -> BodyBounds:
+    budget = Budget(server.buffered_bodies, server.max_body)
+    return BodyBounds(server.timeouts.body_idle, server.timeouts.body, budget, Arrivals())

@@ -22,6 +22,7 @@ from gateway.errors import GatewayError
 from gateway.flowise.endpoints import Match
 from gateway.flowise.outcome import Outcome
 from gateway.flowise.prediction import Changes, Prediction
+from gateway.flowise.raw_json import Pieces
 from gateway.flowise.usage import Usage
 
 SERVER = "flowise-gateway"  # the `Server` header of every response
@@ -33,10 +34,13 @@ NO_CHANGES = Changes()
 
 @dataclass(frozen=True, slots=True)
 class UpstreamBody:
-    """A checked request body, ready to be sent; an iterator's pieces are sent as they are read."""
+    """A checked request body, ready to be sent; an iterator's pieces are sent as they are read.
+
+    The pieces of a tuple are sent one after the other, so that a large body is not copied.
+    """
 
     content_type: str
-    content: bytes | AsyncIterator[bytes]
+    content: bytes | Pieces | AsyncIterator[bytes]
 
 
 @dataclass(frozen=True, slots=True)

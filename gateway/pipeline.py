@@ -138,7 +138,7 @@ def _note_own(exchange: Exchange, response: web.StreamResponse) -> None:
 
 def _error_response(exchange: Exchange, error: GatewayError) -> web.Response:
     """The status on the wire may be another one (the widget gets most errors as a 200 stream)."""
-    accept = ", ".join(exchange.request.headers.getall(hdrs.ACCEPT, []))
+    accept = exchange.request.headers.getall(hdrs.ACCEPT, [])
     is_run = exchange.match is not None and exchange.match.endpoint.purpose is Purpose.RUN
     sent = error_response(error, exchange.request_id, accept, is_run=is_run)
     outcome = of_error(error)

@@ -8,7 +8,6 @@ The subject is a digest: callers choose its text, and neither its length nor its
 
 from __future__ import annotations
 
-import ipaddress
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -18,11 +17,11 @@ from typing import NamedTuple, NewType
 
 from gateway.admission.gcra import LimitKind, LimitStatus, Rule, request_rule, slot_rule, token_rule
 from gateway.config import Limit, Route
+from gateway.http.forwarded import site_of
 
 PREFIX = "fgw:"
 KEY_LIMIT_PREFIX = "key:"  # of the name of an API key's own limit, so that it differs from every route's
 BYTES_PER_TOKEN = 4  # estimate for a question whose tokens are not counted yet
-IPV6_NETWORK = 64  # bits that belong to one site; a client may choose the others
 _PLAIN = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
 _LETTERS: dict[LimitKind, str] = {"requests": "r", "tokens": "t", "concurrent": "c"}
 
@@ -175,17 +174,7 @@ def _window(limit: Limit, amount: int) -> int:
 
 def caller_subject(caller: str, address: str) -> Subject:
     """The subject of a caller, or, if `caller` is empty, of an address."""
-    return subject(f"caller:{caller}" if caller else f"address:{_network(address)}")
-
-
-def _network(address: str) -> str:
-    """The address; of IPv6 its /64 network."""
-    if ":" not in address:
-        return address
-    try:
-        return str(ipaddress.ip_network((address.partition("%")[0], IPV6_NETWORK), strict=False))
-    except ValueError:
-        return address
+    return subject(f"caller:{caller}" if caller else f"address:{site_of(address)}")
 
 
 def subject(text: str) -> Subject:

@@ -67,3 +67,5 @@ class AuthService:
 
     async def close(self) -> None:
         await self._fetch.close()
+        if self._keys_watch is not None:
+            await self._keys_watch.close()

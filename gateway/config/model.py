@@ -52,8 +52,10 @@ class ServerTimeouts(Section):
 
     headers: PositiveDuration = 10.0
     """To send the request head."""
+    body: PositiveDuration = MINUTE
+    """To send the request body; of a form with files, what comes before the first file."""
     body_idle: PositiveDuration = 30.0
-    """Between two pieces of the request body."""
+    """Between two pieces of the request body; later it must come with 1 KiB a second on average."""
     keep_alive: PositiveDuration = 75.0
     """Between two requests of a connection."""
     send: PositiveDuration = 30.0
@@ -102,6 +104,8 @@ class UpstreamTimeouts(Section):
 
     connect: PositiveDuration = 5.0
     """To open a connection."""
+    send: PositiveDuration = 30.0
+    """Between two bytes of the request that Flowise takes; a body that waits for its client does not count."""
     head: PositiveDuration = 30.0
     """From the end of the request to the response head."""
     first_event: PositiveDuration = 2 * MINUTE

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from gateway.errors import BadRequest, TooLarge
-from gateway.flowise.raw_json import JsonObject, shown
+from gateway.flowise.json_text import STEP, Buffer
+from gateway.flowise.raw_json import JsonObject, shown, text_of
 
 STORAGE_PREFIX = "FILE-STORAGE::"  # makes Flowise read a file from its own storage (CVE-2026-41268)
 UNBOUND_ID_CHARACTERS = 128
@@ -20,11 +21,17 @@ FILE_NAME_BYTES = 255
 
 _UNBOUND_ID = re.compile(rf"[A-Za-z0-9._+@-]{{1,{UNBOUND_ID_CHARACTERS}}}")
 _STORAGE_PREFIX = STORAGE_PREFIX.encode()
-_PREFIX_ESCAPES = re.compile(
-    rb"\\u00(?:" + b"|".join(b"(?i:%02x)" % letter for letter in sorted(set(_STORAGE_PREFIX))) + rb")"
+# Escapes without their backslashes, in both cases of the digits. Those of a backslash go first: `\\u005cu0046` is an
+# escape in a text that is parsed twice.
+_PREFIX_ESCAPES = tuple(
+    (digits % code, bytes([code]).replace(b"\\", b""))
+    for code in (ord("\\"), *sorted(set(_STORAGE_PREFIX)))
+    for digits in (b"u%04x", b"u%04X")
 )
+_LONGEST_WRITTEN = len(b"u0046") * len(_STORAGE_PREFIX)
 _BYTES_PER_CHARACTER = 12  # a character outside the BMP, written as two escapes
 _BYTES_OF_STRUCTURE = 64 * 1024
+_TYPE_BYTES = 64  # of a raw type of an upload
 # C0, DEL and C1 controls, and half surrogate pairs, which UTF-8 cannot carry
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -63,37 +70,54 @@ def file_name(text: str, what: str = "fileName") -> str:
     return text
 
 
-def check_texts(raw: bytes, field: str, max_question: int, max_word: int) -> None:
-    """Raises TooLarge if the texts in a raw JSON value exceed a limit, in characters; names and numbers count too."""
-    if len(raw) > max_question * _BYTES_PER_CHARACTER + _BYTES_OF_STRUCTURE:
-        raise TooLarge(f"{field} holds {len(raw)} bytes. Its text may have {max_question} characters.")
-    texts = list(_texts(json.loads(raw, parse_int=str, parse_float=str)))
+def check_texts(body: JsonObject, field: str, max_question: int, max_word: int) -> None:
+    """Raises TooLarge if the texts in a member exceed a limit, in characters; names and numbers count too."""
+    size = body.size(field)
+    if size > max_question * _BYTES_PER_CHARACTER + _BYTES_OF_STRUCTURE:
+        raise TooLarge(f"{field} holds {size} bytes. Its text may have {max_question} characters.")
+    raw = body.raw(field) or b"null"
+    text = text_of(raw) if raw.startswith(b'"') else None
+    texts = [text] if text is not None else list(_texts(json.loads(raw, parse_int=str, parse_float=str)))
     length = sum(map(len, texts))
     if length > max_question:
         raise TooLarge(f"{field} holds {length} characters of text. At most {max_question} are allowed.")
-    _check_words(texts, field, max_word)
+    longest = max((len(word) for text in texts for word in text.split()), default=0)
+    if longest > max_word:
+        raise _long_word(field, longest, max_word)
 
 
-def check_uploads(raw: bytes, max_word: int) -> None:
+def check_uploads(body: JsonObject, max_word: int) -> None:
     """Raises TooLarge if an upload holds a word that is too long where Flowise reads it as text.
 
     That is every name, and `data` of the type `file:full`: the text of a document, which may be as long as the body.
     All other data is base64.
     """
-    entries = json.loads(raw, parse_int=str, parse_float=str)
-    for entry in entries if isinstance(entries, list) else []:
-        if isinstance(entry, dict):
-            is_text = entry.get("type") == "file:full"
-            texts = [entry.get("name"), entry.get("data") if is_text else None]
-            _check_words((text for text in texts if isinstance(text, str)), "uploads", max_word)
-
-
-def _check_words(texts: Iterable[str], field: str, max_word: int) -> None:
-    longest = max((len(word) for text in texts for word in text.split()), default=0)
-    if longest > max_word:
-        raise TooLarge(
-            f"{field} has a word of {longest} characters. At most {max_word} without white space are allowed."
+    for entry in body.objects("uploads", "an entry of uploads"):
+        names = (
+            ("name", "data") if text_of(entry.short("type", _TYPE_BYTES) or b"") == "file:full" else ("name",)
         )
+        for name in names:
+            if (entry.short(name, 1) or b"").startswith(b'"'):
+                longest = longest_word(entry.parts(name))
+                if longest > max_word:
+                    raise _long_word("uploads", longest, max_word)
+
+
+def longest_word(parts: Iterable[str]) -> int:
+    """The most characters without white space between them, in a text that comes in parts."""
+    longest = current = 0
+    for part in filter(None, parts):
+        words = part.split() or [""]
+        begun = 0 if part[0].isspace() else current
+        longest = max(longest, begun + len(words[0]), *map(len, words))
+        current = 0 if part[-1].isspace() else len(words[-1]) + (begun if len(words) == 1 else 0)
+    return longest
+
+
+def _long_word(field: str, longest: int, max_word: int) -> TooLarge:
+    return TooLarge(
+        f"{field} has a word of {longest} characters. At most {max_word} without white space are allowed."
+    )
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -119,18 +143,37 @@ def refuse_storage_references(body: JsonObject, *objects: tuple[str, JsonObject]
     Escapes are decoded at every level of quoting, since Flowise parses some strings as JSON again. `objects` are
     members of `body` to be searched first, each with the prefix of its members' names.
     """
-    if not _has_storage_prefix(body.source):
+    source = body.text.source
+    if not _has_storage_prefix(source, 0, len(source)):
         return
     for path, found in (*objects, ("", body)):
         for name, member in found.members.items():
-            if _has_storage_prefix(bytes(member.source)):
+            if _has_storage_prefix(source, body.text.origin(member.start), body.text.origin(member.end)):
                 raise BadRequest(f"{path}{shown(name)} holds {_NOT_ALLOWED}")
     raise BadRequest(f"The body holds {_NOT_ALLOWED}")
 
 
-def _has_storage_prefix(text: bytes) -> bool:
-    if _STORAGE_PREFIX in text:
-        return True
-    if not _PREFIX_ESCAPES.search(text):
-        return False
-    return _STORAGE_PREFIX in _PREFIX_ESCAPES.sub(lambda escape: bytes([int(escape[0][4:], 16)]), text)
+def _has_storage_prefix(source: Buffer, start: int, end: int) -> bool:
+    """Searches step by step; what may be the beginning of the prefix is searched again with the next step."""
+    rest: Buffer = b""
+    has_escapes = False
+    for place in range(start, end, STEP):
+        text = rest + source[place : min(place + STEP, end)]
+        if _STORAGE_PREFIX in text:
+            return True
+        has_escapes = has_escapes or b"\\" in text  # also one that the step before has ended in
+        if has_escapes:
+            text = _without_escapes(text)
+            if _STORAGE_PREFIX in text:
+                return True
+        rest = text[-_LONGEST_WRITTEN:]
+    return False
+
+
+def _without_escapes(text: Buffer) -> Buffer:
+    """The text without backslashes, and with the characters of the prefix in place of their escapes."""
+    text = text.translate(None, b"\\")
+    if b"u00" in text:
+        for written, character in _PREFIX_ESCAPES:
+            text = text.replace(written, character)
+    return text

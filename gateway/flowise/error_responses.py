@@ -7,6 +7,7 @@ gets all others as a 200 stream of `error` and `end`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -16,6 +17,7 @@ from gateway.flowise.events import END_EVENT, error_event
 
 EVENT_STREAM = "text/event-stream"
 PROBLEM = "application/problem+json"
+MAX_ACCEPT = 1024  # bytes of all Accept fields that are looked at; browsers send up to 200
 _WIDGET_PRINTS = frozenset({401, 403, 429})
 
 
@@ -28,13 +30,15 @@ class ErrorResponse:
     body: bytes
 
 
-def error_response(error: GatewayError, request_id: str, accept: str, *, is_run: bool) -> ErrorResponse:
-    """The response for an error before the head. `accept`: the Accept header; `is_run`: of a prediction."""
-    types = accepted(accept)
-    if is_run and EVENT_STREAM in types:
+def error_response(
+    error: GatewayError, request_id: str, accept: Sequence[str] = (), *, is_run: bool = False
+) -> ErrorResponse:
+    """The response for an error before the head. `accept`: the Accept fields; `is_run`: of a prediction."""
+    types = ",".join(accept)[:MAX_ACCEPT].lower()
+    if is_run and _names(types, EVENT_STREAM):
         return _for_widget(error)
     headers = {"Cache-Control": "no-store", **error.headers}
-    if PROBLEM in types:
+    if _names(types, PROBLEM):
         return ErrorResponse(error.status, {"Content-Type": PROBLEM, **headers}, _problem(error, request_id))
     body = {
         "statusCode": error.status,
@@ -47,14 +51,15 @@ def error_response(error: GatewayError, request_id: str, accept: str, *, is_run:
     return ErrorResponse(error.status, {**content_type, **headers}, msgspec.json.encode(body))
 
 
-def accepted(header: str) -> frozenset[str]:
-    """The media types that an Accept header names with a weight above zero (RFC 9110 12.5.1)."""
-    types = set()
-    for part in header.split(","):
-        name, *parameters = (piece.strip().lower() for piece in part.split(";"))
-        if not any(_is_zero(parameter) for parameter in parameters):
-            types.add(name)
-    return frozenset(types)
+def _names(accept: str, media_type: str) -> bool:
+    """Whether an Accept header names the media type with a weight above zero (RFC 9110 12.5.1)."""
+    if media_type not in accept:
+        return False
+    for part in accept.split(","):
+        name, *parameters = (piece.strip() for piece in part.split(";"))
+        if name == media_type and not any(map(_is_zero, parameters)):
+            return True
+    return False
 
 
 def _is_zero(parameter: str) -> bool:

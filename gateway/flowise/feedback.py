@@ -95,7 +95,7 @@ def _read(body: bytes, allowed: tuple[str, ...], rules: BodyRules) -> tuple[Json
         text = text_of(raw)
         if text is None:
             raise BadRequest(f"{name} must be a string.")
-        check_texts(raw, name, rules.max_question, max(rules.max_word, BOUND_ID_CHARACTERS))
+        check_texts(document, name, rules.max_question, max(rules.max_word, BOUND_ID_CHARACTERS))
         texts[name] = text
     return document, MappingProxyType(texts)
 

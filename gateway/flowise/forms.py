@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -17,10 +17,11 @@ import msgspec
 
 from gateway.errors import BadRequest, TooLarge
 from gateway.flowise.body_rules import FIELDS, BodyRules, JsonType
+from gateway.flowise.json_text import MAX_BELOW, MAX_MEMBERS, STEP, Buffer
 from gateway.flowise.prediction import Changes, Prediction, read_json
-from gateway.flowise.raw_json import encode, read_document, read_object, shown
+from gateway.flowise.raw_json import JsonObject, encode, read_document, shown
 
-MAX_FIELDS = 1000  # the limit of Express
+MAX_FIELDS = MAX_MEMBERS  # each becomes a member of the body
 
 _MALFORMED_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _TOP_LEVEL_WITH_FILES = ("question", "chatId", "streaming")
@@ -29,21 +30,33 @@ _BEFORE_FILES = frozenset({"chatId", "streaming", "sessionId", "vars"})
 Fields = list[tuple[str, str]]
 
 
-def read_urlencoded(body: bytes, rules: BodyRules) -> Prediction:
+def read_urlencoded(body: Buffer, rules: BodyRules) -> Prediction:
     """Reads `application/x-www-form-urlencoded`; raises BadRequest and TooLarge as `read_fields` does."""
     if body.count(b"&") >= MAX_FIELDS:
         raise TooLarge(f"The form has more than {MAX_FIELDS} fields.")
-    pairs = (pair.partition(b"=") for pair in body.split(b"&") if pair)
+    pairs = (bytes(pair).partition(b"=") for pair in body.split(b"&") if pair)
     return read_fields([(_decoded(name), _decoded(value)) for name, _, value in pairs], rules)
 
 
 def _decoded(raw: bytes) -> str:
     if _MALFORMED_ESCAPE.search(raw):
         raise BadRequest("The form has a '%' that is not followed by two hexadecimal digits.")
+    raw = raw.replace(b"+", b" ")
     try:
-        return unquote_to_bytes(raw.replace(b"+", b" ")).decode()
+        return b"".join(map(unquote_to_bytes, _steps(raw))).decode()
     except UnicodeDecodeError:
         raise BadRequest("The form must be UTF-8 once its percent-escapes are decoded.") from None
+
+
+def _steps(raw: bytes) -> Iterator[bytes]:
+    """The text in parts, none of which begins inside of an escape."""
+    start = 0
+    while start < len(raw):
+        end = start + STEP
+        escape = raw.find(b"%", end - 2, end)
+        end = end if escape < 0 else escape
+        yield raw[start:end]
+        start = end
 
 
 def read_fields(fields: Iterable[tuple[str, str]], rules: BodyRules) -> Prediction:
@@ -83,7 +96,7 @@ def read_upload_fields(fields: Iterable[tuple[str, str]], rules: BodyRules) -> P
 
 def _vars(text: str) -> msgspec.Raw:
     raw = text.encode()
-    read_document(raw, "vars")
+    read_document(raw, "vars", most=MAX_BELOW)
     return msgspec.Raw(raw.removeprefix(b"\xef\xbb\xbf"))
 
 
@@ -109,11 +122,14 @@ def check_name(name: str) -> None:
 
 def upload_fields(encoded: bytes) -> Fields:
     """The form fields of an encoded prediction that `read_upload_fields` has read."""
-    body = dict(read_document(encoded).members)
-    overrides = body.pop("overrideConfig", None)
-    if overrides is not None:
-        body |= read_object(bytes(overrides.value), "overrideConfig").members
-    return [(name, _field_text(bytes(member.value))) for name, member in body.items()]
+    body = read_document(encoded)
+    fields = _fields_of(body)
+    fields.pop("overrideConfig", None)
+    return list((fields | _fields_of(body.object("overrideConfig", "overrideConfig"))).items())
+
+
+def _fields_of(body: JsonObject) -> dict[str, str]:
+    return {name: _field_text(body.raw(name) or b"null") for name in body.members}
 
 
 def _field_text(raw: bytes) -> str:

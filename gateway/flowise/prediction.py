@@ -5,7 +5,8 @@ Members that do not change keep their bytes; a body without any change is sent b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -19,13 +20,33 @@ from gateway.flowise.body_rules import (
     allows_override,
     allows_var,
 )
-from gateway.flowise.checks import bound_id, check_texts, check_uploads, refuse_storage_references, unbound_id
-from gateway.flowise.raw_json import JsonObject, encode, read_document, read_object, shown, text_of
+from gateway.flowise.checks import (
+    BOUND_ID_CHARACTERS,
+    bound_id,
+    check_texts,
+    check_uploads,
+    refuse_storage_references,
+    unbound_id,
+)
+from gateway.flowise.json_text import Buffer
+from gateway.flowise.raw_json import (
+    EMPTY_OBJECT,
+    JsonObject,
+    Pieces,
+    encode,
+    joined,
+    read_document,
+    shown,
+    text_of,
+)
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
-_EMPTY_OBJECT = JsonObject(b"{}", MappingProxyType({}))
 _OPENING = {JsonType.TEXT: b'"', JsonType.OBJECT: b"{", JsonType.ARRAY: b"["}
-_SHOWN_NAMES = 10
+_SHOWN_NAMES = 10  # in a message
+_KEPT_NAMES = 20  # for the log
+_MEMBER_OVERHEAD, _USUAL_QUESTION = 350, 4096  # bytes
+_LONGEST_SWITCH = 64  # bytes of a raw value of `streaming`
+_LONGEST_ID = 12 * BOUND_ID_CHARACTERS  # bytes of a raw id: two escapes for each character
 # At the top level older agentflows take it for the session id. It is not mapped, so a bound route removes it.
 _UNMAPPED = "sessionId"
 # Values of `streaming`, as literals and as texts. Flowise streams for the first pair only. It answers a failed run that
@@ -66,28 +87,43 @@ class Prediction:
     _overrides: JsonObject = field(repr=False)
     _removed_overrides: Mapping[str, None] = field(repr=False)
 
+    @property
+    def overhead(self) -> int:
+        """About how many bytes it holds beside the body itself, and beside what every prediction does."""
+        members = len(self._body.members) + len(self._overrides.members) - len(FIELDS)
+        question = sys.getsizeof(self.question) - _USUAL_QUESTION
+        return max(0, members) * _MEMBER_OVERHEAD + max(0, question)
+
     def encode(self, changes: Changes) -> bytes:
         """The JSON body for Flowise; without a real change it is the client's text itself."""
-        edits: dict[str, bytes | None] = {**self._removed, **self._streaming_edit(wanted=changes.streaming)}
+        return self._body.with_changes(self._edits(changes))
+
+    def written(self, changes: Changes) -> bytes | Pieces:
+        """The same, of a long body in pieces, because its long parts are not copied."""
+        pieces = joined(self._body.pieces(self._edits(changes)))
+        return pieces[0] if len(pieces) == 1 and isinstance(pieces[0], bytes) else pieces
+
+    def _edits(self, changes: Changes) -> dict[str, bytes | Pieces | None]:
+        edits: dict[str, bytes | Pieces | None] = {
+            **self._removed,
+            **self._streaming_edit(wanted=changes.streaming),
+        }
         if changes.chat_id is not None and changes.chat_id != self.client_chat_id:
             edits["chatId"] = encode(changes.chat_id)
         overrides = self._override_edits(changes)
         if overrides:
-            edits["overrideConfig"] = self._overrides.with_changes(overrides)
-        return self._body.with_changes(edits)
+            edits["overrideConfig"] = self._overrides.pieces(overrides)
+        return edits
 
     def without_body(self) -> Prediction:
         """A copy that does not hold the text, which may be large while the run is long."""
-        return replace(
-            self, _body=_EMPTY_OBJECT, _removed={}, _overrides=_EMPTY_OBJECT, _removed_overrides={}
-        )
+        return replace(self, _body=EMPTY_OBJECT, _removed={}, _overrides=EMPTY_OBJECT, _removed_overrides={})
 
     def _streaming_edit(self, *, wanted: bool | None) -> dict[str, bytes | None]:
         streaming = self.streaming if wanted is None else wanted
         if streaming != self.streaming:
             return {"streaming": encode(streaming)}
-        raw = self._body.raw("streaming")
-        if streaming or raw is None or _is_one_of(raw, _QUIET):
+        if streaming or not self._body.size("streaming") or _is_one_of(self._body, "streaming", _QUIET):
             return {}
         return {"streaming": b"false"}
 
@@ -96,18 +132,19 @@ class Prediction:
         if changes.session_id is not None and changes.session_id != self.session_id:
             edits["sessionId"] = encode(changes.session_id)
         if changes.vars:
-            given = _object(self._overrides, "vars", "overrideConfig.vars")
+            given = self._overrides.object("vars", "overrideConfig.vars")
             edits["vars"] = given.with_changes({name: encode(value) for name, value in changes.vars.items()})
         return edits
 
 
-def _is_one_of(raw: bytes | None, values: tuple[set[bytes], set[str]]) -> bool:
-    """Returns whether a raw value is one of the literals or, unescaped, one of the texts."""
+def _is_one_of(body: JsonObject, name: str, values: tuple[set[bytes], set[str]]) -> bool:
+    """Returns whether a member is one of the literals or, unescaped, one of the texts."""
     literals, texts = values
+    raw = body.short(name, _LONGEST_SWITCH)
     return raw is not None and (raw in literals or text_of(raw) in texts)
 
 
-def read_json(body: bytes, rules: BodyRules) -> Prediction:
+def read_json(body: Buffer, rules: BodyRules) -> Prediction:
     """Reads and checks a JSON body, in time linear in its length.
 
     Raises:
@@ -115,17 +152,17 @@ def read_json(body: bytes, rules: BodyRules) -> Prediction:
         TooLarge: a text or a word is above the route's limits.
     """
     document = read_document(body)
-    overrides = _object(document, "overrideConfig", "overrideConfig")
+    overrides = document.object("overrideConfig", "overrideConfig")
     refuse_storage_references(document, ("overrideConfig.", overrides))
     removed = _removed_fields(document, rules)
     removed_overrides = _removed_overrides(overrides, rules)
     _check_fields(document, rules)
     return Prediction(
-        streaming=_is_one_of(document.raw("streaming"), _STREAMS),
-        client_chat_id=_id(document.raw("chatId"), "chatId", rules),
-        session_id=_id(overrides.raw("sessionId"), "overrideConfig.sessionId", rules),
+        streaming=_is_one_of(document, "streaming", _STREAMS),
+        client_chat_id=_id(document, "chatId", "chatId", rules),
+        session_id=_id(overrides, "sessionId", "overrideConfig.sessionId", rules),
         question=_well_formed(text_of(document.raw("question") or b'""')),
-        dropped=(*map(shown, removed), *(f"overrideConfig.{name}" for name in removed_overrides)),
+        dropped=listed_for_log([*removed, *(f"overrideConfig.{name}" for name in removed_overrides)]),
         _body=document,
         _removed=removed,
         _overrides=overrides,
@@ -133,9 +170,11 @@ def read_json(body: bytes, rules: BodyRules) -> Prediction:
     )
 
 
-def _object(parent: JsonObject, name: str, what: str) -> JsonObject:
-    raw = parent.raw(name)
-    return _EMPTY_OBJECT if raw is None else read_object(raw, what)
+def listed_for_log(names: Sequence[str]) -> tuple[str, ...]:
+    """The first of these names, and how many more there are."""
+    more = len(names) - _KEPT_NAMES
+    kept = tuple(map(shown, names[:_KEPT_NAMES]))
+    return kept if more <= 0 else (*kept, f"and {more} more")
 
 
 def _removed_fields(document: JsonObject, rules: BodyRules) -> dict[str, None]:
@@ -145,19 +184,19 @@ def _removed_fields(document: JsonObject, rules: BodyRules) -> dict[str, None]:
             f"Unknown fields: {_listed(unknown)}. This route takes {', '.join(_passing(rules))}."
         )
     removed = dict.fromkeys(unknown) if rules.body.unknown == "drop" else {}
-    if rules.conversations.bind and document.raw(_UNMAPPED) is not None:
+    if rules.conversations.bind and document.size(_UNMAPPED):
         removed[_UNMAPPED] = None
     legacy = (name for name in document.members if name in LEGACY - rules.body.allow)
-    return removed | dict.fromkeys(name for name in legacy if not _is_nothing(document.raw(name)))
+    return removed | dict.fromkeys(name for name in legacy if not _is_nothing(document, name))
 
 
 def _passing(rules: BodyRules) -> list[str]:
     return [name for name in FIELDS if name not in LEGACY or name in rules.body.allow]
 
 
-def _is_nothing(raw: bytes | None) -> bool:
+def _is_nothing(document: JsonObject, name: str) -> bool:
     """Returns whether a legacy field may stay: the Python SDK sends `history: []` with every prediction."""
-    return raw in {None, b"[]", b"{}", b'""', b"false"}
+    return document.short(name, len(b"false")) in {None, b"[]", b"{}", b'""', b"false"}
 
 
 def _removed_overrides(overrides: JsonObject, rules: BodyRules) -> dict[str, None]:
@@ -166,7 +205,7 @@ def _removed_overrides(overrides: JsonObject, rules: BodyRules) -> dict[str, Non
     for name in overrides.members:
         if name == "vars":
             forbidden += _forbidden_vars(overrides, rules)
-        elif allows_override(rules, name) or (name == "sessionId" and overrides.raw(name) is None):
+        elif allows_override(rules, name) or (name == "sessionId" and not overrides.size(name)):
             continue
         elif name in LEGACY_OVERRIDES:
             removed[name] = None
@@ -181,7 +220,7 @@ def _removed_overrides(overrides: JsonObject, rules: BodyRules) -> dict[str, Non
 
 
 def _forbidden_vars(overrides: JsonObject, rules: BodyRules) -> list[str]:
-    names = _object(overrides, "vars", "overrideConfig.vars").members
+    names = overrides.object("vars", "overrideConfig.vars").members
     own = rules.vars.keys() & names
     if own:
         raise BadRequest(
@@ -197,31 +236,32 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _check_fields(document: JsonObject, rules: BodyRules) -> None:
-    for name, known in FIELDS.items():
-        if known.legacy and name not in rules.body.allow:
+    for name in document.members:
+        known = FIELDS.get(name)
+        if known is None or (known.legacy and name not in rules.body.allow):
             continue
-        raw = document.raw(name)
-        if raw is None:
+        if (raw := document.short(name, 1)) is None:
             continue
         if known.json_type in _OPENING and not raw.startswith(_OPENING[known.json_type]):
             raise BadRequest(f"{name} must be {known.json_type.value}.")
         if known.counted:
-            check_texts(raw, name, rules.max_question, rules.max_word)
+            check_texts(document, name, rules.max_question, rules.max_word)
         if name == "uploads":
-            _check_uploads(raw, rules)
+            _check_uploads(document, rules)
 
 
-def _check_uploads(raw: bytes, rules: BodyRules) -> None:
+def _check_uploads(document: JsonObject, rules: BodyRules) -> None:
     if rules.uploads:
-        check_uploads(raw, rules.max_word)
-    elif not _is_nothing(raw):
+        check_uploads(document, rules.max_word)
+    elif not _is_nothing(document, "uploads"):
         raise BadRequest("Uploads are off on this route. Send the prediction without the field uploads.")
 
 
-def _id(raw: bytes | None, what: str, rules: BodyRules) -> str | None:
+def _id(body: JsonObject, name: str, what: str, rules: BodyRules) -> str | None:
+    raw = body.short(name, _LONGEST_ID)
     if raw is None:
         return None
-    text = text_of(raw)
+    text = "" if len(raw) > _LONGEST_ID and raw.startswith(b'"') else text_of(raw)
     if text is None:
         raise BadRequest(f"{what} must be a string.")
     return (bound_id if rules.conversations.bind else unbound_id)(text, what)

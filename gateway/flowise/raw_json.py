@@ -1,6 +1,7 @@
 """Reads a JSON object into names with raw values, and writes it with some of them exchanged (pure).
 
-Values keep their bytes and are never built as Python objects, so the cost of a large body is its size.
+Values keep their bytes and are never built as Python objects. Number and depth of the values are checked before, in
+`json_text.py`, so the cost of a body is its size.
 """
 
 from __future__ import annotations
@@ -9,34 +10,45 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
-from gateway.errors import BadRequest
+from gateway.errors import BadRequest, TooLarge
+from gateway.flowise.json_text import (
+    MAX_DEPTH,
+    MAX_MEMBERS,
+    MAX_NAME,
+    STEP,
+    Buffer,
+    JsonText,
+    check_members,
+    read_text,
+    string_parts,
+)
 
-HEAVY = 256 * 1024  # bytes; reading more takes milliseconds and belongs off the event loop
-MAX_DEPTH = 64
+HEAVY = STEP  # bytes; reading more takes milliseconds and belongs off the event loop
+_MANY = 256  # commas; so do more members
 
-_BOM = b"\xef\xbb\xbf"
 _RAW_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_RAW_ELEMENTS = msgspec.json.Decoder(list[msgspec.Raw])
 _TEXT = msgspec.json.Decoder(str)
 _NAME = re.compile(r"[A-Za-z0-9_.$@:\[\]-]{1,40}")  # shorter than any API key or session token
-_BLANK = re.compile(rb"[ \t\n\r]*")
 # Possessive, with an optional closing quote: it never backtracks.
-_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
-_BRACES_AS_BRACKETS = bytes.maketrans(b"{}", b"[]")
-_ALL_BUT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_MEMBER = re.compile(rb'[ \t\n\r]*("[^"\\]*+(?:\\.[^"\\]*+)*+"?)[ \t\n\r]*:?[ \t\n\r]*', re.DOTALL)
+_BLANK = re.compile(rb"[ \t\n\r]*")
+_AFTER = re.compile(rb"[ \t\n\r]*([,}]?)")
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 
+Pieces = tuple[bytes | bytearray | memoryview, ...]
 
-@dataclass(frozen=True, slots=True)
-class Member:
-    """One member: its decoded name, its text `"name": value`, and the text of the value alone."""
 
-    name: str
-    source: memoryview
-    value: memoryview
+class Member(NamedTuple):
+    """One member of an object: the places of its text `"name": value` and of the value alone, in the brief text."""
+
+    start: int
+    value: int
+    end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,43 +56,124 @@ class JsonObject:
     """An object whose members keep their bytes and order.
 
     Attributes:
-        source: the whole text as received.
+        text: the document.
+        start, end: the places of the object in it, in the brief text.
         members: by decoded name; names are unique.
     """
 
-    source: bytes = field(repr=False)
+    text: JsonText = field(repr=False)
+    start: int
+    end: int
     members: Mapping[str, Member] = field(repr=False)
 
-    def raw(self, name: str) -> bytes | None:
-        """The raw value of a member; None if absent or null."""
+    @property
+    def source(self) -> Buffer | memoryview:
+        """The whole object as received."""
+        is_document = self.start == 0 and self.end == len(self.text.brief)
+        return self.text.source if is_document else self._slice(self.start, self.end)
+
+    def place(self, name: str) -> tuple[int, int]:
+        """Where the value of a member is in the document; (0, 0) if it is absent or null."""
         member = self.members.get(name)
-        raw = None if member is None else bytes(member.value)
-        return None if raw == b"null" else raw
+        if member is None or self.text.brief.startswith(b"null", member.value):
+            return 0, 0
+        return self.text.origin(member.value), self.text.origin(member.end)
 
-    def with_changes(self, changes: Mapping[str, bytes | None]) -> bytes:
-        """The text with raw values exchanged, appended or, for None, removed.
+    def size(self, name: str) -> int:
+        """The size of a raw value in bytes; 0 if it is absent or null."""
+        start, end = self.place(name)
+        return end - start
 
-        Every other member keeps its bytes and its place; without a real change the result is `source` itself.
+    def raw(self, name: str) -> bytes | None:
+        """The raw value of a member, a copy; None if it is absent or null."""
+        start, end = self.place(name)
+        return bytes(self.text.source[start:end]) if end else None
+
+    def short(self, name: str, most: int) -> bytes | None:
+        """The raw value as `raw` returns it, if it has at most `most` bytes; of a longer one only its beginning."""
+        start, end = self.place(name)
+        return bytes(self.text.source[start : min(end, start + most + 1)]) if end else None
+
+    def object(self, name: str, what: str) -> JsonObject:
+        """The value of a member as an object; an empty one if it is absent or null. Raises as `read_document` does."""
+        member = self.members.get(name)
+        if member is None or self.text.brief.startswith(b"null", member.value):
+            return EMPTY_OBJECT
+        return _read_object(self.text, member.value, member.end, what)
+
+    def objects(self, name: str, what: str) -> Iterator[JsonObject]:
+        """The objects among the elements of a member that is an array. Raises as `read_document` does."""
+        start, end = self.members[name][1:]
+        brief = self.text.brief[start:end]
+        place = 1
+        for raw in _RAW_ELEMENTS.decode(_SURROGATE_ESCAPE.sub(rb"\\ufffd", brief)):
+            begin = _end(_BLANK, brief, place)
+            place = _end(_AFTER, brief, begin + len(bytes(raw)))
+            if brief.startswith(b"{", begin):
+                yield _read_object(self.text, start + begin, start + begin + len(bytes(raw)), what)
+
+    def parts(self, name: str) -> Iterator[str]:
+        """The decoded text of a member that is a string, in parts."""
+        return string_parts(self.text.source, *self.place(name))
+
+    def pieces(self, changes: Mapping[str, bytes | Pieces | None]) -> Pieces:
+        """The text with raw values exchanged, appended or, for None, removed; long parts are not copied.
+
+        Every other member keeps its bytes and its place; without a real change the result is the object as received.
         """
         real = {name: raw for name, raw in changes.items() if self._differs(name, raw)}
         if not real:
-            return self.source
-        parts: list[bytes | memoryview] = []
+            return (self.source,)
+        parts: list[bytes | bytearray | memoryview] = []
         for name, member in self.members.items():
             if name not in real:
-                parts.append(member.source)
+                parts += (b",", self._slice(member.start, member.end))
             elif (raw := real.pop(name)) is not None:
-                parts.append(_member(name, raw))
-        parts += [_member(name, raw) for name, raw in real.items() if raw is not None]
-        return b"{" + b",".join(parts) + b"}"
+                parts += _member(name, raw)
+        for name, raw in real.items():
+            if raw is not None:
+                parts += _member(name, raw)
+        return (b"{", *parts[1:], b"}")
 
-    def _differs(self, name: str, raw: bytes | None) -> bool:
+    def with_changes(self, changes: Mapping[str, bytes | Pieces | None]) -> bytes:
+        """The same text, joined to one copy."""
+        pieces = self.pieces(changes)
+        return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
+
+    def _differs(self, name: str, raw: bytes | Pieces | None) -> bool:
         member = self.members.get(name)
-        return member is not None if raw is None else member is None or member.value != raw
+        if raw is None or member is None:
+            return raw is not None or member is not None
+        return not isinstance(raw, bytes) or self._slice(member.value, member.end) != raw
+
+    def _slice(self, start: int, end: int) -> Buffer | memoryview:
+        source, start, end = self.text.source, self.text.origin(start), self.text.origin(end)
+        return memoryview(source)[start:end] if end - start > STEP else source[start:end]
 
 
-def _member(name: str, raw: bytes) -> bytes:
-    return encode(name) + b":" + raw
+def _member(name: str, raw: bytes | Pieces) -> Pieces:
+    return (b",", encode(name), b":", *((raw,) if isinstance(raw, bytes) else raw))
+
+
+def joined(pieces: Pieces) -> Pieces:
+    """The same bytes in fewer pieces: only long ones stay by themselves."""
+    found: list[bytes | bytearray | memoryview] = []
+    short: list[bytes | bytearray | memoryview] = []
+    for piece in pieces:
+        if len(piece) <= STEP:
+            short.append(piece)
+            continue
+        found += (b"".join(short), piece)
+        short.clear()
+    return tuple(piece for piece in (*found, b"".join(short)) if piece)
+
+
+EMPTY_OBJECT = JsonObject(JsonText(b"{}", b"{}"), 0, 2, {})
+
+
+def is_heavy(text: Buffer) -> bool:
+    """Whether reading this text takes milliseconds and belongs off the event loop."""
+    return len(text) > HEAVY or text.count(b",") > _MANY
 
 
 def encode(value: Any) -> bytes:
@@ -91,65 +184,50 @@ def encode(value: Any) -> bytes:
 def text_of(raw: bytes) -> str | None:
     """A raw JSON string as text, half surrogate pairs included; None if the value is not a string."""
     try:
+        return _TEXT.decode(raw)
+    except msgspec.ValidationError:
+        return None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return _with_half_pairs(raw)
+
+
+def _with_half_pairs(raw: bytes) -> str | None:
+    try:
         value = json.loads(raw)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, str) else None
 
 
-def read_document(body: bytes, what: str = "The body") -> JsonObject:
+def read_document(body: Buffer, what: str = "The body", most: int = MAX_MEMBERS) -> JsonObject:
     """Reads a whole JSON document, in time linear in its length. `what` names it in messages.
 
-    A byte order mark is skipped, as Flowise does. Raises BadRequest if the document is not UTF-8, not JSON (NaN and
-    Infinity are not), not an object, or nested deeper than 64 levels; and as `read_object` does.
+    A byte order mark is skipped, as Flowise does.
+
+    Raises:
+        BadRequest: the document is not UTF-8, not JSON (NaN and Infinity are not), not an object, or nested too deep;
+            or an object repeats a name, or has the name `__proto__`: JSON readers do not agree on what these mean.
+        TooLarge: it has more than `most` members, or too many below them.
     """
-    try:
-        str(body, "utf-8")
-    except UnicodeDecodeError as error:
-        raise BadRequest(f"{what} must be UTF-8, but byte {error.start} is not.") from None
-    text = body.removeprefix(_BOM)
-    if _is_deeper_than(text, MAX_DEPTH):
-        raise BadRequest(f"{what} is nested deeper than {MAX_DEPTH} levels.")
-    found = read_object(text, what)
-    return JsonObject(body, found.members)
+    text = read_text(body, what)
+    found = _read_object(text, 0, len(text.brief), what)
+    check_members(text, len(found.members), most, what)
+    return found
 
 
-def _is_deeper_than(text: bytes, depth: int) -> bool:
-    """Removes the innermost pairs, level by level; unbalanced brackets are left to the parser."""
-    if text.count(b"[") + text.count(b"{") <= depth:
-        return False
-    outside_strings = _STRING.sub(b"", text)
-    brackets = outside_strings.translate(_BRACES_AS_BRACKETS, _ALL_BUT_BRACKETS)
-    for _ in range(depth):
-        fewer = brackets.replace(b"[]", b"")
-        if len(fewer) == len(brackets):
-            return False
-        brackets = fewer
-    return b"[]" in brackets
+def _read_object(text: JsonText, start: int, end: int, what: str) -> JsonObject:
+    """Reads one object of a checked text. Raises BadRequest as `read_document` does."""
+    brief = text.brief if end - start == len(text.brief) else text.brief[start:end]
+    readable, values = _parsed(brief, what, is_exact=len(text.source) <= STEP)
+    return JsonObject(text, start, end, dict(_members(brief, readable, values, start, what)))
 
 
-def read_object(text: bytes, what: str) -> JsonObject:
-    """Reads one object of a document that `read_document` has accepted.
-
-    Raises BadRequest if it is not an object, repeats a name, or has the name `__proto__`: JSON readers do not agree on
-    what these mean.
-    """
-    readable, values = _parsed(text, what)
-    members: dict[str, Member] = {}
-    for member in _members(text, readable, values, what):
-        if member.name == "__proto__":
-            raise BadRequest(f"{what} must not have the name __proto__.")
-        members[member.name] = member
-    return JsonObject(text, members)
-
-
-def _parsed(text: bytes, what: str) -> tuple[bytes, list[msgspec.Raw]]:
+def _parsed(text: bytes, what: str, *, is_exact: bool) -> tuple[bytes, list[msgspec.Raw]]:
     """Returns the text as the parser could read it, equally long, and the raw values.
 
-    Of a repeated name the parser keeps the first place and the last value.
+    Of a repeated name the parser keeps the first place and the last value. `is_exact`: the parser's places are those
+    of the text as received.
     """
-    if not text.strip():
-        raise BadRequest(f"{what} is empty. It must be a JSON object, `{{…}}`.")
     try:
         try:
             return text, list(_RAW_MEMBERS.decode(text).values())
@@ -162,38 +240,45 @@ def _parsed(text: bytes, what: str) -> tuple[bytes, list[msgspec.Raw]]:
     except msgspec.ValidationError:
         raise BadRequest(f"{what} must be a JSON object, `{{…}}`.") from None
     except msgspec.DecodeError as error:
+        if not text.strip():
+            raise BadRequest(f"{what} is empty. It must be a JSON object, `{{…}}`.") from None
         reason = str(error).removeprefix("JSON is malformed: ")
+        reason = reason if is_exact else reason.partition(" (byte")[0]
         raise BadRequest(f"{what} is not valid JSON: {reason}.") from None
     except RecursionError:
         raise BadRequest(f"{what} is nested deeper than {MAX_DEPTH} levels.") from None
 
 
-def _members(text: bytes, readable: bytes, values: list[msgspec.Raw], what: str) -> Iterator[Member]:
+def _members(
+    text: bytes, readable: bytes, values: list[msgspec.Raw], start: int, what: str
+) -> Iterator[tuple[str, Member]]:
     """Scans the text in step with the parser's values. Where the two differ, a name is repeated.
 
     What follows a value is checked because a number may be the beginning of a longer one.
     """
-    view = memoryview(text)
     remaining = iter(values)
     names: set[str] = set()
-    position = _end(_BLANK, text, _end(_BLANK, text, 0) + 1)
-    while text[position] == ord('"'):
-        key_end = _end(_STRING, text, position)
-        name = _TEXT.decode(readable[position:key_end])
-        start = _end(_BLANK, text, _end(_BLANK, text, key_end) + 1)
-        value = b"" if name in names else bytes(next(remaining))
-        end = start + len(value)
-        following = _end(_BLANK, text, end)
-        if not value or not readable.startswith(value, start) or text[following] not in b",}":
+    place = text.index(b"{") + 1
+    while found := _MEMBER.match(text, place):
+        begin, name_end = found.span(1)
+        if name_end - begin > MAX_NAME:
+            raise TooLarge(f"{what} has a name of more than {MAX_NAME} bytes.")
+        name, value = _TEXT.decode(readable[begin:name_end]), found.end()
+        raw = b"" if name in names else bytes(next(remaining))
+        end = value + len(raw)
+        following = _AFTER.match(text, end)
+        if not raw or not readable.startswith(raw, value) or following is None or not following[1]:
             raise BadRequest(f"{what} has the name {shown(name)} twice. Send it once.")
+        if name == "__proto__":
+            raise BadRequest(f"{what} must not have the name __proto__.")
         names.add(name)
-        yield Member(name, view[position:end], view[start:end])
-        position = _end(_BLANK, text, following + 1) if text[following] == ord(",") else following
+        yield name, Member(start + begin, start + value, start + end)
+        place = following.end()
 
 
-def _end(pattern: re.Pattern[bytes], text: bytes, position: int) -> int:
-    found = pattern.match(text, position)
-    return found.end() if found else position
+def _end(pattern: re.Pattern[bytes], text: bytes, place: int) -> int:
+    found = pattern.match(text, place)
+    return found.end() if found else place
 
 
 def shown(name: str) -> str:

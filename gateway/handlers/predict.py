@@ -73,7 +73,7 @@ def _body(exchange: Exchange, *, may_stream: bool) -> UpstreamBody:
     exchange.prediction = prediction.without_body()  # held by the request alone, until it is sent
     if exchange.upload is not None:
         return exchange.upload(changes)
-    return UpstreamBody("application/json", prediction.encode(changes))
+    return UpstreamBody("application/json", prediction.written(changes))
 
 
 def _event_writer(client: ClientStream, route: Route) -> EventStreamWriter:

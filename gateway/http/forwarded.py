@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+IPV6_NETWORK = 64  # bits that belong to one site
+MAX_HOPS = 16  # of proxies before the gateway; those farther away are not looked at
 _FOR = re.compile(r'(?:^|;)\s*for\s*=\s*("[^"]*"|[^;\s]+)', re.IGNORECASE)
 
 
@@ -21,28 +24,47 @@ def client_address(
     """The nearest address that is not a trusted proxy.
 
     Args:
-        peer: the other end of the connection; empty for a connection without address.
+        peer: the other end of the connection.
         forwarded_for: the values of all X-Forwarded-For fields, in order.
         forwarded: the same for Forwarded.
         trusted: the networks of trusted proxies.
     """
-    hops = _hops(forwarded_for) if forwarded_for else [_for_of(part) for part in _hops(forwarded)]
     client = peer
-    while is_trusted(client, trusted) and hops:
-        hop = _hop(hops.pop())
+    if not is_trusted(client, trusted):
+        return client
+    hops = _hops(forwarded_for) if forwarded_for else map(_for_of, _hops(forwarded))
+    for text in islice(hops, MAX_HOPS):
+        hop = _hop(text)
         if hop is None:
             break
         client = str(hop)
+        if not is_trusted(client, trusted):
+            break
     return client
 
 
-def _hops(fields: Sequence[str]) -> list[str]:
-    return [part.strip() for field in fields for part in field.split(",")]
+def _hops(fields: Sequence[str]) -> Iterator[str]:
+    """The elements of a list, the last one first; each is split off when it is needed."""
+    for field in reversed(fields):
+        rest, comma = field, ","
+        while comma:
+            rest, comma, last = rest.rpartition(",")
+            yield last.strip()
 
 
 def _for_of(element: str) -> str:
     found = _FOR.search(element)
     return found[1].strip('"') if found else ""
+
+
+def site_of(address: str) -> str:
+    """What limits by address count for: the address; of IPv6 its /64 network, in which a client may choose its own."""
+    if ":" not in address:
+        return address
+    try:
+        return str(ipaddress.ip_network((address.partition("%")[0], IPV6_NETWORK), strict=False))
+    except ValueError:
+        return address
 
 
 def _hop(text: str) -> Address | None:

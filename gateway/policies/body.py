@@ -6,22 +6,26 @@ read up to its first file; the rest is read while it is sent to Flowise.
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
 
 from aiohttp import hdrs, web
 
-from gateway.config import Route, ServerSettings
+from gateway.aio import Threads
+from gateway.config import Route
 from gateway.errors import BadRequest
 from gateway.exchange import Document, Exchange, UpstreamBody
 from gateway.flowise.checks import STORAGE_PREFIX
 from gateway.flowise.endpoints import BodyKind, FlowIn, Match
 from gateway.flowise.feedback import lead_flow, read_feedback, read_leads
 from gateway.flowise.forms import read_urlencoded
-from gateway.flowise.prediction import Changes, read_json
-from gateway.flowise.raw_json import HEAVY
+from gateway.flowise.prediction import Changes, Prediction, read_json
+from gateway.flowise.raw_json import is_heavy
+from gateway.http.forwarded import site_of
 from gateway.policies.body_form import (
+    MAX_FORM_TEXT,
     FormLimits,
     PartStream,
     Upload,
@@ -29,9 +33,15 @@ from gateway.policies.body_form import (
     open_attachments,
     open_upload,
 )
-from gateway.policies.body_reader import BodyReader, Budget
+from gateway.policies.body_reader import BodyBounds, BodyReader
 
-MAX_WITHOUT_ROUTE = 64 * 1024  # bytes, where no route is known before the body is read
+MAX_RECORD = (
+    64 * 1024
+)  # bytes of feedback, a lead and a request for a session token, which are read on the loop
+LARGE = 1024 * 1024  # bytes of a body
+# Bodies that are read or wait for it, before further ones get 503: about 3 s of work for the usual ones, which take up
+# to 50 ms each, and 20 s for the large ones, which take up to 3 s.
+MOST_USUAL, MOST_LARGE = 64, 8
 _VARIABLE = re.compile(r"\{(caller|user|route)\}")
 _JSON, _URLENCODED, _MULTIPART = (
     "application/json",
@@ -42,67 +52,96 @@ _JSON, _URLENCODED, _MULTIPART = (
 EnterRoute = Callable[[Exchange, str], None]
 
 
+@dataclass(frozen=True, slots=True)
+class BodyThreads:
+    """Where long bodies are read: large ones in a thread of their own, so that the others need not wait for them."""
+
+    usual: Threads
+    large: Threads
+
+    @classmethod
+    def start(cls) -> BodyThreads:
+        return cls(Threads("bodies", MOST_USUAL), Threads("large-bodies", MOST_LARGE))
+
+    def of(self, size: int) -> Threads:
+        return self.usual if size <= LARGE else self.large
+
+    async def close(self) -> None:
+        await self.usual.close()
+        await self.large.close()
+
+
 def body(
-    server: ServerSettings, budget: Budget, enter_route: EnterRoute
+    bounds: BodyBounds, threads: BodyThreads, enter_route: EnterRoute
 ) -> Callable[[Exchange], Awaitable[None]]:
     """`enter_route` sets and checks the route of an exchange whose body names the flow."""
-    idle = server.timeouts.body_idle
 
     async def policy(exchange: Exchange) -> None:
         found = exchange.match
         if found is None or found.endpoint.body is BodyKind.NONE:
             return
-        limit = MAX_WITHOUT_ROUTE if exchange.route is None else exchange.route.max_body
-        reader = BodyReader(exchange.request, limit, idle, budget)
+        limit = MAX_RECORD if exchange.route is None else exchange.route.max_body
+        if found.endpoint.body not in (BodyKind.PREDICTION, BodyKind.ATTACHMENTS):
+            limit = min(limit, MAX_RECORD)
+        reader = BodyReader(exchange.request, site_of(exchange.client), limit, bounds)
         exchange.body_sent = reader.release
         exchange.on_response_done(reader.release)
-        await _read(exchange, found, reader, enter_route)
+        await _read(exchange, found, reader, enter_route, threads)
         exchange.changes = Changes(vars=_variables(exchange))
         exchange.timings.waited += reader.waited
 
     return policy
 
 
-async def _read(exchange: Exchange, found: Match, reader: BodyReader, enter_route: EnterRoute) -> None:
+async def _read(
+    exchange: Exchange, found: Match, reader: BodyReader, enter_route: EnterRoute, threads: BodyThreads
+) -> None:
     kind = found.endpoint.body
     if kind is BodyKind.PREDICTION:
-        await _read_prediction(exchange, reader)
+        await _read_prediction(exchange, reader, threads)
     elif kind is BodyKind.ATTACHMENTS:
         await _read_attachments(exchange, found, reader)
     elif kind is BodyKind.OWN:
         _media_type(exchange.request, _JSON)
-        exchange.content = await reader.read()
+        exchange.content = bytes(await reader.read())
     else:
         _media_type(exchange.request, _JSON)
-        content = await reader.read()
+        content = bytes(await reader.read())
         if found.endpoint.flow_in is FlowIn.BODY:
             enter_route(exchange, lead_flow(content))
             reader.keep_within(_route(exchange).max_body)
         _read_record(exchange, kind, content)
 
 
-async def _read_prediction(exchange: Exchange, reader: BodyReader) -> None:
+async def _read_prediction(exchange: Exchange, reader: BodyReader, threads: BodyThreads) -> None:
     route = _route(exchange)
     media_type = _media_type(exchange.request, _JSON, _URLENCODED, _MULTIPART)
     if media_type == _MULTIPART:
-        await _read_upload(exchange, reader, route)
-        return
-    content = await reader.read()
-    read = read_json if media_type == _JSON else read_urlencoded
-    if len(content) > HEAVY:
-        exchange.prediction = await asyncio.to_thread(read, content, route)
+        prediction = await _read_upload(exchange, reader, route, threads)
     else:
-        exchange.prediction = read(content, route)
+        if media_type == _URLENCODED:
+            reader.limit = min(reader.limit, MAX_FORM_TEXT)
+        content = await reader.read()
+        read = read_json if media_type == _JSON else read_urlencoded
+        if is_heavy(content):
+            prediction = await reader.in_thread(threads.of(len(content)), read, content, route)
+        else:
+            prediction = read(content, route)
+    exchange.prediction = prediction
+    reader.hold(prediction.overhead)
 
 
-async def _read_upload(exchange: Exchange, reader: BodyReader, route: Route) -> None:
+async def _read_upload(
+    exchange: Exchange, reader: BodyReader, route: Route, threads: BodyThreads
+) -> Prediction:
     await reader.begin()
-    upload = await open_upload(_parts(reader), route)
-    exchange.prediction = upload.prediction
+    upload = await open_upload(_parts(reader), route, partial(reader.in_thread, threads.usual))
     if upload.files:
+        reader.pass_on()
         exchange.upload = lambda changes: UpstreamBody(
             upload.content_type, _noting_late_fields(exchange, upload, upload.chunks(changes))
         )
+    return upload.prediction
 
 
 async def _noting_late_fields(
@@ -121,6 +160,7 @@ async def _read_attachments(exchange: Exchange, found: Match, reader: BodyReader
     await reader.begin()
     client_chat_id = found.params["chatId"]
     attachments = await open_attachments(_parts(reader), client_chat_id)
+    reader.pass_on()
 
     def encode(_: str, chat_id: str | None) -> UpstreamBody:
         if chat_id is None:

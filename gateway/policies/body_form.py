@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import ParamSpec, Protocol, TypeVar
 
 import aiohttp
 from aiohttp import hdrs, web
@@ -33,11 +34,14 @@ from gateway.flowise.prediction import Changes, Prediction
 from gateway.flowise.raw_json import HEAVY, shown
 
 CHUNK_BYTES = 64 * 1024
+MAX_FORM_TEXT = 1024 * 1024  # bytes of all fields that are not files; they are held and read as one body
+MAX_PART_FIELDS = 8  # header fields of one part; clients send up to three
 _FILES = "files"  # the name under which Flowise takes files
 _CHARSET = "_charset_"  # RFC 7578 4.6; aiohttp consumes this part without returning it
 _PLAIN_ENCODINGS = frozenset({"", "7bit", "8bit", "binary"})
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +51,22 @@ class FormLimits:
     Attributes:
         max_body: bytes of all parts with their headers.
         max_field: bytes of one field that is not a file.
+        max_text: bytes of all of them.
         max_parts: fields and files together.
     """
 
     max_body: int
     max_field: int = 256 * 1024
+    max_text: int = MAX_FORM_TEXT
     max_parts: int = 100
 
 
 class FormReader(aiohttp.MultipartReader):
     """aiohttp's reader, which would log the head of a malformed part, with the client's bytes, as a warning."""
+
+    async def _read_until_first_boundary(self) -> None:
+        """The body begins with its boundary. aiohttp would read any number of lines before it."""
+        await self._read_boundary()
 
     async def fetch_next_part(self) -> aiohttp.MultipartReader | aiohttp.BodyPartReader:
         """Checks the head of the next part before aiohttp uses it. Raises BadRequest."""
@@ -72,7 +82,7 @@ def form_reader(content_type: str, content: aiohttp.StreamReader) -> FormReader:
     if content_type.partition(";")[0].strip().lower() != "multipart/form-data":
         raise BadRequest("A form with files must be sent as multipart/form-data.")
     with _broken_form():
-        return FormReader({hdrs.CONTENT_TYPE: content_type}, content)
+        return FormReader({hdrs.CONTENT_TYPE: content_type}, content, max_headers=MAX_PART_FIELDS)
 
 
 @contextmanager
@@ -119,6 +129,12 @@ def _unpaced(read: Awaitable[T]) -> Awaitable[T]:
     return read
 
 
+class InThread(Protocol):
+    """Calls a function in a thread."""
+
+    def __call__(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]: ...
+
+
 class PartStream:
     """The parts of a form in their order; each must be read to its end before the next one.
 
@@ -138,6 +154,7 @@ class PartStream:
         self._pace = pace
         self._parts = 0
         self._bytes = 0
+        self._text = 0
         self._field_names: set[str] = set()
 
     def __repr__(self) -> str:
@@ -169,14 +186,20 @@ class PartStream:
         async for piece in self.pieces(part):
             self._hold(len(piece))
             content += piece
+            self._text += len(piece)
             if len(content) > self._limits.max_field:
                 raise TooLarge(
                     f"The form field {shown(part.name)} has more than {self._limits.max_field} bytes."
                 )
+            if self._text > self._limits.max_text:
+                raise TooLarge(f"The fields of the form have more than {self._limits.max_text} bytes.")
         try:
-            return content.decode()
+            text = content.decode()
         except UnicodeDecodeError:
             raise BadRequest(f"The form field {shown(part.name)} must be UTF-8.") from None
+        # one character that is not Latin makes all of them take two or four bytes
+        self._hold(max(0, sys.getsizeof(text) - sys.getsizeof("") - len(content)))
+        return text
 
     async def pieces(self, part: Part) -> AsyncIterator[bytes]:
         """Yields the bytes of a part as they arrive, some tens of KiB at most. Raises BadRequest and TooLarge."""
@@ -289,7 +312,9 @@ class Upload:
         return fields
 
 
-async def open_upload(stream: PartStream, rules: BodyRules) -> Upload:
+async def open_upload(
+    stream: PartStream, rules: BodyRules, in_thread: InThread = asyncio.to_thread
+) -> Upload:
     """Reads a multipart prediction up to its first file, or to its end if there is none.
 
     Raises BadRequest for a broken form, a field that is not allowed and files where uploads are off, and TooLarge.
@@ -300,7 +325,7 @@ async def open_upload(stream: PartStream, rules: BodyRules) -> Upload:
         raise BadRequest("Uploads are off on this route. Send the prediction without files.")
     read = read_upload_fields if form.has_files else read_fields
     if sum(len(text) for _, text in fields) > HEAVY:
-        return Upload(await asyncio.to_thread(read, fields, rules), form, rules)
+        return Upload(await in_thread(read, fields, rules), form, rules)
     return Upload(read(fields, rules), form, rules)
 
 

@@ -1,59 +1,118 @@
-"""Reads request bodies off the wire, bounded in size, in the pause between two pieces, and in memory altogether."""
+"""Reads request bodies off the wire, bounded in size, in time, and in memory altogether."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+import math
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from time import monotonic
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 from aiohttp import hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_exceptions import HTTPException
 
-from gateway.errors import BadRequest, Overloaded, TooLarge
+from gateway.aio import Threads
+from gateway.errors import BadRequest, GatewayError, Overloaded, TooLarge
+from gateway.flowise.json_text import STEP, Buffer
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
+LEAST_RATE = 1024  # bytes a second that a body must arrive with on average, after the grace
+RATE_GRACE = 10.0  # seconds, or `timeouts.body_idle` if that is longer
+ADDRESS_SHARE = 4  # one address may hold the fourth part of the memory for bodies
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class Budget:
-    """Bounds the bytes of all request bodies that are held in memory at once."""
+    """Bounds the bytes of all request bodies that are held in memory at once, and the share of one address.
 
-    def __init__(self, limit: int) -> None:
+    An address may always hold `largest` bytes, so that every body that is allowed can be sent.
+    """
+
+    def __init__(self, limit: int, largest: int = 0) -> None:
         self._limit = limit
+        self._share = min(limit, max(limit // ADDRESS_SHARE, largest))
+        self._by_address: dict[str, int] = {}
         self.used = 0
 
-    def hold(self, size: int) -> None:
-        """Adds `size` bytes. Raises Overloaded if that exceeds the limit."""
+    def hold(self, size: int, address: str) -> None:
+        """Adds `size` bytes. Raises Overloaded if that exceeds the limit or the share of the address."""
+        of_address = self._by_address.get(address, 0) + size
         if self.used + size > self._limit:
             raise Overloaded("The gateway's memory for request bodies is full. Try again shortly.")
+        if of_address > self._share:
+            raise Overloaded(
+                "Bodies from this address fill its share of the gateway's memory. Try again shortly."
+            )
         self.used += size
+        self._by_address[address] = of_address
 
-    def release(self, size: int) -> None:
+    def release(self, size: int, address: str) -> None:
         self.used -= size
+        of_address = self._by_address.pop(address, 0) - size
+        if of_address > 0:
+            self._by_address[address] = of_address
 
 
-@dataclass(slots=True)
+class Arrivals:
+    """The bodies that are awaited now; the coarse timer ends those that arrive too slowly."""
+
+    def __init__(self) -> None:
+        self._awaited: set[BodyReader] = set()
+
+    def add(self, reader: BodyReader) -> None:
+        self._awaited.add(reader)
+
+    def discard(self, reader: BodyReader) -> None:
+        self._awaited.discard(reader)
+
+    def tick(self, now: float) -> None:
+        """Check each of them. `now`: monotonic seconds."""
+        for reader in list(self._awaited):
+            reader.check(now)
+
+
+@dataclass(frozen=True, slots=True)
+class BodyBounds:
+    """What all bodies share.
+
+    Attributes:
+        idle: seconds that may pass between two pieces.
+        total: seconds for a body that is held; a file that is passed on may take longer.
+    """
+
+    idle: float
+    total: float
+    budget: Budget
+    arrivals: Arrivals
+
+
+@dataclass(slots=True, eq=False)
 class BodyReader:
     """The body of one request.
 
     Attributes:
+        address: of the client, as limits count it.
         limit: bytes.
-        idle: seconds that may pass between two pieces.
         held: bytes that count in the budget until `release`.
         waited: seconds that the client took to send the body.
     """
 
     request: web.BaseRequest
+    address: str
     limit: int
-    idle: float
-    budget: Budget
+    bounds: BodyBounds
     held: int = 0
     waited: float = 0.0
+    _is_passed_on: bool = False
+    _began: float = 0.0  # the read that is awaited
+    _seen: int = 0  # bytes that had arrived at the last look
+    _last_byte_at: float = 0.0
+    _jobs: int = 0
+    _is_released: bool = False
 
     async def begin(self) -> None:
         """Checks what the head says about the body, and answers `Expect: 100-continue`.
@@ -77,22 +136,36 @@ class BodyReader:
         await self.request.writer.write(_CONTINUE)
         self.request.writer.output_size = 0
 
-    async def read(self) -> bytes:
-        """Reads the whole body.
+    async def read(self) -> Buffer:
+        """Reads the whole body; a long one is a bytearray, which no other copy was made of.
 
         Raises:
             TooLarge: it is longer than the limit.
-            BadRequest: it broke off, or paused for longer than `idle`.
+            BadRequest: it broke off, or arrived too slowly.
             Overloaded: the budget is used up.
         """
         await self.begin()
-        parts = []
-        async for part in self._parts():
-            if self.held + len(part) > self.limit:
-                raise self._too_large()
-            self.hold(len(part))
-            parts.append(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        content = self.request.content
+        try:
+            if content.is_eof():  # it arrived with its head
+                body = content.read_nowait()
+                self._add(len(body))
+                return body
+            parts = bytearray()
+            while not content.at_eof():
+                part = await self.paced(content.readany())
+                self._add(len(part))
+                parts += part
+        except (web.RequestPayloadError, HttpProcessingError, HTTPException):
+            raise BadRequest(
+                "The framing of the body is broken. Its length or chunks must be as the head announces."
+            ) from None
+        return bytes(parts) if len(parts) <= STEP else parts
+
+    def _add(self, size: int) -> None:
+        if self.held + size > self.limit:
+            raise self._too_large()
+        self.hold(size)
 
     def keep_within(self, limit: int) -> None:
         """Applies a smaller limit to what was read. Raises TooLarge."""
@@ -101,65 +174,80 @@ class BodyReader:
             raise self._too_large()
 
     def hold(self, size: int) -> None:
-        """Counts `size` more bytes of the body as held. Raises Overloaded."""
-        self.budget.hold(size)
+        """Counts `size` more bytes as held. Raises Overloaded."""
+        self.bounds.budget.hold(size, self.address)
         self.held += size
 
-    async def paced(self, read: Awaitable[T]) -> T:
-        """Awaits one read of the body for as long as bytes arrive, and adds its time to `waited`.
+    def pass_on(self) -> None:
+        """What follows is sent to Flowise as it arrives, so its time is not bounded as a whole."""
+        self._is_passed_on = True
+
+    async def in_thread(self, threads: Threads, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """The result of a job about this body. What is held stays held until it ends, also if the client leaves.
 
         Raises:
-            BadRequest: no byte arrived for `idle`.
-            TooLarge: more than `limit` bytes arrived and the read needs more.
+            Overloaded: too many jobs wait.
         """
-        began = monotonic()
+        loop = asyncio.get_running_loop()
         try:
-            async with self._while_bytes_come():
-                return await read
-        except TimeoutError:
-            if self.request.content.total_bytes > self.limit:
-                raise self._too_large() from None
-            raise BadRequest(
-                f"No byte of the body arrived for {self.idle:g} s. Send it without such pauses."
-            ) from None
-        finally:
-            self.waited += monotonic() - began
+            job = threads.submit(call, *args, **kwargs)
+        except asyncio.QueueFull:
+            raise Overloaded("Too many large bodies wait to be read. Try again shortly.") from None
+        self._jobs += 1
+        job.add_done_callback(lambda _: loop.call_soon_threadsafe(self._job_ended))
+        return await asyncio.wrap_future(job)
+
+    def _job_ended(self) -> None:
+        self._jobs -= 1
+        if self._is_released:
+            self.release()
 
     def release(self) -> None:
-        self.budget.release(self.held)
-        self.held = 0
+        """Nothing of the body is needed any more, except by a job that has not ended."""
+        self._is_released = True
+        if not self._jobs:
+            self.bounds.budget.release(self.held, self.address)
+            self.held = 0
 
-    async def _parts(self) -> AsyncIterator[bytes]:
+    # -- time --------------------------------------------------------------------------------------
+
+    async def paced(self, read: Awaitable[T]) -> T:
+        """Awaits one read of the body, and adds its time to `waited`.
+
+        Raises:
+            BadRequest: the body arrives too slowly.
+            TooLarge: more than `limit` bytes arrived and the read needs more.
+        """
+        self._began = self._last_byte_at = monotonic()
+        self.bounds.arrivals.add(self)
+        try:
+            return await read
+        finally:
+            self.bounds.arrivals.discard(self)
+            self.waited += monotonic() - self._began
+
+    def check(self, now: float) -> None:
+        """Fails the read that is awaited if the body arrives too slowly. `now`: monotonic seconds."""
         content = self.request.content
-        while not content.at_eof():
-            try:
-                part = await self.paced(content.readany())
-            except (web.RequestPayloadError, HttpProcessingError, HTTPException):
-                raise BadRequest(
-                    "The framing of the body is broken. Its length or chunks must be as the head announces."
-                ) from None
-            if part:
-                yield part
+        if content.total_bytes != self._seen:
+            self._seen, self._last_byte_at = content.total_bytes, now
+        error = self._too_slow(now)
+        if content.total_bytes > self.limit:
+            error = self._too_large()
+        if error is not None and content.exception() is None:
+            content.set_exception(error)
+            self.request.protocol.close()  # after the response: the rest of the body is not read
 
-    @asynccontextmanager
-    async def _while_bytes_come(self) -> AsyncIterator[None]:
-        """Raises TimeoutError when no byte arrives for `idle`, or more than `limit` have arrived."""
-        loop, content = asyncio.get_running_loop(), self.request.content
-        timer: asyncio.TimerHandle
-        async with asyncio.timeout(None) as bound:
-
-            def check(seen: int) -> None:
-                nonlocal timer
-                if content.total_bytes == seen or content.total_bytes > self.limit:
-                    bound.reschedule(loop.time())
-                else:
-                    timer = loop.call_later(self.idle, check, content.total_bytes)
-
-            timer = loop.call_later(self.idle, check, content.total_bytes)
-            try:
-                yield
-            finally:
-                timer.cancel()
+    def _too_slow(self, now: float) -> GatewayError | None:
+        idle, waited = self.bounds.idle, self.waited + now - self._began
+        total = math.inf if self._is_passed_on else self.bounds.total
+        if now - self._last_byte_at > idle:
+            return BadRequest(f"No byte of the body arrived for {idle:g} s. Send it without such pauses.")
+        if waited > total:
+            return BadRequest(f"The body did not arrive within {total:g} s. Send a smaller one, or faster.")
+        if self._seen < LEAST_RATE * (waited - max(idle, RATE_GRACE)):
+            return BadRequest(f"The body arrives with less than {LEAST_RATE} bytes a second. Send it faster.")
+        return None
 
     def _too_large(self) -> TooLarge:
         return TooLarge(f"The body is larger than the {self.limit} bytes that are allowed here.")

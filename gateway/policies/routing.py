@@ -71,14 +71,10 @@ def new_exchange(request: web.BaseRequest, trusted: Sequence[Network]) -> Exchan
     is_usable = _REQUEST_ID.fullmatch(given) and not given.startswith(_CREDENTIALS)
     request_id = given if is_usable else uuid.uuid4().hex
     parent = _TRACEPARENT.fullmatch(headers.get("traceparent", ""))
-    client = client_address(
-        getattr(
-            request.protocol, "address", ""
-        ),  # kept by our listener; aiohttp loses it with the connection
-        headers.getall("X-Forwarded-For", []),
-        headers.getall("Forwarded", []),
-        trusted,
-    )
+    client: str = getattr(request.protocol, "address", "")  # kept by our listener
+    if trusted:
+        forwarded = headers.getall("X-Forwarded-For", []), headers.getall("Forwarded", [])
+        client = client_address(client, *forwarded, trusted)
     return Exchange(
         request=request,
         request_id=request_id,
@@ -94,8 +90,12 @@ def _privacy(raw_target: str) -> Mapping[str, str]:
 
 
 def _check_version(request: web.BaseRequest) -> None:
-    """Refuses HTTP/0.9, which aiohttp accepts: it has no headers, so the body cannot be described."""
+    """Refuses HTTP/0.9, which has no headers, so that a body cannot be described, and HTTP/2.0 without its frames.
+
+    aiohttp accepts both.
+    """
     if request.version not in _VERSIONS:
+        request._cache["version"] = HttpVersion11  # noqa: SLF001 - else the status line of the answer repeats it
         raise BadRequest("This version of HTTP is not served. The request line must end in HTTP/1.1.")
 
 

@@ -126,7 +126,8 @@ class UpstreamCall:
         Raises:
             GatewayError: there is no head.
         """
-        is_upload = not isinstance(request.body, bytes)  # takes long to send, so it gets a fresh connection
+        # an iterator takes long to send, so it gets a fresh connection
+        is_upload = not isinstance(request.body, bytes | tuple)
         try:
             try:
                 return await self._send_on(await self._acquire(pool, fresh=is_upload), request)
@@ -161,6 +162,10 @@ class UpstreamCall:
         self._connection = connection
         connection.start(request.method, request.encoded(), self)
         if isinstance(request.body, bytes):
+            connection.finish_request()
+        elif isinstance(request.body, tuple):
+            for piece in request.body:
+                connection.write(piece)
             connection.finish_request()
         else:
             await self._send_pieces(connection, request.body)
@@ -288,6 +293,8 @@ class UpstreamCall:
             self._writer.tick(now)
         if not self.deadlines.is_first_event_seen:
             self._observe()
+        if self._connection is not None and not self.head.is_set:
+            self.deadlines.sending(*self._connection.sending, now)
         self.deadlines.last_byte_at = max(self._last_byte_at, self.deadlines.last_byte_at)
         if self._is_throttled:
             self._refill_allowance(now)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 class Deadline(enum.StrEnum):
     """A deadline that passed, by its configuration key."""
 
+    SEND = "send"
     HEAD = "head"
     FIRST_EVENT = "first_event"
     IDLE = "idle"
@@ -25,6 +26,7 @@ class Deadline(enum.StrEnum):
 
 
 _MESSAGES = {
+    Deadline.SEND: "Flowise took no byte of the request in time.",
     Deadline.HEAD: "Flowise did not begin to answer in time.",
     Deadline.FIRST_EVENT: "Flowise sent no event in time.",
     Deadline.IDLE: "Flowise went silent in the middle of the answer.",
@@ -44,12 +46,17 @@ class Deadlines:
     sent_at: float = math.inf
     head_at: float = math.inf
     last_byte_at: float = math.inf
+    send: float = math.inf
+    taken: int = 0  # bytes of the request that the system has taken
+    taken_at: float = math.inf  # the last time that this has changed, while there are bytes to be taken
     is_first_event_seen: bool = False
     is_paused: bool = False
 
     def passed(self, now: float) -> Deadline | None:
         """The deadline that has passed; of several the most specific one."""
         if self.head_at == math.inf:
+            if now - self.taken_at > self.send:
+                return Deadline.SEND
             if now - self.sent_at > self.head:
                 return Deadline.HEAD
         elif not self.is_paused and now - self.last_byte_at > self.idle:
@@ -57,6 +64,13 @@ class Deadlines:
         elif not self.is_first_event_seen and now - self.head_at > self.first_event:
             return Deadline.FIRST_EVENT
         return Deadline.TOTAL if now - self.started_at > self.total else None
+
+    def sending(self, taken: int, waiting: int, now: float) -> None:
+        """So many bytes of the request were taken, and so many wait to be; `send` counts while some wait."""
+        if not waiting:
+            self.taken_at = math.inf
+        elif taken != self.taken or self.taken_at == math.inf:
+            self.taken, self.taken_at = taken, now
 
     def pause(self) -> None:
         """Reading is paused for a slow client, so `idle` stops."""

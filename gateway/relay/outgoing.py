@@ -39,6 +39,7 @@ def deadlines_of(upstream: Upstream, *, total_only: bool = False) -> Deadlines:
     """`total_only`: the head comes together with the whole reply."""
     timeouts = upstream.settings.timeouts
     return Deadlines(
+        send=timeouts.send,
         head=math.inf if total_only else timeouts.head,
         first_event=math.inf if total_only else timeouts.first_event,
         idle=math.inf if total_only else timeouts.idle,

@@ -1,35 +1,51 @@
-"""The admin listener: `/metrics`, `/livez` and `/readyz` on a port of their own."""
+"""The admin listener: `/metrics`, `/livez` and `/readyz` on a port of their own, with the bounds of the public one."""
 
 from __future__ import annotations
 
 import asyncio
 import hmac
+import re
 from collections.abc import Awaitable, Callable
 
 from aiohttp import hdrs, web
 
-from gateway.config import Address, AdminSettings
-from gateway.server.listener import library_logger
+from gateway.aio import Threads
+from gateway.config import Address, AdminSettings, ServerSettings, ServerTimeouts
+from gateway.exchange import SERVER
+from gateway.server.listener import ConnectionGuard, Handler, Listener
 from gateway.server.sockets import ADMIN, open_site
 from gateway.telemetry.logs import Logger
 
 SHUTDOWN_TIMEOUT = 1.0  # seconds; aiohttp spends it twice on a scrape in progress
+MAX_CONNECTIONS, MAX_PER_ADDRESS = (
+    100,
+    20,
+)  # probes and scrapers keep a few; more would take descriptors of clients
+TIMEOUTS = ServerTimeouts()  # the defaults of the public port
+MOST_SCRAPES = 4  # that are rendered or wait for it
+PROBES = ("/livez", "/readyz")
+_BEARER = re.compile(r"bearer +([!-~]+)", re.IGNORECASE)
 Exposition = Callable[[str], tuple[bytes, str]]  # Accept header to body and content type
 Readiness = Callable[[], str]  # empty when ready, else one word that says why not
+_MAX_ACCEPT = 1024  # characters of an Accept field
 
 
 class AdminListener:
-    """The admin application on its port, from `open` to `close`."""
+    """The probes and the scrape on their port, from `open` to `close`. `tick` is for the coarse timer."""
 
     def __init__(
         self, settings: AdminSettings, exposition: Exposition, readiness: Readiness, logger: Logger
     ) -> None:
         self._settings = settings
-        self._runner = web.AppRunner(
-            admin_app(exposition, readiness, settings.token.get_secret_value()),
-            access_log=None,
-            logger=library_logger(logger),
-            shutdown_timeout=SHUTDOWN_TIMEOUT,
+        self._thread = Threads("metrics", MOST_SCRAPES)
+        bounds = ServerSettings.model_construct(
+            timeouts=TIMEOUTS, max_connections=MAX_CONNECTIONS, max_connections_per_address=MAX_PER_ADDRESS
+        )
+        guard = ConnectionGuard(bounds, logger, lambda: None)
+        self.tick = guard.tick
+        handler = admin_handler(exposition, readiness, settings.token.get_secret_value(), self._thread)
+        self._runner = web.ServerRunner(
+            Listener(handler, bounds, guard, logger), shutdown_timeout=SHUTDOWN_TIMEOUT
         )
 
     @property
@@ -49,40 +65,48 @@ class AdminListener:
 
     async def close(self) -> None:
         await self._runner.cleanup()
+        await self._thread.close()
 
 
-def admin_app(exposition: Exposition, readiness: Readiness, token: str) -> web.Application:
-    """The admin listener's application. An empty `token` disables authentication."""
-    expected = _bytes(f"Bearer {token}")
+def admin_handler(exposition: Exposition, readiness: Readiness, token: str, thread: Threads) -> Handler:
+    """Answers the requests of the admin listener. An empty `token` disables authentication."""
 
-    async def livez(_: web.Request) -> web.Response:
+    async def livez(_: web.BaseRequest) -> web.Response:
         return web.Response(text="ok\n")
 
-    async def readyz(_: web.Request) -> web.Response:
+    async def readyz(_: web.BaseRequest) -> web.Response:
         reason = readiness()
         return web.Response(status=503 if reason else 200, text=f"{reason or 'ok'}\n")
 
-    async def metrics(request: web.Request) -> web.Response:
-        accept = request.headers.get(hdrs.ACCEPT, "")
-        # In a thread: it takes about a millisecond per route, and every value has its own lock.
-        body, content_type = await asyncio.to_thread(exposition, accept)
+    async def metrics(request: web.BaseRequest) -> web.Response:
+        accept = request.headers.get(hdrs.ACCEPT, "")[:_MAX_ACCEPT]
+        try:
+            # In a thread: it takes about a millisecond per route, and every value has its own lock.
+            body, content_type = await thread.run(exposition, accept)
+        except asyncio.QueueFull:
+            return web.Response(status=503, text="Other scrapes are in progress. Try again shortly.\n")
         return web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type})
 
-    @web.middleware
-    async def authenticate(
-        request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-    ) -> web.StreamResponse:
-        if token and request.path not in ("/livez", "/readyz"):
-            given = _bytes(request.headers.get(hdrs.AUTHORIZATION, ""))
-            if not hmac.compare_digest(given, expected):
-                raise web.HTTPUnauthorized(headers={hdrs.WWW_AUTHENTICATE: 'Bearer realm="admin"'})
-        return await handler(request)
+    answers: dict[str, Callable[[web.BaseRequest], Awaitable[web.Response]]]
+    answers = {"/livez": livez, "/readyz": readyz, "/metrics": metrics}
 
-    app = web.Application(middlewares=[authenticate])
-    app.add_routes([web.get("/livez", livez), web.get("/readyz", readyz), web.get("/metrics", metrics)])
-    return app
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        answer = answers.get(request.path)
+        if token and request.path not in PROBES and not _is_bearer_of(token, request):
+            response = web.Response(status=401, headers={hdrs.WWW_AUTHENTICATE: 'Bearer realm="admin"'})
+        elif answer is None:
+            response = web.Response(status=404, text=f"The paths here are {', '.join(answers)}.\n")
+        elif request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):
+            response = web.Response(status=405, headers={hdrs.ALLOW: "GET, HEAD"})
+        else:
+            response = await answer(request)
+        response.headers[hdrs.SERVER] = SERVER
+        return response
+
+    return handle
 
 
-def _bytes(text: str) -> bytes:
-    """Header bytes from aiohttp's text, in which a byte that is not UTF-8 is a lone surrogate."""
-    return text.encode(errors="surrogateescape")
+def _is_bearer_of(token: str, request: web.BaseRequest) -> bool:
+    given = request.headers.getall(hdrs.AUTHORIZATION, [])
+    found = _BEARER.fullmatch(given[0]) if len(given) == 1 else None
+    return found is not None and hmac.compare_digest(found[1].encode(), token.encode())

@@ -8,25 +8,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import Any, cast
 
-from aiohttp import StreamReader, web
+from aiohttp import StreamReader, hdrs, web
 
 from gateway.config import ServerSettings
 from gateway.errors import BadRequest, Failed
 from gateway.exchange import SERVER, UNDER_TOKEN
 from gateway.flowise.error_responses import error_response
-from gateway.http.forwarded import is_trusted
+from gateway.http.forwarded import is_trusted, site_of
 from gateway.policies.routing import REFUSAL
 from gateway.server.request_parser import READ_BUFFER, RequestParser, parser_options
 from gateway.telemetry.logs import LibraryLog, Logger
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
+# requests, and bytes, behind one whose answer stays open for `BEHIND_FOR` seconds
+MAX_PIPELINED, MAX_BEHIND = 16, 16 * 1024
+BEHIND_FOR = 1.0
 LINGER = 1.0  # seconds to read the rest of a refused body, so that the client reads the response
 _UNPARSABLE = BadRequest("This is not a valid HTTP/1.1 request.")
 _UNANSWERED = Failed("The gateway could not answer.")
@@ -63,7 +67,10 @@ def _tracked(handler: Handler) -> Handler:
         if isinstance(connection, ClientConnection):
             connection.request_started(request)
         try:
-            return await handler(request)
+            response = await handler(request)
+            if hdrs.UPGRADE in request.headers:  # not served; what follows may be another protocol
+                response.force_close()
+            return response
         finally:
             if isinstance(connection, ClientConnection):
                 connection.request_finished()
@@ -84,36 +91,38 @@ class ConnectionGuard:
         self._logger = logger
         self._count_unparsable = count_unparsable
         self._open: set[ClientConnection] = set()
-        self._by_address: Counter[str] = Counter()
+        self._by_site: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return len(self._open)
 
     def opened(self, connection: ClientConnection) -> None:
         """Register a connection; close it if there are too many."""
-        settings, address = self._settings, connection.address
+        settings = self._settings
         self._open.add(connection)
-        self._by_address[address] += 1
+        self._by_site[connection.site] += 1
         if len(self._open) > settings.max_connections:
             self._close(connection, "max_connections")
-        elif self._by_address[address] > settings.max_connections_per_address and not is_trusted(
-            address, settings.trusted_proxies
+        elif self._by_site[connection.site] > settings.max_connections_per_address and not is_trusted(
+            connection.address, settings.trusted_proxies
         ):
             self._close(connection, "max_connections_per_address")
 
     def closed(self, connection: ClientConnection) -> None:
         self._open.discard(connection)
-        self._by_address[connection.address] -= 1
-        if not self._by_address[connection.address]:
-            del self._by_address[connection.address]
+        self._by_site[connection.site] -= 1
+        if not self._by_site[connection.site]:
+            del self._by_site[connection.site]
 
     def tick(self, now: float) -> None:
-        """Close connections with an overdue request head or a stalled response."""
+        """Close connections with an overdue request head, a stalled response, or too much behind an open one."""
         for connection in list(self._open):
             if connection.head_due <= now:
                 self._close(connection, "slow_head")
             elif connection.has_stalled(now, self._settings.timeouts.send):
                 self._close(connection, "stalled")
+            elif connection.has_too_much_behind(now):
+                self._close(connection, "pipelined")
 
     def unparsable(
         self, connection: ClientConnection, request_id: str, error: BaseException | None, status: int
@@ -137,6 +146,8 @@ class ClientConnection(web.RequestHandler):
     """aiohttp's protocol for one client, with a deadline for each request head."""
 
     __slots__ = (
+        "_behind",
+        "_behind_since",
         "_content",
         "_guard",
         "_head_seconds",
@@ -147,6 +158,7 @@ class ClientConnection(web.RequestHandler):
         "_unsent_since",
         "address",
         "head_due",
+        "site",
     )
 
     def __init__(
@@ -163,21 +175,28 @@ class ClientConnection(web.RequestHandler):
         self._unsent = 0
         self._unsent_since = 0.0
         self.head_due = float("inf")
-        self.address = ""
+        self._behind = 0  # bytes that came after the request that is being answered
+        self._behind_since = math.inf
+        self.address = self.site = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._socket = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername")
         self.address = peer[0] if peer else ""
+        self.site = site_of(self.address)
         self.head_due = monotonic() + self._head_seconds
         self._guard.opened(self)
+        if not peer:  # reset already; its requests could be counted for nobody
+            self.abort()
 
     def data_received(self, data: bytes) -> None:
         """Start the deadline of a request head with its first byte."""
         is_tail = self._content is not None and not self._content.is_eof()  # of a refused body
         if not self._is_answering and not is_tail and self.head_due == float("inf"):
             self.head_due = monotonic() + self._head_seconds
+        if self._is_answering and not is_tail:
+            self._behind += len(data)
         super().data_received(data)
         self._fail_broken_body()
 
@@ -201,6 +220,7 @@ class ClientConnection(web.RequestHandler):
         if self._heads.refusal is not None and request.content is self._heads.refused_body:
             request[REFUSAL] = self._heads.refusal
         self._is_answering = True
+        self._behind, self._behind_since = 0, math.inf
         self._content = request.content
         self.head_due = float("inf")
 
@@ -219,6 +239,17 @@ class ClientConnection(web.RequestHandler):
         if unsent == 0 or unsent != self._unsent:
             self._unsent, self._unsent_since = unsent, now
         return unsent > 0 and now - self._unsent_since > seconds
+
+    def has_too_much_behind(self, now: float) -> bool:
+        """Whether the client has sent more requests or bytes than it may while one answer takes long.
+
+        aiohttp then reads no more, so nothing shows that the client has left.
+        """
+        size = max(self._behind, len(self._message_tail))  # the tail: what follows a request to upgrade
+        if not self._is_answering or (size <= MAX_BEHIND and len(self._messages) <= MAX_PIPELINED):
+            return False
+        self._behind_since = min(self._behind_since, now)
+        return now - self._behind_since >= BEHIND_FOR
 
     def abort(self) -> None:
         self.head_due = float("inf")
@@ -242,7 +273,7 @@ class ClientConnection(web.RequestHandler):
             raise ConnectionError("The response has started.")
         error, request_id = _UNPARSABLE if status < 500 else _UNANSWERED, uuid.uuid4().hex
         self._guard.unparsable(self, request_id, exc, status)
-        content = error_response(error, request_id, "", is_run=False)
+        content = error_response(error, request_id)
         # UNDER_TOKEN: the path is unknown and may hold a token.
         headers = {**content.headers, **UNDER_TOKEN, "Server": SERVER, "X-Request-ID": request_id}
         response = web.Response(status=content.status, headers=headers, body=content.body)

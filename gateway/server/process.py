@@ -16,13 +16,13 @@ from aiohttp import web
 from gateway.app import Gateway
 from gateway.auth.keys_model import ApiKey
 from gateway.config import Address, Config
-from gateway.server.admin import AdminListener
+from gateway.server.admin import MAX_CONNECTIONS, AdminListener
 from gateway.server.listener import ConnectionGuard, Listener
 from gateway.server.signals import handle_signals
 from gateway.server.sockets import open_site
 from gateway.telemetry.logs import Logger
 
-OWN_DESCRIPTORS = 64
+OWN_DESCRIPTORS = 64 + MAX_CONNECTIONS
 SHUTDOWN_TIMEOUT = 1.0  # seconds; aiohttp spends it twice on handlers that outlive the drain
 
 
@@ -114,6 +114,8 @@ class Process:
             CannotListenError: a port cannot be opened.
         """
         self.gateway.watch(self._guard.tick)
+        if self._admin is not None:
+            self.gateway.watch(self._admin.tick)
         await self.gateway.start()
         self._check_descriptors()
         if self._admin is not None:

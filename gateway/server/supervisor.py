@@ -60,7 +60,6 @@ class Supervisor:
         self._tasks = Tasks(self._on_failure)
         file = config.auth.keys_file
         self._keys = None if file is None else KeysWatch(file, Keyring(), self._tasks, logger)
-        self._ticker = Ticker([] if self._keys is None else [self._keys.tick])
         self._context = WorkerContext(
             environ,
             metrics,
@@ -70,6 +69,7 @@ class Supervisor:
             lambda: None if self._keys is None else self._keys.keys,
         )
         self._admin = AdminListener(config.admin, metrics.exposition, self._not_ready_reason, logger)
+        self._ticker = Ticker([self._admin.tick, *([] if self._keys is None else [self._keys.tick])])
         self._port = Reservation(config.server.listen)
         self._workers: list[WorkerProcess] = []
         self._has_listened = self._must_stop_now = False
@@ -96,6 +96,8 @@ class Supervisor:
             self._ticker.stop()
             self._port.close()
             await self._admin.close()
+            if self._keys is not None:
+                await self._keys.close()
             self._logger.info("stopped")
         if self._failure is not None:
             raise self._failure

@@ -1,6 +1,7 @@
 """The logger: one line per event, as JSON or for a console, by structlog.
 
 A line never holds a prompt, an answer, a key or a token; `logs.prompts: true` adds the question, nothing else.
+What `log_lines` says holds for every line.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Mapping
 from typing import Any, TextIO, cast
 
 import msgspec
@@ -15,6 +17,7 @@ import structlog
 
 from gateway.config import LogSettings
 from gateway.telemetry.console import ConsoleRenderer
+from gateway.telemetry.log_lines import escaped, shortened, within_bound
 
 Logger = structlog.typing.FilteringBoundLogger
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
@@ -34,7 +37,8 @@ def make_logger(
     out = sys.stdout if stream is None else stream
     is_terminal = out.isatty()
     if settings.format == "console" or (settings.format == "auto" and is_terminal):
-        formatter: structlog.typing.Processor = ConsoleRenderer(has_colors=has_colors and is_terminal)
+        renderer = ConsoleRenderer(has_colors=has_colors and is_terminal)
+        formatter: structlog.typing.Processor = _for_reading(renderer)
         time = structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False, key="time")
         lost = "log_lines_lost count={}\n"
     else:
@@ -94,7 +98,19 @@ class LibraryLog(logging.Handler):
 
 
 def _encode(line: Any, **_: Any) -> str:
+    return within_bound(line, _json)
+
+
+def _json(line: Mapping[str, Any]) -> str:
     try:
-        return msgspec.json.encode(line).decode()
+        return escaped(msgspec.json.encode(line).decode())
     except UnicodeEncodeError:  # half a surrogate pair somewhere
         return json.dumps(line, default=str)
+
+
+def _for_reading(renderer: ConsoleRenderer) -> structlog.typing.Processor:
+    def render(logger: Any, method: str, line: Mapping[str, Any]) -> str:
+        # shortened before: rendering costs a step for each character
+        return within_bound(shortened(line), lambda line: renderer(logger, method, line))
+
+    return render

@@ -68,6 +68,7 @@ class Connection(asyncio.Protocol):
         "_slices",
         "_transport",
         "_unblocked",
+        "_written",
         "broken_by",
         "responses",
         "usable_until",
@@ -88,6 +89,7 @@ class Connection(asyncio.Protocol):
         self._next: asyncio.Handle | None = None  # will handle one of them
         self._lost: tuple[Exception | None] | None = None  # how the connection ended, behind them
         self._unblocked: asyncio.Future[None] | None = None
+        self._written = 0  # bytes of the request
         self._is_request_sent = True
         self._got_bytes = False
         self._has_head = False
@@ -135,12 +137,20 @@ class Connection(asyncio.Protocol):
         self._sink = sink
         self._is_repeatable = method in _REPEATABLE
         self._got_bytes = self._has_head = self._is_request_sent = False
+        self._written = 0
         self.write(data)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | bytearray | memoryview) -> None:
         """Write more of the body. Ignored on a closed connection: the sink was called already."""
         if self._transport is not None and not self._transport.is_closing():
+            self._written += len(data)
             self._transport.write(data)
+
+    @property
+    def sending(self) -> tuple[int, int]:
+        """How many bytes of the request the system has taken, and how many wait because Flowise reads too slowly."""
+        waiting = 0 if self._transport is None else self._transport.get_write_buffer_size()
+        return self._written - waiting, waiting
 
     async def drain(self) -> None:
         """Wait until the write buffer has drained; returns at once on a closed connection."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from gateway.errors import UpstreamBadReply
 
 UP = ("content-type", "accept", "user-agent", "traceparent", "tracestate", "if-none-match", "range")
+_UP = frozenset({*(name.encode() for name in UP), b"origin"})
 _DOWN = frozenset(
     {
         "etag", "last-modified", "cache-control", "date", "x-accel-buffering", "accept-ranges", "retry-after",
@@ -39,12 +40,12 @@ def upward(fields: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     `Origin` passes only if it is valid: `null` makes Flowise hang. Values with control characters are dropped.
     """
     passed: dict[bytes, bytes] = {}
-    allowed = {name.encode() for name in UP}
+    allowed = _UP
     for raw_name, value in fields:
         name = raw_name.lower()
-        if name in passed or _CONTROL.search(value):
+        if name not in allowed or name in passed or _CONTROL.search(value):
             continue
-        if name in allowed or (name == b"origin" and _is_origin(value)):
+        if name != b"origin" or _is_origin(value):
             passed[name] = value
     return list(passed.items())
 
@@ -104,18 +105,21 @@ def _text(value: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamRequest:
-    """A request to Flowise. A body that is an iterator is sent chunked."""
+    """A request to Flowise. The pieces of a tuple are sent one after the other; an iterator is sent chunked."""
 
     method: str
     target: bytes
     fields: list[tuple[bytes, bytes]]
-    body: bytes | AsyncIterator[bytes] = b""
+    body: bytes | tuple[bytes | bytearray | memoryview, ...] | AsyncIterator[bytes] = b""
 
     def encoded(self) -> bytes:
         """The head, and the body if it is bytes."""
         if isinstance(self.body, bytes):
             length = [] if self.method in ("GET", "HEAD") else [(b"Content-Length", b"%d" % len(self.body))]
             return request_head(self.method, self.target, [*self.fields, *length]) + self.body
+        if isinstance(self.body, tuple):
+            size = sum(map(len, self.body))
+            return request_head(self.method, self.target, [*self.fields, (b"Content-Length", b"%d" % size)])
         return request_head(self.method, self.target, [*self.fields, (b"Transfer-Encoding", b"chunked")])
 
 

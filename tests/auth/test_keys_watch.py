@@ -356,14 +356,14 @@ async def test_a_file_for_its_owner_and_a_group_is_not_logged(watched, mode):
 
 async def test_checks_of_a_slow_disk_do_not_overlap(watched, monkeypatch):
     await watched.watch.start()
-    begun, go_on, real = [], asyncio.Event(), asyncio.to_thread
+    begun, go_on, real = [], asyncio.Event(), watched.watch._thread.run
 
     async def slowly(*call):
         begun.append(call)
         await go_on.wait()
         return await real(*call)
 
-    monkeypatch.setattr(keys_watch.asyncio, "to_thread", slowly)
+    monkeypatch.setattr(watched.watch._thread, "run", slowly)
     for now in (200.0, 201.0, 202.0):
         watched.watch.tick(now)
     await until(lambda: begun)

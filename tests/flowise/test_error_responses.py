@@ -7,14 +7,14 @@ import json
 import pytest
 
 from gateway.errors import BadRequest, Forbidden, RateLimited, Unauthenticated, UpstreamTimeout
-from gateway.flowise.error_responses import accepted, error_response, error_tail
+from gateway.flowise.error_responses import MAX_ACCEPT, error_response, error_tail
 
 STREAM = "text/event-stream"
 LIMITED = RateLimited("wait", headers={"Retry-After": "3"}, policies=["daily"])
 
 
 def test_json_is_the_default():
-    said = error_response(LIMITED, "id", "*/*", is_run=True)
+    said = error_response(LIMITED, "id", ["*/*"], is_run=True)
     assert (said.status, said.headers) == (
         429,
         {"Content-Type": "application/json; charset=utf-8", "Cache-Control": "no-store", "Retry-After": "3"},
@@ -25,7 +25,7 @@ def test_json_is_the_default():
 
 
 def test_problem_document():
-    said = error_response(LIMITED, "id", "application/problem+json", is_run=True)
+    said = error_response(LIMITED, "id", ["application/problem+json"], is_run=True)
     assert (said.status, said.headers["Content-Type"], said.headers["Retry-After"]) == (
         429,
         "application/problem+json",
@@ -40,7 +40,7 @@ def test_problem_document():
 
 @pytest.mark.parametrize("error", [Unauthenticated("no"), Forbidden("no"), RateLimited("no")])
 def test_the_widget_prints_these(error):
-    said = error_response(error, "id", STREAM, is_run=True)
+    said = error_response(error, "id", [STREAM], is_run=True)
     assert (said.status, said.headers["Content-Type"], said.body) == (
         error.status,
         "text/plain; charset=utf-8",
@@ -50,7 +50,7 @@ def test_the_widget_prints_these(error):
 
 @pytest.mark.parametrize("error", [BadRequest('a "b"\n'), UpstreamTimeout('a "b"\n')])
 def test_the_widget_gets_a_stream_for_others(error):
-    said = error_response(error, "id", f"{STREAM}, */*", is_run=True)
+    said = error_response(error, "id", ["a/b", f"{STREAM}, */*"], is_run=True)
     assert (said.status, said.headers["X-Gateway-Status"], said.headers["Content-Type"]) == (
         200,
         str(error.status),
@@ -63,15 +63,23 @@ def test_the_widget_gets_a_stream_for_others(error):
 
 
 def test_a_stream_is_for_predictions_only():
-    assert error_response(BadRequest("x"), "id", STREAM, is_run=False).status == 400
+    assert error_response(BadRequest("x"), "id", [STREAM], is_run=False).status == 400
 
 
 @pytest.mark.parametrize(
-    ("header", "types"),
+    ("header", "is_stream"),
     [
-        ("", {""}), ("A/B", {"a/b"}), ("a/b;q=0, c/d", {"c/d"}), ("a/b;q=0.0", set()), ("a/b ; q=0.5;x=y", {"a/b"}),
-        ("a/b;q=0.001", {"a/b"}), ("a/b; q=0.", set()),
+        ("", False), ("Text/Event-Stream", True), ("text/event-stream;q=0, c/d", False),
+        ("text/event-stream;q=0.0", False), ("text/event-stream ; q=0.5;x=y", True),
+        ("text/event-stream;q=0.001", True), ("text/event-stream; q=0.", False), ("text/event-streams", False),
+        ("a/b;x=text/event-stream", False), ("text/event-stream;q=0,text/event-stream", True),
     ],
 )  # fmt: skip
-def test_accepted(header, types):
-    assert accepted(header) == types
+def test_a_type_is_accepted_if_it_is_named_with_a_weight(header, is_stream):
+    assert (error_response(BadRequest("x"), "id", [header], is_run=True).status == 200) is is_stream
+
+
+def test_an_accept_header_is_looked_at_up_to_a_bound():
+    fill = "a/b," * (MAX_ACCEPT // 4)
+    assert error_response(BadRequest("x"), "id", [fill, STREAM], is_run=True).status == 400
+    assert error_response(BadRequest("x"), "id", [fill[40:], STREAM], is_run=True).status == 200

@@ -98,6 +98,10 @@ class RunningGateway:
         """Runs and transfers that have not ended."""
         return self._inside._in_flight._open
 
+    def held_body_bytes(self) -> int:
+        """The memory for request bodies that is in use."""
+        return self._inside._bodies.budget.used
+
     def held_locks(self) -> int:
         """The number of locked conversations."""
         return len(self._inside._locks)

@@ -6,7 +6,7 @@ import ipaddress
 
 import pytest
 
-from gateway.http.forwarded import client_address, is_trusted
+from gateway.http.forwarded import MAX_HOPS, client_address, is_trusted, site_of
 
 TRUSTED = [ipaddress.ip_network(text) for text in ("10.0.0.0/8", "2001:db8::/32", "fe80::/10")]
 
@@ -48,3 +48,31 @@ def test_client_address(peer, forwarded_for, forwarded, client):
 )
 def test_is_trusted(text, answer):
     assert is_trusted(text, TRUSTED) is answer
+
+
+def test_only_the_nearest_hops_are_looked_at():
+    for between, client in ((MAX_HOPS - 1, "1.2.3.4"), (MAX_HOPS, "10.0.0.9"), (2000, "10.0.0.9")):
+        fields = ["1.2.3.4" + ", 10.0.0.9" * between]
+        assert client_address("10.0.0.1", fields, [], TRUSTED) == client
+        assert client_address("10.0.0.1", fields[0].split(", "), [], TRUSTED) == client
+        assert (
+            client_address(
+                "10.0.0.1", [], [", ".join(f"for={hop}" for hop in fields[0].split(", "))], TRUSTED
+            )
+            == client
+        )
+
+
+@pytest.mark.parametrize(
+    ("address", "site"),
+    [
+        ("10.1.2.3", "10.1.2.3"),
+        ("2001:db8::1", "2001:db8::/64"),
+        ("2001:db8::ffff:2%eth0", "2001:db8::/64"),
+        ("2001:db8:0:1::1", "2001:db8:0:1::/64"),
+        ("x:y", "x:y"),
+        ("", ""),
+    ],
+)
+def test_a_site_is_an_address_or_the_network_of_one(address, site):
+    assert site_of(address) == site

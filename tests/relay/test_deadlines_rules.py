@@ -45,6 +45,24 @@ def test_passed(moments, now, passed):
     assert deadlines(**moments).passed(now) is passed
 
 
+def test_send_counts_while_bytes_wait_and_anew_whenever_some_are_taken():
+    clocks = deadlines(send=5.0)
+    clocks.sending(100, 50, 1.0)
+    clocks.sending(100, 50, 6.0)
+    assert clocks.passed(6.0) is None
+    assert clocks.passed(6.1) is Deadline.SEND
+    clocks.sending(101, 49, 6.2)
+    assert clocks.passed(11.2) is None
+    assert clocks.passed(11.3) is Deadline.SEND
+    clocks.sending(150, 0, 11.4)  # the rest has not come from the client yet
+    assert clocks.passed(90.0) is None
+    clocks.sending(150, 10, 90.0)
+    assert clocks.passed(95.0) is None
+    assert clocks.passed(95.1) is Deadline.SEND
+    clocks.head_at = clocks.last_byte_at = 95.0  # an early answer
+    assert clocks.passed(96.0) is None
+
+
 def test_idle_is_counted_anew_after_a_pause():
     clocks = deadlines(**HEADED, is_first_event_seen=True)
     clocks.pause()

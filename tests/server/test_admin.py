@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+from contextlib import AsyncExitStack, suppress
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 from prometheus_client.parser import text_string_to_metric_families as text_metrics
 
-from gateway.server.admin import admin_app
+from gateway.aio import Threads
+from gateway.config import ServerTimeouts
+from gateway.server import admin as admin_port
+from gateway.server.admin import MAX_PER_ADDRESS, MOST_SCRAPES, admin_handler
 from gateway.telemetry.metrics import Metrics
+from tests.harness import bounds
 from tests.harness.gateway import FLOW
-from tests.harness.raw_client import Wire
+from tests.harness.raw_client import Wire, request
 from tests.harness.raw_upstream import STREAM_HEAD, RawUpstream
 
 OPEN_METRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -43,14 +49,17 @@ def samples(families):
 # `aiohttp_client` is for plain aiohttp applications: it has its own server, always cancels handlers, and does not drain.
 # Tests of the public listener and the relay use the real runner (`start` and `serve` in tests/conftest.py).
 @pytest.fixture
-def admin(aiohttp_client):
-    """`await admin(token="")`: a client of the admin application, ready unless a reason is given."""
+async def admin(aiohttp_client, aiohttp_raw_server):
+    """`await admin(token="")`: a client of the admin handler, ready unless a reason is given."""
+    threads = Threads("metrics", 4)
 
-    def begin(*, reason="", token="", exposition=None):
+    async def begin(*, reason="", token="", exposition=None):
         exposition = exposition or Metrics().exposition
-        return aiohttp_client(admin_app(exposition, lambda: reason, token))
+        handler = admin_handler(exposition, lambda: reason, token, threads)
+        return await aiohttp_client(await aiohttp_raw_server(handler))
 
-    return begin
+    yield begin
+    await threads.close()
 
 
 async def status_and_text(client, path, **headers):
@@ -141,3 +150,93 @@ async def test_a_token_that_is_not_utf_8_is_wrong(start):
         async with await Wire.to(admin.host, admin.port) as wire:
             wire.send(b"GET /metrics HTTP/1.1\r\nHost: admin\r\nAuthorization: Bearer \xff\r\n\r\n")
             assert (await wire.reply()).status == 401
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "bEARER  "])
+async def test_the_scheme_of_the_token_may_be_written_in_any_case(admin, scheme):
+    client = await admin(token="a-token-for-the-scraper")
+    fields = {"Authorization": f"{scheme} a-token-for-the-scraper"}
+    assert (await status_and_text(client, "/metrics", **fields))[0] == 200
+
+
+@pytest.mark.parametrize(
+    "given", ["a-token", "Basic a-token", "Bearer", "Bearer a-token x", "Bearer a-tokeN"]
+)
+async def test_anything_else_is_not_the_token(admin, given):
+    client = await admin(token="a-token")
+    assert (await status_and_text(client, "/metrics", Authorization=given))[0] == 401
+
+
+async def test_two_tokens_are_none(admin):
+    client = await admin(token="a-token")
+    fields = [("Authorization", "Bearer a-token"), ("Authorization", "Bearer a-token")]
+    async with client.get("/metrics", headers=fields) as response:
+        assert response.status == 401
+
+
+async def test_other_methods_are_refused(admin):
+    client = await admin()
+    async with client.post("/metrics") as response:
+        assert (response.status, response.headers["Allow"]) == (405, "GET, HEAD")
+    async with client.head("/metrics") as response:
+        assert (response.status, await response.read()) == (200, b"")
+
+
+async def test_more_scrapes_than_may_wait_are_refused(admin):
+    go = threading.Event()
+
+    def exposition(accept):
+        go.wait(bounds.STEP)
+        return Metrics().exposition(accept)
+
+    client = await admin(exposition=exposition)
+    scrapes = [asyncio.create_task(status_and_text(client, "/metrics")) for _ in range(MOST_SCRAPES + 1)]
+    done, _ = await asyncio.wait(scrapes, return_when=asyncio.FIRST_COMPLETED)
+    assert (await status_and_text(client, "/livez"))[0] == 200
+    go.set()
+    statuses = [(await scrape)[0] for scrape in scrapes]
+    assert [task.result()[0] for task in done] == [503]
+    assert sorted(statuses) == [200] * MOST_SCRAPES + [503]
+
+
+@pytest.fixture
+def admin_wire():
+    """`async with admin_wire(gateway) as wire:` a raw connection to the admin port."""
+
+    class Connecting:
+        def __init__(self, gateway):
+            self._address = gateway.process.addresses[1]
+
+        async def __aenter__(self):
+            self._wire = await Wire.to(self._address.host, self._address.port)
+            return self._wire
+
+        async def __aexit__(self, *_):
+            await self._wire.close()
+
+    return Connecting
+
+
+async def test_half_a_head_is_not_waited_for(start, admin_wire, hurried, monkeypatch):
+    monkeypatch.setattr(admin_port, "TIMEOUTS", ServerTimeouts.model_construct(headers=0.1))
+    async with start("http://127.0.0.1:1") as gateway, admin_wire(gateway) as wire:
+        wire.send(b"GET /metr")
+        with suppress(ConnectionError):
+            assert await wire.reader.read() == b""
+        (line,) = await gateway.lines.until("connection_closed")
+    assert line["reason"] == "slow_head"
+
+
+async def test_an_address_cannot_take_all_descriptors(start, admin_wire, connect):
+    """Half heads: a few wait for their end, the others are closed, and both ports go on."""
+    async with start("http://127.0.0.1:1") as gateway, AsyncExitStack() as stack:
+        half = [await stack.enter_async_context(admin_wire(gateway)) for _ in range(MAX_PER_ADDRESS + 30)]
+        for wire in half:
+            wire.send(b"GET /metr")
+        lines = await gateway.lines.until("connection_closed", 30)
+        async with connect(gateway) as wire:
+            wire.send(request("GET", "/api/v1/ping"))
+            assert (await wire.reply()).body == b"pong"
+        assert {line["reason"] for line in lines} == {"max_connections_per_address"}
+        half[0].send(b"ics HTTP/1.1\r\nHost: admin\r\n\r\n")
+        assert (await half[0].reply()).status == 200
