@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from time import monotonic
 from typing import Any, Generic, TypeVar
@@ -95,6 +96,23 @@ class OneShot(Generic[T]):
             self._on_set()
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+class WorkThread:
+    """One thread, for work that is too long for the loop: one piece at a time, in the order in which it came.
+
+    What its callers hold while they wait for it is bounded by them.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._executor = ThreadPoolExecutor(1, name)
+
+    async def run(self, work: Callable[..., T], *arguments: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work, *arguments)
+
+    def close(self) -> None:
+        """Begin nothing more; the piece of work that has begun ends by itself."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
 
 
 class Tasks:
