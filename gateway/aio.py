@@ -99,6 +99,23 @@ class OneShot(Generic[T]):
             self._waiter.set_result(None)
 
 
+class WorkThread:
+    """One thread, for work that is too long for the loop: one piece at a time, in the order in which it came.
+
+    What its callers hold while they wait for it is bounded by them.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._executor = ThreadPoolExecutor(1, name)
+
+    async def run(self, work: Callable[..., T], *arguments: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work, *arguments)
+
+    def close(self) -> None:
+        """Begin nothing more; the piece of work that has begun ends by itself."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+
 class Tasks:
     """Background tasks that are not awaited: kept from the garbage collector and joined at shutdown.
 

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from gateway.admission.factory import Limiting, create_limiter
 from gateway.admission.reports import StoreReports
-from gateway.aio import Tasks, Ticker
+from gateway.aio import Tasks, Ticker, WorkThread
 from gateway.auth.caller import check_permission
 from gateway.auth.keys_model import ApiKey
 from gateway.auth.service import AuthService
@@ -66,7 +66,10 @@ class Gateway:
         }
         self._routes = index_routes(config.routes)
         self._in_flight = InFlight()
-        self._counting = TokenCounting(config.server.kept_replies, config.limits.max_run_tokens)
+        self._reading = WorkThread("replies")  # of Flowise, the large ones
+        self._counting = TokenCounting(
+            config.server.kept_replies, config.limits.max_run_tokens, self._reading
+        )
         self._tasks = Tasks(self._on_task_error)
         self._store_tasks = Tasks(self._on_task_error)  # of the limit store, which never end by themselves
         self._limiting = self._make_limits()
@@ -147,7 +150,7 @@ class Gateway:
             self._learning.cancel()
         await self._tasks.join(SETTLE_WITHIN)
         await self._body_threads.close()
-        self._counting.close()
+        self._reading.close()
         for upstream in self._upstreams.values():
             upstream.close()
         await self._identity.close()
@@ -189,7 +192,7 @@ class Gateway:
                 RunServices(self._in_flight, self._tasks, self.metrics, self._counting),
                 send_timeout,
             ),
-            "chatbot_config": ChatbotConfig(self._upstreams, passthrough),
+            "chatbot_config": ChatbotConfig(self._upstreams, passthrough, self._tasks, self._reading),
             "ping": ping,
             "limits": LimitsStatus(self._limiting.limiter, self._limits.resolver, self._config.routes),
             "session_tokens": IssueSessionToken(

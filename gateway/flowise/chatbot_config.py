@@ -1,23 +1,33 @@
 """Removes the flow from the answer of public-chatbotConfig: Flowise sends it to anyone (CVE-2026-41273) (pure).
 
-Only the member `flowData` changes.
+Only the member `flowData` changes. The answer may be hostile: it is read in bounds, see `json_scan`.
 """
 
 from __future__ import annotations
 
 import msgspec
 
-from gateway.errors import BadRequest, UpstreamBadReply
-from gateway.flowise.raw_json import encode, read_document, text_of
+from gateway.errors import UpstreamBadReply
+from gateway.flowise.events import UNREADABLE
+from gateway.flowise.json_scan import TooManyError, items, members, with_changes
+from gateway.flowise.raw_json import encode, text_of
 
-_START_NODE = "startAgentflow"
-# what flowise-embed 3.1.6 reads of the flow
-_FORM_INPUTS = ("startInputType", "formTitle", "formDescription", "formInputTypes")
+_NULL = msgspec.Raw(b"null")
+_START_NODE = b'"startAgentflow"'
+
+
+class _FormInputs(msgspec.Struct, rename="camel"):
+    """What flowise-embed 3.1.6 reads of the flow."""
+
+    start_input_type: msgspec.Raw = _NULL
+    form_title: msgspec.Raw = _NULL
+    form_description: msgspec.Raw = _NULL
+    form_input_types: msgspec.Raw = _NULL
 
 
 class _FlowNodeData(msgspec.Struct):
-    name: object = None
-    inputs: object = None
+    name: msgspec.Raw = _NULL
+    inputs: msgspec.Raw = _NULL
 
 
 class _FlowNode(msgspec.Struct):
@@ -25,29 +35,31 @@ class _FlowNode(msgspec.Struct):
 
 
 class _Flow(msgspec.Struct):
-    nodes: list[_FlowNode] = []  # msgspec copies the default
+    nodes: msgspec.Raw = _NULL
 
 
 _FLOW = msgspec.json.Decoder(_Flow)
+_NODE = msgspec.json.Decoder(_FlowNode)
+_INPUTS = msgspec.json.Decoder(_FormInputs)
 
 
 def trim(body: bytes) -> bytes:
     """Returns Flowise's answer with `flowData` reduced to the start node's form, or without it if there is no form.
 
     A JSON string is returned as it is: Flowise answers `"OK"` for a chatflow without settings. The ETag of Flowise
-    does not hold for the result. Raises UpstreamBadReply if the answer is neither a JSON object nor a JSON string.
+    does not hold for the result. Raises UpstreamBadReply if the answer is neither a JSON object nor a JSON string, or
+    has too many members.
     """
     if _is_text(body):
         return body
     try:
-        settings = read_document(body)
-    except BadRequest:
-        raise UpstreamBadReply("Flowise's chatbot settings are not a JSON object.") from None
-    if "flowData" not in settings.members:
+        found = members(body)
+    except ValueError as error:
+        raise UpstreamBadReply(f"Flowise's chatbot settings cannot be read: {error}.") from None
+    flows = [body[member.value : member.end] for member in found if member.name == "flowData"]
+    if not flows:
         return body
-    raw = settings.raw("flowData")
-    form = None if raw is None else _start_form(text_of(raw))
-    return settings.with_changes({"flowData": form})
+    return with_changes(body, found, {"flowData": _start_form(text_of(flows[-1]))})
 
 
 def _is_text(body: bytes) -> bool:
@@ -57,12 +69,27 @@ def _is_text(body: bytes) -> bool:
 def _start_form(flow_data: str | None) -> bytes | None:
     """The raw value of `flowData` with nothing but the form inputs of the start node; None if there are none."""
     try:
-        nodes = _FLOW.decode(flow_data or "{}").nodes
-    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        nodes = items(_FLOW.decode(flow_data or "{}").nodes)
+        inputs = next(filter(None, map(_start_inputs, nodes)), None)
+        form = [] if inputs is None else _members_of(_INPUTS.decode(inputs))
+    except (*UNREADABLE, UnicodeEncodeError, TooManyError):
         return None
-    for node in nodes:
-        if node.data is not None and node.data.name == _START_NODE and isinstance(node.data.inputs, dict):
-            form = {name: node.data.inputs[name] for name in _FORM_INPUTS if name in node.data.inputs}
-            trimmed = {"nodes": [{"data": {"name": _START_NODE, "inputs": form}}]}
-            return encode(encode(trimmed).decode()) if form else None
-    return None
+    if not form:
+        return None
+    trimmed = b'{"nodes":[{"data":{"name":%b,"inputs":{%b}}}]}' % (_START_NODE, b",".join(form))
+    return encode(trimmed.decode())
+
+
+def _start_inputs(node: msgspec.Raw) -> msgspec.Raw | None:
+    data = _NODE.decode(node).data
+    if data is None or bytes(data.name) != _START_NODE or bytes(data.inputs)[:1] != b"{":
+        return None
+    return data.inputs
+
+
+def _members_of(inputs: _FormInputs) -> list[bytes]:
+    names = _FormInputs.__struct_encode_fields__
+    values = msgspec.structs.astuple(inputs)
+    return [
+        b'"%b":%b' % (name.encode(), raw) for name, raw in zip(names, values, strict=True) if raw is not _NULL
+    ]

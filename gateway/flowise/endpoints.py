@@ -55,6 +55,7 @@ class Counted(StrEnum):
     ROUTE = "route"  # the limits of its route and of its key
     TOKENS = "tokens"  # `auth.session_tokens.per_minute`
     STATUS = "status"  # the fixed limit on limit queries
+    SETTINGS = "settings"  # the fixed limit on queries for the widget's settings, for each address
 
 
 class Purpose(StrEnum):
@@ -118,7 +119,7 @@ ENDPOINTS = (
     ),
     Endpoint(
         "chatbot_config", ("/api/v1/public-chatbotConfig/{flow}",), _GET,
-        FlowIn.PATH, Access.ANYONE, BodyKind.NONE, Counted.NOTHING, Purpose.OTHER,
+        FlowIn.PATH, Access.ANYONE, BodyKind.NONE, Counted.SETTINGS, Purpose.OTHER,
     ),
     Endpoint(
         "abort", ("/api/v1/chatmessage/abort/{flow}/{chatId}",), ("PUT",),

@@ -7,7 +7,7 @@ interpreter. What is built is bounded: `MOST_ITEMS` of an array, `MOST_MEMBERS` 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -83,15 +83,16 @@ def members(text: bytes) -> list[ScannedMember]:
         raise ValueError("it is not valid JSON") from None
 
 
-def with_changes(text: bytes, changes: Mapping[str, bytes | None]) -> bytes:
+def with_changes(text: bytes, found: Sequence[ScannedMember], changes: Mapping[str, bytes | None]) -> bytes:
     """The object with raw values exchanged or, for None, members removed; every other member keeps its bytes.
 
     Of a name that occurs twice the later ones are removed. Names that do not occur are not added.
 
-    Raises:
-        ValueError: as for `members`.
+    Args:
+        text: the object.
+        found: its members.
+        changes: by name.
     """
-    found = members(text)
     if not any(member.name in changes for member in found):
         return text
     left = dict(changes)

@@ -22,6 +22,8 @@ from gateway.telemetry.metrics import Metrics
 
 SESSION_TOKENS = "session-tokens"  # the limit on issuing session tokens, for each key
 LIMITS, LIMITS_PER_MINUTE = "limits", 120  # the limit on `GET /gateway/v1/limits`, for each caller
+# The limit on the widget's settings, for each address: anyone may ask, and each question is one to Flowise.
+SETTINGS, SETTINGS_PER_MINUTE = "settings", 600
 _MINUTE = 60.0
 _UNITS = {"tokens": ';qu="tokens"', "concurrent": ';qu="concurrent-requests"', "requests": ""}
 
@@ -38,19 +40,29 @@ class Limits:
         self._session_tokens = Quota("minting", tokens)
         status = Limit.model_construct(name=LIMITS, requests=LIMITS_PER_MINUTE, per=_MINUTE, by="caller")
         self._limits = Quota("asking", status)
+        settings = Limit.model_construct(
+            name=SETTINGS, requests=SETTINGS_PER_MINUTE, per=_MINUTE, by="address"
+        )
+        self._settings = Quota("settings", settings)
 
     def policies(self, *, is_shadow: bool) -> tuple[Callable[[Exchange], Awaitable[None]], ...]:
         """Both, in their order. `is_shadow`: decide and record, but refuse no request."""
 
         async def pre_auth(exchange: Exchange) -> None:
-            if exchange.route is not None and _counted(exchange.match) is Counted.ROUTE:
-                limits = self.resolver.pre_auth(exchange.route.name, exchange.client)
-                await self._check(exchange, limits, is_shadow=is_shadow)
+            await self._check(exchange, self._pre_auth(exchange), is_shadow=is_shadow)
 
         async def post_auth(exchange: Exchange) -> None:
             await self._check(exchange, self._post_auth(exchange), is_shadow=is_shadow)
 
         return pre_auth, post_auth
+
+    def _pre_auth(self, exchange: Exchange) -> list[ApplicableLimit]:
+        counted = _counted(exchange.match)
+        if exchange.route is not None and counted is Counted.ROUTE:
+            return self.resolver.pre_auth(exchange.route.name, exchange.client)
+        if exchange.route is not None and counted is Counted.SETTINGS:
+            return [ApplicableLimit(self._settings, caller_subject("", exchange.client))]
+        return []
 
     def _post_auth(self, exchange: Exchange) -> list[ApplicableLimit]:
         caller, address, found = exchange.caller, exchange.client, exchange.match
@@ -59,7 +71,7 @@ class Limits:
             return [ApplicableLimit(self._session_tokens, subject(caller.key_name))]
         if counted is Counted.STATUS:
             return [ApplicableLimit(self._limits, caller_subject(caller.counted_name, address))]
-        if exchange.route is None or found is None or counted is Counted.NOTHING:
+        if exchange.route is None or found is None or counted is not Counted.ROUTE:
             return []
         route = exchange.route.name
         is_late = found.endpoint.flow_in is FlowIn.BODY  # the route was not known before authentication

@@ -32,6 +32,13 @@ async def abort(upstream: Upstream, route: Route, chat_id: str | None, identity:
     return "" if status == 200 else f"Flowise answered with status {status}"
 
 
+class _Streaming(msgspec.Struct, rename="camel"):
+    is_streaming: msgspec.Raw = msgspec.Raw(b"")
+
+
+_ANSWER = msgspec.json.Decoder(_Streaming)  # builds nothing of what else is in the reply
+
+
 class Streamability:
     """Which chatflows stream, as Flowise reports it; an unknown one counts as streaming.
 
@@ -59,11 +66,11 @@ class Streamability:
         )
         try:
             status, body = await upstream.request("GET", target, ForwardedIdentity("streamability"))
-            reply = msgspec.json.decode(body) if status == 200 else None
+            streams = bytes(_ANSWER.decode(body).is_streaming) if status == 200 else b""
         except (GatewayError, *UNREADABLE) as error:
             self._logger.debug("streamability_unknown", route=route.name, error=type(error).__name__)
             return
-        if isinstance(reply, dict) and isinstance(reply.get("isStreaming"), bool):
-            self._known[route.name] = reply["isStreaming"]
+        if streams in (b"true", b"false"):
+            self._known[route.name] = streams == b"true"
         else:
             self._logger.warning("streamability_unknown", route=route.name, status=status)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import NamedTuple
 
 from gateway.errors import GatewayError, UpstreamBadReply, UpstreamTimeout
 from gateway.upstream.connection import Connection, StaleConnectionError
@@ -11,8 +12,16 @@ from gateway.upstream.pool import Pool
 from gateway.upstream.response_parser import BodyEnd, ResponseHead
 
 
-async def send_short(pool: Pool, request: UpstreamRequest, seconds: float, limit: int) -> tuple[int, bytes]:
-    """Status and body of the reply; a redirect is not followed. `limit`: bytes of the body.
+class ShortReply(NamedTuple):
+    """A whole reply; `etag` as in its header field, empty if it has none."""
+
+    status: int
+    body: bytes
+    etag: bytes
+
+
+async def send_short(pool: Pool, request: UpstreamRequest, seconds: float, limit: int) -> ShortReply:
+    """The reply; a redirect is not followed. `limit`: bytes of the body.
 
     A GET is sent once more if a reused connection closed before one byte came back.
 
@@ -32,7 +41,7 @@ async def send_short(pool: Pool, request: UpstreamRequest, seconds: float, limit
         raise UpstreamTimeout(f"Flowise did not answer within {seconds:g} s.") from None
 
 
-async def _exchange(connection: Connection, request: UpstreamRequest, limit: int) -> tuple[int, bytes]:
+async def _exchange(connection: Connection, request: UpstreamRequest, limit: int) -> ShortReply:
     reply = _WholeReply(limit)
     connection.start(request.method, request.encoded(), reply)
     connection.finish_request()
@@ -47,14 +56,14 @@ class _WholeReply:
     """The sink of the connection. `is_over`: the connection has reported the end."""
 
     def __init__(self, limit: int) -> None:
-        self.result: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
+        self.result: asyncio.Future[ShortReply] = asyncio.get_running_loop().create_future()
         self.is_over = False
         self._limit = limit
-        self._status = 0
+        self._status, self._etag = 0, b""
         self._body = bytearray()
 
     def on_head(self, head: ResponseHead) -> None:
-        self._status = head.status
+        self._status, self._etag = head.status, head.get(b"etag")
         try:
             check_coding(head.fields)
         except UpstreamBadReply as error:
@@ -70,7 +79,7 @@ class _WholeReply:
         if end is BodyEnd.CUT:
             self._fail(UpstreamBadReply("Flowise broke off its reply."))
         elif not self.result.done():
-            self.result.set_result((self._status, bytes(self._body)))
+            self.result.set_result(ShortReply(self._status, bytes(self._body), self._etag))
 
     def on_failure(self, error: GatewayError | StaleConnectionError) -> None:
         self.is_over = True

@@ -13,10 +13,12 @@ from gateway.config import UpstreamSettings
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream.headers import UpstreamRequest, own_fields, upward
 from gateway.upstream.pool import Pool, Server, tls_context
-from gateway.upstream.short_request import send_short
+from gateway.upstream.short_request import ShortReply, send_short
 
 REQUEST_TIMEOUT = 10.0  # seconds, for the gateway's own requests
-MAX_RESPONSE = 16 * 1024 * 1024  # bytes, likewise
+MAX_REPLY = (
+    64 * 1024
+)  # bytes, likewise; the answers to an abort and to chatflows-streaming have less than 100
 MAX_SHORT = 100  # connections, likewise: an abort does not wait for a run to end
 
 
@@ -78,10 +80,23 @@ class Upstream:
 
         Raises:
             GatewayError: there is no reply, no complete one within `REQUEST_TIMEOUT`, or one that is not valid or
-                larger than `MAX_RESPONSE`.
+                larger than `MAX_REPLY`.
         """
         request = UpstreamRequest(method, target, own_fields(self._own(identity)))
-        return await send_short(self._short, request, REQUEST_TIMEOUT, MAX_RESPONSE)
+        reply = await send_short(self._short, request, REQUEST_TIMEOUT, MAX_REPLY)
+        return reply.status, reply.body
+
+    async def fetch(
+        self, target: bytes, identity: ForwardedIdentity, known: bytes = b"", limit: int = MAX_REPLY
+    ) -> ShortReply:
+        """GET of the gateway's own. `known`: an ETag; if it still holds, the reply is a 304. `limit`: bytes.
+
+        Raises:
+            GatewayError: as `request`.
+        """
+        condition = [(b"If-None-Match", known)] if known else []
+        request = UpstreamRequest("GET", target, [*own_fields(self._own(identity)), *condition])
+        return await send_short(self._short, request, REQUEST_TIMEOUT, limit)
 
     def _own(self, identity: ForwardedIdentity) -> dict[str, str]:
         forwarded = {"X-Forwarded-For": identity.client, "X-Request-ID": identity.request_id}

@@ -158,6 +158,7 @@ def test_the_names_of_endpoints_are_a_closed_list_and_get_includes_head():
         ("counted", Counted.ROUTE, "prediction feedback leads attachments"),
         ("counted", Counted.TOKENS, "session_tokens"),
         ("counted", Counted.STATUS, "limits"),
+        ("counted", Counted.SETTINGS, "chatbot_config"),
         ("purpose", Purpose.RUN, "prediction"),
         ("purpose", Purpose.ABORT, "abort"),
         ("purpose", Purpose.FILE, "upload_file"),

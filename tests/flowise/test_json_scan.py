@@ -7,11 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.flowise.json_scan import MOST_ITEMS, MOST_MEMBERS, TooManyError, items, members, with_changes
+from gateway.flowise import json_scan
+from gateway.flowise.json_scan import MOST_ITEMS, MOST_MEMBERS, TooManyError, items, members
 from tests.flowise.test_events import json_values
 
 NAMES = st.sampled_from(["a", "b", "flowData", 'q"', "é", "", "\ud83d"])
 SPACES = [None, 0, 3]
+
+
+def with_changes(text, changes):
+    return json_scan.with_changes(text, members(text), changes)
 
 
 def written(value, indent=None):

@@ -254,7 +254,7 @@ async def test_a_redirect_is_returned_and_a_cookie_is_forgotten(tmp_path):
     ],
 )
 async def test_errors_of_an_own_request(tmp_path, raw, error, monkeypatch):
-    monkeypatch.setattr(service_file, "MAX_RESPONSE", 100)
+    monkeypatch.setattr(service_file, "MAX_REPLY", 100)
 
     async def script(peer, _):
         peer.send(raw)
