@@ -27,7 +27,7 @@ from gateway.flowise.json_text import (
     string_parts,
 )
 
-HEAVY = STEP  # bytes; reading more takes milliseconds and belongs off the event loop
+HEAVY = 256 * 1024  # bytes; parsing more takes milliseconds and belongs off the event loop
 _MANY = 256  # commas; so do more members
 
 _RAW_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -173,7 +173,7 @@ EMPTY_OBJECT = JsonObject(JsonText(b"{}", b"{}"), 0, 2, {})
 
 def is_heavy(text: Buffer) -> bool:
     """Whether reading this text takes milliseconds and belongs off the event loop."""
-    return len(text) > HEAVY or text.count(b",") > _MANY
+    return len(text) > STEP or text.count(b",") > _MANY
 
 
 def encode(value: Any) -> bytes:

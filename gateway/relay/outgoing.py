@@ -48,17 +48,31 @@ def deadlines_of(upstream: Upstream, *, total_only: bool = False) -> Deadlines:
     )
 
 
+_PAGES = (b"text/html", b"text/xml", b"application/xml")
+
+
 def check_head(head: ResponseHead, *, may_be_unmodified: bool = False, may_be_html: bool = False) -> None:
     """Refuse what Flowise's API does not send.
 
     Raises:
-        UpstreamBadReply: a redirect; a web page, because Flowise answers unknown paths with its user interface; or a
-            compressed body.
+        UpstreamBadReply: a redirect; a web page, because Flowise answers unknown paths with its user interface;
+            several media types; or a compressed body.
     """
     if 300 <= head.status < 400 and not (may_be_unmodified and head.status == 304):
         raise UpstreamBadReply(f"Flowise answered with a redirect ({head.status}). Check the upstream's URL.")
     if head.framing is not Framing.NONE:
         check_coding(head.fields)
-    is_html = head.get(b"content-type").lower().startswith(b"text/html")
-    if head.status == 200 and is_html and not may_be_html:
+    types = [value for name, value in head.fields if name == b"content-type"]
+    if len(types) > 1:  # what is decided by one of them would reach the client as another
+        raise UpstreamBadReply("Flowise answered with several Content-Type fields. A response has one.")
+    if head.status < 300 and types and _is_page(types[0]) and not may_be_html:
         raise UpstreamBadReply("Flowise answered with a web page. Check the upstream's URL.")
+
+
+def _is_page(content_type: bytes) -> bool:
+    """Whether a browser shows it as a document, whose scripts run: HTML, and everything in XML, SVG included.
+
+    Of a list, a browser takes the last type that it knows.
+    """
+    media_types = (given.partition(b";")[0].strip().lower() for given in content_type.split(b","))
+    return any(media_type in _PAGES or media_type.endswith(b"+xml") for media_type in media_types)

@@ -112,3 +112,38 @@ async def test_a_web_page(start, connect, method, path, body):
         peer.answer(b"<html>", content_type="text/html; charset=utf-8")
 
     await refused(start, connect, script, request(method, path, body), "a web page")
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "TEXT/HTML",
+        "text/html;charset=utf-8",
+        "application/xhtml+xml",
+        "application/xhtml+xml; charset=utf-8",
+        "image/svg+xml",
+        "text/xml",
+        "application/xml",
+        "application/json, text/html",
+    ],
+)
+async def test_whatever_a_browser_shows_as_a_document_is_a_web_page(content_type, start, connect):
+    async def script(peer, _):
+        peer.answer(b"<html>", content_type=content_type)
+
+    for method, path, body in SENT[:2]:
+        await refused(start, connect, script, request(method, path, body), "a web page")
+
+
+@pytest.mark.parametrize(
+    "pair", [(b"application/json", b"text/html"), (b"text/event-stream", b"application/json")]
+)
+@pytest.mark.parametrize("order", [slice(None), slice(None, None, -1)])
+async def test_two_content_types_are_a_bad_reply(pair, order, start, connect):
+    fields = b"".join(b"Content-Type: %b\r\n" % content_type for content_type in pair[order])
+
+    async def script(peer, _):
+        peer.send(b"HTTP/1.1 200 OK\r\n" + fields + b"Content-Length: 2\r\n\r\n{}")
+
+    for method, path, body in (*SENT[:2], ("GET", FILE, b"")):
+        await refused(start, connect, script, request(method, path, body), "several Content-Type fields")

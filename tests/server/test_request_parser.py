@@ -97,7 +97,7 @@ async def test_an_origin_behind_what_was_too_large_is_waited_for(start, connect)
         connect(gateway) as wire,
     ):
         wire.send(before)
-        await until(lambda: [one for one in gateway.process._guard._open if one._heads.refusal is not None])
+        await until(lambda: [one for one in gateway.connections() if one._heads.refusal is not None])
         wire.send(b"Origin" + behind)
         reply = await wire.reply()
     assert (reply.status, reply.fields["access-control-allow-origin"]) == (431, APP)
