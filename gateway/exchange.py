@@ -56,7 +56,7 @@ class Document:
 
 @dataclass(slots=True)
 class Timings:
-    """Moments in monotonic seconds; None: not reached."""
+    """Moments in monotonic seconds, None: not reached; and `waited`, a duration in seconds."""
 
     received: float  # policies/routing
     upstream_written: float | None = None  # relay/outgoing

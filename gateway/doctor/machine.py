@@ -88,7 +88,7 @@ async def extensions(_: World) -> list[Finding]:
 
 
 async def disk(world: World) -> list[Finding]:
-    """Whether the folder for temporary files is there, writable and not full: workers keep their metrics in it."""
+    """Whether the folder for temporary files is there, writable and not full."""
     return await asyncio.to_thread(_disk, world.environ.get("TMPDIR", ""), world.config.server.workers)
 
 
@@ -99,9 +99,9 @@ def _disk(wanted: str, workers: int) -> list[Finding]:
         with tempfile.TemporaryFile(dir=folder):
             free = shutil.disk_usage(folder).free
     except OSError as error:
-        advice = "Set TMPDIR to a folder that this user can write: workers keep their metrics there."
+        advice = "Set TMPDIR to a folder that this user can write."
         return [wrong("disk", folder, f"cannot be written ({error.strerror}). {advice}")]
     if free < LITTLE_DISK:
-        advice = "Free some, or set TMPDIR to another folder: a worker dies when it is full."
+        advice = "Free some, or set TMPDIR to another folder."
         return [wrong("disk", folder, f"has {free // _MIB} MiB left. {advice}")]
     return [ok("disk", folder, f"has {free // _MIB} MiB left")]

@@ -1,4 +1,4 @@
-"""Relays the widget's small requests: settings, abort, feedback, leads, attachments, uploaded files."""
+"""Relays what is no prediction; the response is not read, only passed on."""
 
 from __future__ import annotations
 

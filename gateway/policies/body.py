@@ -86,9 +86,11 @@ def body(
         reader = BodyReader(exchange.request, site_of(exchange.client), limit, bounds)
         exchange.body_sent = reader.release
         exchange.on_response_done(reader.release)
-        await _read(exchange, found, reader, enter_route, threads)
+        try:
+            await _read(exchange, found, reader, enter_route, threads)
+        finally:
+            exchange.timings.waited += reader.waited
         exchange.changes = Changes(vars=_variables(exchange))
-        exchange.timings.waited += reader.waited
 
     return policy
 

@@ -3,7 +3,7 @@
 Nothing here is called per event: a stream counts by itself and is recorded once, when it ends. Buckets are those of the
 OpenTelemetry GenAI conventions 1.41, plus Envoy AI Gateway's upper ones for the first token.
 
-A worker runs with prometheus_client's multiprocess mode, which keeps the values in files; `multiprocess` merges them.
+The values of a worker are in memory that the supervisor reads; see `multiprocess`.
 """
 
 from __future__ import annotations

@@ -40,6 +40,8 @@ async def test_a_body_that_comes_byte_by_byte_ends_with_its_time(kind, begin, st
         reply = await answer
         assert await wire.reader.read() == b""
         await until(lambda: gateway.held_body_bytes() == 0)
+        line = await gateway.lines.request()
+    assert line["waited_s"] > 0.2  # of a refused body as well
     assert (reply.status, reply.json()["code"]) == (400, "bad_request")
     assert "did not arrive within 0.3 s" in reply.json()["message"]
     assert upstream.seen == []

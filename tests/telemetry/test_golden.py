@@ -1,4 +1,7 @@
-"""The whole exposition, compared with a golden file except for times and the version."""
+"""The whole exposition, compared with a golden file except for times and the version.
+
+`python -m tests.telemetry.test_golden` writes the golden file.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,15 @@ def everything():
     return metrics
 
 
-def test_the_exposition_equals_the_golden_file():
+def exposition():
     text = everything().exposition("")[0].decode()
-    golden = _VOLATILE.sub(lambda found: f"{found[1]} *" if found[1] else 'version="*"', text)
-    assert golden == GOLDEN.read_text(), "A metric has changed. If that is intended, update golden.txt."
+    return _VOLATILE.sub(lambda found: f"{found[1]} *" if found[1] else 'version="*"', text)
+
+
+def test_the_exposition_equals_the_golden_file():
+    changed = "A metric has changed. If that is intended, run: python -m tests.telemetry.test_golden"
+    assert exposition() == GOLDEN.read_text(), changed
+
+
+if __name__ == "__main__":
+    GOLDEN.write_text(exposition())
