@@ -217,7 +217,7 @@ def _add_create(commands: Commands) -> argparse.ArgumentParser:
         "create",
         "create a key; its secret is shown once",
         "flowise-gateway keys create --name backend --config gateway.yaml",
-        "flowise-gateway keys create --name service --owner root:gateway --config gateway.yaml",
+        "flowise-gateway keys create --name service --owner root:10001 --config gateway.yaml",
         "flowise-gateway keys create --name trial --routes support,sales --expires 90d --config gateway.yaml",
     )
     parser.add_argument("--name", required=True, metavar="N", help="unique name of the caller; required")

@@ -175,7 +175,9 @@ def _flows(given: argparse.Namespace) -> int:
 
 def _doctor(given: argparse.Namespace) -> int:
     is_plain = "utf" not in (sys.stdout.encoding or "").lower()
-    text, status = doctor(usable(_read(given)), given, os.environ, is_plain=is_plain)
+    reading = _read(given)
+    config = reading.config or usable(reading)  # also one that cannot work
+    text, status = doctor(config, given, os.environ, is_plain=is_plain)
     _print(f"{text}\n")
     return status
 

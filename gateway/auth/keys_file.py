@@ -15,7 +15,6 @@ from pydantic import ValidationError
 
 from gateway.auth.key_format import ID_PATTERN, redact_keys
 from gateway.auth.keys_model import ApiKey, KeysFile
-from gateway.auth.keys_owner import current_user
 from gateway.config import ConfigError, Mistake
 from gateway.config.checks import check_limits
 from gateway.config.placeholders import Environment
@@ -179,7 +178,7 @@ def unreadable(path: Path, error: OSError) -> Mistake:
     reason = error.strerror or type(error).__name__
     remedy = "let the gateway's user read it"
     if isinstance(error, PermissionError):
-        remedy = f"give it to {current_user()}, with chown or with --owner of the keys commands"
+        remedy += ", with chown or with --owner of the keys commands"
     return Mistake(str(path), 1, "", f"the file cannot be read ({reason}): {remedy}")
 
 

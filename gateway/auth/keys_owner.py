@@ -131,11 +131,6 @@ def readers_of(path: Path) -> str:
     )
 
 
-def current_user() -> str:
-    """The user of this process, by name or number."""
-    return _name_of(os.geteuid())
-
-
 def _name_of(user: int) -> str:
     with suppress(KeyError):
         return pwd.getpwuid(user).pw_name

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from gateway.config.addresses import Address, is_shared_store, parse_listen, parse_url
 from gateway.config.model import AdminSettings, ServerSettings, SessionTokenSettings
-from gateway.config.problems import Mistakes, did_you_mean
+from gateway.config.problems import Kind, Mistakes, did_you_mean
 from gateway.config.route import Limit
 from gateway.config.tree import Node, Scalar, ScalarKind
 from gateway.config.values import format_size, is_above_one, parse_duration, parse_size
@@ -172,7 +172,7 @@ def _server_path(server: Node, mistakes: Mistakes) -> None:
     if node.value.kind is ScalarKind.EXPANDED:
         right = f"leave out everything from {found['first'] or found['second']} on"
     message = f"{node.value.shown} ends in a path of Flowise, which the gateway adds itself: {right}"
-    mistakes.add(node.line, node.path, message)
+    mistakes.add(node.line, node.path, message, Kind.FUTILE)
 
 
 def _upstream_tls(upstream: Node, mistakes: Mistakes) -> None:

@@ -12,7 +12,7 @@ from gateway.config.checks import check
 from gateway.config.environment import environment_tree, variable_of
 from gateway.config.hints import warn
 from gateway.config.model import AuthSettings, Config, ServerSettings
-from gateway.config.problems import ConfigError, Mistake, Mistakes
+from gateway.config.problems import ConfigError, Kind, Mistake, Mistakes
 from gateway.config.route import RouteKeys
 from gateway.config.tree import Node, Scalar, ScalarKind, plain_scalar, quoted_scalar, with_default
 from gateway.config.validation import validate
@@ -46,7 +46,7 @@ class Reading:
     """What is in a file or the environment, as far as it can be read.
 
     Attributes:
-        config: the configuration; None if there are mistakes.
+        config: the configuration; None if there are mistakes, but for those that only keep it from working.
         keys_file: the keys file that is named; None if there is none, or a mistake in its name.
         route_names: the names of the routes that have one.
         mistakes: all mistakes, absences and warnings, in the order of the file.
@@ -93,8 +93,9 @@ def usable(reading: Reading) -> Config:
     Raises:
         ConfigError: there are mistakes.
     """
-    if reading.config is None:
-        raise ConfigError([mistake for mistake in reading.mistakes if not mistake.is_warning])
+    wrong = [mistake for mistake in reading.mistakes if not mistake.is_warning]
+    if reading.config is None or wrong:
+        raise ConfigError(wrong)
     return reading.config
 
 
@@ -136,7 +137,7 @@ def _reading(written: Node, folder: Path, overrides: Overrides, mistakes: Mistak
     of_keys = tuple(mistake for mistake in wrong if mistake.key in ("", "auth", "auth.keys_file"))
     keys_file = filled.text_at("auth", "keys_file")
     return Reading(
-        config=None if wrong else config,
+        config=config if all(mistake.kind is Kind.FUTILE for mistake in wrong) else None,
         keys_file=folder / keys_file if keys_file and not of_keys else None,
         route_names=_names(root),
         mistakes=found,

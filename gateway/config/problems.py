@@ -17,7 +17,8 @@ class Kind(enum.IntEnum):
 
     WRONG = 0
     ABSENT = 1  # a placeholder that is right, and has no value on this machine
-    WARNING = 2  # the configuration can be used all the same
+    FUTILE = 2  # the configuration is complete, and cannot work
+    WARNING = 3  # the configuration can be used all the same
 
 
 @dataclass(frozen=True, slots=True, order=True)

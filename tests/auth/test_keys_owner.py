@@ -147,7 +147,7 @@ def test_a_file_that_this_user_cannot_read_is_a_mistake_with_the_remedy(folder):
         os.seteuid(0)
     assert caught.value.mistakes[0].message == (
         "the file cannot be read (Permission denied):"
-        f" give it to user {GATEWAY}, with chown or with --owner of the keys commands"
+        " let the gateway's user read it, with chown or with --owner of the keys commands"
     )
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import ConfigError, load
+from gateway.config import ConfigError, load, read, usable
 
 AUTHORITY = (Path(__file__).parents[1] / "harness" / "certs" / "ca.pem").read_text()
 SECRET = "x" * 32
@@ -194,6 +194,15 @@ def test_a_url_that_ends_in_a_path_of_flowise_is_a_mistake_with_the_right_url(me
     found = messages(f"upstreams: {{main: {{servers: [{{url: '{url}'}}]}}}}")
     said = f"ends in a path of Flowise, which the gateway adds itself: {right}"
     assert said in "\n".join(found.values())
+
+
+def test_a_configuration_that_cannot_work_can_be_examined_and_not_used(write):
+    path = write()
+    path.write_text(path.read_text().replace("http://127.0.0.1:3000", "http://127.0.0.1:3000/api/v1"))
+    reading = read(path, {})
+    assert str(reading.config.upstreams["main"].servers[0].url) == "http://127.0.0.1:3000/api/v1"
+    with pytest.raises(ConfigError, match="ends in a path of Flowise"):
+        usable(reading)
 
 
 def test_a_url_of_the_environment_is_not_shown(messages, write, tmp_path):

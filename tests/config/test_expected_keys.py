@@ -9,11 +9,6 @@ from gateway.config.expected_keys import _EVERYWHERE, _PLACES, advice, fold, sam
 from gateway.config.route import Defaults
 from gateway.config.section import Section
 
-LIST_OF_LIMITS = (
-    "is a list: write keys with values below it, any of shadow, store, tls, when_store_fails, or leave it out;"
-    " a list of limits belongs in defaults or routes[]"
-)
-
 
 def sections(section=Section):
     for below in section.__subclasses__():
@@ -89,11 +84,6 @@ def test_advice_names_keys_that_exist_and_keys_are_folded():
             "is not a key here: it belongs in upstreams.*.timeouts, or did you mean headers?",
         ),
         (
-            "limits: [{name: a, requests: 1, per: 1m}]",
-            "limits",
-            LIST_OF_LIMITS,
-        ),
-        (
             "limits: {requests: 60}",
             "limits.requests",
             "is not a key here: write a list, like limits: [{name: burst",
@@ -129,6 +119,12 @@ def test_a_key_of_another_gateway_in_a_route_is_told_what_to_write(messages, rou
     found = messages(route=route)
     assert found[f"routes[0].{key}"].startswith(message)
     assert all("is not a key here" in said for said in found.values())
+
+
+def test_a_list_in_the_section_of_that_name_is_told_its_place(messages):
+    found = messages("limits: [{name: a, requests: 1, per: 1m}]")["limits"]
+    assert found.startswith("is a list: write keys with values below it, any of ")
+    assert found.endswith(", or leave it out; a list of limits belongs in defaults or routes[]")
 
 
 def test_a_key_under_another_name_is_not_missing_too(raw_mistakes):

@@ -131,7 +131,7 @@ async def test_a_service_that_cannot_read_the_keys_says_so_and_how_to_mend_it(fo
     path = written("http://127.0.0.1:1", keys)
     _, out, _ = await run("keys", "create", "--name", "first", "--config", path)
     ended, _, err = await run("serve", "--config", path, before=become(IMAGE))
-    said = f"give it to user {IMAGE}, with chown or with --owner of the keys commands"
+    said = "let the gateway's user read it, with chown or with --owner of the keys commands"
     assert (ended, err) == (2, f"{keys}:1: the file cannot be read (Permission denied): {said}\n")
     await run("keys", "rotate", out[4:12], "--owner", f"{IMAGE}", "--config", path)
     assert (await run("check", "--config", path, before=become(IMAGE)))[0] == 0
