@@ -49,8 +49,8 @@ def request_line(exchange: Exchange, *, with_prompt: bool) -> dict[str, Any]:
         "limited_by": exchange.limited_by or None,
         "trace_id": exchange.trace_id or None,
     }
-    if exchange.error:
-        line["error"] = exchange.error
+    if error := _error(exchange, with_text=with_prompt):
+        line["error"] = error
     if exchange.cors:
         line["cors"] = exchange.cors
     if exchange.prediction is not None and exchange.prediction.dropped:
@@ -58,6 +58,18 @@ def request_line(exchange: Exchange, *, with_prompt: bool) -> dict[str, Any]:
     if with_prompt and exchange.prediction is not None:
         line["prompt"] = exchange.prediction.question
     return line
+
+
+_OF_FLOWISE = (Outcome.ERROR_EVENT, Outcome.UPSTREAM_ERROR)
+
+
+def _error(exchange: Exchange, *, with_text: bool) -> str:
+    """What the gateway noted, then what Flowise said. `with_text`: a text of Flowise may hold parts of a prompt."""
+    outcome, failure = exchange.outcome, exchange.failure
+    if failure is None or outcome not in _OF_FLOWISE:
+        return exchange.error
+    said = f"{outcome.value}: {failure.described(with_text=with_text)}"
+    return f"{exchange.error}; {said}" if exchange.error else said
 
 
 def _seconds(value: float | None) -> float | None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.flowise.events import HEAD
+from gateway.flowise.events import HEAD, error_event
 from gateway.flowise.observer import GAP_BOUNDS, KEPT_TRACE, MOST_NODES, OTHER, StreamObserver
 from tests.harness import captured_streams as streams
 
@@ -244,3 +244,16 @@ def test_without_any_node_seen_all_count():
     assert observed([TOKEN]).evidence(40).started_nodes is None
     assert observed([TOKEN]).evidence(40).question_bytes == 40
     assert observed([TOKEN]).evidence(40).answer_bytes == 5
+
+
+def test_the_first_error_is_kept_up_to_a_bound():
+    observer = StreamObserver()
+    observer.feed(error_event("first") + error_event("second"), 0.0)
+    assert observer.error == error_event("first").rstrip()
+    for cut in (1, 7, 5000, 20_000):
+        large = StreamObserver()
+        body = error_event("x" * 10_000)
+        for at in range(0, len(body), cut):
+            large.feed(body[at : at + cut], 0.0)
+        assert large.error == body[:HEAD]
+        assert large.has_error
