@@ -20,6 +20,7 @@ from gateway.auth.caller import UNAUTHENTICATED, Caller
 from gateway.config import Route
 from gateway.errors import GatewayError
 from gateway.flowise.endpoints import Match
+from gateway.flowise.error_texts import FlowiseFailure
 from gateway.flowise.outcome import Outcome
 from gateway.flowise.prediction import Changes, Prediction
 from gateway.flowise.raw_json import Pieces
@@ -135,6 +136,7 @@ class Exchange:
     gaps: tuple[Sequence[int], float] | None = None  # between tokens: a count for each bucket, and their sum
     usage: Usage | None = None
     uncounted: str = ""  # why the usage that Flowise reported could not be read
+    failure: FlowiseFailure | None = None  # what Flowise says went wrong in the run
     abort: str = ""
     # pipeline, relay/registry
     terminated_by: GatewayError | None = (

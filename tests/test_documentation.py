@@ -13,6 +13,7 @@ from prometheus_client import Counter
 from gateway import __version__, errors
 from gateway.cli import main
 from gateway.exchange import Exchange, Timings
+from gateway.flowise import error_texts
 from gateway.flowise.endpoints import ENDPOINTS
 from gateway.flowise.outcome import Outcome
 from gateway.flowise.prediction import Prediction
@@ -132,8 +133,14 @@ def test_every_event_of_the_log_is_documented_and_no_other():
     for path in (ROOT / "gateway").rglob("*.py"):
         if "simulator" not in path.parts:
             real |= set(said.findall(path.read_text()))
-    listed = section("The log").partition("All other lines, by their `event`:")[2]
+    listed = section("The log").partition("other lines, by their `event`:")[2]
     assert set(words(listed)) | {"request"} == real
+
+
+def test_every_kind_of_an_error_of_flowise_is_documented_and_no_other():
+    listed = section("The log").partition("Kinds of errors of Flowise:")[2].partition("\n\n")[0]
+    open_ended = {"model_400", "model_599", "status_400", "status_599"}
+    assert set(words(listed)) - open_ended == {*error_texts.KINDS}
 
 
 def test_every_path_is_documented_with_its_methods_and_endpoint_and_no_other():

@@ -241,7 +241,7 @@ class LogSettings(Section):
     ] = "info"
     """The lowest level that is logged."""
     prompts: Switch = False
-    """Whether the questions of predictions are logged."""
+    """Whether the questions of predictions are logged, and error texts of Flowise, which may hold parts of them."""
 
 
 class MetricsSettings(Section):

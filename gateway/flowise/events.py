@@ -55,6 +55,8 @@ _JSON_PART = re.compile(rb'"([^"\\]*+(?:\\.[^"\\]*+)*+)("?)|[{}\[\],]', re.DOTAL
 _MOST_PARTS = 64  # strings and brackets of a cut JSON object in which the name is looked for
 _BOM = b"\xef\xbb\xbf"
 _LINE_ENDS = b"\r\n"
+_CUT_TEXT = re.compile(rb'\{"event":"\w+","data":"(.*)', re.DOTALL)
+_LONGEST_ESCAPE = 12  # bytes: two halves of a surrogate pair
 _EMPTY = frozenset({b"", b'""', b"null", b"[]", b"{}"})
 
 
@@ -118,6 +120,25 @@ class _Name(msgspec.Struct):
 
 
 _NAME = msgspec.json.Decoder(_Name)
+
+
+def event_text(event: bytes) -> str:
+    """Returns the text of an event that carries one, as `error` does, also of one that is cut behind its beginning."""
+    content = payload(event)
+    try:
+        data = msgspec.json.decode(bytes(msgspec.json.decode(content, type=_NamedEvent).data) or b"null")
+    except UNREADABLE:
+        return _cut_text(content)
+    return data if isinstance(data, str) else ""
+
+
+def _cut_text(content: bytes) -> str:
+    """What is left of a text; the documented form has nothing but the text."""
+    cut = _CUT_TEXT.match(content)
+    if cut is None:
+        return content.decode("utf-8", "replace")
+    texts = (_text(cut[1][: len(cut[1]) - missing]) for missing in range(_LONGEST_ESCAPE))
+    return next((text for text in texts if text), "")
 
 
 def content_size(event: bytes) -> int:

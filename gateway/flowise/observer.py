@@ -1,7 +1,7 @@
 """Observes one stream: counts its events and measures its times, changes nothing, never fails (pure).
 
-It keeps no text of the answer, and of other events only what the token count needs. Time arrives with the bytes. The
-counts do not depend on how the stream is cut.
+It keeps no text of the answer, of other events only what the token count needs, and the beginning of the first `error`.
+Time arrives with the bytes. The counts do not depend on how the stream is cut.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ class StreamObserver:
     Attributes:
         first_event_at: `now` of the first event; a comment, such as a heartbeat, is not an event.
         first_token_at: `now` of the first `token` or `thinking` that is not empty.
-        has_metadata, has_error, has_end: whether an event of this name was seen.
+        has_metadata, has_end: whether an event of this name was seen.
+        error: the first `error` event, at most `HEAD` bytes of it; empty if there was none.
         text_bytes: size of the text of all tokens, as escaped on the wire.
         gap_counts: gaps between tokens (and `thinking`), one count for each upper bound in `GAP_BOUNDS` (seconds,
             inclusive) and one for longer gaps; `gap_sum` is their sum.
@@ -47,7 +48,7 @@ class StreamObserver:
         self.first_event_at: float | None = None
         self.first_token_at: float | None = None
         self.has_metadata = False
-        self.has_error = False
+        self.error = b""
         self.has_end = False
         self.uncounted = ""
         self.text_bytes = 0
@@ -70,6 +71,10 @@ class StreamObserver:
         if not self._tokens:
             return dict(self._counts)
         return self._counts | {"token": self._tokens + self._counts.get("token", 0)}
+
+    @property
+    def has_error(self) -> bool:
+        return bool(self.error)
 
     @property
     def has_content(self) -> bool:
@@ -197,7 +202,7 @@ class StreamObserver:
         if name == "metadata":
             self.has_metadata = True
         elif name == "error":
-            self.has_error = True
+            self.error = self.error or kept[:HEAD]
         elif name == "end":
             self.has_end = True
         elif name in _CONTENT:

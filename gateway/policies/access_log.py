@@ -60,8 +60,8 @@ def _optional_fields(exchange: Exchange, *, with_prompt: bool) -> dict[str, Any]
         line["uncounted"] = exchange.uncounted
     if usage is not None and (implausible := usage.implausible_input + usage.implausible_output):
         line["tokens_implausible"] = implausible
-    if exchange.error:
-        line["error"] = exchange.error
+    if error := _error(exchange, with_text=with_prompt):
+        line["error"] = error
     if exchange.cors:
         line["cors"] = exchange.cors
     if exchange.prediction is not None and exchange.prediction.dropped:
@@ -69,6 +69,18 @@ def _optional_fields(exchange: Exchange, *, with_prompt: bool) -> dict[str, Any]
     if with_prompt and exchange.prediction is not None:
         line["prompt"] = exchange.prediction.question
     return line
+
+
+_OF_FLOWISE = (Outcome.ERROR_EVENT, Outcome.UPSTREAM_ERROR)
+
+
+def _error(exchange: Exchange, *, with_text: bool) -> str:
+    """What the gateway noted, then what Flowise said. `with_text`: a text of Flowise may hold parts of a prompt."""
+    outcome, failure = exchange.outcome, exchange.failure
+    if failure is None or outcome not in _OF_FLOWISE:
+        return exchange.error
+    said = f"{outcome.value}: {failure.described(with_text=with_text)}"
+    return f"{exchange.error}; {said}" if exchange.error else said
 
 
 def _seconds(value: float | None) -> float | None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from gateway.flowise.content_budget import ContentBudget
+from gateway.flowise.error_texts import FlowiseFailure, of_reply, of_text
+from gateway.flowise.events import event_text
 from gateway.flowise.observer import StreamObserver
 from gateway.flowise.outcome import Outcome, of_answer, of_stream
 from gateway.flowise.usage import UsageSource
@@ -43,6 +45,9 @@ class ReplyObserver(Protocol):
     def outcome(self, end: BodyEnd) -> Outcome:
         """Called once, at the end of the body."""
 
+    def failure(self) -> FlowiseFailure | None:
+        """What Flowise says went wrong; None: nothing."""
+
     def usage_source(self, question: str) -> UsageSource | None:
         """What the tokens are counted from; None: no token was spent."""
 
@@ -74,6 +79,9 @@ class StreamReply(StreamObserver):
 
     def outcome(self, end: BodyEnd) -> Outcome:  # noqa: ARG002 - a stream's events decide
         return of_stream(self)
+
+    def failure(self) -> FlowiseFailure | None:
+        return of_text(event_text(self.error)) if self.error else None
 
     def usage_source(self, question: str) -> UsageSource | None:
         return self.evidence(len(question.encode()))
@@ -118,6 +126,11 @@ class BodyReply:
     def outcome(self, end: BodyEnd) -> Outcome:
         self._is_whole = end is not BodyEnd.CUT
         return of_answer(self.status, is_whole=self._is_whole)
+
+    def failure(self) -> FlowiseFailure | None:
+        if self.status < 400:
+            return None
+        return of_reply(self.status, None if self._parts is None else b"".join(self._parts))
 
     def usage_source(self, question: str) -> UsageSource | None:
         """A refusal costs nothing, a failure the question; a reply above the bound is estimated by its size."""

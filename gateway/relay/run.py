@@ -125,6 +125,7 @@ class PredictionRun:
         self._gauge.dec()
         status = 0 if self._reply is None else self._reply.status
         self.exchange.upstream_result = upstream_result(end, status, self.exchange.outcome)
+        self.exchange.failure = None if self._reply is None else self._reply.failure()
         self.exchange.ended(self._outcome(end), self.call.broken_by)
         self.exchange.release_slots()
         if self._abort is None:

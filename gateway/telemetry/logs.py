@@ -1,6 +1,7 @@
 """The logger: one line per event, as JSON or for a console, by structlog.
 
-A line never holds a prompt, an answer, a key or a token; `logs.prompts: true` adds the question, nothing else.
+A line never holds a prompt, an answer, a key or a token; `logs.prompts: true` adds the question and the error texts of
+Flowise, nothing else.
 What `log_lines` says holds for every line.
 """
 

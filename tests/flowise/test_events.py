@@ -15,6 +15,7 @@ from gateway.flowise.events import (
     content_size,
     error_event,
     event_name,
+    event_text,
     is_comment,
     payload,
 )
@@ -194,3 +195,32 @@ def test_any_text_makes_one_error_event_of_one_line(text):
 
 def test_a_lone_surrogate_does_not_break_an_error_event():
     assert json.loads(payload(error_event("a\ud800b")))["data"] == "a?b"
+
+
+TEXT = 'a \u00e9 \U0001f600 "quoted" \n line'
+
+
+@pytest.mark.parametrize(
+    ("event", "text"),
+    [
+        (error_event(TEXT), TEXT),
+        (b'message\ndata:{"event":"error","data":"old"}\n\n', "old"),
+        (b"event: error\ndata: documented\n\n", "documented"),
+        (b'data: {"data": "any order", "event": "error"}\n\n', "any order"),
+        (b'message:\ndata:{"event":"error","data":{"a":1}}\n\n', ""),
+        (b'message:\ndata:{"event":"error"}\n\n', ""),
+    ],
+)
+def test_the_text_of_an_event(event, text):
+    assert event_text(event) == text
+
+
+def test_the_text_of_an_event_that_is_cut_anywhere():
+    escaped = json.dumps({"event": "error", "data": TEXT}, separators=(",", ":")).encode()
+    for written in (error_event(TEXT), b"message:\ndata:" + escaped + b"\n\n"):
+        begin = written.index(b'"data":"') + len(b'"data":"')
+        assert event_text(written[:begin]) == ""
+        for end in range(begin + 1, len(written)):
+            text = event_text(written[:end])
+            assert text, end
+            assert TEXT.startswith(text), end

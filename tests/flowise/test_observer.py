@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.flowise.content_budget import ContentBudget
-from gateway.flowise.events import HEAD
+from gateway.flowise.events import HEAD, error_event
 from gateway.flowise.observer import GAP_BOUNDS, KEPT_TRACE, MOST_NODES, OTHER, StreamObserver
 from tests.harness import captured_streams as streams
 
@@ -285,3 +285,16 @@ def test_other_events_take_nothing_of_the_budget():
     for piece in in_reads(event("sourceDocuments", "x" * 40_000) + TOKEN, 1000):
         observer.feed(piece, 1.0)
     assert observer.events == {"sourceDocuments": 1, "token": 1}
+
+
+def test_the_first_error_is_kept_up_to_a_bound():
+    observer = StreamObserver()
+    observer.feed(error_event("first") + error_event("second"), 0.0)
+    assert observer.error == error_event("first").rstrip()
+    for cut in (1, 7, 5000, 20_000):
+        large = StreamObserver()
+        body = error_event("x" * 10_000)
+        for at in range(0, len(body), cut):
+            large.feed(body[at : at + cut], 0.0)
+        assert large.error == body[:HEAD]
+        assert large.has_error
