@@ -5,6 +5,7 @@ A missing or empty file has no keys. Unlike the configuration, a keys file has n
 
 from __future__ import annotations
 
+import errno
 import re
 import stat
 from dataclasses import replace
@@ -98,6 +99,9 @@ class UnreadableError(ConfigError):
 
 FileVersion = tuple[int, ...]
 ABSENT: FileVersion = ()
+_FORBIDDEN = (errno.EACCES, errno.EPERM)
+_LET_READ = "let the gateway's user read it, with chown or with --owner of the keys commands"
+_TRIED_AGAIN = "it will be when the system can; see to its disk, memory and open files"
 LARGEST_FILE = 16 * 1024 * 1024  # bytes; revoked and expired keys keep their entries
 _EXAMPLE = "`flowise-gateway keys create` writes such a file"
 
@@ -132,8 +136,36 @@ def read_keys(path: Path) -> tuple[ApiKey, ...]:
         ConfigError: with every mistake of the file.
         UnreadableError: the system cannot read it.
     """
+    return parse_keys(path, read_content(path))
+
+
+def read_content(path: Path) -> bytes | None:
+    """The content of a keys file, of a larger one a byte more than `LARGEST_FILE`; None if it is missing.
+
+    Raises:
+        ConfigError: it is no regular file.
+        UnreadableError: the system cannot read it.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            message = "this is not a regular file: name one, or a file that does not exist yet"
+            raise ConfigError([Mistake(str(path), 1, "", message)])
+        with path.open("rb") as file:
+            return file.read(LARGEST_FILE + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UnreadableError([unreadable(path, error)]) from error
+
+
+def parse_keys(path: Path, content: bytes | None) -> tuple[ApiKey, ...]:
+    """The keys in the content of the file at this path, as `read_keys`.
+
+    Raises:
+        ConfigError: with every mistake.
+    """
     mistakes = KeysFileMistakes(str(path))
-    root = _tree(path, mistakes)
+    root = _tree(path, content, mistakes)
     entries: tuple[ApiKey, ...] = ()
     if root is not None:
         _refuse_placeholders(root, mistakes)
@@ -143,12 +175,8 @@ def read_keys(path: Path) -> tuple[ApiKey, ...]:
     return entries
 
 
-def _tree(path: Path, mistakes: Mistakes) -> Node | None:
+def _tree(path: Path, content: bytes | None, mistakes: Mistakes) -> Node | None:
     """The tree of a file; None if it is missing, empty or not a mapping, of which the last is noted."""
-    try:
-        content = _content(path, mistakes)
-    except OSError as error:
-        raise UnreadableError([unreadable(path, error)]) from error
     if content is None:
         return None
     begin = _begin(content) if len(content) <= LARGEST_FILE else None
@@ -161,25 +189,11 @@ def _tree(path: Path, mistakes: Mistakes) -> Node | None:
     return parse_tree(content, Environment({}, path.parent), mistakes, LARGEST_FILE)
 
 
-def _content(path: Path, mistakes: Mistakes) -> bytes | None:
-    """None if it is missing or no regular file, which is then noted."""
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            mistakes.add(1, "", "this is not a regular file: name one, or a file that does not exist yet")
-            return None
-        with path.open("rb") as file:
-            return file.read(LARGEST_FILE + 1)
-    except FileNotFoundError:
-        return None
-
-
 def unreadable(path: Path, error: OSError) -> Mistake:
     """The mistake that the system cannot read this file."""
     reason = error.strerror or type(error).__name__
-    remedy = "let the gateway's user read it"
-    if isinstance(error, PermissionError):
-        remedy += ", with chown or with --owner of the keys commands"
-    return Mistake(str(path), 1, "", f"the file cannot be read ({reason}): {remedy}")
+    advice = _LET_READ if error.errno in _FORBIDDEN else _TRIED_AGAIN
+    return Mistake(str(path), 1, "", f"the file cannot be read ({reason}): {advice}")
 
 
 def _begin(content: bytes) -> yaml.Event | None:

@@ -3,16 +3,19 @@
 A changed file is read once it has been the same for half a second: an editor that truncates the file before it writes
 must not revoke every key. A file with mistakes, or that is gone, changes nothing and is logged once. A version counts
 as read only after it was: a file that the system cannot read now (too many open files, a failing disk) is read again at
-every check, or the revocation in it would be lost for good. All access to the disk happens in a thread of its own, so
-that no other work delays a revocation.
+every check, or the revocation in it would be lost for good. For the same reason its content is compared once more a
+while after each read: a file system with coarse times may hide a change that came right behind it. All access to the
+disk happens in a thread of its own, so that no other work delays a revocation.
 """
 
 from __future__ import annotations
 
 import errno
+import math
 import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 from gateway.aio import Tasks, Threads
@@ -22,7 +25,8 @@ from gateway.auth.keys_file import (
     FileVersion,
     UnreadableError,
     file_version,
-    read_keys,
+    parse_keys,
+    read_content,
     unreadable,
 )
 from gateway.auth.keys_model import ApiKey
@@ -31,7 +35,10 @@ from gateway.telemetry.logs import Logger
 
 CHECK_EVERY = 0.45  # seconds; every other tick of the coarse timer
 MOST_LOGGED = 20  # mistakes in one log line
-HANGING_AFTER = 10.0  # seconds in which the disk does not answer; then it is said
+HANGING_AFTER = (
+    10.0  # seconds in which the disk does not answer, or the file changes all the time; then it is logged
+)
+CONFIRM_AFTER = 2.0  # seconds after a read: more than the coarsest times of a file system
 LOG_AGAIN = 60.0  # seconds between two lines for a file that stays unreadable
 EXPOSED = stat.S_IRWXO | stat.S_IWGRP  # a group may read the file: it can be that of the gateway's user
 
@@ -44,6 +51,7 @@ class _Snapshot:
     mistakes: tuple[Mistake, ...]
     before: FileVersion
     after: FileVersion
+    digest: bytes
     is_exposed: bool
 
 
@@ -74,6 +82,9 @@ class KeysWatch:
         self.on_change: list[Callable[[], None]] = []
         self._loaded: FileVersion | None = None  # the version that was read or logged as broken, if any
         self._seen: FileVersion | None = None  # another version, seen once
+        self._digest = b""
+        self._confirm_at: float | None = None  # None: not planned yet
+        self._changing_since: float | None = None
         self._next_check = self._log_unreadable_at = 0.0
         self._is_checking = False
         self._has_warned = False
@@ -95,7 +106,7 @@ class KeysWatch:
             self._fill(known)
             self._log_broken(map(str, error.mistakes))  # `_loaded` stays None: the first check reads it
             return
-        self._loaded = snapshot.before
+        self._set_loaded(snapshot.before, snapshot.digest)
         is_gone = bool(known) and self._loaded == ABSENT
         if known is not None and (snapshot.mistakes or is_gone):
             self._fill(known)
@@ -123,11 +134,12 @@ class KeysWatch:
         try:
             version = await self._thread.run(file_version, self._path)
             if version == self._loaded:
-                self._seen = None
+                self._seen = self._changing_since = None
+                await self._confirm(now)
             elif version != self._seen:
-                self._seen = version
+                self._note_change(version, now)
             elif version == ABSENT:
-                self._set_loaded(version)
+                self._set_loaded(version, b"")
                 self._log_broken([self._gone])
             else:
                 await self._reload(version)
@@ -136,6 +148,22 @@ class KeysWatch:
             self._note_unreadable(error, now)
         finally:
             self._is_checking = False
+
+    async def _confirm(self, now: float) -> None:
+        """Compare the content, once; another one is read as any change."""
+        if self._confirm_at is None:
+            self._confirm_at = now + CONFIRM_AFTER
+        elif now >= self._confirm_at:
+            self._confirm_at = math.inf
+            if await self._thread.run(_digest_of, self._path) != self._digest:
+                self._loaded = None
+
+    def _note_change(self, version: FileVersion, now: float) -> None:
+        self._seen = version
+        if self._changing_since is None:
+            self._changing_since = now
+        elif now >= self._changing_since + HANGING_AFTER:
+            raise OSError(errno.EAGAIN, f"it has changed at every check for {HANGING_AFTER:g} s")
 
     def _note_unreadable(self, error: OSError | MemoryError | UnreadableError, now: float) -> None:
         """Nothing is marked as read, so the next check tries again."""
@@ -151,7 +179,7 @@ class KeysWatch:
         if snapshot.after != version:  # changed during the read
             self._seen = snapshot.after
             return
-        self._set_loaded(version)
+        self._set_loaded(version, snapshot.digest)
         if snapshot.mistakes:
             self._log_broken([str(mistake) for mistake in snapshot.mistakes])
             return
@@ -159,8 +187,9 @@ class KeysWatch:
         for call in self.on_change:
             call()
 
-    def _set_loaded(self, version: FileVersion) -> None:
-        self._loaded, self._seen = version, None
+    def _set_loaded(self, version: FileVersion, digest: bytes) -> None:
+        self._loaded, self._digest = version, digest
+        self._seen = self._changing_since = self._confirm_at = None
 
     def _apply(self, snapshot: _Snapshot) -> None:
         self._on_read(True)
@@ -198,10 +227,12 @@ def _read(path: Path) -> _Snapshot:
     """
     keys: tuple[ApiKey, ...] = ()
     mistakes: list[Mistake] = []
+    content: bytes | None = None
     try:
         before = file_version(path)
         try:
-            keys = read_keys(path)
+            content = read_content(path)
+            keys = parse_keys(path, content)
         except UnreadableError:
             raise
         except ConfigError as error:
@@ -210,4 +241,13 @@ def _read(path: Path) -> _Snapshot:
         is_exposed = after != ABSENT and bool(path.stat().st_mode & EXPOSED)
     except OSError as error:
         raise UnreadableError([unreadable(path, error)]) from error
-    return _Snapshot(keys, tuple(mistakes), before, after, is_exposed)
+    return _Snapshot(keys, tuple(mistakes), before, after, _digest(content), is_exposed)
+
+
+def _digest_of(path: Path) -> bytes:
+    """Of the content of a file; raises as `read_content`."""
+    return _digest(read_content(path))
+
+
+def _digest(content: bytes | None) -> bytes:
+    return b"" if content is None else sha256(content).digest()

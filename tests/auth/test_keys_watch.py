@@ -136,16 +136,16 @@ async def test_a_change_during_the_read_is_read_again(watched, monkeypatch):
     write_keys(watched.path, entry(2))
     await watched.looks(1)
 
-    def read_then_change(path):
-        found = read(path)
+    def read_then_change(path, content):
+        found = read(path, content)
         write_keys(path, entry(3), entry(4))
         return found
 
-    read = keys_watch.read_keys
-    monkeypatch.setattr(keys_watch, "read_keys", read_then_change)
+    read = keys_watch.parse_keys
+    monkeypatch.setattr(keys_watch, "parse_keys", read_then_change)
     await watched.looks(1)
     assert (watched.valid, watched.changes) == ([1], [])
-    monkeypatch.setattr(keys_watch, "read_keys", read)
+    monkeypatch.setattr(keys_watch, "parse_keys", read)
     await watched.looks(1)
     assert watched.changes == [[3, 4]]
 
@@ -243,14 +243,46 @@ async def test_a_revocation_that_cannot_be_read_now_is_read_later(watched, monke
         assert (watched.valid, watched.changes) == ([1, 2], [])
         (line,) = watched.lines.of("keys_file_broken")
         reason = "Out of memory" if number is None else os.strerror(number)
-        (said,) = line["mistakes"]
-        assert said.startswith(
-            f"{watched.path}:1: the file cannot be read ({reason}): let the gateway's user read it"
-        )
+        assert line["mistakes"][0].startswith(f"{watched.path}:1: the file cannot be read ({reason}): ")
+        assert ("let the gateway's user read it" in line["mistakes"][0]) is (number == errno.EACCES)
         await watched.tick(LOG_AGAIN)
         assert len(watched.lines.of("keys_file_broken")) == 2
     await watched.looks(2)
     assert (watched.valid, watched.changes) == ([2], [[2]])
+
+
+async def test_a_change_that_the_times_of_the_file_system_hide_is_found(watched, monkeypatch):
+    """Whole seconds, and an edit of the same size within the second of the read."""
+    real = keys_watch.file_version
+
+    def coarse(path):
+        device, inode, size, *times = real(path) or (0, 0, 0)
+        return (device, inode, size, *(0 for _ in times))
+
+    monkeypatch.setattr(keys_watch, "file_version", coarse)
+    write_keys(watched.path, entry(1))
+    await watched.watch.start()
+    await watched.looks(1)
+    write_keys(watched.path, entry(2))
+    await watched.looks(3)
+    assert watched.valid == [1]
+    await watched.looks(4)
+    assert (watched.valid, watched.changes) == ([2], [[2]])
+    await watched.looks(10)
+    assert len(watched.lines.of("keys_loaded")) == 2
+
+
+async def test_a_file_that_changes_at_every_check_is_logged(watched):
+    write_keys(watched.path, entry(1))
+    await watched.watch.start()
+    for number in range(30):
+        write_keys(watched.path, entry(2, name=f"name-{number}"))
+        await watched.looks(1)
+    (line,) = watched.lines.of("keys_file_broken")
+    assert "(it has changed at every check for 10 s)" in line["mistakes"][0]
+    assert watched.valid == [1]
+    await watched.looks(1)
+    assert watched.valid == [2]
 
 
 async def test_a_process_out_of_descriptors_reads_the_file_when_it_has_one_again(watched):
@@ -360,7 +392,8 @@ async def test_checks_of_a_slow_disk_do_not_overlap(watched, monkeypatch):
     begun, go_on, real = [], asyncio.Event(), watched.watch._thread.run
 
     async def slowly(*call):
-        begun.append(call)
+        if call[0] is keys_watch.file_version:
+            begun.append(call)
         await go_on.wait()
         return await real(*call)
 

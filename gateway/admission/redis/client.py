@@ -138,7 +138,8 @@ class MultiplexedClient:
         if any(isinstance(reply, ErrorReply | NoScript) for reply in await self._run(handshake)):
             raise StoreError("reply")
         await catch_up(self._run)
-        await _within(STORE_TIMEOUT, self._send_and_read((PING,)))
+        if await _within(STORE_TIMEOUT, self._send_and_read((PING,))) != [b"PONG"]:
+            raise StoreError("reply")
         self._queue.replied_at = monotonic()
         self._breaker.came_up(self._queue.replied_at)
         self._set_state(is_up=True, why="")

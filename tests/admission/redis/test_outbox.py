@@ -8,6 +8,7 @@ from gateway.admission.quotas import subject
 from gateway.admission.redis import outbox as outbox_module
 from gateway.admission.redis.commands import Command
 from gateway.admission.redis.outbox import MAX_TRIES
+from gateway.admission.redis.pipeline import FAILURES
 from gateway.admission.store import StoreError
 from tests.harness.clock import until
 from tests.harness.limit_process import process, requests
@@ -46,6 +47,25 @@ async def test_commands_kept_without_the_store_are_sent_before_it_counts_as_up(o
         await gateway.events.until_up()
         assert len(gateway.limiter.outbox) == 0
     assert pushed(own_valkey) == [str(count) for count in range(250)]
+
+
+async def test_a_command_that_may_be_applied_is_not_sent_again_when_the_store_may_have_forgotten_it(
+    own_valkey, monkeypatch
+):
+    """One that was never sent is."""
+    async with process(own_valkey.url) as gateway:
+        outbox = gateway.limiter.outbox
+        own_valkey.hold()
+        for _ in range(FAILURES):
+            outbox.send(push("sent"))
+        await gateway.events.until_away()
+        outbox.send(push("not sent"))
+        assert len(outbox) == FAILURES + 1
+        monkeypatch.setattr(outbox_module, "MAX_AGE", 0.0)
+        own_valkey.restart()
+        await gateway.events.until_up()
+        assert gateway.events.failed.count("dropped") == FAILURES
+    assert pushed(own_valkey) == ["not sent"]
 
 
 async def test_a_command_that_fails_while_the_store_is_up_is_retried_within_bounds(valkey):
