@@ -38,6 +38,7 @@ from gateway.relay.registry import InFlight
 from gateway.relay.run import RunServices
 from gateway.revocation import Revocation
 from gateway.telemetry.logs import Logger
+from gateway.telemetry.loop_watch import LoopWatch
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream.flowise_api import Streamability
 from gateway.upstream.upstream import Upstream
@@ -65,6 +66,7 @@ class Gateway:
             name: Upstream(name, settings, self.metrics) for name, settings in config.upstreams.items()
         }
         self._routes = index_routes(config.routes)
+        self._loop_watch = LoopWatch(self.metrics.loop_lag.observe, logger)
         self._in_flight = InFlight()
         self._reading = WorkThread("replies")  # of Flowise, the large ones
         self._counting = TokenCounting(
@@ -114,6 +116,7 @@ class Gateway:
         await self._limiting.limiter.start()
         self._ticker = Ticker(self._watchers)
         self._ticker.start()
+        self._loop_watch.start()
         self._learning = self._tasks.start(self._learn_streamability(), "streamability")
 
     async def drain(self, seconds: float) -> None:
@@ -144,6 +147,7 @@ class Gateway:
 
     async def close(self) -> None:
         """Close what `start` opened, after the settlements under way."""
+        self._loop_watch.stop()
         if self._ticker is not None:
             self._ticker.stop()
         if self._learning is not None:

@@ -38,6 +38,7 @@ from gateway.keys_cli import KeysCommand, KeysRefusedError
 from gateway.server.standard_streams import abandon_unwritable_streams, open_missing_streams
 from gateway.server.supervisor import supervise
 from gateway.telemetry.console import wants_colors
+from gateway.telemetry.log_writer import DescriptorLines, LogWriter
 from gateway.telemetry.logs import make_logger
 
 OK, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
@@ -93,16 +94,17 @@ def _serve(given: argparse.Namespace) -> int:
     reading = _read(given)
     config = usable(reading)
     _check_store(config)  # here, as it would fail in every worker
-    logger = make_logger(config.logs, has_colors=wants_colors(os.environ))
-    for warning in reading.warnings:
-        place = {"file": warning.file, "line": warning.line, "key": warning.key}
-        logger.warning("config_warning", **place, message=warning.message)
-    if config.server.workers > 1:
-        _run(supervise(config, os.environ))
-    else:
-        from gateway.server.process import serve  # noqa: PLC0415 - a supervisor does not need it
+    with LogWriter(DescriptorLines()) as lines:
+        logger = make_logger(config.logs, lines, has_colors=wants_colors(os.environ))
+        for warning in reading.warnings:
+            place = {"file": warning.file, "line": warning.line, "key": warning.key}
+            logger.warning("config_warning", **place, message=warning.message)
+        if config.server.workers == 1:
+            from gateway.server.process import serve  # noqa: PLC0415 - a supervisor does not need it
 
-        _run(serve(config, logger))
+            _run(serve(config, logger, lines))
+            return OK
+    _run(supervise(config, os.environ))
     return OK
 
 

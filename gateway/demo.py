@@ -10,6 +10,7 @@ from pathlib import Path
 from gateway.config import Address, load
 from gateway.server.process import Process, serve
 from gateway.simulator import CHAIN_ID, Simulator
+from gateway.telemetry.log_writer import DescriptorLines, LogWriter
 from gateway.telemetry.logs import make_logger
 
 ROUTE = "demo"
@@ -50,4 +51,5 @@ async def demo(listen: Address, write: Callable[[str], None], *, has_colors: boo
             path = Path(folder) / "demo.yaml"
             path.write_text(text)
             config = load(path, {})
-        await serve(config, make_logger(config.logs, has_colors=has_colors), announce)
+        with LogWriter(DescriptorLines()) as lines:
+            await serve(config, make_logger(config.logs, lines, has_colors=has_colors), lines, announce)

@@ -16,6 +16,7 @@ from gateway.auth.keys_model import ApiKey
 from gateway.config import Config
 
 READY = b"ready\n"  # from the worker: it accepts connections
+ALIVE = b"alive\n"  # from the worker, each second: its loop runs
 DRAIN = b"drain\n"  # to the worker: start the drain
 STOP = b"stop\n"  # to the worker: end open requests now
 _LENGTH = struct.Struct("!I")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import resource
 from collections.abc import Callable
+from functools import partial
 
 from aiohttp import web
 
@@ -20,15 +21,21 @@ from gateway.server.admin import MAX_CONNECTIONS, AdminListener
 from gateway.server.listener import ConnectionGuard, Listener
 from gateway.server.signals import handle_signals
 from gateway.server.sockets import open_site
+from gateway.telemetry.log_writer import LogWriter
 from gateway.telemetry.logs import Logger
 
 OWN_DESCRIPTORS = 64 + MAX_CONNECTIONS
 SHUTDOWN_TIMEOUT = 1.0  # seconds; aiohttp spends it twice on handlers that outlive the drain
 
 
-async def serve(config: Config, logger: Logger, announce: Callable[[Process], None] = lambda _: None) -> None:
-    """Run the gateway until a signal. `announce` is called once it listens."""
-    process = Process(config, logger)
+async def serve(
+    config: Config,
+    logger: Logger,
+    lines: LogWriter,
+    announce: Callable[[Process], None] = lambda _: None,
+) -> None:
+    """Run the gateway until a signal. `lines`: of the logger; `announce` is called once it listens."""
+    process = Process(config, logger, lines=lines)
 
     def on_drain() -> None:
         if process.is_stopping:
@@ -63,7 +70,9 @@ class Process:
         *,
         is_worker: bool = False,
         known_keys: tuple[ApiKey, ...] | None = None,
+        lines: LogWriter | None = None,
     ) -> None:
+        """`lines`: of the logger; those that it loses are counted."""
         self._config = config
         self._logger = logger
         self.gateway = Gateway(config, logger, known_keys)
@@ -71,6 +80,8 @@ class Process:
         self._listener = Listener(self.gateway.handle, config.server, self._guard, logger)
         self._public = web.ServerRunner(self._listener, shutdown_timeout=SHUTDOWN_TIMEOUT)
         self._admin = None if is_worker else self._admin_listener()
+        self._lines = lines
+        self._lost_lines = 0  # that are counted
         self._site: web.TCPSite | None = None
         self._stop_requested = asyncio.Event()
         self._skip_delay = asyncio.Event()
@@ -116,6 +127,8 @@ class Process:
         self.gateway.watch(self._guard.tick)
         if self._admin is not None:
             self.gateway.watch(self._admin.tick)
+        if self._lines is not None:
+            self.gateway.watch(partial(self._count_lost_lines, self._lines))
         await self.gateway.start()
         self._check_descriptors()
         if self._admin is not None:
@@ -124,6 +137,12 @@ class Process:
         is_shared = self._admin is None
         self._site = await open_site(self._public, self._config.server.listen, is_shared=is_shared)
         self.gateway.is_ready = True
+
+    def _count_lost_lines(self, lines: LogWriter, _: float) -> None:
+        lost = lines.lost
+        if lost > self._lost_lines:
+            self.gateway.metrics.log_lines_lost.inc(lost - self._lost_lines)
+            self._lost_lines = lost
 
     def request_stop(self, *, skip_delay: bool = False) -> None:
         """Start the drain. `skip_delay`: close the port now, without `drain_delay`."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping
-from typing import TextIO, cast
 
 from gateway.aio import Tasks, Ticker
 from gateway.auth.keyring import Keyring
@@ -22,6 +21,7 @@ from gateway.server.signals import handle_signals
 from gateway.server.sockets import Reservation
 from gateway.server.worker_process import WorkerContext, WorkerProcess
 from gateway.telemetry.console import wants_colors
+from gateway.telemetry.log_writer import LogWriter
 from gateway.telemetry.logs import Logger, make_logger
 from gateway.telemetry.multiprocess import SharedLines, SharedMetrics, line_lock
 
@@ -41,8 +41,9 @@ async def supervise(config: Config, environ: Mapping[str, str]) -> None:
         reason = f"{error.strerror}. Raise the limit of open files, or run one worker."
         raise CannotRunError(f"Cannot create the memory that workers share: {reason}") from error
     try:
-        logger = make_logger(config.logs, cast(TextIO, SharedLines(lock)), has_colors=wants_colors(environ))
-        await Supervisor(config, logger, environ, lock).run()
+        with LogWriter(SharedLines(lock)) as lines:
+            logger = make_logger(config.logs, lines, has_colors=wants_colors(environ))
+            await Supervisor(config, logger, environ, lock).run()
     finally:
         os.close(lock)
 
@@ -69,7 +70,8 @@ class Supervisor:
             lambda: None if self._keys is None else self._keys.keys,
         )
         self._admin = AdminListener(config.admin, metrics.exposition, self._not_ready_reason, logger)
-        self._ticker = Ticker([self._admin.tick, *([] if self._keys is None else [self._keys.tick])])
+        watchers = [self._watch_workers, self._admin.tick]
+        self._ticker = Ticker([*watchers, *([] if self._keys is None else [self._keys.tick])])
         self._port = Reservation(config.server.listen)
         self._workers: list[WorkerProcess] = []
         self._has_listened = self._must_stop_now = False
@@ -119,7 +121,13 @@ class Supervisor:
     def _not_ready_reason(self) -> str:
         if self._is_stopping.is_set():
             return "draining"
-        return "" if self._all_ready() else "starting"
+        if not self._all_ready():
+            return "starting"
+        return "stalled" if any(worker.is_stalled for worker in self._workers) else ""
+
+    def _watch_workers(self, now: float) -> None:
+        for worker in self._workers:
+            worker.tick(now)
 
     def _all_ready(self) -> bool:
         return bool(self._workers) and all(worker.is_ready for worker in self._workers)

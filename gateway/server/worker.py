@@ -10,21 +10,23 @@ import asyncio
 import faulthandler
 import socket
 import sys
+from collections.abc import Callable
 from functools import partial
-from typing import TextIO, cast
 
 import uvloop
 
 from gateway.aio import Tasks
 from gateway.config import ConfigError
 from gateway.errors import CannotRunError
-from gateway.server.ipc import DRAIN, READY, STOP, WorkerConfig, receive
+from gateway.server.ipc import ALIVE, DRAIN, READY, STOP, WorkerConfig, receive
 from gateway.server.process import Process
 from gateway.server.signals import handle_signals
+from gateway.telemetry.log_writer import LogWriter
 from gateway.telemetry.logs import Logger, make_logger
 from gateway.telemetry.multiprocess import SharedLines, log_lost_metrics, share_values
 
 OK, FAILED = 0, 1
+ALIVE_EVERY = 1.0  # seconds
 
 
 def main() -> int:
@@ -34,40 +36,55 @@ def main() -> int:
     received = receive(channel)
     if received is None:
         return FAILED
-    lines = SharedLines(received.line_lock)
-    logger = make_logger(
-        received.config.logs,
-        cast(TextIO, lines),
-        has_colors=received.has_colors,
-        worker=received.worker,
-    )
+    with LogWriter(SharedLines(received.line_lock)) as lines:
+        return _run(channel, received, lines)
+
+
+def _run(channel: socket.socket, received: WorkerConfig, lines: LogWriter) -> int:
+    """As `main`, with a log."""
+    logs = received.config.logs
+    logger = make_logger(logs, lines, has_colors=received.has_colors, worker=received.worker)
     if received.metrics is not None:
         share_values(received.metrics, partial(log_lost_metrics, logger))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
-            runner.run(_serve(channel, received, logger))
+            runner.run(_serve(channel, received, logger, lines))
         except (CannotRunError, ConfigError) as error:
             logger.error("worker_failed", message=str(error))  # noqa: TRY400 - the message is enough
             return FAILED
     return OK
 
 
-async def _serve(channel: socket.socket, received: WorkerConfig, logger: Logger) -> None:
-    """Serve until the supervisor or a signal ends it.
+async def _serve(channel: socket.socket, received: WorkerConfig, logger: Logger, lines: LogWriter) -> None:
+    """Serve until the supervisor or a signal ends it. `lines`: of the logger.
 
     A second SIGTERM changes nothing: an operator and the supervisor may have sent one each.
     """
-    process = Process(received.config, logger, is_worker=True, known_keys=received.keys)
+    process = Process(received.config, logger, is_worker=True, known_keys=received.keys, lines=lines)
     handle_signals(process.request_stop, process.stop_now, logger)
     reader, writer = await asyncio.open_unix_connection(sock=channel)
     tasks = Tasks(lambda error: logger.error("bug", error=repr(error), exc_info=error))
     listening = tasks.start(_listen_to_parent(reader, process, logger), "parent")
+    process.gateway.watch(_heartbeat(writer))
     try:
         await process.run(lambda _: writer.write(READY))
     finally:
         listening.cancel()
         await tasks.join(0)
         writer.close()
+
+
+def _heartbeat(writer: asyncio.StreamWriter) -> Callable[[float], None]:
+    """A callback of the coarse timer. A parent that does not read gets no more."""
+    next_at = 0.0
+
+    def tick(now: float) -> None:
+        nonlocal next_at
+        if now >= next_at and not writer.is_closing() and not writer.transport.get_write_buffer_size():
+            next_at = now + ALIVE_EVERY
+            writer.write(ALIVE)
+
+    return tick
 
 
 async def _listen_to_parent(parent: asyncio.StreamReader, process: Process, logger: Logger) -> None:

@@ -18,6 +18,7 @@ from gateway.telemetry.logs import Logger
 from gateway.telemetry.multiprocess import SharedMetrics, log_lost_metrics
 
 READY_WITHIN = 60.0  # seconds; a worker that is not ready by then is killed and replaced
+STALLED_AFTER = 3.0  # seconds without a sign of life, of which a worker gives one each second
 CLEAN_EXIT = "status 0"
 FIRST_DELAY = 0.2  # seconds before the first restart; each further death within WITHIN doubles it
 DEATHS, WITHIN = 5, 60.0  # this many deaths within this many seconds are a crash loop
@@ -56,11 +57,30 @@ class WorkerProcess:
         self._config = config
         self._context = context
         self._child: ChildProcess | None = None
+        self._was_stalled = False
         self._logger = context.logger.bind(worker=config.worker)
 
     @property
     def is_ready(self) -> bool:
         return self._child is not None and self._child.is_ready
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether it accepts connections, but its loop stands still."""
+        return self._child is not None and self._child.stalled_for(monotonic()) > STALLED_AFTER
+
+    def tick(self, now: float) -> None:
+        """Log a loop that stands still, once, and its end. `now`: monotonic seconds."""
+        if self._child is None:
+            self._was_stalled = False
+            return
+        seconds = self._child.stalled_for(now)
+        is_stalled = seconds > STALLED_AFTER
+        if is_stalled and not self._was_stalled:
+            self._logger.warning("worker_stalled", silent_s=round(seconds, 1))
+        elif self._was_stalled and not is_stalled:
+            self._logger.info("worker_recovered")
+        self._was_stalled = is_stalled
 
     async def run(self) -> None:
         """Keep a process running until the supervisor stops.
@@ -117,6 +137,7 @@ class WorkerProcess:
         if await self._is_ready_in_time(child):
             self._logger.info("worker_ready", pid=child.pid)
             self._context.on_ready()
+            await child.listen()
         how = await child.ended()
         self._child = None
         return how, child.is_ready
@@ -160,6 +181,7 @@ class ChildProcess:
         self._reader = reader
         self._writer = writer
         self.is_ready = False
+        self._heard_at = 0.0  # monotonic seconds
 
     @classmethod
     async def start(cls, config: WorkerConfig, environ: Mapping[str, str]) -> ChildProcess:
@@ -192,11 +214,29 @@ class ChildProcess:
 
     async def ready(self) -> bool:
         """Wait until it listens; returns False if it died first."""
+        while message := await self._message():
+            if message == READY:
+                self.is_ready = True
+                return True
+        return False
+
+    async def listen(self) -> None:
+        """Note its signs of life until it ends."""
+        while await self._message():
+            pass
+
+    def stalled_for(self, now: float) -> float:
+        """Seconds since its last sign of life; 0 before it listens. `now`: monotonic seconds."""
+        return now - self._heard_at if self.is_ready else 0.0
+
+    async def _message(self) -> bytes:
+        """Its next message; empty at its end."""
         try:
-            self.is_ready = await self._reader.readline() == READY
+            message = await self._reader.readline()
         except ConnectionError:
-            return False
-        return self.is_ready
+            return b""
+        self._heard_at = monotonic()
+        return message
 
     async def ended(self) -> str:
         """Wait until it has exited; returns `status N` or the name of the signal that killed it."""

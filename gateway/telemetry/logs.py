@@ -19,13 +19,18 @@ import structlog
 from gateway.config import LogSettings
 from gateway.telemetry.console import ConsoleRenderer
 from gateway.telemetry.log_lines import escaped, shortened, within_bound
+from gateway.telemetry.log_writer import LogWriter
 
 Logger = structlog.typing.FilteringBoundLogger
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
 def make_logger(
-    settings: LogSettings, stream: TextIO | None = None, *, has_colors: bool = False, **fields: Any
+    settings: LogSettings,
+    stream: TextIO | LogWriter | None = None,
+    *,
+    has_colors: bool = False,
+    **fields: Any,
 ) -> Logger:
     """A logger that writes one line per event.
 
@@ -46,8 +51,12 @@ def make_logger(
         formatter = structlog.processors.JSONRenderer(serializer=_encode)
         time = structlog.processors.TimeStamper(fmt="iso", utc=True, key="time")
         lost = '{{"event":"log_lines_lost","level":"warning","count":{}}}\n'
+    if isinstance(out, LogWriter):
+        out.report = lost
+    else:
+        out = cast(TextIO, LossyStream(out, lost))
     logger: Logger = structlog.wrap_logger(
-        structlog.WriteLogger(cast(TextIO, LossyStream(out, lost))),
+        structlog.WriteLogger(cast(TextIO, out)),
         processors=[
             structlog.processors.add_log_level,
             time,

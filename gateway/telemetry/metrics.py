@@ -24,6 +24,7 @@ FIRST_TOKEN_BUCKETS = (
 DURATION_BUCKETS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 OVERHEAD_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 CONNECT_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 STORE_BUCKETS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
 _PREFIX = "flowise_gateway_"
 M = TypeVar("M", bound=MetricWrapperBase)
@@ -42,6 +43,10 @@ class Metrics:
         self._declare_callers()
         self._declare_flowise()
         self.bytes = self._counter("bytes", "Bytes of request and response bodies.", "route", "direction")
+        self.loop_lag = self._histogram(
+            "loop_lag_seconds", "How late the event loop is, measured 20 times a second.", (), LAG_BUCKETS
+        )
+        self.log_lines_lost = self._counter("log_lines_lost", "Log lines that nothing took.")
         self.config_reloads = self._counter(
             "config_reloads", "Reads of the configuration or the keys file.", "result"
         )

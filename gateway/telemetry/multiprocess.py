@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry, Metric, values
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from gateway.telemetry.log_writer import STANDARD_OUTPUT, DescriptorLines
 from gateway.telemetry.logs import Logger
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.shared_numbers import (
@@ -31,7 +32,6 @@ from gateway.telemetry.shared_numbers import (
     reserve,
 )
 
-STANDARD_OUTPUT = 1
 _ACCUMULATING = ("counter", "histogram")  # kept of dead workers; their gauges are dropped
 
 Labels = tuple[tuple[str, str], ...]
@@ -228,11 +228,11 @@ def line_lock() -> int:
     return anonymous_file("flowise-gateway-lines")
 
 
-class SharedLines:
-    """A text stream for loggers of several processes, which have inherited one `lock` and hold it for each line."""
+class SharedLines(DescriptorLines):
+    """Lines of several processes, which have inherited one `lock` and hold it for each write: they do not mix."""
 
     def __init__(self, lock: int, descriptor: int = STANDARD_OUTPUT) -> None:
-        self._descriptor = descriptor
+        super().__init__(descriptor)
         self._lock = lock
 
     def write(self, text: str) -> int:
@@ -241,17 +241,8 @@ class SharedLines:
         Raises:
             OSError: the disk is full or the pipe is closed.
         """
-        rest = memoryview(text.encode(errors="backslashreplace"))
         fcntl.lockf(self._lock, fcntl.LOCK_EX)  # of this process, although the open file is that of all
         try:
-            while rest:
-                rest = rest[os.write(self._descriptor, rest) :]
+            return super().write(text)
         finally:
             fcntl.lockf(self._lock, fcntl.LOCK_UN)
-        return len(text)
-
-    def flush(self) -> None:
-        """Do nothing: lines are not buffered."""
-
-    def isatty(self) -> bool:
-        return os.isatty(self._descriptor)

@@ -114,6 +114,19 @@ async def rest_of(wire):
     return body
 
 
+async def test_a_worker_whose_loop_stands_still_is_not_ready(workers):
+    async with workers() as gateway:
+        assert (await gateway.ask("/readyz"))[:2] == (200, "ok\n")
+        with stopped(pid_of(gateway, 2)):
+            line = await gateway.until("worker_stalled")
+            assert (line["worker"], line["level"]) == (2, "warning")
+            assert (await gateway.ask("/readyz"))[:2] == (503, "stalled\n")
+            assert (await gateway.ask("/livez"))[0] == 200
+        assert (await gateway.until("worker_recovered"))["worker"] == 2
+        assert (await gateway.ask("/readyz"))[:2] == (200, "ok\n")
+        assert len(lines_of(gateway, "worker_started")) == 2
+
+
 async def test_each_worker_serves_and_one_scrape_is_their_sum(workers):
     async with workers() as gateway, connected(gateway) as wires:
         started = lines_of(gateway, "worker_started")

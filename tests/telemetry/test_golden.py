@@ -40,6 +40,8 @@ def everything():
     metrics.limited.labels("support", "burst").inc()
     metrics.limit_store_errors.labels("timeout").inc()
     metrics.limit_store_seconds.observe(0.002)
+    metrics.loop_lag.observe(0.002)
+    metrics.log_lines_lost.inc(3)
     metrics.conversation_waits.labels("support", "got_turn").inc()
     metrics.streams_active.labels("support").inc()
     metrics.runs_active.labels("support").inc()
