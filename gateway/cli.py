@@ -31,9 +31,8 @@ from gateway.config import (
     schema_json,
     usable,
 )
-from gateway.doctor.command import doctor
 from gateway.errors import CannotRunError
-from gateway.init.command import InitRefusedError, flows, init
+from gateway.init.refusal import InitRefusedError
 from gateway.keys_cli import KeysCommand, KeysRefusedError
 from gateway.server.standard_streams import abandon_unwritable_streams, open_missing_streams
 from gateway.server.supervisor import supervise
@@ -152,6 +151,8 @@ def _keys(given: argparse.Namespace) -> int:
 
 
 def _init(given: argparse.Namespace) -> int:
+    from gateway.init.command import init  # noqa: PLC0415 - for this command alone
+
     if not given.has_output:
         raise InitRefusedError(
             "The new API key is shown only once, on standard output: open it and try again."
@@ -171,11 +172,15 @@ def _ask(prompt: str) -> str:
 
 
 def _flows(given: argparse.Namespace) -> int:
+    from gateway.init.command import flows  # noqa: PLC0415 - for this command alone
+
     _print(f"{flows(given, os.environ)}\n")
     return OK
 
 
 def _doctor(given: argparse.Namespace) -> int:
+    from gateway.doctor.command import doctor  # noqa: PLC0415 - for this command alone
+
     is_plain = "utf" not in (sys.stdout.encoding or "").lower()
     reading = _read(given)
     config = reading.config or usable(reading)  # also one that cannot work

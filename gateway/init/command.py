@@ -28,6 +28,7 @@ from gateway.init import files, listing
 from gateway.init.choice import by_name, by_number
 from gateway.init.files import Plan, RouteAccess
 from gateway.init.next_steps import next_steps
+from gateway.init.refusal import InitRefusedError
 from gateway.init.writing import refuse_existing, write_new
 from gateway.upstream.flowise_admin import Advice, FlowiseAdmin, FlowiseQueryError
 from gateway.upstream.pool import tls_context
@@ -87,10 +88,6 @@ def _flowise(given: argparse.Namespace, environ: Mapping[str, str]) -> Flowise:
 def _run(command: Coroutine[Any, Any, T]) -> T:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(command)
-
-
-class InitRefusedError(Exception):
-    """The arguments do not fit what Flowise has; the sentence says what would."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,7 @@
+"""Why `init` and `flows` refuse their arguments; apart from them, so that other commands load it quickly."""
+
+from __future__ import annotations
+
+
+class InitRefusedError(Exception):
+    """The arguments do not fit what Flowise has; the sentence says what would."""
