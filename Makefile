@@ -69,7 +69,7 @@ lock: $(VENV)/.tools ## requirements.lock anew: the newest versions of what the 
 	@$(PIP) install --editable '.[package]'
 	$(LOCK) pyproject.toml --output-file requirements.lock
 	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
-	    | $(LOCK) - --output-file requirements-build.lock
+	    | $(LOCK) - --output-file deploy/requirements-build.lock
 
 clean: ## remove everything that these targets have made
 	rm -rf .venv .venv-* dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
