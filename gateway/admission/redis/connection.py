@@ -33,19 +33,28 @@ _BAD_URL = (
     "limits.store is not the URL of a Redis or Valkey: write redis://HOST:PORT/0, rediss://HOST:PORT/0 or "
     "unix:///PATH, and special characters of a password in their %-form"
 )
-LARGEST_REPLY = 64 * 1024  # bytes; the longest that a command of ours gets has 200 numbers
+LARGEST_REPLY = 64 * 1024  # bytes of a text; the longest of ours has 200 numbers, and INFO has 10 KB
+LONGEST_LIST = 16  # items; TIME has two
 
 
 class _Parser(_AsyncRESP2Parser):
-    """Refuses what no command of ours is answered with before it is read: lists, and long texts.
+    """Refuses what no command of ours is answered with before it is read: lists in lists, long lists and texts.
 
     Also where hiredis is installed, which has no bound.
     """
 
+    _is_in_list = False
+
+    async def read_response(self, disable_decoding: bool = False) -> Any:  # noqa: FBT001, FBT002 - as the package has it
+        self._is_in_list = False
+        return await super().read_response(disable_decoding)
+
     async def _readline(self) -> bytes:
         line: bytes = await super()._readline()
         if line.startswith(b"*"):
-            raise InvalidResponse("a list")
+            if self._is_in_list or int(line[1:]) > LONGEST_LIST:
+                raise InvalidResponse("a long list")
+            self._is_in_list = True
         return line
 
     async def _read(self, length: int) -> bytes:
