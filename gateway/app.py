@@ -85,14 +85,7 @@ class Gateway:
         self._body_threads = BodyThreads.start()
         self._pipeline = Pipeline(self._policies(), self._handler(), logger)
         self._revocation = Revocation(self._identity.keyring, self._pipeline, self._in_flight, time)
-        self._watchers: list[Callable[[float], None]] = [
-            self._in_flight.tick,
-            self._bodies.arrivals.tick,
-            self._limiting.limiter.tick,
-            self._identity.tick,
-            self._revocation.tick,
-            *(upstream.sweep for upstream in self._upstreams.values()),
-        ]
+        self._watchers = self._timed()
         self._ticker: Ticker | None = None
         self._learning: asyncio.Task[None] | None = None
         self.handle = request_handler(self._routes, config.server.trusted_proxies, self._pipeline)
@@ -100,6 +93,17 @@ class Gateway:
     def count_unparsable(self) -> None:
         """Count a request that the listener could not parse, so that it never got to `handle`."""
         count_unparsable(self.metrics)
+
+    def _timed(self) -> list[Callable[[float], None]]:
+        """The callbacks of the coarse timer."""
+        return [
+            self._in_flight.tick,
+            self._bodies.arrivals.tick,
+            self._limiting.limiter.tick,
+            self._identity.tick,
+            self._revocation.tick,
+            *(upstream.sweep for upstream in self._upstreams.values()),
+        ]
 
     def watch(self, watcher: Callable[[float], None]) -> None:
         """Add a callback of the coarse timer, which gets the monotonic time; before `start`."""

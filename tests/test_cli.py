@@ -444,7 +444,7 @@ async def test_too_few_file_descriptors_are_logged(serve):
         serve(upstream.url, server={"max_connections": 10000}, before="ulimit -n 256") as child,
     ):
         line = await child.until("few_file_descriptors")
-    assert (line["limit"], line["needed"], line["level"]) == (256, 10000 + 1000 + 64, "warning")
+    assert (line["limit"], line["needed"], line["level"]) == (256, 10000 + 1000 + 164, "warning")
     assert "ulimit -n" in line["message"]
 
 
@@ -459,4 +459,4 @@ async def test_the_limit_of_file_descriptors_is_raised_up_to_the_hard_limit(serv
             pytest.skip("this system shows no limits of a process")
         (line,) = [line for line in limits.read_text().splitlines() if line.startswith("Max open files")]
         assert not [line for line in child.lines if line["event"] == "few_file_descriptors"]
-    assert line.split()[3:5] == ["374", "1000"]
+    assert line.split()[3:5] == ["474", "1000"]

@@ -42,19 +42,16 @@ def make_logger(
     """
     out = sys.stdout if stream is None else stream
     is_terminal = out.isatty()
+    formatter: structlog.typing.Processor
     if settings.format == "console" or (settings.format == "auto" and is_terminal):
-        renderer = ConsoleRenderer(has_colors=has_colors and is_terminal)
-        formatter: structlog.typing.Processor = _for_reading(renderer)
+        formatter = _for_reading(ConsoleRenderer(has_colors=has_colors and is_terminal))
         time = structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False, key="time")
         lost = "log_lines_lost count={}\n"
     else:
         formatter = structlog.processors.JSONRenderer(serializer=_encode)
         time = structlog.processors.TimeStamper(fmt="iso", utc=True, key="time")
         lost = '{{"event":"log_lines_lost","level":"warning","count":{}}}\n'
-    if isinstance(out, LogWriter):
-        out.report = lost
-    else:
-        out = cast(TextIO, LossyStream(out, lost))
+    out = _reporting(out, lost)
     logger: Logger = structlog.wrap_logger(
         structlog.WriteLogger(cast(TextIO, out)),
         processors=[
@@ -66,6 +63,14 @@ def make_logger(
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[settings.level]),
     )
     return logger.bind(**fields) if fields else logger
+
+
+def _reporting(out: TextIO | LogWriter, lost: str) -> TextIO | LogWriter:
+    """The stream, which writes `lost` with the number of lines that it could not write."""
+    if isinstance(out, LogWriter):
+        out.report = lost
+        return out
+    return cast(TextIO, LossyStream(out, lost))
 
 
 class LossyStream:

@@ -275,7 +275,7 @@ async def test_no_secret_is_a_warning_with_the_command_that_makes_one(flowise, e
 
 async def test_few_descriptors_are_a_warning_with_both_numbers(flowise, examine):
     _, findings = await examine(flowise.url, before="ulimit -n 150")
-    what = "This user may open 150 files, and max_connections needs 174."
+    what = "This user may open 150 files, and max_connections needs 274."
     advice = "Raise the limit (ulimit -n, LimitNOFILE=), or lower server.max_connections."
     assert wrong(findings) == [("warning", "descriptors", "", f"{what} {advice}")]
 
