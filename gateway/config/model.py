@@ -91,7 +91,7 @@ class ServerSettings(Section):
 
 
 class AdminSettings(Section):
-    """The listener for /metrics, /livez and /readyz."""
+    """The listener for /metrics, /openapi.json, /livez and /readyz."""
 
     listen: Listen = Address("127.0.0.1", 9090)
     """HOST:PORT of the admin port."""

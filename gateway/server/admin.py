@@ -1,4 +1,4 @@
-"""The admin listener: `/metrics`, `/livez` and `/readyz` on a port of their own, with the bounds of the public one."""
+"""The admin listener: metrics, probes and `/openapi.json` on a port of their own, with the bounds of the public one."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import hdrs, web
 
+from gateway import __version__
 from gateway.aio import Threads
 from gateway.config import Address, AdminSettings, ServerSettings, ServerTimeouts
 from gateway.exchange import SERVER
+from gateway.openapi import document_json
 from gateway.server.listener import ConnectionGuard, Handler, Listener
 from gateway.server.sockets import ADMIN, open_site
 from gateway.telemetry.logs import Logger
@@ -87,8 +89,11 @@ def admin_handler(exposition: Exposition, readiness: Readiness, token: str, thre
             return web.Response(status=503, text="Other scrapes are in progress. Try again shortly.\n")
         return web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type})
 
+    async def openapi(_: web.BaseRequest) -> web.Response:
+        return web.Response(body=document_json(__version__), content_type="application/json")
+
     answers: dict[str, Callable[[web.BaseRequest], Awaitable[web.Response]]]
-    answers = {"/livez": livez, "/readyz": readyz, "/metrics": metrics}
+    answers = {"/livez": livez, "/readyz": readyz, "/metrics": metrics, "/openapi.json": openapi}
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
         answer = answers.get(request.path)
