@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.flowise.observer import StreamObserver
+from tests.harness import bounds
 from tests.harness import captured_streams as streams
 from tests.harness.frames import ASK, END, METADATA, PATH, START, WHOLE, event, only, settled, token
 from tests.harness.gateway import running
@@ -64,6 +65,15 @@ def reads_of(pieces):
 
 def one_chunk_each(pieces):
     return [STREAM_HEAD, *(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces if piece), b"0\r\n\r\n"]
+
+
+# Of the small captures with the same kinds of events, the shortest one.
+EACH_KIND = sorted(
+    {
+        frozenset(counts(CAPTURED[name])): name
+        for name in sorted(SMALL, key=lambda name: -len(CAPTURED[name]))
+    }.values()
+)
 
 
 class Relay:
@@ -122,11 +132,19 @@ async def same_counts(gateway, body, number):
     assert samples['flowise_gateway_bytes_total{direction="in",route="chat"}'] == len(body) * number
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", EACH_KIND)
 async def test_each_single_cut_of_a_capture(reads, start, name):
     body = CAPTURED[name]
     cuts = streams.single_cuts(body, SHORT)
     await identical(reads, start, body, map(reads_of, cuts))
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(60 * bounds.TEST)
+@pytest.mark.parametrize("name", SMALL)
+async def test_each_single_cut_of_every_small_capture(reads, start, name):
+    body = CAPTURED[name]
+    await identical(reads, start, body, map(reads_of, streams.single_cuts(body)))
 
 
 @pytest.mark.parametrize("name", LARGE)

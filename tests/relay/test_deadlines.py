@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from tests.harness import bounds
 from tests.harness.clock import time_passes
 from tests.harness.frames import (
     ABORT,
@@ -180,8 +181,8 @@ async def test_a_new_silence_does_not_prolong_the_grace(start, connect, hurried)
     script = Silent(STREAM_HEAD, chunk(START))
     loop = asyncio.get_running_loop()
     began = loop.time()
-    await ask(start, connect, script, **timeouts(idle="2s"))
-    assert loop.time() - began < 3.5
+    await ask(start, connect, script, **timeouts(idle=f"{2000 * bounds.SLOWNESS:.0f}ms"))
+    assert loop.time() - began < 3.5 * bounds.SLOWNESS
 
 
 async def test_a_deadline_inside_a_large_event_cuts(start, connect, hurried):

@@ -42,7 +42,8 @@ async def acquire(gateway, wait=LONG, key=KEY):
 
 def stored(server, what):
     with server.client() as client:
-        return [client.get(key).decode() for key in client.scan_iter(f"*:{what}")]
+        values = [client.get(key) for key in client.scan_iter(f"*:{what}")]
+    return [value.decode() for value in values if value is not None]  # None: it has ended between the two
 
 
 async def waiting(server, gateway, wait=LONG):
