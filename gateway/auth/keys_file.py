@@ -25,6 +25,13 @@ from gateway.config.validation import note_errors
 from gateway.config.yaml_reader import parse_tree
 
 _ID = re.compile(ID_PATTERN)
+_EXPOSED = stat.S_IRWXO | stat.S_IWGRP  # a group may read the file: it can be that of the gateway's user
+EXPOSED_ADVICE = "Other users can read the hashes of the keys, or change them. Run chmod g-w,o-rwx"
+
+
+def is_exposed(path: Path) -> bool:
+    """Whether users other than the owner and the group may read or change a keys file; raises `OSError`."""
+    return bool(path.stat().st_mode & _EXPOSED)
 
 
 def check_keys(root: Node, mistakes: Mistakes) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import errno
 import math
-import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from hashlib import sha256
@@ -22,9 +21,11 @@ from gateway.aio import Tasks, Threads
 from gateway.auth.keyring import Keyring
 from gateway.auth.keys_file import (
     ABSENT,
+    EXPOSED_ADVICE,
     FileVersion,
     UnreadableError,
     file_version,
+    is_exposed,
     parse_keys,
     read_content,
     unreadable,
@@ -40,7 +41,6 @@ HANGING_AFTER = (
 )
 CONFIRM_AFTER = 2.0  # seconds after a read: more than the coarsest times of a file system
 LOG_AGAIN = 60.0  # seconds between two lines for a file that stays unreadable
-EXPOSED = stat.S_IRWXO | stat.S_IWGRP  # a group may read the file: it can be that of the gateway's user
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +197,7 @@ class KeysWatch:
         self._logger.info("keys_loaded", count=len(self._keyring))
         if snapshot.is_exposed and not self._has_warned:
             self._has_warned = True
-            message = "other users can read the hashes of the keys, or change them: chmod g-w,o-rwx"
+            message = f"{EXPOSED_ADVICE} {self._path}."
             self._logger.warning("keys_file_exposed", file=str(self._path), message=message)
 
     def _fill(self, keys: tuple[ApiKey, ...]) -> None:
@@ -238,10 +238,10 @@ def _read(path: Path) -> _Snapshot:
         except ConfigError as error:
             mistakes = error.mistakes
         after = file_version(path)
-        is_exposed = after != ABSENT and bool(path.stat().st_mode & EXPOSED)
+        exposed = after != ABSENT and is_exposed(path)
     except OSError as error:
         raise UnreadableError([unreadable(path, error)]) from error
-    return _Snapshot(keys, tuple(mistakes), before, after, _digest(content), is_exposed)
+    return _Snapshot(keys, tuple(mistakes), before, after, _digest(content), exposed)
 
 
 def _digest_of(path: Path) -> bytes:

@@ -7,13 +7,12 @@ import os
 import pwd
 import resource
 import shutil
-import stat
 import tempfile
 from pathlib import Path
 
 from aiohttp import http_parser
 
-from gateway.auth.keys_file import read_keys
+from gateway.auth.keys_file import EXPOSED_ADVICE, is_exposed, read_keys
 from gateway.config import ConfigError
 from gateway.doctor.report import Finding, failed, ok, warning
 from gateway.doctor.world import World
@@ -52,10 +51,8 @@ def _keys_file(path: Path, now: float) -> list[Finding]:
     if not valid:
         advice = "`flowise-gateway keys create --name N` adds one."
         return [warning("keys_file", str(path), f"has no valid key, so nobody can call. {advice}")]
-    if path.stat().st_mode & stat.S_IROTH:
-        return [
-            warning("keys_file", str(path), f"Every user of this machine can read it. Run chmod o-r {path}.")
-        ]
+    if is_exposed(path):
+        return [warning("keys_file", str(path), f"{EXPOSED_ADVICE} {path}.")]
     return [ok("keys_file", str(path), f"has {len(valid)} valid key{'s' * (len(valid) != 1)}")]
 
 

@@ -301,7 +301,9 @@ async def test_a_keys_file_without_keys_or_for_everybody_is_a_warning(flowise, e
     assert of(findings, "keys_file")[2].endswith("`flowise-gateway keys create --name N` adds one.")
     key_files.write_keys(tmp_path / "keys.yaml", key_files.entry(1)).chmod(0o644)
     _, findings = await examine(flowise.url, route=route)
-    assert of(findings, "keys_file")[2].startswith("Every user of this machine can read it. Run chmod o-r ")
+    assert of(findings, "keys_file")[2].startswith(
+        "Other users can read the hashes of the keys, or change them. Run chmod g-w,o-rwx "
+    )
 
 
 @pytest.mark.parametrize(

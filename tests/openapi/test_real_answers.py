@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 
 import aiohttp
 import pytest
@@ -11,13 +10,13 @@ import pytest
 from gateway.simulator import Flow, Simulator
 from tests.harness import recorded_requests
 from tests.harness.api_keys import key_of
+from tests.harness.documented_calls import JSON, Caller, every_operation
 from tests.harness.exact_client import ask as ask_exactly
-from tests.harness.openapi import find, mistakes_in_answer, mistakes_in_request, operations
+from tests.harness.openapi import find, mistakes_in_answer, operations
 
 FLOW = "3f6a9b1c-2222-4333-8444-555566667777"
 AGENT, PUBLIC, TIGHT = (f"{FLOW[:-1]}{digit}" for digit in "123")
 ORIGIN = "https://app.example.com"
-JSON = {"Content-Type": "application/json"}
 CONFIG = {"fullFileUpload": {"status": True}}
 
 
@@ -66,80 +65,9 @@ def limited(requests):
     return {"name": "hourly", "requests": requests, "per": "1h"}
 
 
-class Caller:
-    def __init__(self, url, key, session):
-        self._url = url
-        self._session = session
-        self.key = {"Authorization": f"Bearer {key}"}
-        self.operations = set()
-        self.statuses = set()
-
-    async def __call__(self, method, target, body=None, *, is_wrong=False, **headers):
-        """Returns status and body; `is_wrong`: the document does not allow the request."""
-        fields = {name.replace("_", "-"): value for name, value in headers.items()}
-        content = json.dumps(body).encode() if isinstance(body, dict | list) else body or b""
-        if isinstance(body, dict | list):
-            fields |= JSON
-        if not isinstance(body, aiohttp.FormData):
-            kind = fields.get("Content-Type", "")
-            assert bool(mistakes_in_request(method, target, kind, content)) == is_wrong
-        data = content or None
-        async with self._session.request(method, self._url + target, data=data, headers=fields) as response:
-            got = await response.read()
-            lower = {name.lower(): value for name, value in response.headers.items()}
-            assert mistakes_in_answer(method, target, response.status, lower, got) == []
-            self.operations.add((find(method, target)[0], method.lower()))
-            self.statuses.add((find(method, target)[0], response.status))
-            return response.status, got
-
-
-def form(**fields):
-    data = aiohttp.FormData(default_to_multipart=True)
-    data.add_field("files", b"hello", filename="a.png", content_type="image/png")
-    for name, value in fields.items():
-        data.add_field(name, value)
-    return data
-
-
 async def test_every_operation_answers_as_documented(called):
-    ask = {"question": "hi [[tokens=2]]", "chatId": "c1"}
-    for path in ("prediction", "predictions"):
-        status, answer = await called("POST", f"/api/v1/{path}/chat", ask, **called.key)
-        assert status == 200
-    message = json.loads(answer)["chatMessageId"]
-    for stream in ({"streaming": True}, {"streaming": True, "overrideConfig": {"sessionId": "s"}}):
-        status, answer = await called("POST", "/api/v1/prediction/agent", {**ask, **stream}, **called.key)
-        assert (status, b'"event":"end"' in answer) == (200, True)
+    await every_operation(called, chat="chat", agent="agent", files="chat", origin=ORIGIN)
     assert (await called("POST", "/api/v1/prediction/public", {"question": "hi"}))[0] == 200
-    encoded = {"Content-Type": "application/x-www-form-urlencoded"}
-    assert (await called("POST", "/api/v1/prediction/public", b"question=hi&streaming=true", **encoded))[
-        0
-    ] == 200
-    rating = {"chatId": "c1", "messageId": message, "rating": "THUMBS_UP", "content": "good"}
-    assert (await called("POST", "/api/v1/feedback/chat", rating, **called.key))[0] == 200
-    for path in ("/api/v1/leads", "/api/v1/leads/"):
-        lead = {"chatflowid": "chat", "chatId": "c1", "name": "n", "email": "e@example.com", "phone": "1"}
-        assert (await called("POST", path, lead, **called.key))[0] == 200
-    assert (await called("POST", "/api/v1/attachments/chat/c1", form(), **called.key))[0] == 200
-    assert (await called("PUT", "/api/v1/chatmessage/abort/chat/c1", **called.key))[0] == 200
-    token = {"caller": "user-7", "routes": ["chat"], "ttl": "15m"}
-    status, answer = await called("POST", "/gateway/v1/session-tokens", token, **called.key)
-    assert status == 200
-    base = f"/t/{json.loads(answer)['token']}"
-    assert (await called("POST", f"{base}/api/v1/prediction/chat", ask))[0] == 200
-    for method in ("GET", "HEAD"):
-        for path in ("chatflows-streaming", "chatflows-uploads", "public-chatbotConfig"):
-            assert (await called(method, f"/api/v1/{path}/chat"))[0] == 200
-        file = "/api/v1/get-upload-file?chatflowId=chat&chatId=c1&fileName=a.png"
-        for target in (file, f"{file}&download=true"):
-            assert (await called(method, target, **called.key))[0] == 200
-        assert (await called(method, "/api/v1/ping"))[0] == 200
-        assert (await called(method, "/gateway/v1/limits", **called.key))[0] == 200
-    asked = {"Origin": ORIGIN, "Access-Control-Request-Method": "POST"}
-    for path, method in operations():
-        if method == "options":
-            concrete = path.replace("{flow}", "chat").replace("{chatId}", "c1")
-            assert (await called("OPTIONS", concrete, **asked))[0] == 204
     assert called.operations == operations()
 
 
