@@ -197,7 +197,7 @@ class Gateway:
             "prediction": Predict(
                 self._upstreams,
                 self._streamability,
-                RunServices(self._in_flight, self._tasks, self.metrics, self._counting),
+                RunServices(self._in_flight, self._tasks, self.metrics, self._counting, self._reading),
                 send_timeout,
             ),
             "chatbot_config": ChatbotConfig(self._upstreams, passthrough, self._tasks, self._reading),

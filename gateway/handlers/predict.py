@@ -15,9 +15,10 @@ from gateway.relay.client import ClientStream
 from gateway.relay.delivery import Delivery, deliver
 from gateway.relay.outgoing import choose_upstream, deadlines_of, upstream_request
 from gateway.relay.run import PredictionRun, RunServices
+from gateway.relay.whole_answer import answer_without
 from gateway.relay.writers import EventStreamWriter
 from gateway.upstream.flowise_api import Streamability
-from gateway.upstream.response_parser import ResponseHead
+from gateway.upstream.response_parser import Framing, ResponseHead
 from gateway.upstream.upstream import Upstream
 
 # Flowise sends these itself since 2.1.2; a stream of an older one must not be buffered by proxies either.
@@ -51,6 +52,11 @@ class Predict:
             body = _body(exchange, may_stream=may_stream)
             head = await run.call.send(upstream.pool, upstream_request(exchange, upstream, body))
             exchange.body_sent()
+            if route.events.withhold and _is_answer(exchange, head):
+                services = self._services
+                return await answer_without(
+                    run, head, route.events.withhold, services.counting.budget, services.reading
+                )
             return await deliver(exchange, run.call, head, self._delivery(exchange, head, route))
         finally:
             run.call.detach()
@@ -74,6 +80,11 @@ def _body(exchange: Exchange, *, may_stream: bool) -> UpstreamBody:
     if exchange.upload is not None:
         return exchange.upload(changes)
     return UpstreamBody("application/json", prediction.written(changes))
+
+
+def _is_answer(exchange: Exchange, head: ResponseHead) -> bool:
+    """Whether this is what a run has answered, in one piece; an error has nothing of it."""
+    return not exchange.is_streaming and head.status < 400 and head.framing is not Framing.NONE
 
 
 def _event_writer(client: ClientStream, route: Route) -> EventStreamWriter:

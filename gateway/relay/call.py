@@ -81,7 +81,6 @@ class UpstreamCall:
         "_is_throttled",
         "_last_byte_at",
         "_listener",
-        "_terminated_by",
         "_unread",
         "_unread_size",
         "_writer",
@@ -92,6 +91,7 @@ class UpstreamCall:
         "head",
         "is_over",
         "observer",
+        "terminated_by",
     )
 
     def __init__(self, listener: CallListener, deadlines: Deadlines) -> None:
@@ -102,7 +102,7 @@ class UpstreamCall:
         self._writer: ResponseWriter | None = None
         self._early: list[bytes] = []  # body bytes that came before there was a writer
         self._early_end: BodyEnd | None = None
-        self._terminated_by = ""
+        self.terminated_by: GatewayError | None = None
         self._is_client_paused = False
         self.head: OneShot[ResponseHead] = OneShot()
         self.delivered: OneShot[None] = OneShot()  # the client gets no more of the body
@@ -245,7 +245,7 @@ class UpstreamCall:
     def attach(self, writer: ResponseWriter) -> None:
         """Send the body to this writer from now on; what came with the head goes first."""
         if self.delivered.is_set:
-            writer.terminate(self._terminated_by)
+            writer.terminate("" if self.terminated_by is None else self.terminated_by.message)
             return
         self._writer = writer
         for data in self._early:
@@ -304,7 +304,7 @@ class UpstreamCall:
     def terminate(self, error: GatewayError) -> None:
         """Fail the pending head, or end the response with the error's message. The reply is still read."""
         self.head.fail(error)
-        self._terminated_by = error.message
+        self.terminated_by = error
         if self._writer is not None and not self.delivered.is_set:
             self._writer.terminate(error.message)
         self._set_delivered()

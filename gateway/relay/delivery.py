@@ -62,8 +62,40 @@ async def deliver(
     return response
 
 
+def whole_response(
+    exchange: Exchange, head: ResponseHead, content: bytes, release: Callable[[], None]
+) -> web.StreamResponse:
+    """The response with Flowise's head and this content in place of its body, which has been read.
+
+    `release`: called when the client has taken it, or has left.
+    """
+    headers = _headers(exchange, head, {hdrs.CONTENT_LENGTH: str(len(content))})
+    exchange.status, exchange.bytes_out = head.status, len(content)
+    exchange.timings.client_head = monotonic()
+    return _WholeResponse(head.status, headers, content, release)
+
+
+class _WholeResponse(web.Response):
+    def __init__(
+        self, status: int, headers: dict[str, str], body: bytes, release: Callable[[], None]
+    ) -> None:
+        super().__init__(status=status, headers=headers, body=body)
+        self._release = release
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        try:
+            await super().write_eof(data)
+        finally:
+            self._release()
+
+
+def _headers(exchange: Exchange, head: ResponseHead, own: Mapping[str, str]) -> dict[str, str]:
+    """Flowise's fields that may pass, replaced by `own` and those of the policies."""
+    return {**dict(downward(head.fields)), **own, **exchange.response_headers}
+
+
 def _response(exchange: Exchange, head: ResponseHead, delivery: Delivery) -> web.StreamResponse:
-    headers = {**dict(downward(head.fields)), **delivery.headers, **exchange.response_headers}
+    headers = _headers(exchange, head, delivery.headers)
     length = head.get(b"content-length")
     if (
         head.framing is Framing.NONE

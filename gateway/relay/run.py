@@ -11,7 +11,7 @@ import asyncio
 from dataclasses import dataclass
 from time import monotonic
 
-from gateway.aio import Tasks
+from gateway.aio import Tasks, WorkThread
 from gateway.errors import GatewayError, UpstreamBadReply, UpstreamTimeout
 from gateway.exchange import Exchange
 from gateway.flowise.outcome import Outcome, of_error
@@ -41,6 +41,7 @@ class RunServices:
     tasks: Tasks
     metrics: Metrics
     counting: TokenCounting
+    reading: WorkThread  # for large replies
 
 
 class PredictionRun:
@@ -135,6 +136,15 @@ class PredictionRun:
             self._tasks.start(self._settle_later(source), "settle")
         else:
             self._settle(self._counted(source))
+
+    def refuse(self, error: UpstreamBadReply) -> None:
+        """The reply, or what has come of it, is none for a client: end the run."""
+        if not self.call.is_over:
+            self._is_closed_by_us = True
+            self.abort()
+            self.call.close(error)
+        if not self.call.broken_by:
+            self.exchange.upstream_result = upstream_result(error, 0, None)
 
     # -- InFlightCall ------------------------------------------------------------------------------
 

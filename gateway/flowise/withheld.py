@@ -1,0 +1,59 @@
+"""What `events.withhold` means for a JSON answer, and which other events repeat what an event has (pure).
+
+Flowise answers a run that does not stream with one JSON object. A member of it has the name of the event with the same
+content, apart from those below (Flowise 3.1.4, buildChatflow.ts, buildAgentflow.ts and SSEStreamer.ts). Names are
+compared exactly, as Flowise writes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from gateway.errors import UpstreamBadReply
+from gateway.flowise.json_scan import members, with_changes
+
+# `action` is in the event `metadata`, too, but has an event of its own.
+_OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
+    "token": ("text", "json", "assistant"),  # `assistant`: the messages of an OpenAI assistant
+    "thinking": ("reasonContent",),
+    "usageMetadata": ("metrics",),
+    "metadata": (
+        "chatId",
+        "chatMessageId",
+        "question",
+        "sessionId",
+        "memoryType",
+        "followUpPrompts",
+        "flowVariables",
+    ),
+}
+
+_OF_AGENTS = frozenset({"token", "usedTools", "sourceDocuments", "artifacts", "nextAgent"})
+TRACES: Mapping[str, frozenset[str]] = {
+    "agentFlowExecutedData": _OF_AGENTS - {"nextAgent"}
+    | {"thinking", "calledTools", "fileAnnotations", "usageMetadata", "action", "nextAgentFlow"},
+    "agentReasoning": _OF_AGENTS,
+}
+"""The events that repeat the whole run, and the events whose content is in them."""
+
+
+def without_withheld(answer: bytes, events: Collection[str]) -> bytes:
+    """The JSON answer without the members that have the content of these events; all else keeps its bytes.
+
+    It is the same object if it has none of them. An ETag of Flowise does not hold for another one.
+
+    Raises:
+        UpstreamBadReply: it cannot be looked into.
+    """
+    try:
+        found = members(answer)
+    except ValueError as error:
+        raise UpstreamBadReply(
+            f"The answer of Flowise cannot be looked into: {error}. This route withholds events, so it needs a JSON"
+            " object."
+        ) from None
+    return with_changes(answer, found, dict.fromkeys(_members_of(events)))
+
+
+def _members_of(events: Collection[str]) -> set[str]:
+    return {name for event in events for name in (event, *_OTHER_NAMES.get(event, ()))}
