@@ -6,6 +6,7 @@ from gateway.config.addresses import parse_url
 from gateway.config.problems import Mistakes
 from gateway.config.tree import Node
 from gateway.config.values import CHATFLOW_PLACE, EXAMPLE_CHATFLOW
+from gateway.flowise.withheld import repeating
 
 _NIL = "00000000-0000-0000-0000-000000000000"
 _PAGES = frozenset({"/chatflows", "/agentflows", "/assistants", "/signin", "/login"})
@@ -21,6 +22,7 @@ def warn(root: Node, mistakes: Mistakes) -> None:
     for route in routes.items if routes else ():
         _example_chatflow(route, mistakes)
         _public_anyway(route, mistakes)
+        _repeated(route, mistakes)
 
 
 def _page(server: Node, mistakes: Mistakes) -> None:
@@ -47,3 +49,16 @@ def _public_anyway(route: Node, mistakes: Mistakes) -> None:
     if auth and others and len(others) < len(methods):
         message = f"has anonymous beside {others[0]}, so that no credential is needed: leave anonymous out to need one"
         mistakes.warn(auth.line, auth.path, message)
+
+
+def _repeated(route: Node, mistakes: Mistakes) -> None:
+    """Whether a flow sends a trace depends on its kind, which is not known here."""
+    withheld = route.at("events", "withhold")
+    if withheld is None:
+        return
+    traces = repeating({event.text for event in withheld.items if event.text})
+    if traces:
+        message = (
+            f"lacks {' and '.join(traces)}: agents repeat there what is withheld; add it, or clients get it"
+        )
+        mistakes.warn(withheld.line, withheld.path, message)

@@ -28,13 +28,31 @@ _OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     ),
 }
 
-_OF_AGENTS = frozenset({"token", "usedTools", "sourceDocuments", "artifacts", "nextAgent"})
-TRACES: Mapping[str, frozenset[str]] = {
-    "agentFlowExecutedData": _OF_AGENTS - {"nextAgent"}
-    | {"thinking", "calledTools", "fileAnnotations", "usageMetadata", "action", "nextAgentFlow"},
-    "agentReasoning": _OF_AGENTS,
+# The two events that repeat a whole run. What is withheld is not cut out of them, nor out of the members of the same
+# name: there it is text among text, in prompts and in the history.
+_TRACES: Mapping[str, tuple[str, ...]] = {
+    "agentFlowExecutedData": (
+        "token",
+        "thinking",
+        "sourceDocuments",
+        "usedTools",
+        "calledTools",
+        "artifacts",
+        "fileAnnotations",
+        "usageMetadata",
+        "action",
+    ),
+    "agentReasoning": ("token", "sourceDocuments", "usedTools", "artifacts", "nextAgent"),
 }
-"""The events that repeat the whole run, and the events whose content is in them."""
+
+
+def repeating(events: Collection[str]) -> list[str]:
+    """The traces that repeat what these events have, and are not among them."""
+    return [
+        trace
+        for trace, contents in _TRACES.items()
+        if trace not in events and any(name in events for name in contents)
+    ]
 
 
 def without_withheld(answer: bytes, events: Collection[str]) -> bytes:
