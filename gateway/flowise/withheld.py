@@ -56,9 +56,9 @@ def repeating(events: Collection[str]) -> list[str]:
 
 
 def without_withheld(answer: bytes, events: Collection[str]) -> bytes:
-    """The JSON answer without the members that have the content of these events; all else keeps its bytes.
+    """The JSON answer without the members that have the content of these events; the others keep their bytes.
 
-    It is the same object if it has none of them. An ETag of Flowise does not hold for another one.
+    The same object is returned if it has none of them. An ETag of Flowise does not hold for another one.
 
     Raises:
         UpstreamBadReply: it cannot be looked into.

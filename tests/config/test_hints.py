@@ -12,11 +12,12 @@ EXAMPLE = "2c5e8d0a-1111-4222-8333-444455556666"
 def warnings(tmp_path):
     """The warnings for a configuration with this route, by key."""
 
-    def warnings(chatflow=REAL, auth="[anonymous]", url="http://127.0.0.1:3000", **environ):
+    def warnings(chatflow=REAL, auth="[anonymous]", url="http://127.0.0.1:3000", withhold="[]", **environ):
         path = tmp_path / "gateway.yaml"
         path.write_text(
             f"upstreams: {{main: {{servers: [{{url: '{url}'}}]}}}}\n"
-            f"routes: [{{name: a, chatflow: '{chatflow}', upstream: main, auth: {auth}}}]\n"
+            f"routes: [{{name: a, chatflow: '{chatflow}', upstream: main, auth: {auth}, "
+            f"events: {{withhold: {withhold}}}}}]\n"
         )
         reading = read(path, environ)
         assert reading.config is not None
@@ -54,3 +55,29 @@ def test_a_page_of_flowise_is_a_warning(warnings, page):
     said = f"ends in /{page}, a page of Flowise: leave it out, unless Flowise is below that path"
     assert found == {key: said}
     assert warnings(url="http://127.0.0.1:3000/flowise") == {}
+
+
+@pytest.mark.parametrize(
+    ("withhold", "lacks"),
+    [
+        ("[usedTools]", "agentFlowExecutedData and agentReasoning"),
+        ("[calledTools, custom:mine]", "agentFlowExecutedData"),
+        ("[sourceDocuments, agentFlowExecutedData]", "agentReasoning"),
+    ],
+)
+def test_a_trace_that_repeats_what_is_withheld_is_a_warning(warnings, withhold, lacks):
+    said = f"lacks {lacks}: agents repeat there what is withheld; add it, or clients get it"
+    assert warnings(withhold=withhold) == {"routes[0].events.withhold": said}
+
+
+@pytest.mark.parametrize(
+    "withhold",
+    [
+        "[agentFlowExecutedData]",
+        "[usedTools, agentFlowExecutedData, agentReasoning]",
+        "[metadata]",
+        "[custom:a]",
+    ],
+)
+def test_what_no_trace_repeats_has_no_warning(warnings, withhold):
+    assert warnings(withhold=withhold) == {}

@@ -11,7 +11,7 @@ import pytest
 from gateway.relay import call
 from tests.harness.clock import until
 from tests.harness.frames import ASK, END, METADATA, PATH, START, event, metered, only, settled, token
-from tests.harness.loop_turns import LONGEST, LoopTurns, left_at_once, raw_answer
+from tests.harness.loop_turns import LONGEST, LONGEST_WAIT, LoopTurns, left_at_once, raw_answer
 from tests.harness.raw_upstream import STREAM_HEAD, RawUpstream
 
 ASKED = json.dumps(ASK).encode()
@@ -88,6 +88,36 @@ async def test_a_flood_never_owns_the_loop(start, flood, withholding):
     assert END in answer
     assert line["outcome"] == "ok"
     assert turns.longest < LONGEST
+
+
+# Members of JSON answers that a route which withholds looks into; each about as large as it may be.
+ANSWERS = {
+    "numbers": b'"a":[' + filled(b"0,", 4 * MEGABYTE - 200) + b"0]",
+    "arrays": b'"a":[' + filled(b"[],", 4 * MEGABYTE - 200) + b"0]",
+    "escapes": b'"a":"' + filled(b"\\u0041", 4 * MEGABYTE - 200) + b'"',
+    "half surrogates": b'"a":[' + filled(b'"\\ud83d",', 4 * MEGABYTE - 200) + b"0]",
+    "blanks": b'"a":' + filled(b" ", 4 * MEGABYTE - 200) + b"0",
+    "a long name": b'"' + filled(b"a", 4 * MEGABYTE - 200) + b'":0',
+    "long members": b",".join(b'"a":"%b"' % filled(b"x", 16_000) for _ in range(250)),
+    "members and blanks": b",".join(b'"a":' + filled(b" ", 16_000) + b"0" for _ in range(250)),
+}
+
+
+@pytest.mark.parametrize("kind", ANSWERS)
+async def test_no_answer_that_is_looked_into_owns_the_loop(start, kind):
+    body = b'{"usedTools":1,' + ANSWERS[kind] + b',"text":"x"}'
+
+    async def script(peer, _):
+        peer.answer(body)
+
+    async with RawUpstream(script) as upstream, start(upstream.url, route=WITHHOLDING) as gateway:
+        with LoopTurns() as turns:
+            answer = await raw_answer(gateway.host, gateway.port, PATH, ASKED)
+            line = await only(gateway)
+    assert (line["outcome"], line["bytes_out"]) == ("ok", len(body) - len('"usedTools":1,'))
+    assert answer.endswith(b',"text":"x"}')
+    assert turns.longest < LONGEST
+    assert turns.longest_wait < LONGEST_WAIT
 
 
 async def test_chunks_of_one_byte_never_own_the_loop(start):
