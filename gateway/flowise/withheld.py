@@ -28,7 +28,7 @@ _OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     ),
 }
 
-# The two events that repeat a whole run. What is withheld is not cut out of them, nor out of the members of the same
+# The events that repeat a whole run. What is withheld is not cut out of them, nor out of the members of the same
 # name: there it is text among text, in prompts and in the history.
 _TRACES: Mapping[str, tuple[str, ...]] = {
     "agentFlowExecutedData": (
@@ -43,6 +43,7 @@ _TRACES: Mapping[str, tuple[str, ...]] = {
         "action",
     ),
     "agentReasoning": ("token", "sourceDocuments", "usedTools", "artifacts", "nextAgent"),
+    "agent_trace": ("usedTools",),
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,9 @@ from gateway.simulator.requests import ReceivedRequest, printable
 from gateway.simulator.steps import Delay, Event, Fail, Step, present
 
 ABORTED = "This operation was aborted"
+MEMBERS = frozenset(
+    {"sourceDocuments", "usedTools", "artifacts", "fileAnnotations"}
+)  # of a chain's JSON answer
 
 _PREFIX = "Error: predictionsServices.buildChatflow - "
 _NODE_PREFIX = "Error in LLM node: "
@@ -115,8 +118,10 @@ def metadata(call: PredictionCall) -> Event:
     return Event("metadata", present(fields))
 
 
-def answer(call: PredictionCall, parts: Sequence[str], completion: agentflow.Completion) -> dict[str, Any]:
-    """The JSON answer of a run that was not streamed."""
+def answer(
+    call: PredictionCall, parts: Sequence[str], members: Mapping[str, Any], completion: agentflow.Completion
+) -> dict[str, Any]:
+    """The JSON answer of a run that was not streamed. `members`: of a chain, by name."""
     text = "".join(parts)
     fields = {
         "text": text if call.flow.model_streams else text.rstrip(),
@@ -127,7 +132,8 @@ def answer(call: PredictionCall, parts: Sequence[str], completion: agentflow.Com
     }
     if not call.is_agentflow:
         more = {"isStreamValid": False, "sessionId": call.session_id, "memoryType": "Buffer Memory"}
-        return present({**fields, "form": msgspec.UNSET, **more})
+        text_first = {"text": fields.pop("text"), **members}
+        return present({**text_first, **fields, "form": msgspec.UNSET, **more})
     trace = {"executionId": str(uuid.uuid4()), "agentFlowExecutedData": agentflow.executed(completion)}
     return present({**fields, **trace, "sessionId": call.session_id})
 

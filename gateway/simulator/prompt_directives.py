@@ -11,6 +11,7 @@
     die     Flowise itself is killed after N tokens: a bare FIN
     text    every token is this word                                         (default tok0 tok1 ...)
     size    every token is padded to N characters
+    tools   how often the flow's agent has used a tool, told behind the tokens (default 0)
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from gateway.simulator.steps import Close, Delay, Fail, Hang, Step, Token
+from gateway.simulator.steps import Close, Delay, Event, Fail, Hang, Step, Token
 
 _BRACKETS = re.compile(r"\[\[([^\]]*)\]\]")
 _PADDING = " lorem ipsum"
@@ -32,6 +33,7 @@ _MESSAGES = {
 }
 _BROKEN = {"error": "fake mid-stream failure"}
 _TERMINATED = "terminated"
+_USED_TOOL = {"tool": "calculator", "toolInput": {"input": "2+2"}, "toolOutput": "4"}  # 3.1.2/toolagent_json
 _GREETING = (
     "Hello from the Flowise simulator of the gateway. It streams like Flowise, but there is no model behind it. "
     "Put directives in double brackets to control the answer, for instance [[tokens=50 delay=0.1]]. "
@@ -50,6 +52,7 @@ class Directives(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     die: int | None = None
     text: str = ""
     size: int = 0
+    tools: int = 0
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,8 @@ def _answer(directives: Directives) -> Iterator[Step]:
             return
         yield Token(_word(directives, index))
         yield Delay(directives.delay)
+    if directives.tools:
+        yield Event("usedTools", [_USED_TOOL] * directives.tools)
 
 
 def _word(directives: Directives, index: int) -> str:

@@ -70,6 +70,7 @@ class SimulatedRun:
         self.done = asyncio.Event()
         self.client_left = asyncio.Event()
         self._parts: list[str] = []
+        self._members: dict[str, Any] = {}  # events that a JSON answer has, too
         self._began = 0
         self._is_aborted = False
         self._steps_task: asyncio.Future[None] | None = None
@@ -92,7 +93,7 @@ class SimulatedRun:
 
     def answer(self) -> dict[str, Any]:
         """The JSON answer of a completed run that was not streamed."""
-        return answers.answer(self.call, self._parts, self._completion())
+        return answers.answer(self.call, self._parts, self._members, self._completion())
 
     def abort(self) -> None:
         """Abort an agentflow; chains ignore the signal (capture abort-chain)."""
@@ -193,6 +194,8 @@ class SimulatedRun:
             self._streams.end(self.chat_id)
 
     async def _send(self, event: Event) -> None:
+        if event.name in answers.MEMBERS:
+            self._members[event.name] = event.data
         if self.call.is_streaming:
             self.events[event.name] += 1
             await self._write(frame(event))

@@ -60,7 +60,7 @@ def test_a_page_of_flowise_is_a_warning(warnings, page):
 @pytest.mark.parametrize(
     ("withhold", "lacks"),
     [
-        ("[usedTools]", "agentFlowExecutedData and agentReasoning"),
+        ("[usedTools]", "agentFlowExecutedData and agentReasoning and agent_trace"),
         ("[calledTools, custom:mine]", "agentFlowExecutedData"),
         ("[sourceDocuments, agentFlowExecutedData]", "agentReasoning"),
     ],
@@ -74,7 +74,7 @@ def test_a_trace_that_repeats_what_is_withheld_is_a_warning(warnings, withhold, 
     "withhold",
     [
         "[agentFlowExecutedData]",
-        "[usedTools, agentFlowExecutedData, agentReasoning]",
+        "[artifacts, agentFlowExecutedData, agentReasoning]",
         "[metadata]",
         "[custom:a]",
     ],

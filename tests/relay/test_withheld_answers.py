@@ -10,8 +10,10 @@ import socket
 import pytest
 
 from gateway.relay import whole_answer
+from gateway.simulator import AGENTFLOW_ID, CHAIN_ID, Simulator
 from tests.harness.clock import until
 from tests.harness.frames import ASK, ASK_JSON, PATH, metered, only
+from tests.harness.gateway import FLOW
 from tests.harness.raw_client import Wire, request
 from tests.harness.raw_upstream import RawUpstream
 
@@ -345,3 +347,26 @@ async def test_the_memory_is_held_until_the_client_has_taken_the_answer(start, m
             reply = await wire.reply()
             await until(lambda: gateway.kept_replies() == 0)
     assert len(reply.body) == line["bytes_out"] == len(body) - len(',"usedTools": 1')
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize(
+    ("flow", "event"),
+    [(CHAIN_ID, "usedTools"), (AGENTFLOW_ID, "agentFlowExecutedData")],
+    ids=["tools", "trace"],
+)
+async def test_with_the_simulator(start, connect, flow, event, streaming):
+    async with Simulator() as flowise:
+        for route, has_it in (({}, True), ({"events": {"withhold": [event]}}, False)):
+            async with (
+                start(flowise.url, route={"chatflow": flow, **route}) as gateway,
+                connect(gateway) as wire,
+            ):
+                ask = {"question": "[[tokens=2 tools=1 delay=0]]", "streaming": streaming}
+                wire.post(PATH.replace(FLOW, flow), ask)
+                reply = await wire.reply()
+                line = await only(gateway)
+            assert (event.encode() in reply.body) is has_it
+            assert b"tok1" in reply.body
+            assert line["outcome"] == "ok"
+            assert line["token_source"] == ("reported" if flow == AGENTFLOW_ID else "estimated")

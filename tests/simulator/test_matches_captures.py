@@ -35,6 +35,15 @@ async def test_answers_as_recorded(flowise, name):
     assert comparable(got) == comparable(recorded.load(name))
 
 
+async def test_a_json_answer_has_the_tools_that_were_used_where_flowise_has_them(flowise):
+    """As the capture 3.1.2/toolagent_json, whose tool is the same."""
+    recording = json.loads((recorded.HERE / "3.1.2" / "toolagent_json.body").read_bytes())
+    asked = requests.ask(requests.CHAIN, "hi [[tokens=1 tools=1]]")
+    got = json.loads((await ask(flowise.url, asked)).partition(b"\r\n\r\n")[2])
+    assert list(got) == list(recording)
+    assert got["usedTools"] == recording["usedTools"]
+
+
 @pytest.mark.parametrize("name", requests.PAGES)
 async def test_answers_the_page_as_recorded(flowise, name):
     got = await ask(flowise.url, requests.PAGES[name])

@@ -50,6 +50,11 @@ def test_a_question_without_directives_gets_a_greeting_and_no_question_twelve_to
     assert steps_of("") == [Token(f"tok{index} ") for index in range(12)]
 
 
+def test_used_tools_are_told_behind_the_tokens():
+    told = steps_of("a [[tokens=1 tools=2 delay=0]]")[-1]
+    assert (told.name, len(told.data)) == ("usedTools", 2)
+
+
 def test_directives_shape_the_answer():
     assert list(model_reply("a [[tokens=2 delay=0.5 text=ho]]").steps) == [
         Token("ho "),
