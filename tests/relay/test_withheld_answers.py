@@ -189,7 +189,8 @@ async def test_a_refusal_is_a_bad_reply_in_the_metrics_whenever_it_is_found(star
         assert 'result="bad_reply"' in sent
 
 
-async def test_too_large_in_chunks_is_closed_at_the_bound(start, connect):
+async def test_too_large_in_chunks_is_closed_at_the_bound_and_its_run_aborted(start, connect):
+    """The run may go on: what is no JSON that ends is no answer of Flowise."""
     closed = asyncio.Event()
 
     async def script(peer, _):
@@ -198,10 +199,18 @@ async def test_too_large_in_chunks_is_closed_at_the_bound(start, connect):
         await peer.closed_by_gateway()
         closed.set()
 
-    reply, line, _ = await asked(start, connect, script)
-    await closed.wait()
+    async with (
+        RawUpstream(script) as upstream,
+        start(upstream.url, route=WITHHOLDING) as gateway,
+        connect(gateway) as wire,
+    ):
+        wire.post(PATH, ASK_JSON)
+        reply = await wire.reply()
+        await closed.wait()
+        line = await only(gateway)
+        assert (gateway.kept_replies(), len(upstream.aborts)) == (0, 1)
     assert (reply.status, reply.json()["code"]) == (502, "upstream_bad_reply")
-    assert (line["outcome"], line["token_source"]) == ("upstream_error", "estimated")
+    assert (line["outcome"], line["token_source"], line["abort"]) == ("upstream_error", "estimated", "ran_on")
 
 
 async def test_a_widget_is_told_in_its_own_way(start, connect):
@@ -321,13 +330,32 @@ async def test_a_deadline_while_the_answer_comes(start, connect, hurried):
 
 async def test_more_answers_than_the_gateway_may_hold(start, connect):
     """The answer is read to its end, and its tokens are estimated by its size."""
-    body = written({**MEMBERS, "text": '"%s"' % ("x" * 30_000)})
-    server = {"kept_replies": "40KiB"}
-    reply, line, _ = await asked(start, connect, answering(body), server=server)
+    body = written({**MEMBERS, "text": '"%s"' % ("x" * 60_000)})
+    is_refused = asyncio.Event()
+
+    async def script(peer, _):
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        peer.send(head.encode() + body[:50_000])
+        await is_refused.wait()
+        peer.send(body[50_000:])
+
+    async with (
+        RawUpstream(script) as upstream,
+        start(upstream.url, route=WITHHOLDING, server={"kept_replies": "40KiB"}) as gateway,
+        connect(gateway) as wire,
+    ):
+        wire.post(PATH, ASK_JSON)
+        reply = await wire.reply()
+        is_refused.set()
+        line = await only(gateway)
+        samples = await gateway.metrics()
+        assert (gateway.kept_replies(), upstream.aborts) == (0, [])
     assert (reply.status, reply.json()["code"]) == (503, "overloaded")
     assert (line["outcome"], line["error"].split(":")[0]) == ("refused", "overloaded")
     assert (line["uncounted"], line["token_source"]) == ("answer_over_budget", "estimated")
-    assert line["tokens_out"] > len(body) / 5
+    assert line["tokens_out"] == -(-len(body) // 4)
+    (sent,) = [name for name in samples if name.startswith("flowise_gateway_upstream_requests_total")]
+    assert 'result="ok"' in sent
 
 
 async def test_the_memory_is_held_until_the_client_has_taken_the_answer(start, monkeypatch):
