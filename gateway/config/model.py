@@ -78,7 +78,7 @@ class ServerSettings(Section):
     buffered_bodies: Size = 512 * MIB
     """Memory for request bodies of all requests together; above it requests get 503 overloaded."""
     kept_replies: Size = 256 * MIB
-    """Memory for parts of replies that are kept to count tokens, per worker; above it tokens are estimated."""
+    """Memory for replies that are kept to count tokens or to withhold, per worker; above it tokens are estimated."""
     timeouts: ServerTimeouts = ServerTimeouts()
     max_connections: Whole = 10000
     """Open client connections, per worker."""

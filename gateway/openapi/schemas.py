@@ -68,7 +68,8 @@ _PREDICTION_REQUEST: Schema = {
 }
 _PREDICTION: Schema = {
     "type": "object",
-    "required": ["text", "chatId", "chatMessageId"],
+    "description": "Without what the route withholds. Flows with an output parser have json in place of text.",
+    "anyOf": [{"required": [name]} for name in ("text", "json", "chatId", "executionId", "isStreamValid")],
     "properties": {
         "text": _TEXT,
         "json": {},
