@@ -11,9 +11,10 @@ import uuid
 
 import pytest
 
+from tests.e2e.conftest import routes
 from tests.harness import bounds
 from tests.harness.predictions import ask, asked, events, lines_of, saw, unique
-from tests.harness.processes import spawn
+from tests.harness.processes import serving, spawn
 from tests.harness.programs import program
 from tests.harness.widget import CLIENTS, chromium, clients
 
@@ -47,6 +48,32 @@ async def test_an_answer_equals_the_direct_one(flowise, gateway, flow, streaming
     assert normalised(passed[2]) == normalised(by_id[2]) == normalised(direct[2])
     line = await gateway.until("request")
     assert (line["outcome"], line["status"], line["route"]) == ("ok", 200, flow)
+
+
+@pytest.mark.parametrize(
+    ("flow", "event", "gone"),
+    [
+        ("agentflow", "agentFlowExecutedData", {"agentFlowExecutedData"}),
+        ("agentflow", "token", {"text"}),
+        ("chain", "token", {"text"}),
+        ("chain", "metadata", {"chatId", "chatMessageId", "question", "sessionId", "memoryType"}),
+        ("chain", "usedTools", set()),
+    ],
+)
+async def test_what_is_withheld_is_in_no_answer(flowise, tmp_path, flow, event, gone):
+    withholding = routes(flowise, auth=["anonymous"], events={"withhold": [event]})
+    async with serving(tmp_path, flowise["url"], routes=withholding) as child:
+        url, question = f"http://{child.host}:{child.port}", unique("tokens=6")
+        status, _, direct = await ask(flowise["url"], flowise["flows"][flow], question, streaming=False)
+        *_, body = await ask(url, flow, question, streaming=False)
+        line = await child.until("request")
+        *_, streamed = await ask(url, flow, question)
+    assert status == 200
+    assert json.loads(direct).keys() - json.loads(body).keys() == gone
+    assert (line["outcome"], line["bytes_out"]) == ("ok", len(body))
+    assert (line["token_source"] == "reported") is (flow == "agentflow")
+    assert events(streamed, event) == []
+    assert events(streamed, "end") == ["[DONE]"]
 
 
 async def test_the_tokens_of_an_agentflow_are_those_that_the_model_reported(gateway):
