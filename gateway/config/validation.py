@@ -136,7 +136,7 @@ def _mapping_example(
     key: int | str, node: Node, field: FieldInfo | None, section: type[Section] | None
 ) -> str:
     """How the mapping is written, with the value that was written in its place where it fits."""
-    start = f"{key}: " if isinstance(key, str) else ""
+    start = f"{key if key.isprintable() else json.dumps(key)}: " if isinstance(key, str) else ""
     if section is not None and not (field is not None and get_origin(field.annotation) is Mapping):
         required = [name for name, one in section.model_fields.items() if one.is_required()]
         if len(required) == 1 and (wrapped := _wrapped(section.model_fields[required[0]], node)):

@@ -68,6 +68,7 @@ def test_any_tree_is_a_configuration_or_a_list_of_mistakes(tmp_path, tree):
 
 @relaxed
 @given(tree=st.dictionaries(st.sampled_from(sorted(EVERYTHING)), trees))
+@example(tree={"upstreams": {"\r": None}})
 def test_any_tree_below_known_keys_is_too(tmp_path, tree):
     check(tmp_path / "gateway.yaml", yaml.dump(tree).encode())
 
