@@ -113,7 +113,7 @@ class EventSettings(Section):
     """Events of a stream."""
 
     withhold: frozenset[EventName] = frozenset()
-    """Events that clients do not get, in JSON answers neither; custom:NAME for events that Flowise does not define."""
+    """Events that are withheld, in JSON answers too; custom:NAME for events that Flowise does not define."""
 
 
 def _null_as_none(written: object) -> object:
