@@ -28,6 +28,7 @@ from gateway.policies.access_log import access_log
 from gateway.policies.auth import auth
 from gateway.policies.body import BodyThreads, body
 from gateway.policies.body_reader import Arrivals, BodyBounds, Budget
+from gateway.policies.chatflow import chatflow
 from gateway.policies.conversations import conversations
 from gateway.policies.cors import check_origin, cors
 from gateway.policies.limits import Limits
@@ -40,10 +41,11 @@ from gateway.revocation import Revocation
 from gateway.telemetry.logs import Logger
 from gateway.telemetry.loop_watch import LoopWatch
 from gateway.telemetry.metrics import Metrics
-from gateway.upstream.flowise_api import Streamability
+from gateway.upstream.chatflows import Chatflows
 from gateway.upstream.upstream import Upstream
 
-STREAMABILITY_EVERY = 60.0  # seconds
+ASK_SILENT_EVERY = 5.0  # seconds: about the chatflows of an upstream that does not answer
+ASK_EVERY = 12  # of these: about the chatflows of any
 SETTLE_WITHIN = 5.0  # seconds for the aborts and settlements that are under way at the end
 LEAVE_WITHIN = 1.0  # seconds for handlers to return after `end_all`
 CONVERSATION_LOST = (
@@ -80,14 +82,14 @@ class Gateway:
             self._limiting.limiter, config.routes, config.auth.session_tokens.per_minute, self.metrics
         )
         self._identity = AuthService(config.auth, self._tasks, logger, self.metrics.reloaded)
-        self._streamability = Streamability(config.routes, self._upstreams, logger)
+        self._chatflows = Chatflows(config.routes, self._upstreams, self._tasks, logger)
         self._bodies = _body_bounds(config.server)
         self._body_threads = BodyThreads.start()
         self._pipeline = Pipeline(self._policies(), self._handler(), logger)
         self._revocation = Revocation(self._identity.keyring, self._pipeline, self._in_flight, time)
         self._watchers = self._timed()
         self._ticker: Ticker | None = None
-        self._learning: asyncio.Task[None] | None = None
+        self._learning: list[asyncio.Task[None]] = []
         self.handle = request_handler(self._routes, config.server.trusted_proxies, self._pipeline)
 
     def count_unparsable(self) -> None:
@@ -110,7 +112,7 @@ class Gateway:
         self._watchers.append(watcher)
 
     async def start(self) -> None:
-        """Read the keys, open the limit store, start the timer and the refresh of which chatflows stream.
+        """Read the keys, open the limit store, start the timer and the questions about the chatflows.
 
         Raises:
             ConfigError: the keys file has mistakes.
@@ -121,7 +123,9 @@ class Gateway:
         self._ticker = Ticker(self._watchers)
         self._ticker.start()
         self._loop_watch.start()
-        self._learning = self._tasks.start(self._learn_streamability(), "streamability")
+        self._learning = [
+            self._tasks.start(self._learn_chatflows(name), f"chatflows of {name}") for name in self._upstreams
+        ]
 
     async def drain(self, seconds: float) -> None:
         """Let open requests finish for at most `seconds`, then end them."""
@@ -154,8 +158,9 @@ class Gateway:
         self._loop_watch.stop()
         if self._ticker is not None:
             self._ticker.stop()
-        if self._learning is not None:
-            self._learning.cancel()
+        for learning in self._learning:
+            learning.cancel()
+        self._chatflows.close()
         await self._tasks.join(SETTLE_WITHIN)
         await self._body_threads.close()
         self._reading.close()
@@ -178,6 +183,7 @@ class Gateway:
             # before the body, so that nothing is buffered for an unknown caller
             auth(self._identity.authenticator, self.metrics, config.routes),
             body(self._bodies, self._body_threads, self._enter_route),
+            chatflow(self._chatflows.check),  # after body, which may name it; before anything is locked
             conversations(  # needs the caller and the chatId of the body
                 self._locks, self.metrics, origins, self._identity.conversation_ids
             ),
@@ -196,8 +202,14 @@ class Gateway:
         handlers: dict[str, Handler] = {
             "prediction": Predict(
                 self._upstreams,
-                self._streamability,
-                RunServices(self._in_flight, self._tasks, self.metrics, self._counting, self._reading),
+                RunServices(
+                    self._in_flight,
+                    self._tasks,
+                    self.metrics,
+                    self._counting,
+                    self._reading,
+                    self._chatflows,
+                ),
                 send_timeout,
             ),
             "chatbot_config": ChatbotConfig(self._upstreams, passthrough, self._tasks, self._reading),
@@ -236,10 +248,13 @@ class Gateway:
         self._in_flight.give_way(error, has_lock)
         self._pipeline.reject_pending(error, has_lock)
 
-    async def _learn_streamability(self) -> None:
+    async def _learn_chatflows(self, upstream: str) -> None:
         while not self._in_flight.is_draining:
-            await self._streamability.refresh()
-            await asyncio.sleep(STREAMABILITY_EVERY)
+            await self._chatflows.refresh(upstream)
+            for _ in range(ASK_EVERY):
+                await asyncio.sleep(ASK_SILENT_EVERY)
+                if self._chatflows.is_silent(upstream):  # a request may have found that meanwhile
+                    break
 
     def _on_task_error(self, error: BaseException) -> None:
         self._logger.error("bug", error=repr(error), exc_info=error)

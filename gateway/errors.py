@@ -77,7 +77,7 @@ class Forbidden(GatewayError):
 
 
 class UnknownRoute(GatewayError):
-    """No such path, or no such chatflow in the configuration."""
+    """No such path, or no such chatflow in the configuration or in Flowise."""
 
     code, status, title = "unknown_route", 404, "Unknown route"
 

@@ -56,6 +56,13 @@ KINDS = frozenset({OTHER, *(kind for kind, _ in _FIXED)})  # and those that end 
 _MODEL_STATUS = re.compile(r"([45][0-9]{2}) ")
 
 
+class _ErrorReply(msgspec.Struct):
+    message: msgspec.Raw = msgspec.Raw(b"")
+
+
+_MESSAGE = msgspec.json.Decoder(_ErrorReply)  # builds nothing of what else is in the reply
+
+
 @dataclass(frozen=True, slots=True)
 class FlowiseFailure:
     """`kind`: one of deploy/README.md's. `may_be_logged`: the text holds nothing of a user."""
@@ -95,10 +102,9 @@ def of_reply(status: int, body: bytes | None) -> FlowiseFailure:
 def message(body: bytes) -> str:
     """The text of an error reply: the member `message` of a JSON object, else the whole body."""
     try:
-        reply = msgspec.json.decode(body)
+        text = msgspec.json.decode(bytes(_MESSAGE.decode(body).message) or b"null")
     except UNREADABLE:
         return body.decode("utf-8", "replace")
-    text = reply.get("message") if isinstance(reply, dict) else None
     return text if isinstance(text, str) else ""
 
 

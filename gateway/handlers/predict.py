@@ -17,7 +17,6 @@ from gateway.relay.outgoing import choose_upstream, deadlines_of, upstream_reque
 from gateway.relay.run import PredictionRun, RunServices
 from gateway.relay.whole_answer import answer_without
 from gateway.relay.writers import EventStreamWriter
-from gateway.upstream.flowise_api import Streamability
 from gateway.upstream.response_parser import Framing, ResponseHead
 from gateway.upstream.upstream import Upstream
 
@@ -31,12 +30,10 @@ class Predict:
     def __init__(
         self,
         upstreams: Mapping[str, Upstream],
-        streamability: Streamability,
         services: RunServices,
         send_timeout: float,
     ) -> None:
         self._upstreams = upstreams
-        self._streamability = streamability
         self._services = services
         self._send_timeout = send_timeout
 
@@ -45,7 +42,7 @@ class Predict:
         if exchange.prediction is None:
             raise AssertionError("policies/body refuses a prediction without a body")
         upstream = choose_upstream(exchange, self._upstreams)
-        may_stream = exchange.prediction.streaming and self._streamability.may_stream(route)
+        may_stream = exchange.prediction.streaming and self._services.chatflows.may_stream(route)
         deadlines = deadlines_of(upstream, total_only=not may_stream)
         run = PredictionRun(exchange, deadlines, upstream, self._services)
         try:

@@ -25,6 +25,7 @@ class Deadline(enum.StrEnum):
         return _MESSAGES[self]
 
 
+HEAD_IS_LATE = 1.0  # seconds after the request was sent; the head of a stream comes within milliseconds
 _MESSAGES = {
     Deadline.SEND: "Flowise took no byte of the request in time.",
     Deadline.HEAD: "Flowise did not begin to answer in time.",
@@ -64,6 +65,10 @@ class Deadlines:
         elif not self.is_first_event_seen and now - self.head_at > self.first_event:
             return Deadline.FIRST_EVENT
         return Deadline.TOTAL if now - self.started_at > self.total else None
+
+    def is_head_late(self, now: float) -> bool:
+        """Never, if the head comes together with the whole reply."""
+        return self.head_at == math.inf != self.head and now - self.sent_at >= HEAD_IS_LATE
 
     def sending(self, taken: int, waiting: int, now: float) -> None:
         """So many bytes of the request were taken, and so many wait to be; `send` counts while some wait."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from gateway.errors import GatewayError, UpstreamBadReply, UpstreamTimeout, UpstreamUnreachable
+from gateway.errors import GatewayError, UnknownRoute, UpstreamBadReply, UpstreamTimeout, UpstreamUnreachable
 from gateway.flowise.outcome import Outcome
 from gateway.upstream.response_parser import BodyEnd
 
 _BY_ERROR: tuple[tuple[type[GatewayError], str], ...] = (
+    (UnknownRoute, "client_error"),  # Flowise has no such chatflow, and would never have answered
     (UpstreamTimeout, "timeout"),
     (UpstreamBadReply, "bad_reply"),
 )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from time import monotonic
 
 from gateway.aio import Tasks, WorkThread
-from gateway.errors import GatewayError, UpstreamBadReply, UpstreamTimeout
+from gateway.errors import GatewayError, UnknownRoute, UpstreamBadReply, UpstreamTimeout
 from gateway.exchange import Exchange
 from gateway.flowise.outcome import Outcome, of_error
 from gateway.flowise.usage import Usage, UsageSource
@@ -25,12 +25,14 @@ from gateway.relay.replies import ReplyObserver, observer_for
 from gateway.relay.results import upstream_result
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream import flowise_api
+from gateway.upstream.chatflows import Chatflows
 from gateway.upstream.response_parser import BodyEnd, ResponseHead
 from gateway.upstream.upstream import Upstream
 
 GRACE = 10.0  # seconds for which a reply is still read after a deadline
 # An abort that overtakes the prediction finds no run, so it is repeated while the run goes on.
 ABORT_AGAIN, ABORTS = 1.0, 3  # seconds; number of aborts
+_ANSWERED = (Outcome.OK, Outcome.EMPTY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ class RunServices:
     metrics: Metrics
     counting: TokenCounting
     reading: WorkThread  # for large replies
+    chatflows: Chatflows
 
 
 class PredictionRun:
@@ -52,12 +55,14 @@ class PredictionRun:
         "_abort_again_at",
         "_abort_failure",
         "_aborts",
+        "_chatflows",
         "_close_at",
         "_counting",
         "_gauge",
         "_in_flight",
         "_is_abort_taken",
         "_is_closed_by_us",
+        "_is_doubted",
         "_reply",
         "_tasks",
         "_upstream",
@@ -78,6 +83,7 @@ class PredictionRun:
         self._in_flight = services.in_flight
         self._tasks = services.tasks
         self._counting = services.counting
+        self._chatflows = services.chatflows
         self._reply: ReplyObserver | None = None
         self._close_at: float | None = None
         self._abort: asyncio.Task[None] | None = None
@@ -86,6 +92,7 @@ class PredictionRun:
         self._aborts = 0
         self._is_abort_taken = False
         self._is_closed_by_us = False
+        self._is_doubted = False  # whether its chatflow was looked up
         self._gauge = services.metrics.runs_active.labels(exchange.route_name)
         self._gauge.inc()
         exchange.run_started()
@@ -128,10 +135,11 @@ class PredictionRun:
         self.exchange.upstream_result = upstream_result(end, status, self.exchange.outcome)
         self.exchange.failure = None if self._reply is None else self._reply.failure()
         self.exchange.ended(self._outcome(end), self.call.broken_by)
+        self._learn()
         self.exchange.release_slots()
         if self._abort is None:
             self._release_conversation()
-        source = self._usage_source()
+        source = None if isinstance(end, UnknownRoute) else self._usage_source()
         if self._abort is not None or (source is not None and source.is_heavy):
             self._tasks.start(self._settle_later(source), "settle")
         else:
@@ -163,6 +171,9 @@ class PredictionRun:
 
     def tick(self, now: float) -> None:
         self.call.tick(now)
+        if not self._is_doubted and self.call.deadlines.is_head_late(now) and not self.call.is_over:
+            self._is_doubted = True
+            self._tasks.start(self._end_if_missing(), "chatflow")
         is_answered = self._is_abort_taken and self._abort is not None and self._abort.done()
         may_repeat = is_answered and self._aborts < ABORTS and self.exchange.may_abort
         if may_repeat and not self.call.is_over and now >= self._abort_again_at:
@@ -170,6 +181,20 @@ class PredictionRun:
         if self._close_at is not None and now >= self._close_at and not self.call.is_over:
             self._is_closed_by_us = True
             self.call.close()
+
+    async def _end_if_missing(self) -> None:
+        """Flowise never answers a stream whose chatflow was deleted."""
+        _, route = self.exchange.matched
+        await self._chatflows.look_again(route)
+        error = self._chatflows.missing(route)
+        if error is not None and not self.call.head.is_set:
+            self.call.close(error)
+
+    def _learn(self) -> None:
+        exchange = self.exchange
+        if exchange.failure is not None or exchange.outcome in _ANSWERED:
+            _, route = exchange.matched
+            self._chatflows.learn(route, exchange.failure)
 
     def _close_soon(self, outcome: Outcome, error: GatewayError, reason: str) -> None:
         if self._close_at is None:

@@ -1,16 +1,10 @@
-"""The gateway's own requests to Flowise: abort a run, find out whether a chatflow streams."""
+"""The gateway's own requests to Flowise: abort a run, ask about a chatflow."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
-import msgspec
-
 from gateway.config import Route
 from gateway.errors import GatewayError
-from gateway.flowise.events import UNREADABLE
 from gateway.http.target import join_target
-from gateway.telemetry.logs import Logger
 from gateway.upstream.upstream import ForwardedIdentity, Upstream
 
 
@@ -32,45 +26,11 @@ async def abort(upstream: Upstream, route: Route, chat_id: str | None, identity:
     return "" if status == 200 else f"Flowise answered with status {status}"
 
 
-class _Streaming(msgspec.Struct, rename="camel"):
-    is_streaming: msgspec.Raw = msgspec.Raw(b"")
+async def chatflows_streaming(upstream: Upstream, route: Route) -> tuple[int, bytes]:
+    """Status and body of Flowise's reply to whether a chatflow streams; `flowise/chatflow_state.py` reads it.
 
-
-_ANSWER = msgspec.json.Decoder(_Streaming)  # builds nothing of what else is in the reply
-
-
-class Streamability:
-    """Which chatflows stream, as Flowise reports it; an unknown one counts as streaming.
-
-    A chatflow that does not stream answers `streaming: true` with JSON, but if it fails it never answers. So it is
-    called with `streaming: false`.
+    Raises:
+        GatewayError: there is no reply, or no valid one.
     """
-
-    def __init__(self, routes: Sequence[Route], upstreams: Mapping[str, Upstream], logger: Logger) -> None:
-        self._routes = routes
-        self._upstreams = upstreams
-        self._logger = logger
-        self._known: dict[str, bool] = {}
-
-    def may_stream(self, route: Route) -> bool:
-        return self._known.get(route.name, True)
-
-    async def refresh(self) -> None:
-        for route in self._routes:
-            await self._refresh(route)
-
-    async def _refresh(self, route: Route) -> None:
-        upstream = self._upstreams[route.upstream]
-        target = join_target(
-            (*upstream.server.prefix, "api", "v1", "chatflows-streaming", route.chatflow), {}
-        )
-        try:
-            status, body = await upstream.request("GET", target, ForwardedIdentity("streamability"))
-            streams = bytes(_ANSWER.decode(body).is_streaming) if status == 200 else b""
-        except (GatewayError, *UNREADABLE) as error:
-            self._logger.debug("streamability_unknown", route=route.name, error=type(error).__name__)
-            return
-        if streams in (b"true", b"false"):
-            self._known[route.name] = streams == b"true"
-        else:
-            self._logger.warning("streamability_unknown", route=route.name, status=status)
+    target = join_target((*upstream.server.prefix, "api", "v1", "chatflows-streaming", route.chatflow), {})
+    return await upstream.request("GET", target, ForwardedIdentity("streamability"))

@@ -17,6 +17,7 @@ from gateway.admission.redis.locks import RedisConversationLocks
 from gateway.app import Gateway
 from gateway.config import load
 from gateway.exchange import Exchange
+from gateway.flowise.chatflow_state import ChatflowFinding
 from gateway.relay.registry import InFlightCall
 from gateway.server.listener import ClientConnection, Listener
 from gateway.server.process import Process
@@ -121,8 +122,8 @@ class RunningGateway:
         return len(self._inside._limiting.limiter)
 
     def background_tasks(self) -> set[asyncio.Task[Any]]:
-        """Background tasks, apart from the one that refreshes the streamability of chatflows."""
-        return self._inside._tasks._tasks - {self._inside._learning}
+        """Background tasks, apart from those that ask about the chatflows."""
+        return self._inside._tasks._tasks - set(self._inside._learning)
 
     def kept_replies(self) -> int:
         """Bytes of replies that are kept to count their tokens."""
@@ -133,10 +134,13 @@ class RunningGateway:
 
     def streamability(self) -> dict[str, bool]:
         """Whether the chatflow of a route streams, by route, as far as Flowise was asked."""
-        return self._inside._streamability._known
+        known = self._inside._chatflows._known
+        found = (ChatflowFinding.STREAMS, ChatflowFinding.DOES_NOT_STREAM)
+        return {route: one.may_stream for route, one in known.items() if one.finding in found}
 
     async def refresh_streamability(self) -> None:
-        await self._inside._streamability.refresh()
+        for upstream in self._inside._upstreams:
+            await self._inside._chatflows.refresh(upstream)
 
     async def idle(self) -> None:
         """Wait until no request is in the pipeline."""

@@ -94,7 +94,7 @@ Script = Callable[[Peer, Seen], Awaitable[None]]
 class RawUpstream:
     """`script` answers the requests of clients; the gateway's own (streamability, abort) are answered here.
 
-    `seen` has the requests of clients, `aborts` the targets of aborts.
+    `seen` has the requests of clients, `aborts` the targets of aborts, `questions` counts those about streamability.
     """
 
     def __init__(self, script: Script) -> None:
@@ -106,8 +106,12 @@ class RawUpstream:
         self.aborted = asyncio.Event()
         self.may_answer_abort = asyncio.Event()
         self.may_answer_abort.set()
+        self.asked = asyncio.Event()
+        self.may_answer_question = asyncio.Event()
+        self.may_answer_question.set()
         self.connections = 0
-        self.streamable = STREAMABLE
+        self.questions = 0
+        self.streamable, self.streamable_status = STREAMABLE, "200 OK"
         self.errors: list[BaseException] = []
 
     async def __aenter__(self) -> RawUpstream:
@@ -149,7 +153,10 @@ class RawUpstream:
                 seen.target.endswith("/chatflows-streaming/" + seen.target.rpartition("/")[2])
                 and seen.fields.get("x-request-id") == "streamability"
             ):
-                peer.answer(self.streamable)
+                self.questions += 1
+                self.asked.set()
+                await self.may_answer_question.wait()
+                peer.answer(self.streamable, self.streamable_status)
             elif seen.method == "PUT" and "/chatmessage/abort/" in seen.target:
                 self.aborts.append(seen.target)
                 self.aborted.set()

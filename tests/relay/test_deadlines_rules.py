@@ -45,6 +45,20 @@ def test_passed(moments, now, passed):
     assert deadlines(**moments).passed(now) is passed
 
 
+@pytest.mark.parametrize(
+    ("moments", "now", "is_late"),
+    [
+        ({}, 50.0, False),
+        ({"sent_at": 5.0}, 5.9, False),
+        ({"sent_at": 5.0}, 6.0, True),
+        (HEADED, 9.0, False),
+        ({"sent_at": 5.0, "head": NEVER}, 50.0, False),
+    ],
+)
+def test_a_head_is_late_after_a_second(moments, now, is_late):
+    assert deadlines(**moments).is_head_late(now) is is_late
+
+
 def test_send_counts_while_bytes_wait_and_anew_whenever_some_are_taken():
     clocks = deadlines(send=5.0)
     clocks.sending(100, 50, 1.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.causes import EXPIRED
-from gateway.errors import Draining, UpstreamBadReply, UpstreamTimeout, UpstreamUnreachable
+from gateway.errors import Draining, UnknownRoute, UpstreamBadReply, UpstreamTimeout, UpstreamUnreachable
 from gateway.flowise.outcome import Outcome
 from gateway.relay.results import upstream_result
 from gateway.upstream.response_parser import BodyEnd
@@ -24,6 +24,7 @@ from gateway.upstream.response_parser import BodyEnd
         (UpstreamUnreachable("x", EXPIRED), 0, None, "tls_expired"),
         (UpstreamTimeout("x"), 0, None, "timeout"),
         (UpstreamBadReply("x"), 0, None, "bad_reply"),
+        (UnknownRoute("x"), 0, None, "client_error"),
         (Draining("x"), 0, None, ""),
         (BodyEnd.WHOLE, 200, Outcome.TIMEOUT, "timeout"),
         (UpstreamUnreachable("x"), 0, Outcome.TIMEOUT, "timeout"),

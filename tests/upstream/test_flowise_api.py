@@ -1,4 +1,4 @@
-"""The gateway's own requests to Flowise: their targets, and how odd replies are read."""
+"""The gateway's own requests to Flowise: their targets, and what an abort reports."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from gateway.causes import REFUSED
 from gateway.errors import UpstreamUnreachable
-from gateway.upstream.flowise_api import Streamability, abort
+from gateway.upstream.flowise_api import abort, chatflows_streaming
 from gateway.upstream.upstream import ForwardedIdentity
 
 FLOW = "2c5e8d0a-1111-4222-8333-444455556666"
@@ -30,17 +30,6 @@ class Flowise:
         if isinstance(reply, Exception):
             raise reply
         return reply
-
-
-class Log:
-    def __init__(self):
-        self.lines = []
-
-    def debug(self, *args, **fields):
-        self.lines.append(("debug", fields))
-
-    def warning(self, *args, **fields):
-        self.lines.append(("warning", fields))
 
 
 IDENTITY = ForwardedIdentity("r", "1.2.3.4")
@@ -66,37 +55,8 @@ async def test_a_run_without_a_chat_id_cannot_be_aborted():
     assert flowise.requests == []
 
 
-@pytest.mark.parametrize(
-    ("replies", "streams"),
-    [
-        ([], True),
-        ([(200, b'{"isStreaming":true}')], True),
-        ([(200, b'{"isStreaming":false}')], False),
-        ([(200, b'{"isStreaming":false}'), (200, b'{"isStreaming":true}')], True),
-        ([(200, b'{"isStreaming":false}'), (500, b"")], False),
-        ([(200, b'{"isStreaming":false}'), UpstreamUnreachable("x")], False),
-        ([(200, b"nonsense")], True),
-        ([(200, b'{"isStreaming":0}')], True),
-        ([(200, b"[]")], True),
-        ([(404, b'{"isStreaming":false}')], True),
-    ],
-)
-async def test_streamability(replies, streams):
-    flowise = Flowise(*replies)
-    known = Streamability([ROUTE], {"main": flowise}, Log())
-    for _ in replies:
-        await known.refresh()
-    assert known.may_stream(ROUTE) is streams
+async def test_the_question_about_a_chatflow():
+    flowise = Flowise((200, b'{"isStreaming":true}'))
+    assert await chatflows_streaming(flowise, ROUTE) == (200, b'{"isStreaming":true}')
     target = f"/a%20b/api/v1/chatflows-streaming/{FLOW}".encode()
-    assert flowise.requests == [("GET", target, "streamability")] * len(replies)
-
-
-@pytest.mark.parametrize("body", [b'{"isStreaming":"\xff"}', b'{"a":' + b"[" * 100_000, b"nonsense"])
-async def test_an_unreadable_reply_is_logged_and_ends_nothing(body):
-    log = Log()
-    known = Streamability([ROUTE], {"main": Flowise((200, body), (200, b'{"isStreaming":false}'))}, log)
-    await known.refresh()
-    (line,) = log.lines
-    assert (line[1]["route"], known.may_stream(ROUTE)) == ("chat", True)
-    await known.refresh()
-    assert known.may_stream(ROUTE) is False
+    assert flowise.requests == [("GET", target, "streamability")]
