@@ -114,9 +114,15 @@ def _cause_in_tls(error: ssl.SSLError) -> Cause | None:
     """None: aiohttp's copy of the real one, which follows in the chain."""
     if isinstance(error, ssl.SSLCertVerificationError):
         code: int | None = getattr(error, "verify_code", None)
-        return None if code is None else _BY_VERIFY_CODE.get(code, Cause("tls", "certificate not valid"))
+        return None if code is None else _BY_VERIFY_CODE.get(code) or Cause("tls", _refusal(error))
     reason = getattr(error, "reason", None)
     return None if reason is None else Cause("tls", f"TLS: {reason.lower().replace('_', ' ')}")
+
+
+def _refusal(error: ssl.SSLCertVerificationError) -> str:
+    """OpenSSL's own words, which are fixed for each code that is not in the table."""
+    words: str = getattr(error, "verify_message", "")
+    return f"certificate: {words.lower()}" if words else "certificate not valid"
 
 
 def _errno(error: OSError) -> int | None:

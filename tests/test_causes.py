@@ -13,7 +13,8 @@ from aiohttp.client_reqrep import ConnectionKey
 
 from gateway.causes import LABELS, UNREACHABLE, Cause, cause_of
 from gateway.errors import UpstreamUnreachable
-from tests.harness.unreachable import CAUSES, no_descriptors, unreachable
+from tests.harness.certificates import Authority
+from tests.harness.unreachable import CAUSES, no_descriptors, serving, unreachable
 from tests.test_documentation import rows, words
 
 KEY = ConnectionKey("host", 443, True, True, None, None, None)
@@ -90,6 +91,17 @@ async def test_what_the_pool_meets(situation, tmp_path, pool_to):
     assert raised_.value.cause.label == label
     if label != "dns":  # a machine without a name server knows less
         assert raised_.value.cause.words == said
+
+
+async def test_the_reason_of_a_strict_verification(tmp_path, pool_to):
+    """From Python 3.13 on it is the default."""
+    authority = Authority(tmp_path)
+    tls = ssl.create_default_context(cafile=str(authority.ca))
+    tls.verify_flags |= ssl.VERIFY_X509_STRICT
+    async with serving(authority.without_identifier(), authority.ca) as place:
+        with pytest.raises(UpstreamUnreachable) as raised_:
+            await pool_to(place.url, tls=tls).acquire()
+    assert raised_.value.cause == Cause("tls", "certificate: missing authority key identifier")
 
 
 async def test_the_pool_meets_the_bound_of_open_files(pool_to):

@@ -7,7 +7,7 @@ import os
 import resource
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,6 +18,7 @@ from cryptography import x509
 from tests.harness.certificates import YEARS, Authority
 
 DAY = timedelta(days=1)
+Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ CAUSES = {
     "not valid yet": ("tls", "certificate not valid yet"),
     "another authority": ("tls_authority", "certificate: unknown authority"),
     "self-signed": ("tls_authority", "certificate: self-signed"),
+    "another purpose": ("tls", "certificate: unsuitable certificate purpose"),
     "no tls": ("tls", "TLS: wrong version number"),
     "hangs up": ("reset", "connection reset"),
 }
@@ -61,10 +63,16 @@ async def unreachable(situation: str, folder: Path) -> AsyncIterator[Place]:
         return
     authority = Authority(folder)
     context, ca = _server(situation, authority, folder)
-    server = await asyncio.start_server(
-        _hang_up if situation == "hangs up" else _chat, "127.0.0.1", 0, ssl=context
-    )
-    async with server:
+    async with serving(context, ca, _hang_up if situation == "hangs up" else _chat) as place:
+        yield place
+
+
+@asynccontextmanager
+async def serving(
+    context: ssl.SSLContext | None, ca: Path, script: Script | None = None
+) -> AsyncIterator[Place]:
+    """A server with this context; None: it speaks no TLS."""
+    async with await asyncio.start_server(script or _chat, "127.0.0.1", 0, ssl=context) as server:
         yield Place("127.0.0.1", server.sockets[0].getsockname()[1], ca)
 
 
@@ -80,6 +88,7 @@ def _server(situation: str, authority: Authority, folder: Path) -> tuple[ssl.SSL
         "expired": lambda: authority.server(valid=(-YEARS, -DAY)),
         "not valid yet": lambda: authority.server(valid=(DAY, YEARS)),
         "self-signed": authority.self_signed,
+        "another purpose": authority.for_clients,
         "no tls": lambda: None,
         "hangs up": lambda: None,
     }

@@ -1,5 +1,6 @@
 #!/bin/sh
 # Makes the certificates anew, in this folder. `openssl ca` because it can date them back: clocks may be wrong.
+# Python 3.13 verifies strictly by RFC 5280, so the key identifiers and the key usage must be there.
 set -eu
 work=$(mktemp -d)
 touch "$work/index"
@@ -18,8 +19,12 @@ commonName = supplied
 [authority]
 basicConstraints = critical, CA:TRUE
 keyUsage = critical, keyCertSign
+subjectKeyIdentifier = hash
+authorityKeyIdentifier = keyid
 [server]
 basicConstraints = critical, CA:FALSE
+subjectKeyIdentifier = hash
+authorityKeyIdentifier = keyid
 extendedKeyUsage = serverAuth
 subjectAltName = DNS:localhost, IP:127.0.0.1
 END
