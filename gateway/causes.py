@@ -30,6 +30,7 @@ NO_NAME = Cause("dns", "no such name")
 NO_NAME_SERVER = Cause("dns", "no answer from a name server")
 WRONG_NAME = Cause("tls_name", "certificate: hostname mismatch")
 EXPIRED = Cause("tls_expired", "certificate expired")
+NOT_YET_VALID = Cause("tls", "certificate not valid yet")
 UNKNOWN_AUTHORITY = Cause("tls_authority", "certificate: unknown authority")
 TLS = Cause("tls", "TLS failed")
 TIMED_OUT = Cause("timeout", "timed out")
@@ -46,7 +47,7 @@ _BY_VERIFY_CODE: Mapping[int, Cause] = MappingProxyType(
     {
         2: UNKNOWN_AUTHORITY,
         7: UNKNOWN_AUTHORITY,  # another one with the name of a trusted one
-        9: Cause("tls", "certificate not valid yet"),
+        9: NOT_YET_VALID,
         10: EXPIRED,
         18: Cause("tls_authority", "certificate: self-signed"),
         19: UNKNOWN_AUTHORITY,  # the chain ends in a root that is not trusted

@@ -17,6 +17,7 @@ from typing import Any, Literal, Self
 import aiohttp
 import msgspec
 
+from gateway.causes import EXPIRED, NOT_YET_VALID, UNKNOWN_AUTHORITY, WRONG_NAME, cause_of
 from gateway.config import Url
 from gateway.flowise.chatflows import Chatflow, NotAListError, Page, read_page
 from gateway.flowise.events import UNREADABLE
@@ -30,7 +31,6 @@ AT_ONCE = 8  # connections
 Failure = Literal["unreachable", "tls", "timeout", "not_flowise", "key", "no_key", "no_permission", "missing"]
 
 _API = re.compile(r"/api(/v1(/.*)?)?$", re.IGNORECASE)
-_NOT_YET_VALID, _EXPIRED, _WRONG_NAME = 9, 10, {62, 64}  # X509_V_ERR_… of OpenSSL
 
 
 class FlowiseQueryError(Exception):
@@ -205,17 +205,19 @@ class FlowiseAdmin:
         return bytes(body)
 
     def _bad_certificate(self, error: Exception) -> str:
-        code = getattr(error, "verify_code", 0)
-        if code in _WRONG_NAME:
+        cause = cause_of(error)
+        if cause == WRONG_NAME:
             return (
                 f"The certificate of {self.url} is for another host name. Write the name that it has,"
                 " or renew it with this one."
             )
-        if code == _EXPIRED:
+        if cause == EXPIRED:
             return f"The certificate of {self.url} has expired. Renew it, and check this machine's clock."
-        if code == _NOT_YET_VALID:
+        if cause == NOT_YET_VALID:
             return f"The certificate of {self.url} is not valid yet. Check this machine's clock."
-        return f"The certificate of {self.url} is not from a known authority. {self._advice.authority}"
+        if cause.label == UNKNOWN_AUTHORITY.label:
+            return f"The certificate of {self.url} is not from a known authority. {self._advice.authority}"
+        return f"The certificate of {self.url} is refused ({cause.words}). Issue one without that fault."
 
     def _no_flowise(self, response: Response) -> str:
         if shorter := without_api(self.url):

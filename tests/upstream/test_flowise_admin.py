@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 
 import pytest
 from aiohttp import web
@@ -11,6 +12,7 @@ from gateway.config.addresses import parse_url
 from gateway.upstream import flowise_admin
 from gateway.upstream.flowise_admin import Advice, FlowiseAdmin, FlowiseQueryError, without_api
 from tests.harness import captures
+from tests.harness.unreachable import unreachable
 
 ADVICE = Advice(authority="Name it.", key="write it down")
 FLOW = "2c5e8d0a-1111-4222-8333-444455556666"
@@ -62,6 +64,32 @@ async def test_another_server_is_no_flowise(serving, answer, sentence):
 
     kind, text = await refusal(await serving(handler), FlowiseAdmin.greet)
     assert (kind, text.startswith(sentence)) == ("not_flowise", True)
+
+
+@pytest.mark.parametrize(
+    ("situation", "sentence"),
+    [
+        (
+            "another name",
+            "is for another host name. Write the name that it has, or renew it with this one.",
+        ),
+        ("expired", "has expired. Renew it, and check this machine's clock."),
+        ("not valid yet", "is not valid yet. Check this machine's clock."),
+        ("another authority", "is not from a known authority. Name it."),
+        ("self-signed", "is not from a known authority. Name it."),
+        (
+            "another purpose",
+            "is refused (certificate: unsuitable certificate purpose). Issue one without that fault.",
+        ),
+    ],
+)
+async def test_each_fault_of_a_certificate_is_named(tmp_path, situation, sentence):
+    async with unreachable(situation, tmp_path) as place:
+        tls = ssl.create_default_context(cafile=str(place.ca))
+        async with FlowiseAdmin(parse_url(place.url), "", tls, ADVICE) as asking:
+            with pytest.raises(FlowiseQueryError) as refused:
+                await asking.greet()
+    assert (refused.value.kind, str(refused.value)) == ("tls", f"The certificate of {place.url} {sentence}")
 
 
 @pytest.mark.parametrize(
