@@ -201,9 +201,10 @@ async def test_a_key_that_is_refused_before_the_first_answer_is_reported_once(kn
     assert known.log.lines == [REACHABLE, FOUND]
 
 
-async def test_after_a_refused_key_whatever_is_found_is_reported(known):
-    known.chatflows.learn(ROUTE, WRONG_KEY)
-    known.chatflows.learn(ROUTE, None)
+async def test_before_the_first_answer_each_change_of_a_refused_key_is_reported(known):
+    for failure in (WRONG_KEY, None, WRONG_KEY, None):
+        known.chatflows.learn(ROUTE, failure)
+    assert known.log.lines == [WANTS_KEY, WANTS_KEY]
     assert await known.refreshed(ODD) == [REACHABLE, UNKNOWN]
 
 
