@@ -155,7 +155,7 @@ REFUSED = {
     "empty": (answering(b""), "not a JSON object"),
     "not JSON": (answering(HIDING + HIDING), "not valid JSON"),
     "NaN": (answering(HIDING.replace(b'"a"', b"NaN")), "not valid JSON"),
-    "deep": (answering(HIDING.replace(b'"a"', b"[" * 9000 + b"]" * 9000)), "not valid JSON"),
+    "deep": (answering(HIDING.replace(b'"a"', b"[" * 100_000 + b"]" * 100_000)), "not valid JSON"),
     "many members": (answering(written({f"a{i}": "1" for i in range(257)})), "more than 256 members"),
     "part": (answering(HIDING[:20], status="206 Partial Content"), "not valid JSON"),
     "too large": (answering(TOO_LARGE), "larger than 4 MiB"),
