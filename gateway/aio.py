@@ -99,23 +99,6 @@ class OneShot(Generic[T]):
             self._waiter.set_result(None)
 
 
-class WorkThread:
-    """One thread, for work that is too long for the loop: one piece at a time, in the order in which it came.
-
-    What its callers hold while they wait for it is bounded by them.
-    """
-
-    def __init__(self, name: str) -> None:
-        self._executor = ThreadPoolExecutor(1, name)
-
-    async def run(self, work: Callable[..., T], *arguments: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work, *arguments)
-
-    def close(self) -> None:
-        """Begin nothing more; the piece of work that has begun ends by itself."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
-
-
 class Tasks:
     """Background tasks that are not awaited: kept from the garbage collector and joined at shutdown.
 
@@ -147,15 +130,15 @@ class Tasks:
             self._on_error(error)
 
 
-class Threads:
-    """One thread for one purpose, and a bound on the jobs that wait for it.
+class WorkThread:
+    """One thread for one purpose: work that is too long for the loop, one job at a time, in the order of arrival.
 
     The default executor of the event loop is shared by everything that uses it, name resolution included, and its queue
     has no bound. More threads would not be faster: Python runs one at a time.
     """
 
-    def __init__(self, name: str, most: int) -> None:
-        """`most`: jobs that run or wait."""
+    def __init__(self, name: str, most: int | None = None) -> None:
+        """`most`: jobs that run or wait; None where what their callers hold meanwhile is bounded elsewhere."""
         self._most = most
         self._jobs = 0
         self._executor = ThreadPoolExecutor(1, name)
@@ -166,7 +149,7 @@ class Threads:
         Raises:
             asyncio.QueueFull: `most` jobs run or wait.
         """
-        if self._jobs >= self._most:
+        if self._most is not None and self._jobs >= self._most:
             raise asyncio.QueueFull
         self._jobs += 1
         loop = asyncio.get_running_loop()

@@ -163,7 +163,7 @@ class Gateway:
         self._chatflows.close()
         await self._tasks.join(SETTLE_WITHIN)
         await self._body_threads.close()
-        self._reading.close()
+        await self._reading.close()
         for upstream in self._upstreams.values():
             upstream.close()
         await self._identity.close()

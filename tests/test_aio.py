@@ -1,10 +1,14 @@
-"""Background tasks: joined, cancelled after the timeout, their exceptions reported."""
+"""Background tasks: joined, cancelled after the timeout, their exceptions reported. Work in a thread, in bounds."""
 
 from __future__ import annotations
 
 import asyncio
+import threading
 
-from gateway.aio import Tasks
+import pytest
+
+from gateway.aio import Tasks, WorkThread
+from tests.harness import bounds
 
 
 async def test_join_waits_for_what_is_under_way():
@@ -56,3 +60,63 @@ async def test_an_unhandled_exception_is_reported():
 
 async def test_joining_nothing_returns_at_once():
     await Tasks(lambda error: None).join(0)
+
+
+async def test_a_work_thread_does_one_job_at_a_time_in_the_order_of_arrival():
+    thread, may_end, done = WorkThread("test"), threading.Event(), []
+
+    def job(number):
+        may_end.wait(bounds.STEP)
+        done.append((number, threading.current_thread().name))
+        return number
+
+    jobs = [asyncio.create_task(thread.run(job, number)) for number in range(100)]
+    may_end.set()
+    assert await asyncio.gather(*jobs) == [number for number, _ in done] == [*range(100)]
+    assert {name for _, name in done} == {"test_0"}
+    await thread.close()
+
+
+async def test_a_work_thread_with_a_bound_refuses_further_jobs_until_one_has_ended():
+    thread, may_end = WorkThread("test", 2), threading.Event()
+    jobs = [thread.submit(may_end.wait, bounds.STEP), thread.submit(int)]
+    with pytest.raises(asyncio.QueueFull):
+        thread.submit(int)
+    with pytest.raises(asyncio.QueueFull):
+        await thread.run(int)
+    may_end.set()
+    await asyncio.gather(*map(asyncio.wrap_future, jobs))
+    assert await thread.run(int) == 0
+    await thread.close()
+
+
+async def test_a_job_counts_until_it_ends_also_when_its_caller_has_left():
+    thread, has_begun, may_end = WorkThread("test", 1), threading.Event(), threading.Event()
+
+    def job():
+        has_begun.set()
+        may_end.wait(bounds.STEP)
+
+    caller = asyncio.create_task(thread.run(job))
+    while not has_begun.is_set():
+        await asyncio.sleep(0)
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    with pytest.raises(asyncio.QueueFull):
+        thread.submit(int)
+    may_end.set()
+    await thread.close()
+
+
+async def test_a_work_thread_that_is_closed_ends_its_job_and_drops_those_that_wait():
+    thread, may_end, done = WorkThread("test"), threading.Event(), []
+    running, waiting = thread.submit(lambda: done.append(may_end.wait(bounds.STEP))), thread.submit(done.append, 2)
+    closing = asyncio.create_task(thread.close())
+    while not waiting.cancelled():
+        await asyncio.sleep(0)
+    assert not closing.done()
+    may_end.set()
+    await closing
+    assert running.done()
+    assert done == [True]

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from gateway.aio import Tasks, Threads
+from gateway.aio import Tasks, WorkThread
 from gateway.auth.keyring import Keyring
 from gateway.auth.keys_file import (
     ABSENT,
@@ -77,7 +77,7 @@ class KeysWatch:
         self._keyring = keyring
         self._tasks = tasks
         self._logger = logger
-        self._thread = Threads("keys", 1)  # one check at a time
+        self._thread = WorkThread("keys", 1)  # one check at a time
         self._on_read = on_read
         self.on_change: list[Callable[[], None]] = []
         self._loaded: FileVersion | None = None  # the version that was read or logged as broken, if any

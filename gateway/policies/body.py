@@ -13,7 +13,7 @@ from functools import partial
 
 from aiohttp import hdrs, web
 
-from gateway.aio import Threads
+from gateway.aio import WorkThread
 from gateway.config import Route
 from gateway.errors import BadRequest
 from gateway.exchange import Document, Exchange, UpstreamBody
@@ -56,14 +56,14 @@ EnterRoute = Callable[[Exchange, str], None]
 class BodyThreads:
     """Where long bodies are read: large ones in a thread of their own, so that the others need not wait for them."""
 
-    usual: Threads
-    large: Threads
+    usual: WorkThread
+    large: WorkThread
 
     @classmethod
     def start(cls) -> BodyThreads:
-        return cls(Threads("bodies", MOST_USUAL), Threads("large-bodies", MOST_LARGE))
+        return cls(WorkThread("bodies", MOST_USUAL), WorkThread("large-bodies", MOST_LARGE))
 
-    def of(self, size: int) -> Threads:
+    def of(self, size: int) -> WorkThread:
         return self.usual if size <= LARGE else self.large
 
     async def close(self) -> None:

@@ -13,7 +13,7 @@ from aiohttp import hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_exceptions import HTTPException
 
-from gateway.aio import Threads
+from gateway.aio import WorkThread
 from gateway.errors import BadRequest, GatewayError, Overloaded, TooLarge
 from gateway.flowise.json_text import STEP, Buffer
 
@@ -182,7 +182,9 @@ class BodyReader:
         """What follows is sent to Flowise as it arrives, so its time is not bounded as a whole."""
         self._is_passed_on = True
 
-    async def in_thread(self, threads: Threads, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def in_thread(
+        self, threads: WorkThread, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
         """The result of a job about this body. What is held stays held until it ends, also if the client leaves.
 
         Raises:

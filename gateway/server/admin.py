@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import hdrs, web
 
 from gateway import __version__
-from gateway.aio import Threads
+from gateway.aio import WorkThread
 from gateway.config import Address, AdminSettings, ServerSettings, ServerTimeouts
 from gateway.exchange import SERVER
 from gateway.openapi import document_json
@@ -39,7 +39,7 @@ class AdminListener:
         self, settings: AdminSettings, exposition: Exposition, readiness: Readiness, logger: Logger
     ) -> None:
         self._settings = settings
-        self._thread = Threads("metrics", MOST_SCRAPES)
+        self._thread = WorkThread("metrics", MOST_SCRAPES)
         bounds = ServerSettings.model_construct(
             timeouts=TIMEOUTS, max_connections=MAX_CONNECTIONS, max_connections_per_address=MAX_PER_ADDRESS
         )
@@ -70,7 +70,7 @@ class AdminListener:
         await self._thread.close()
 
 
-def admin_handler(exposition: Exposition, readiness: Readiness, token: str, thread: Threads) -> Handler:
+def admin_handler(exposition: Exposition, readiness: Readiness, token: str, thread: WorkThread) -> Handler:
     """Answers the requests of the admin listener. An empty `token` disables authentication."""
 
     async def livez(_: web.BaseRequest) -> web.Response:

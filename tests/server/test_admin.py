@@ -10,7 +10,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 from prometheus_client.parser import text_string_to_metric_families as text_metrics
 
-from gateway.aio import Threads
+from gateway.aio import WorkThread
 from gateway.config import ServerTimeouts
 from gateway.server import admin as admin_port
 from gateway.server.admin import MAX_PER_ADDRESS, MOST_SCRAPES, admin_handler
@@ -51,7 +51,7 @@ def samples(families):
 @pytest.fixture
 async def admin(aiohttp_client, aiohttp_raw_server):
     """`await admin(token="")`: a client of the admin handler, ready unless a reason is given."""
-    threads = Threads("metrics", 4)
+    threads = WorkThread("metrics", 4)
 
     async def begin(*, reason="", token="", exposition=None):
         exposition = exposition or Metrics().exposition
