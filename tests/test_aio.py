@@ -111,7 +111,10 @@ async def test_a_job_counts_until_it_ends_also_when_its_caller_has_left():
 
 async def test_a_work_thread_that_is_closed_ends_its_job_and_drops_those_that_wait():
     thread, may_end, done = WorkThread("test"), threading.Event(), []
-    running, waiting = thread.submit(lambda: done.append(may_end.wait(bounds.STEP))), thread.submit(done.append, 2)
+    running, waiting = (
+        thread.submit(lambda: done.append(may_end.wait(bounds.STEP))),
+        thread.submit(done.append, 2),
+    )
     closing = asyncio.create_task(thread.close())
     while not waiting.cancelled():
         await asyncio.sleep(0)

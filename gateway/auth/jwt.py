@@ -15,14 +15,19 @@ from typing import Any, NoReturn
 import jwt
 
 from gateway.auth.caller import LONGEST_NAME
-from gateway.auth.jwks import KEY_TYPES, IssuerKeys, PublishedKey
+from gateway.auth.jwks import IssuerKeys
+from gateway.auth.key_set import KEY_TYPES, LONGEST_KEY_ID, PublishedKey
 from gateway.auth.session_tokens import base64url_decode
 from gateway.errors import AuthUnavailable, Unauthenticated
 
 LONGEST_TOKEN = 16384  # characters; `server.max_header` lets as much through by default
-LONGEST_KEY_ID = 256  # characters
 LATEST = 253_402_300_799  # the last second of the year 9999; a later time is in milliseconds, or a mistake
 UNAVAILABLE = "The keys of the token's issuer are not available at the moment: try again later."
+MOST_IN_HEADER, MOST_IN_CLAIMS = 64, 1000  # members and elements, counted as commas and opening brackets
+TOO_MUCH = (
+    f"The token is malformed: its header may hold {MOST_IN_HEADER} commas and opening brackets, its claims"
+    f" {MOST_IN_CLAIMS}."
+)
 MALFORMED = (
     "The token is malformed: it must have three parts in base64url without padding, of which the first two are JSON"
     " objects in UTF-8 with unique names."
@@ -116,9 +121,16 @@ def _unverified(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
         raise Unauthenticated(f"The token is too long: the limit is {LONGEST_TOKEN} characters.")
     try:
         header, claims, _ = map(base64url_decode, token.split("."))
+        if _structure_of(header) > MOST_IN_HEADER or _structure_of(claims) > MOST_IN_CLAIMS:
+            raise Unauthenticated(TOO_MUCH)
         return _json_object(header), _json_object(claims)
     except (ValueError, RecursionError):
         raise Unauthenticated(MALFORMED) from None
+
+
+def _structure_of(content: bytes) -> int:
+    """At least the number of its members and elements. Each costs about 1 µs, before the signature is verified."""
+    return content.count(b",") + content.count(b"[") + content.count(b"{")
 
 
 def _json_object(content: bytes) -> dict[str, Any]:
@@ -169,7 +181,7 @@ class _Issuer:
         if key is None:
             self._identity(claims, now)  # a token that is refused anyway must not trigger a fetch
             key = await self._fetched_key(key_id, algorithm)
-        self._verify_signature(token, key)
+        _verify_signature(token, key, algorithm)
         return self._identity(claims, now, key.thumbprint)
 
     async def _fetched_key(self, key_id: str | None, algorithm: str) -> PublishedKey:
@@ -181,12 +193,6 @@ class _Issuer:
         if key is None:
             raise Unauthenticated("The token is signed with a key (kid) that its issuer does not publish.")
         return key
-
-    def _verify_signature(self, token: str, key: PublishedKey) -> None:
-        try:
-            _jws.decode(token, key.jwk, self._algorithms)
-        except jwt.PyJWTError:
-            raise Unauthenticated("The token's signature is wrong.") from None
 
     def _identity(self, claims: Mapping[str, Any], now: float, thumbprint: str = "") -> JwtIdentity:
         if not _is_for(self._settings.audience, claims.get("aud")):
@@ -230,6 +236,13 @@ class _Issuer:
         if not isinstance(routes, list) or not all(isinstance(route, str) for route in routes):
             return frozenset()
         return frozenset(routes)
+
+
+def _verify_signature(token: str, key: PublishedKey, algorithm: str) -> None:
+    try:
+        _jws.decode(token, key.key, [algorithm])
+    except jwt.PyJWTError:
+        raise Unauthenticated("The token's signature is wrong.") from None
 
 
 def _is_for(audience: str, claimed: object) -> bool:

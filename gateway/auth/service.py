@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Callable
 from time import monotonic, time
 
-from gateway.aio import Tasks
+from gateway.aio import Tasks, WorkThread
 from gateway.auth.authenticator import Authenticator
 from gateway.auth.conversation_ids import ConversationIds
 from gateway.auth.jwks import IssuerKeys, JwksFetch
@@ -34,7 +34,8 @@ class AuthService:
         self.conversation_ids = ConversationIds(signing[-1])
         self.keyring = Keyring()
         self._fetch = JwksFetch()
-        issuers = [IssuerKeys(issuer, self._fetch, tasks, logger) for issuer in settings.jwt]
+        self._thread = WorkThread("jwks")
+        issuers = [IssuerKeys(issuer, self._fetch, self._thread, tasks, logger) for issuer in settings.jwt]
         self._jwts = JsonWebTokens(issuers, monotonic)
         self.authenticator = Authenticator(self.keyring, self.tokens, self._jwts, time)
         file = settings.keys_file
@@ -67,5 +68,6 @@ class AuthService:
 
     async def close(self) -> None:
         await self._fetch.close()
+        await self._thread.close()
         if self._keys_watch is not None:
             await self._keys_watch.close()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gateway.auth.jwks import JwksError, JwksFetch, KeySet
+from gateway.auth.jwks import JwksFetch
+from gateway.auth.key_set import JwksError, KeySet
 from gateway.config import JwtSettings
 from gateway.doctor.report import Finding, failed, ok
 from gateway.doctor.world import World

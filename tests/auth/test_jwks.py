@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from gateway.auth.jwks import JwksError
+from gateway.auth.key_set import JwksError
 from gateway.errors import AuthUnavailable, Unauthenticated
 from tests.harness.jwt_tokens import ISSUER, NOW, Published, Verifier, jwk, key_set, rsa_key, settings, token
 

@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from gateway.auth import jwks
-from gateway.auth.jwks import LARGEST, JwksError, JwksFetch
+from gateway.auth.jwks import LARGEST, JwksFetch
+from gateway.auth.key_set import JwksError
 from tests.harness.jwt_tokens import http_answer, web_server
 from tests.harness.unreachable import CAUSES, unreachable
 

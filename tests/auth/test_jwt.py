@@ -338,7 +338,7 @@ HOSTILE = {
     "payload in UTF-16": (of_bytes(claims=json.dumps(CLAIMS).encode("utf-16")), MALFORMED),
     "header that is a list": (of_bytes('["RS256"]'), MALFORMED),
     "payload that is a text": (of_bytes(claims='"ann"'), MALFORMED),
-    "payload that is deep": (of_bytes(claims="[" * 3000), MALFORMED),
+    "payload that is deep": (of_bytes(claims="[" * 1000), MALFORMED),
     **{
         f"caller {sub!r}": (good(sub=sub), CALLER)
         for sub in ("", 7, True, ["ann"], "a\nb", "a\0", "\x9f", "\udc00")

@@ -7,8 +7,8 @@ import math
 import pytest
 
 from gateway.auth.caller import LONGEST_NAME
-from gateway.auth.jwks import KeySet
 from gateway.auth.jwt import LATEST
+from gateway.auth.key_set import KeySet
 from gateway.errors import Unauthenticated
 from tests.harness.jwt_tokens import (
     AUDIENCE,

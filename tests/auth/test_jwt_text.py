@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.auth.jwt import LONGEST_TOKEN
+from gateway.auth.jwt import LONGEST_TOKEN, MOST_IN_CLAIMS, MOST_IN_HEADER
 from gateway.errors import Unauthenticated
 from tests.harness.jwt_tokens import CLAIMS, Published, Verifier, ed_key, jwk, signature, signed_text
 
@@ -17,6 +17,7 @@ MALFORMED = r"^The token is malformed: it must have three parts in base64url wit
 EXTENSION = r"^The token requires an extension \(crit, b64\) that is not supported\.$"
 ALGORITHM = r"^The token's algorithm \(alg\) is not allowed for its issuer\.$"
 KEY_ID = r"^The token is malformed: its key id \(kid\) must be a string of at most 256 characters\.$"
+TOO_MUCH = r"^The token is malformed: its header may hold 64 commas and opening brackets, its claims 1000\.$"
 TOO_LONG = r"^The token is too long: the limit is 16384 characters\.$"
 
 
@@ -90,13 +91,30 @@ async def test_bits_that_belong_to_no_byte_are_refused(verify):
         '{"a":1}'.encode("utf-16"),
         '{"a":1}'.encode("utf-32-le"),
         b'{"a":' + b"9" * 5000 + b"}",
-        b"[" * 5000,
-        b'{"a":' * 1000,
+        b"[" * 64,
+        b'{"a":' * 64,
     ],
 )
 @pytest.mark.parametrize("part", ["header", "claims"])
 async def test_header_and_payload_are_json_objects_with_unique_names(verify, part, content):
     await refused(verify, of(**{part: content}), MALFORMED)
+
+
+def holding(count, **others):
+    """An object of so many commas and opening brackets."""
+    return {**others, "x": [0] * (count - len(others) - 1)}
+
+
+async def test_header_and_claims_hold_a_bounded_number_of_values(verify):
+    most = of(holding(MOST_IN_HEADER, **HEADER), holding(MOST_IN_CLAIMS, **CLAIMS))
+    assert (await verify(most)).subject == "ann"
+    for header, claims in (
+        (holding(MOST_IN_HEADER + 1, **HEADER), CLAIMS),
+        (HEADER, holding(MOST_IN_CLAIMS + 1, **CLAIMS)),
+        (b"[" * 5000, CLAIMS),
+        (HEADER, b'{"a":' * 1001),
+    ):
+        await refused(verify, of(header, claims), TOO_MUCH)
 
 
 async def test_a_token_in_a_token_is_refused(verify):

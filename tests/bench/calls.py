@@ -18,12 +18,13 @@ from gateway.admission.gcra import SECOND
 from gateway.admission.limiter import Limiter
 from gateway.admission.memory import MemoryStore
 from gateway.admission.quotas import LimitResolver
-from gateway.aio import Tasks
+from gateway.aio import Tasks, WorkThread
 from gateway.auth.authenticator import Authenticator
 from gateway.auth.conversation_ids import ConversationIds
-from gateway.auth.jwks import IssuerKeys, KeySet
+from gateway.auth.jwks import IssuerKeys
 from gateway.auth.jwt import JsonWebTokens
 from gateway.auth.key_format import hash_of, make_key, parse_key
+from gateway.auth.key_set import KeySet
 from gateway.auth.keyring import Keyring
 from gateway.auth.keys_model import ApiKey
 from gateway.auth.session_tokens import SessionGrant, SessionTokens
@@ -227,7 +228,7 @@ class _Credentials:
             issuer="https://id", audience="chat", jwks_url="", algorithms=_ALGORITHMS,
             caller_claim="sub", routes_claim="", leeway=30.0,
         )  # fmt: skip
-        issuer = IssuerKeys(settings, _unused, Tasks(_unexpected), structlog.get_logger())
+        issuer = IssuerKeys(settings, _unused, WorkThread("jwks"), Tasks(_unexpected), structlog.get_logger())
         writers = {"RS256": RSAAlgorithm, "ES256": ECAlgorithm, "EdDSA": OKPAlgorithm}
         keys = [
             {**writers[name].to_jwk(key.public_key(), as_dict=True), "kid": name}

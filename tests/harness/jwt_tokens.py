@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
-from gateway.aio import Tasks
+from gateway.aio import Tasks, WorkThread
 from gateway.auth.jwks import IssuerKeys
 from gateway.auth.jwt import JsonWebTokens
 from gateway.config import JwtSettings, LogSettings
@@ -178,7 +178,8 @@ class Verifier:
         self.log, self.bugs, self.clock = io.StringIO(), [], Clock()
         self.tasks = Tasks(self.bugs.append)
         logger = make_logger(LogSettings(), self.log)
-        self.keys = [IssuerKeys(one, fetch, self.tasks, logger) for one in issuers or (settings(),)]
+        thread = WorkThread("jwks")
+        self.keys = [IssuerKeys(one, fetch, thread, self.tasks, logger) for one in issuers or (settings(),)]
         self.tokens = JsonWebTokens(self.keys, self.clock)
 
     @property

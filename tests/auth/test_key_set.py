@@ -7,9 +7,17 @@ import re
 
 import pytest
 from cryptography.exceptions import UnsupportedAlgorithm
-from jwt.algorithms import OKPAlgorithm
+from jwt.algorithms import OKPAlgorithm, RSAAlgorithm, get_default_algorithms
 
-from gateway.auth.jwks import MOST_KEYS, JwksError, KeySet
+from gateway.auth.key_set import (
+    LARGEST_EXPONENT,
+    LARGEST_KEY,
+    LONGEST_KEY_ID,
+    LONGEST_NUMBER,
+    MOST_KEYS,
+    JwksError,
+    KeySet,
+)
 from gateway.errors import Unauthenticated
 from tests.harness.jwt_tokens import (
     EVERY_ALGORITHM,
@@ -48,8 +56,8 @@ def fits(published):
     return found
 
 
-def verifies(key, signed, signature):
-    return key.jwk.Algorithm.verify(signed, key.jwk.key, signature)
+def verifies(key, algorithm, signed, signature):
+    return get_default_algorithms()[algorithm].verify(signed, key.key, signature)
 
 
 @pytest.mark.parametrize("algorithm", EVERY_ALGORITHM)
@@ -69,9 +77,9 @@ def test_every_algorithm_verifies_its_own_signature_and_no_other(algorithm):
     changed = [
         bytes([*right[:place], right[place] ^ 1, *right[place + 1 :]]) for place in (0, len(right) - 1)
     ]
-    assert verifies(found, SIGNED, right)
-    assert not any(verifies(found, SIGNED, one) for one in [*wrong, *changed])
-    assert not verifies(found, SIGNED + b"x", right)
+    assert verifies(found, algorithm, SIGNED, right)
+    assert not any(verifies(found, algorithm, SIGNED, one) for one in [*wrong, *changed])
+    assert not verifies(found, algorithm, SIGNED + b"x", right)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +170,7 @@ def test_a_key_that_openssl_does_not_support_is_left_out(monkeypatch):
     def refuse(_):
         raise UnsupportedAlgorithm("not in this build")
 
-    monkeypatch.setattr(OKPAlgorithm, "from_jwk", refuse)
+    monkeypatch.setattr(OKPAlgorithm, "from_jwk", staticmethod(refuse))
     keys = read(jwk(ed_key(), kid="k1"), jwk(rsa_key(), kid="k2"))
     assert (len(keys), keys.left_out) == (1, 1)
 
@@ -250,7 +258,8 @@ def test_what_is_still_there_is_known_by_its_thumbprint():
         b"\xff",
         b"<html>",
         b'{"keys":[}',
-        b"[" * 100_000,
+        b'{"keys":' + b"[" * 100_000,
+        b'{"keys":["\xff"]}',
         b'{"keys":[NaN]}',
         b'{"keys":["\\ud800"]}',
     ],
@@ -272,6 +281,45 @@ def test_a_key_set_has_at_most_256_keys():
     assert len(read(*[jwk(rsa_key())] * MOST_KEYS)) == 1
     with pytest.raises(JwksError, match=r"^the set has more than 256 keys$"):
         read(*[{}] * (MOST_KEYS + 1))
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"n": "_" * (LONGEST_NUMBER + 1)},
+        {"e": "A" * (LONGEST_NUMBER + 1)},
+        {"y": "_" * (LONGEST_NUMBER + 1)},
+        {"kid": "k" * (LONGEST_KEY_ID + 1)},
+        {"x5c": ["A" * LARGEST_KEY]},
+        {"key_ops": ["verify", 1]},
+        {"e": b64((LARGEST_EXPONENT + 2).to_bytes(4, "big"))},
+        {"e": b64(((1 << 2047) + 1).to_bytes(256, "big"))},
+    ],
+)
+def test_a_key_that_is_too_large_is_left_out_and_harms_no_other(members):
+    keys = read(jwk(rsa_key(), kid="k1") | members, jwk(ec_key(), kid="k2"))
+    assert (len(keys), keys.left_out) == (1, 1)
+    assert keys.key("k2", "ES256")
+
+
+def test_the_largest_key():
+    """Zeros in front of a number, a chain of certificates, and the largest exponent."""
+    largest = {
+        "n": "AAAA" * 10 + jwk(rsa_key())["n"],
+        "e": b64(LARGEST_EXPONENT.to_bytes(4, "big")),
+        "kid": "k" * LONGEST_KEY_ID,
+        "x5c": ["A" * 10_000] * 3,
+        **{f"other{number}": [] for number in range(100)},
+    }
+    assert fits(jwk(rsa_key()) | largest) == RSA_ONES
+
+
+def test_a_key_is_made_once_for_all_its_algorithms(monkeypatch):
+    made = []
+    from_jwk = RSAAlgorithm.from_jwk
+    monkeypatch.setattr(RSAAlgorithm, "from_jwk", staticmethod(lambda one: made.append(one) or from_jwk(one)))
+    assert fits(jwk(rsa_key(), kid="k1")) == RSA_ONES
+    assert len(made) == 1
 
 
 def test_an_empty_key_set_is_one():
