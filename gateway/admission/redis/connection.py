@@ -52,14 +52,14 @@ class _Parser(_AsyncRESP2Parser):
     async def _readline(self) -> bytes:
         line: bytes = await super()._readline()
         if line.startswith(b"*"):
-            if self._is_in_list or int(line[1:]) > LONGEST_LIST:
-                raise InvalidResponse("a long list")
+            if self._is_in_list or not -1 <= int(line[1:]) <= LONGEST_LIST:
+                raise InvalidResponse("a list of impossible length")
             self._is_in_list = True
         return line
 
     async def _read(self, length: int) -> bytes:
-        if length > LARGEST_REPLY:
-            raise InvalidResponse("a text that is too long")
+        if not 0 <= length <= LARGEST_REPLY:
+            raise InvalidResponse("a text of impossible length")
         return await super()._read(length)
 
 
