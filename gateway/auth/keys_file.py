@@ -6,6 +6,7 @@ A missing or empty file has no keys. Unlike the configuration, a keys file has n
 from __future__ import annotations
 
 import errno
+import os
 import re
 import stat
 from dataclasses import replace
@@ -76,7 +77,7 @@ def _rotation(namesakes: list[Node], mistakes: Mistakes) -> None:
         if successor is None or not _ID.fullmatch(successor):
             continue
         line, path = entry.place_of("replaced_by")
-        if successor not in ids - {entry.text_at("id")}:
+        if successor not in ids or successor == entry.text_at("id"):
             message = (
                 "is not the id of another key of this name: write the id of its successor, or leave it out"
             )
@@ -109,7 +110,7 @@ ABSENT: FileVersion = ()
 _FORBIDDEN = (errno.EACCES, errno.EPERM)
 _LET_READ = "let the gateway's user read it, with chown or with --owner of the keys commands"
 _TRIED_AGAIN = "it will be when the system can; see to its disk, memory and open files"
-LARGEST_FILE = 16 * 1024 * 1024  # bytes; revoked and expired keys keep their entries
+LARGEST_FILE = 2 * 1024 * 1024  # bytes, 5,000 to 10,000 keys; revoked and expired ones keep their entries
 _EXAMPLE = "`flowise-gateway keys create` writes such a file"
 
 
@@ -154,15 +155,25 @@ def read_content(path: Path) -> bytes | None:
         UnreadableError: the system cannot read it.
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            message = "this is not a regular file: name one, or a file that does not exist yet"
-            raise ConfigError([Mistake(str(path), 1, "", message)])
-        with path.open("rb") as file:
+        _check_kind(path, path.stat())
+        with open(path, "rb", opener=_open_at_once) as file:
+            _check_kind(path, os.fstat(file.fileno()))  # it may be another one by now
             return file.read(LARGEST_FILE + 1)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise UnreadableError([unreadable(path, error)]) from error
+
+
+def _check_kind(path: Path, found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        message = "this is not a regular file: name one, or a file that does not exist yet"
+        raise ConfigError([Mistake(str(path), 1, "", message)])
+
+
+def _open_at_once(name: str, flags: int) -> int:
+    """A pipe without a writer would not open."""
+    return os.open(name, flags | os.O_NONBLOCK)
 
 
 def parse_keys(path: Path, content: bytes | None) -> tuple[ApiKey, ...]:
@@ -205,9 +216,10 @@ def unreadable(path: Path, error: OSError) -> Mistake:
 
 def _begin(content: bytes) -> yaml.Event | None:
     """The first event with content, or the end of the stream; None if `read_tree` is to note a mistake."""
+    loader = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
     without_content = (yaml.StreamStartEvent, yaml.DocumentStartEvent, yaml.DocumentEndEvent)
     try:
-        for event in yaml.parse(content.decode("utf-8-sig"), Loader=yaml.SafeLoader):
+        for event in yaml.parse(content.decode("utf-8-sig"), Loader=loader):
             is_empty = isinstance(event, yaml.ScalarEvent) and not event.value and not event.style
             if not is_empty and not isinstance(event, without_content):
                 return event

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+MOST_PROBLEMS = 20  # of one text
 LARGEST_FILE = 64 * 1024
 _PLACEHOLDER = re.compile(r"\$\$\{|\$\{([^{}]*)\}|\$\{")
 _VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
@@ -49,6 +50,8 @@ def expand(text: str, environment: Environment) -> Expanded:
     def replacement(found: re.Match[str]) -> str:
         if found[0] == "$${":
             return "${"
+        if len(problems) >= MOST_PROBLEMS:
+            return ""
         try:
             return _look_up(found[1], environment)
         except ValueError as error:

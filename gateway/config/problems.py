@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 LONGEST_QUOTE = 60
+MOST_MISTAKES = 1000  # of one file
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -59,10 +60,14 @@ class ConfigError(Exception):
 
 @dataclass(slots=True)
 class Mistakes:
-    """Collects the mistakes of one file; the same mistake found twice counts once."""
+    """Collects the mistakes of one file; the same mistake found twice counts once.
+
+    Behind the first `MOST_MISTAKES` that are found, one says that there are more; warnings beyond are dropped.
+    """
 
     file: str
     _found: set[Mistake] = field(default_factory=set)
+    _has_more: bool = False
 
     def add(self, line: int, key: str, message: str, kind: Kind = Kind.WRONG) -> None:
         self.note(Mistake(self.file, line, key, message, kind))
@@ -72,11 +77,15 @@ class Mistakes:
         self.add(line, key, message, Kind.WARNING)
 
     def note(self, mistake: Mistake) -> None:
-        self._found.add(mistake)
+        if len(self._found) < MOST_MISTAKES:
+            self._found.add(mistake)
+        elif not mistake.is_warning and mistake not in self._found:
+            self._has_more = True
 
     def add_all(self, others: Mistakes) -> None:
         for mistake in others._found:
             self.note(mistake)
+        self._has_more |= others._has_more
 
     @property
     def in_order(self) -> list[Mistake]:
@@ -89,7 +98,12 @@ class Mistakes:
         Raises:
             ConfigError: with every mistake, in the order of the file; not if there are only warnings.
         """
-        if wrong := [mistake for mistake in self.in_order if not mistake.is_warning]:
+        wrong = [mistake for mistake in self.in_order if not mistake.is_warning]
+        if self._has_more:
+            wrong.append(
+                Mistake(self.file, 0, "", f"has more mistakes than {MOST_MISTAKES}: mend these first")
+            )
+        if wrong:
             raise ConfigError(wrong)
 
 

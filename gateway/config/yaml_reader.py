@@ -22,10 +22,17 @@ from gateway.config.yaml_errors import TYPOGRAPHIC_QUOTES, explain, look_alike
 
 LARGEST_FILE = 1024 * 1024
 DEEPEST = 32
+LONGEST_TEXT = 64 * 1024  # characters of a value; placeholders in it are expanded in one step
+MOST_VALUES = 50_000  # of a file; each takes 20 µs and 1 KB
+LONGEST_PARSED_AGAIN = 256 * 1024  # characters; Python takes 12 times as long as libyaml
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 class _TooDeepError(Exception):
+    """Ends the parsing of a file."""
+
+
+class _TooManyError(Exception):
     """Ends the parsing of a file."""
 
 
@@ -111,10 +118,17 @@ def _content(path: Path, stream: BinaryIO | None, largest: int) -> bytes:
 def _parse(text: str, environment: Environment, mistakes: Mistakes) -> Node | None:
     if yaml.__with_libyaml__:
         found = Mistakes(mistakes.file)
+        builder = _Builder(yaml.CSafeLoader(text), environment, found)
         try:
-            root = _Builder(yaml.CSafeLoader(text), environment, found).document()
-        except (yaml.YAMLError, _TooDeepError):
-            pass  # parsed again below
+            root = builder.document()
+        except (yaml.YAMLError, _TooDeepError) as error:
+            if len(text) > LONGEST_PARSED_AGAIN:
+                _note_refusal(text, error, builder, found)
+                mistakes.add_all(found)
+                return None
+        except _TooManyError:
+            mistakes.add_all(found)
+            return None
         else:
             mistakes.add_all(found)
             return root
@@ -126,13 +140,19 @@ def _parse(text: str, environment: Environment, mistakes: Mistakes) -> Node | No
         return None
     try:
         return builder.document()
-    except _TooDeepError:
-        pass  # noted where it was found
-    except yaml.MarkedYAMLError as error:
+    except (yaml.MarkedYAMLError, _TooDeepError, _TooManyError) as error:
+        _note_refusal(text, error, builder, mistakes)
+    return None
+
+
+def _note_refusal(text: str, error: Exception, builder: _Builder, mistakes: Mistakes) -> None:
+    """Note why a parser refuses a text, unless that was noted where it was found."""
+    if isinstance(error, yaml.MarkedYAMLError):
         line, message = explain(text, error)
         if line not in builder.odd_lines:
             mistakes.add(line, builder.path_at(line), message)
-    return None
+    elif isinstance(error, yaml.YAMLError):  # libyaml has read no further
+        mistakes.add(1, "", "there is a control character in the file: remove it")
 
 
 class _Builder:
@@ -144,6 +164,7 @@ class _Builder:
         self._loader = loader
         self._environment = environment
         self._mistakes = mistakes
+        self._count = 0
         self.odd_lines: set[int] = set()  # with a key that is no plain name, which explains what follows
         self._begun: list[tuple[int, str]] = []  # line and path of each key, in the order of the text
         self._quoted_lines: list[tuple[int, str, int]] = []  # line, path and last line of texts in quotes
@@ -175,6 +196,10 @@ class _Builder:
 
     def _node(self, event: yaml.Event, path: str, line: int | None, depth: int) -> Node:
         line = _line(event) if line is None else line
+        self._count += 1
+        if self._count > MOST_VALUES:
+            self._mistakes.add(line, "", f"the file has more than {MOST_VALUES} values: make it smaller")
+            raise _TooManyError
         if depth > DEEPEST:
             self._mistakes.add(line, "", f"nested deeper than {DEEPEST} levels: no key is that deep")
             raise _TooDeepError
@@ -246,6 +271,10 @@ class _Builder:
         return items
 
     def _scalar(self, event: yaml.ScalarEvent, path: str, line: int) -> Scalar:
+        if len(event.value) > LONGEST_TEXT:
+            message = f"is longer than {LONGEST_TEXT} characters: write a shorter text, or ${{file:/path}}"
+            self._mistakes.add(line, path, message)
+            return _BROKEN
         scalar = quoted_scalar(event.value) if event.style else plain_scalar(event.value)
         expanded = expand(scalar.text, self._environment)
         for problem in expanded.problems:

@@ -130,7 +130,7 @@ def test_the_example_shows_every_key_of_an_entry():
         (b"keys: []\n# \xff\n", "2: the file is not UTF-8"),
         ("keys: []\n# \x07\n", "2: there is a control character here"),
         ('"\\UFFFFFFFF"\n', "1: this is not YAML (a number is out of range)"),
-        ("# " + "x" * 16 * 1024 * 1024, "1: the file is larger than 16MiB"),
+        ("# " + "x" * 2 * 1024 * 1024, "1: the file is larger than 2MiB"),
     ],
 )
 def test_a_wrong_structure_is_reported_with_its_line(mistakes_in, text, line):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gateway.aio import Tasks, Ticker
-from gateway.auth import keys_watch
+from gateway.auth import keys_file, keys_watch
 from gateway.auth.key_format import hash_of
 from gateway.auth.keyring import Keyring
 from gateway.auth.keys_file import read_keys
@@ -223,22 +223,26 @@ async def test_a_file_that_cannot_be_read_keeps_the_last_good_keys(watched):
 ERRORS = [errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE, errno.ENOMEM, errno.EACCES, None]
 
 
-@pytest.mark.parametrize("method", ["open", "stat"])
+@pytest.mark.parametrize(
+    ("owner", "function"), [(keys_file, "_open_at_once"), (Path, "stat")], ids=["open", "stat"]
+)
 @pytest.mark.parametrize("number", ERRORS, ids=lambda number: errno.errorcode.get(number, "MemoryError"))
-async def test_a_revocation_that_cannot_be_read_now_is_read_later(watched, monkeypatch, number, method):
+async def test_a_revocation_that_cannot_be_read_now_is_read_later(
+    watched, monkeypatch, number, owner, function
+):
     """Nothing changes in the file in between."""
     write_keys(watched.path, entry(1), entry(2))
     await watched.watch.start()
     write_keys(watched.path, entry(1, revoked="2026-01-31T08:00:00Z"), entry(2))
-    real = getattr(Path, method)
+    real = getattr(owner, function)
 
     def fail(path, *arguments, **options):
-        if path != watched.path:
+        if Path(path) != watched.path:
             return real(path, *arguments, **options)
         raise MemoryError if number is None else OSError(number, os.strerror(number))
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, method, fail)
+        patch.setattr(owner, function, fail)
         await watched.looks(4)
         assert (watched.valid, watched.changes) == ([1, 2], [])
         (line,) = watched.lines.of("keys_file_broken")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.config.placeholders import LARGEST_FILE, Environment, expand
+from gateway.config.placeholders import LARGEST_FILE, MOST_PROBLEMS, Environment, expand
 
 
 @pytest.fixture
@@ -91,3 +91,7 @@ def test_a_value_that_only_this_machine_lacks_is_told_from_a_mistake(environment
 def test_any_text_is_expanded_or_has_problems(text):
     expanded = expand(text, Environment({}, None))
     assert expanded.problems or "${" not in text or "$${" in text or ":-" in text
+
+
+def test_of_very_many_problems_the_first_ones_are_reported(environment):
+    assert len(expand("${UNSET}" * 1000, environment).problems) == MOST_PROBLEMS

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.config import ConfigError
-from gateway.config.problems import LONGEST_QUOTE, Mistakes, did_you_mean, join_path, quote
+from gateway.config.problems import LONGEST_QUOTE, MOST_MISTAKES, Mistakes, did_you_mean, join_path, quote
 
 
 def test_mistakes_are_raised_in_the_order_of_the_file_and_once_each():
@@ -19,6 +19,17 @@ def test_mistakes_are_raised_in_the_order_of_the_file_and_once_each():
         "a.yaml:9: is wrong: write right",
         "a.yaml:10: b: is wrong: write right",
     ]
+
+
+def test_of_very_many_mistakes_the_first_ones_are_reported_and_that_there_are_more():
+    mistakes, others = Mistakes("a.yaml"), Mistakes("a.yaml")
+    for line in range(MOST_MISTAKES):
+        mistakes.warn(line + 1, "", "is odd")
+    others.add(1, "b", "is wrong: write right")
+    mistakes.add_all(others)
+    with pytest.raises(ConfigError) as caught:
+        mistakes.raise_if_any()
+    assert str(caught.value) == "a.yaml: has more mistakes than 1000: mend these first"
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from gateway.config import yaml_reader
 from gateway.config.problems import Mistakes
 from gateway.config.tree import ScalarKind
-from gateway.config.yaml_reader import DEEPEST, LARGEST_FILE, read_tree
+from gateway.config.yaml_reader import DEEPEST, LARGEST_FILE, LONGEST_PARSED_AGAIN, LONGEST_TEXT, read_tree
 
 
 @pytest.fixture
@@ -157,3 +158,38 @@ def test_a_mapping_that_lost_a_key_knows_it(tree):
     root, found = tree("a: {<<: {b: 1}, c: 2}\nd: {e: 3}\n")
     assert len(found) == 1
     assert (root.at("a").is_partial, root.at("d").is_partial) == (True, False)
+
+
+def test_a_text_is_bounded(tree):
+    root, found = tree(f"a: {'x' * LONGEST_TEXT}\nb: {'x' * (LONGEST_TEXT + 1)}\n")
+    assert len(root.text_at("a")) == LONGEST_TEXT
+    assert found == [
+        f"gateway.yaml:2: b: is longer than {LONGEST_TEXT} characters: write a shorter text, or ${{file:/path}}"
+    ]
+
+
+def test_the_number_of_values_is_bounded(tree, monkeypatch):
+    monkeypatch.setattr(yaml_reader, "MOST_VALUES", 100)
+    root, found = tree("a:\n" + "- 1\n" * 98)
+    assert (len(root.at("a").items), found) == (98, [])
+    root, found = tree("a:\n" + "- 1\n" * 99)
+    assert (root, found) == (None, ["gateway.yaml:100: the file has more than 100 values: make it smaller"])
+
+
+@pytest.mark.parametrize(
+    ("mistake", "message"),
+    [
+        ("a: [", "a: the [ in this line is not closed"),
+        ("a: b: c", "a: a value with a colon and a space needs quotes"),
+        ("\0", "there is a control character in the file: remove it"),
+        ("a: " + "[" * 40, "nested deeper than 32 levels: no key is that deep"),
+    ],
+)
+def test_a_large_file_is_not_parsed_a_second_time(tree, monkeypatch, mistake, message):
+    """Python would take 12 times as long."""
+    built = []
+    builder = yaml_reader._Builder
+    monkeypatch.setattr(yaml_reader, "_Builder", lambda *args: built.append(args) or builder(*args))
+    root, (found,) = tree("# comment\n" * (LONGEST_PARSED_AGAIN // 10 + 1) + mistake)
+    assert (root, len(built)) == (None, 1)
+    assert message in found
