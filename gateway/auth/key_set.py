@@ -94,7 +94,8 @@ _NONE = Raw(b"")
 _Keys = msgspec.defstruct(
     "_Keys", [(f"key{number}", Raw, _NONE) for number in range(MOST_KEYS + 1)], array_like=True
 )
-_DOCUMENT = msgspec.json.Decoder(msgspec.defstruct("_Document", [("keys", _Keys)]))
+_KEYS = msgspec.json.Decoder(_Keys)
+_DOCUMENT = msgspec.json.Decoder(msgspec.defstruct("_Document", [("keys", Raw)]))
 _KEY = msgspec.json.Decoder(_PublicKey)
 
 
@@ -174,12 +175,13 @@ class KeySet:
 def _raw_keys(text: bytes) -> list[Raw]:
     try:
         text.decode()  # what is skipped is not checked
-        (items,) = astuple(_DOCUMENT.decode(text))
+        (array,) = astuple(_DOCUMENT.decode(text))  # raw: it may be there 100,000 times
+        found = astuple(_KEYS.decode(array))
     except msgspec.ValidationError:
         raise JwksError("the response is not a JSON object with a list named keys") from None
     except _MALFORMED:
         raise JwksError("the response is not JSON") from None
-    keys = [key for key in astuple(items) if key is not _NONE]
+    keys = [key for key in found if key is not _NONE]
     if len(keys) > MOST_KEYS:
         raise JwksError(f"the set has more than {MOST_KEYS} keys")
     return keys

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 
-from gateway.auth.key_set import JwksError
+from gateway.auth.key_set import JwksError, KeySet
 from gateway.errors import AuthUnavailable, Unauthenticated
 from tests.harness.jwt_tokens import ISSUER, NOW, Published, Verifier, jwk, key_set, rsa_key, settings, token
 
@@ -312,3 +313,14 @@ async def test_a_fetch_that_was_cancelled_can_be_started_again():
     issuer.may_answer.set()
     verifier.clock.now += 30
     assert await verifier.verify(by_first())
+
+
+async def test_a_document_is_read_in_a_thread(monkeypatch):
+    seen, read = [], KeySet.read
+    monkeypatch.setattr(
+        KeySet, "read", lambda *args: seen.append(threading.current_thread().name) or read(*args)
+    )
+    verifier = Verifier(Published(FIRST))
+    await verifier.tick()
+    assert await verifier.verify(by_first())
+    assert seen == ["jwks_0"]

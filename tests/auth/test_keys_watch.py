@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import os
 import resource
 from pathlib import Path
@@ -432,3 +433,15 @@ async def test_a_change_is_applied_within_two_seconds_of_real_time(watched):
         ticker.stop()
         await watched.tasks.join(5)
     assert watched.valid == [2]
+
+
+async def test_the_garbage_collector_pauses_while_the_file_is_parsed(watched, monkeypatch):
+    """It would hold all threads, the loop among them, for 50 ms with 10,000 keys."""
+    seen, parse = [], keys_watch.parse_keys
+    monkeypatch.setattr(keys_watch, "parse_keys", lambda *args: seen.append(gc.isenabled()) or parse(*args))
+    write_keys(watched.path, entry(1))
+    await watched.watch.start()
+    watched.path.write_text("keys: [")
+    await watched.looks(2)
+    assert seen == [False, False]
+    assert gc.isenabled()
