@@ -150,6 +150,12 @@ def test_unknown_fields_follow_the_route():
         read_json(body, body_rules(unknown="refuse"))
 
 
+def test_of_many_dropped_fields_the_first_are_listed():
+    body = json.dumps({f"x{n}": n for n in range(200)}).encode()
+    dropped = read_json(body, body_rules(unknown="drop")).dropped
+    assert dropped == (*(f"x{n}" for n in range(20)), "and 180 more")
+
+
 def test_overrides_and_vars_pass_by_name():
     body = b'{"overrideConfig":{"sessionId":"s","temperature":0.5,"vars":{"a":1,"b":{"c":2}}}}'
     prediction = read_json(body, allowing("sessionId", "temperature", "vars.*"))

@@ -159,3 +159,21 @@ async def test_one_address_has_a_share_of_the_memory(start, connect):
     assert (refused.status, refused.json()["code"]) == (503, "overloaded")
     assert "from this address" in refused.json()["message"]
     assert [reply.status for reply in (*replies, again)] == [200] * 4
+
+
+async def test_what_is_built_of_a_body_counts_too(start, connect):
+    reached, go = asyncio.Event(), asyncio.Event()
+
+    async def script(peer, _):
+        reached.set()
+        await go.wait()
+        peer.answer(ANSWER)
+
+    body = b"{%b}" % b",".join(b'"%d":1' % n for n in range(256))
+    async with RawUpstream(script) as upstream, start(upstream.url) as gateway:
+        asked = asyncio.create_task(ask(connect, gateway, body=body))
+        await reached.wait()
+        assert gateway.held_body_bytes() > len(body) + 200 * 350
+        go.set()
+        assert (await asked).status == 200
+        await until(lambda: gateway.held_body_bytes() == 0)

@@ -106,15 +106,15 @@ LONG = {
 
 RECORDS = {
     "feedback of many members": Hostile(post(members(b"{", 63 * KIB, b"}"), FEEDBACK), 413),
-    "feedback of 1 MiB": Hostile(post(members(b"{", 1023 * KIB, b"}"), FEEDBACK), 413),
+    "feedback of 1 MiB": Hostile(post(members(b"{", 1023 * KIB, b"}"), FEEDBACK), 413, "65536 bytes"),
     "feedback of 34 MiB": Hostile(
-        post(repeated(b"{", b'"a":1,', 34 * MIB, b'"b":1}'), FEEDBACK), 413, "", UPLOADS, LARGE
+        post(repeated(b"{", b'"a":1,', 34 * MIB, b'"b":1}'), FEEDBACK), 413, "65536 bytes", UPLOADS, LARGE
     ),
     "feedback of one text": Hostile(
         post(repeated(b'{"chatId":"c","messageId":"m","content":"', b"a ", 63 * KIB, b'"}'), FEEDBACK), 413
     ),
     "leads of many members": Hostile(post(members(b"{", 63 * KIB, b"}"), LEADS), 413),
-    "leads of 255 KiB": Hostile(post(members(b"{", 255 * KIB, b"}"), LEADS), 413),
+    "leads of 255 KiB": Hostile(post(members(b"{", 255 * KIB, b"}"), LEADS), 413, "65536 bytes"),
     "minting with many members": Hostile(post(members(b"{", 63 * KIB, b"}"), MINTING), 401),
 }
 

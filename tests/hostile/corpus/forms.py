@@ -38,8 +38,12 @@ FORMS = {
 }
 
 MULTIPARTS = {
-    "blank lines before the boundary": _multipart(repeated(b"", b"\r\n", 1000 * KIB, FIELD % (b"a", b"b"))),
-    "text before the boundary": _multipart(repeated(b"", b"x\n", 1000 * KIB, FIELD % (b"a", b"b"))),
+    "blank lines before the boundary": _multipart(
+        repeated(b"", b"\r\n", 1000 * KIB, FIELD % (b"question", b"hi") + b"--b--\r\n")
+    ),
+    "text before the boundary": _multipart(
+        repeated(b"", b"x\n", 1000 * KIB, FIELD % (b"question", b"hi") + b"--b--\r\n")
+    ),
     "one long line before the boundary": _multipart(repeated(b"", b"x", 1000 * KIB, b"")),
     "nothing but blank lines": _multipart(repeated(b"", b"\n", 1000 * KIB, b"")),
     "blank lines after the end": _multipart(
