@@ -58,6 +58,12 @@ class JsonText:
         """The place in `source` of a place in `brief` that is not inside of a string."""
         return place + self._ahead[bisect_right(self._places, place) - 1]
 
+    def origins(self, start: int, end: int) -> tuple[int, int]:
+        """The places in `source` of two places in `brief` that are not inside of strings."""
+        if len(self._places) == 1:  # a short text
+            return start + self._ahead[0], end + self._ahead[0]
+        return self.origin(start), self.origin(end)
+
 
 def read_text(source: Buffer, what: str) -> JsonText:
     """Checks a text as far as that is possible without a parser. `what` names it in messages.

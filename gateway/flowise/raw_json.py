@@ -77,7 +77,7 @@ class JsonObject:
         member = self.members.get(name)
         if member is None or self.text.brief.startswith(b"null", member.value):
             return 0, 0
-        return self.text.origin(member.value), self.text.origin(member.end)
+        return self.text.origins(member.value, member.end)
 
     def size(self, name: str) -> int:
         """The size of a raw value in bytes; 0 if it is absent or null."""
@@ -147,7 +147,7 @@ class JsonObject:
         return not isinstance(raw, bytes) or self._slice(member.value, member.end) != raw
 
     def _slice(self, start: int, end: int) -> Buffer | memoryview:
-        source, start, end = self.text.source, self.text.origin(start), self.text.origin(end)
+        source, (start, end) = self.text.source, self.text.origins(start, end)
         return memoryview(source)[start:end] if end - start > STEP else source[start:end]
 
 
