@@ -11,33 +11,9 @@ from tests.harness.clock import until
 from tests.harness.frames import ASK, END, METADATA, PATH, START, event, only, settled, token
 from tests.harness.loop_turns import LONGEST, LONGEST_WAIT, LoopTurns, raw_answer
 from tests.harness.raw_upstream import STREAM_HEAD, RawUpstream
+from tests.hostile.corpus.replies import KILOBYTE, MEGABYTE, TRACES, array, entry
 
-KILOBYTE, MEGABYTE = 1024, 1024 * 1024
 ASKED = json.dumps(ASK).encode()
-
-
-def filled(unit: str, size: int) -> str:
-    """As much of a JSON array as fits."""
-    return "[" + ",".join([unit] * (size // (len(unit) + 1))) + "]"
-
-
-def entry(messages: str) -> str:
-    return f'{{"nodeId":"a","data":{{"input":{{"messages":{messages}}}}}}}'
-
-
-UNITS = {
-    "numbers": "0",
-    "arrays": "[]",
-    "objects": "{}",
-    "empty entries": entry("[]"),
-    "entries of many messages": entry(filled("{}", 3 * KILOBYTE)),
-    "entries of many numbers": entry(filled("0", 3 * KILOBYTE)),
-    "turns without tokens": entry(filled('{"role":"assistant","usage_metadata":{}}', 40 * KILOBYTE)),
-    "turns with other tokens": entry(filled('{"role":"assistant","usage_metadata":[]}', 40 * KILOBYTE)),
-    "large metadata": '{"data":{"output":{"usageMetadata":' + filled("0", 4000) + "}}}",
-    "deep nesting": "[" * 200 + "]" * 200,
-    "escapes": '"' + "\\u0041" * 1000 + '"',
-}
 
 
 def streaming(data: str):
@@ -61,9 +37,9 @@ def answering(data: str):
 
 @pytest.mark.parametrize("way", [streaming, answering])
 @pytest.mark.parametrize("size", [255 * KILOBYTE, 4 * MEGABYTE - 500])
-@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("unit", TRACES)
 async def test_no_trace_holds_the_loop_or_the_interpreter(start, unit, size, way):
-    async with RawUpstream(way(filled(UNITS[unit], size))) as upstream, start(upstream.url) as gateway:
+    async with RawUpstream(way(array(TRACES[unit], size))) as upstream, start(upstream.url) as gateway:
         with LoopTurns() as turns:
             await raw_answer(gateway.host, gateway.port, PATH, ASKED)
             line = await only(gateway)
@@ -106,7 +82,7 @@ async def test_many_streams_with_large_traces_share_one_budget(start):
 
 async def test_json_answers_share_the_budget(start):
     async with (
-        RawUpstream(answering(filled("0", 60 * KILOBYTE))) as upstream,
+        RawUpstream(answering(array("0", 60 * KILOBYTE))) as upstream,
         start(upstream.url, server={"kept_replies": "50KiB"}) as gateway,
     ):
         answer = await raw_answer(gateway.host, gateway.port, PATH, ASKED)
@@ -118,7 +94,7 @@ async def test_json_answers_share_the_budget(start):
 
 
 async def test_an_answer_above_its_own_limit_says_so(start):
-    async with RawUpstream(answering(filled("0", 5 * MEGABYTE))) as upstream, start(upstream.url) as gateway:
+    async with RawUpstream(answering(array("0", 5 * MEGABYTE))) as upstream, start(upstream.url) as gateway:
         await raw_answer(gateway.host, gateway.port, PATH, ASKED)
         line = await only(gateway)
     assert (line["uncounted"], line["token_source"]) == ("answer_too_large", "estimated")
@@ -127,8 +103,8 @@ async def test_an_answer_above_its_own_limit_says_so(start):
 async def test_a_run_that_ends_without_a_client_gives_its_memory_back(start):
     async def script(peer, _):
         peer.send(STREAM_HEAD)
-        peer.chunk(START + event("agentFlowExecutedData", filled("0", MEGABYTE)))
-        peer.chunk(event("agentFlowExecutedData", filled("0", MEGABYTE))[:-2])
+        peer.chunk(START + event("agentFlowExecutedData", array("0", MEGABYTE)))
+        peer.chunk(event("agentFlowExecutedData", array("0", MEGABYTE))[:-2])
         await peer.writer.drain()
         await until(lambda: gateway.kept_replies() > MEGABYTE)
         peer.rst()

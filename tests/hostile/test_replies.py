@@ -13,54 +13,10 @@ from tests.harness.clock import until
 from tests.harness.frames import ASK, END, METADATA, PATH, START, event, metered, only, settled, token
 from tests.harness.loop_turns import LONGEST, LONGEST_WAIT, LoopTurns, left_at_once, raw_answer
 from tests.harness.raw_upstream import STREAM_HEAD, RawUpstream
+from tests.hostile.corpus.replies import BROKEN, FLOODS, MEGABYTE, filled, in_chunks
 
 ASKED = json.dumps(ASK).encode()
-MEGABYTE = 1024 * 1024
 WITHHOLDING = {"events": {"withhold": ["usedTools", "custom:mine"]}}
-
-
-def filled(unit: bytes, size: int) -> bytes:
-    return unit * (size // len(unit))
-
-
-def long_event(unit: bytes, size: int) -> bytes:
-    return b"data:" + filled(unit, size) + b"\n\n"
-
-
-# Each is one whole body, sent as fast as the sockets take it.
-FLOODS = {
-    "comments": filled(b":\n\n", 3 * MEGABYTE),
-    "comments, CR": filled(b":\r\r", MEGABYTE),
-    "comments, CRLF": filled(b":\r\n\r\n", MEGABYTE),
-    "comments, mixed line ends": filled(b":\n\r", MEGABYTE),
-    "blocks of one letter": filled(b"a\n\n", MEGABYTE),
-    "empty data": filled(b"data:\n\n", MEGABYTE),
-    "empty data, CR": filled(b"data:\r\r", MEGABYTE),
-    "blank lines": filled(b"\n", 3 * MEGABYTE),
-    "nameless events of 4 KB": filled(long_event(b'{"a":[0,0,0,0],"b":{}},', 4096), 12 * MEGABYTE),
-    "nameless objects of 4 KB": filled(b'data:{"a":[' + filled(b"0,", 4000) + b"0]}\n\n", 6 * MEGABYTE),
-    "objects with their name last": filled(
-        b'data:{"a":[' + filled(b"[],", 60) + b'0],"event":"x"}\n\n', MEGABYTE
-    ),
-    "cut objects with a name": filled(b'data:{"a":[' + filled(b"[],", 6000) + b'"event"]\n\n', 2 * MEGABYTE),
-    "escaped names": filled(b'data:{"\\u0065vent":"usedTool\\u0073"\n\n', MEGABYTE),
-    "names in the documented form": filled(b"event:usedTools\n\n", MEGABYTE),
-    "own names in the documented form": filled(b"event:mine\ndata:\n\n", MEGABYTE),
-    "lines of one letter": filled(filled(b"a\n", 8000) + b"\n", 2 * MEGABYTE),
-    "lines of data": filled(filled(b"data\n", 8000) + b"\n", 2 * MEGABYTE),
-    "started nodes": filled(event("nextAgentFlow", '{"nodeId":"a","status":"INPROGRESS"}'), MEGABYTE),
-    "tokens in another spelling": filled(b'data: {"data":"x","event":"token"}\n\n', MEGABYTE),
-    "tools without content": filled(event("tool"), MEGABYTE),
-    "one event of many brackets": long_event(b"[],", 3 * MEGABYTE),
-    "one event of many line ends": long_event(b"\ndata:", MEGABYTE),
-    "traces": filled(event("agentFlowExecutedData", "[0]"), MEGABYTE),
-}
-
-
-def in_chunks(body: bytes, size: int) -> bytes:
-    """Chunked framing with chunks of `size` bytes."""
-    pieces = (body[at : at + size] for at in range(0, len(body), size))
-    return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
 
 
 def flooding(body: bytes, chunk: int = 65536):
@@ -214,3 +170,21 @@ async def test_reading_at_a_bounded_rate_does_not_count_as_silence_of_flowise(st
         (line,) = await settled(gateway)
     assert line["outcome"] == "client_closed"
     assert (line["abort"], line["events"]) == ("ran_on", 4)
+
+
+@pytest.mark.parametrize("name", BROKEN)
+async def test_a_reply_against_the_rules_is_refused_or_cut_in_bounds(start, name):
+    sent, status, outcome = BROKEN[name]
+
+    async def script(peer, _):
+        peer.send(sent)
+        await peer.writer.drain()
+        peer.fin()
+
+    async with RawUpstream(script) as upstream, start(upstream.url) as gateway:
+        with LoopTurns() as turns:
+            answer = await raw_answer(gateway.host, gateway.port, PATH, ASKED)
+            line = await only(gateway)
+    assert answer.startswith(b"HTTP/1.1 %d " % status)
+    assert (line["status"], line["outcome"]) == (status, outcome)
+    assert turns.longest < LONGEST
