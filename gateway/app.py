@@ -42,6 +42,7 @@ from gateway.telemetry.logs import Logger
 from gateway.telemetry.loop_watch import LoopWatch
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream.chatflows import Chatflows
+from gateway.upstream.large_reads import LargeReads
 from gateway.upstream.upstream import Upstream
 
 ASK_SILENT_EVERY = 5.0  # seconds: about the chatflows of an upstream that does not answer
@@ -64,8 +65,9 @@ class Gateway:
         self._logger = logger
         self.metrics = Metrics(per_caller=config.metrics.per_caller)
         self.is_ready = False
+        reads = LargeReads()
         self._upstreams = {
-            name: Upstream(name, settings, self.metrics) for name, settings in config.upstreams.items()
+            name: Upstream(name, settings, self.metrics, reads) for name, settings in config.upstreams.items()
         }
         self._routes = index_routes(config.routes)
         self._loop_watch = LoopWatch(self.metrics.loop_lag.observe, logger)

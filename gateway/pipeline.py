@@ -63,6 +63,7 @@ class Pipeline:
             _note_own(exchange, response)
         except GatewayError as error:
             response = _error_response(exchange, error)
+            _forget_frames(error)
         except (asyncio.CancelledError, ConnectionError) as error:
             reason = exchange.terminated_by or self._draining
             if reason is None or exchange.request.transport is None or isinstance(error, ConnectionError):
@@ -124,6 +125,16 @@ class Pipeline:
         return _error_response(
             exchange, Failed("Something went wrong in the gateway; its log has the details.")
         )
+
+
+def _forget_frames(error: BaseException | None) -> None:
+    """Drop the tracebacks of an error that was answered.
+
+    Their frames hold the refused body, in a cycle with the error: its memory would come back at some later collection.
+    """
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__context__
 
 
 def _note_own(exchange: Exchange, response: web.StreamResponse) -> None:

@@ -1,7 +1,7 @@
 """One HTTP/1.1 connection to Flowise: writes a request and pushes its response into a sink as it arrives.
 
-No task wakes for a piece of a response: `data_received` calls the sink in the same loop iteration. A read above
-`SLICE` bytes is handled in slices, one in each loop iteration, so that one fast response does not own the loop.
+No task wakes for a piece of a response: `data_received` calls the sink in the same loop iteration. Reads above `SMALL`
+bytes share the loop: they are handled in slices, as `large_reads.py` says.
 Deadlines are the sink's business.
 """
 
@@ -15,10 +15,11 @@ from typing import Protocol, cast
 
 from gateway.causes import CLOSED, cause_of
 from gateway.errors import GatewayError, UpstreamBadReply, UpstreamUnreachable
+from gateway.upstream.large_reads import SLICE, LargeReads
 from gateway.upstream.response_parser import BodyEnd, Framing, ResponseHead, ResponseParser
 
 HIGH_WATER = 64 * 1024
-SLICE = 16 * 1024  # bytes of one response in one loop iteration; at worst they cost a few milliseconds
+SMALL = 4096  # bytes of a read that is handled at once in any case; at worst they cost a millisecond
 DEFAULT_KEEP_ALIVE = (
     4.0  # seconds; Flowise closes idle connections after 5 to 6 s and does not announce it on streams
 )
@@ -59,12 +60,14 @@ class Connection(asyncio.Protocol):
         "_is_paused",
         "_is_repeatable",
         "_is_request_sent",
+        "_is_waiting",
         "_lost",
-        "_next",
         "_on_closed",
         "_on_idle",
         "_parser",
+        "_reads",
         "_sink",
+        "_slice",
         "_slices",
         "_transport",
         "_unblocked",
@@ -75,8 +78,13 @@ class Connection(asyncio.Protocol):
     )
 
     def __init__(
-        self, on_idle: Callable[[Connection], None], on_closed: Callable[[Connection], None]
+        self,
+        on_idle: Callable[[Connection], None],
+        on_closed: Callable[[Connection], None],
+        reads: LargeReads,
     ) -> None:
+        """`reads`: of all connections that share the loop."""
+        self._reads = reads
         self._on_idle = on_idle
         self._on_closed = on_closed
         self._parser = ResponseParser()
@@ -86,7 +94,8 @@ class Connection(asyncio.Protocol):
         self._is_repeatable = False
         self._is_paused = False  # by the sink
         self._slices: list[bytes] = []  # of a large read, not handled yet, in reverse
-        self._next: asyncio.Handle | None = None  # will handle one of them
+        self._slice = b""  # the one that is being handled
+        self._is_waiting = False  # for a turn
         self._lost: tuple[Exception | None] | None = None  # how the connection ended, behind them
         self._unblocked: asyncio.Future[None] | None = None
         self._written = 0  # bytes of the request
@@ -173,7 +182,7 @@ class Connection(asyncio.Protocol):
     def resume_reading(self) -> None:
         self._is_paused = False
         if self._slices:
-            self._give_way()
+            self._wait()
         elif self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
@@ -196,8 +205,8 @@ class Connection(asyncio.Protocol):
         if sink is None:
             self.close()
             return
-        if len(data) > SLICE:
-            data = self._first_slice(data)
+        if len(data) > SMALL and not (data := self._beginning(data)):
+            return
         parser = self._parser
         parser.feed(data)
         if body := parser.body if self._has_head else self._begin(sink):
@@ -223,29 +232,37 @@ class Connection(asyncio.Protocol):
         else:
             self._report_lost(exc)
 
-    def _first_slice(self, data: bytes) -> bytes:
-        """Return the beginning of a large read, and handle the rest in later loop iterations.
+    def _beginning(self, data: bytes) -> bytes:
+        """Return what may be handled now of a large read; the rest waits for its turn.
 
         Nothing more is read before: libuv would read up to 32 times 250 KB before it looks at another socket.
         """
-        starts = range(SLICE, len(data), SLICE)
-        self._slices = [data[start : start + SLICE] for start in reversed(starts)]
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.pause_reading()
-        self._give_way()
-        return data[:SLICE]
+        if data is self._slice:
+            return data
+        now = SLICE if self._reads.has_room(min(len(data), SLICE)) else 0
+        if len(data) > now:
+            starts = range(now, len(data), SLICE)
+            self._slices = [data[start : start + SLICE] for start in reversed(starts)]
+            if self._transport is not None and not self._transport.is_closing():
+                self._transport.pause_reading()
+            self._wait()
+        return data[:now]
 
-    def _give_way(self) -> None:
-        if self._next is None:
-            self._next = asyncio.get_running_loop().call_soon(self._next_slice)
+    def _wait(self) -> None:
+        if not self._is_waiting:
+            self._is_waiting = True
+            self._reads.add(self)
 
-    def _next_slice(self) -> None:
-        self._next = None
+    def take_turn(self) -> None:
+        """Handle one slice."""
+        self._is_waiting = False
         if self._is_paused or not self._slices:
             return
-        self.data_received(self._slices.pop())
+        self._slice = self._slices.pop()
+        self.data_received(self._slice)
+        self._slice = b""
         if self._slices:
-            self._give_way()
+            self._wait()
         elif self._lost is not None:
             self._report_lost(*self._lost)
         elif not self._is_paused:

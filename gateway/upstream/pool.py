@@ -13,6 +13,7 @@ from time import monotonic
 from gateway.causes import cause_of
 from gateway.errors import Overloaded, UpstreamTimeout, UpstreamUnreachable
 from gateway.upstream.connection import Connection
+from gateway.upstream.large_reads import LargeReads
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +49,10 @@ class Pool:
         max_connections: int,
         connect_timeout: float,
         on_connect: Callable[[float], None] = lambda _: None,
+        reads: LargeReads | None = None,
     ) -> None:
-        """`on_connect` is called with the seconds that a new connection took."""
+        """`on_connect` is called with the seconds that a new connection took. `reads`: shared with other pools."""
+        self._reads = reads or LargeReads()
         self.server = server
         self._max_connections = max_connections
         self._connect_timeout = connect_timeout
@@ -141,7 +144,7 @@ class Pool:
         try:
             async with asyncio.timeout_at(deadline):
                 _, connection = await loop.create_connection(
-                    lambda: Connection(self._on_idle, self._on_closed),
+                    lambda: Connection(self._on_idle, self._on_closed, self._reads),
                     server.host,
                     server.port,
                     ssl=server.tls,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from gateway.config import UpstreamSettings
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream.headers import UpstreamRequest, own_fields, upward
+from gateway.upstream.large_reads import LargeReads
 from gateway.upstream.pool import Pool, Server, tls_context
 from gateway.upstream.short_request import ShortReply, send_short
 
@@ -33,7 +34,11 @@ class ForwardedIdentity:
 class Upstream:
     """Connects when it is asked to send; until `close`."""
 
-    def __init__(self, name: str, settings: UpstreamSettings, metrics: Metrics) -> None:
+    def __init__(
+        self, name: str, settings: UpstreamSettings, metrics: Metrics, reads: LargeReads | None = None
+    ) -> None:
+        """`reads`: shared with other upstreams."""
+        reads = reads or LargeReads()
         self.name = name
         self.settings = settings
         url = settings.servers[0].url
@@ -46,8 +51,14 @@ class Upstream:
             max_connections=settings.max_connections,
             connect_timeout=settings.timeouts.connect,
             on_connect=lambda seconds: metrics.connected(name, self.server, seconds),
+            reads=reads,
         )
-        self._short = Pool(self.server, max_connections=MAX_SHORT, connect_timeout=settings.timeouts.connect)
+        self._short = Pool(
+            self.server,
+            max_connections=MAX_SHORT,
+            connect_timeout=settings.timeouts.connect,
+            reads=reads,
+        )
         self._configured = _configured_fields(settings)
 
     @property

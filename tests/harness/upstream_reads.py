@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from gateway.upstream.connection import SLICE, Connection
+from gateway.upstream.connection import Connection
+from gateway.upstream.large_reads import SLICE
 
 
 class Reads:

@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from gateway.upstream.connection import SLICE, Connection
+from gateway.upstream.connection import Connection
+from gateway.upstream.large_reads import SLICE, LargeReads
 from gateway.upstream.response_parser import BodyEnd
 from tests.harness.raw_upstream import RawUpstream
 from tests.harness.scripted_pool import GET, RecordingSink, exchange
@@ -55,7 +56,7 @@ class Pieces(RecordingSink):
 def begun():
     """A connection that has just read a head and a body of ten slices in one read."""
     transport, sink = Transport(), Pieces()
-    connection = Connection(lambda _: None, lambda _: None)
+    connection = Connection(lambda _: None, lambda _: None, LargeReads())
     connection.connection_made(transport)
     connection.start("GET", GET, sink)
     connection.finish_request()
@@ -102,7 +103,7 @@ async def test_a_connection_that_is_closed_drops_the_rest():
 @pytest.mark.parametrize("missing", [0, 1])
 async def test_a_connection_that_is_lost_ends_behind_what_was_read(missing):
     transport, sink = Transport(), Pieces()
-    connection = Connection(lambda _: None, lambda _: None)
+    connection = Connection(lambda _: None, lambda _: None, LargeReads())
     connection.connection_made(transport)
     connection.start("GET", GET, sink)
     connection.data_received(OK + b"Content-Length: %d\r\n\r\n" % (len(BODY) + missing) + BODY)

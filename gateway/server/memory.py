@@ -1,0 +1,20 @@
+"""Has the C library give the memory of large bodies back to the system when it is freed."""
+
+from __future__ import annotations
+
+import ctypes
+
+LARGE = 256 * 1024  # bytes of a block that has pages of its own; below the parts of a body that are held
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
+
+
+def return_large_blocks() -> None:
+    """Fix the thresholds of glibc, which grow with the largest block that was ever freed, up to 32 MiB.
+
+    Beyond them blocks are kept in heaps, and a few hundred MiB stayed with the process after a minute of large bodies.
+    Other C libraries are left as they are.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, LARGE)
+        mallopt(_M_TRIM_THRESHOLD, LARGE)

@@ -1,0 +1,121 @@
+"""All hostile clients at once, in a process of their own: everything in the corpus, each in turn, in random order.
+
+`python -m tests.hostile.hostile_clients HOST PORT SECONDS SEED`: at least one pass over all of it, and further ones until
+the time is over. Prints as JSON how often each status came, and what was no valid answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import sys
+from collections import Counter
+from contextlib import suppress
+from functools import cache, partial
+from time import monotonic
+
+import httptools
+
+from tests.harness.raw_client import request
+from tests.harness.surface import PREDICT
+from tests.hostile.corpus import bodies, clients, fields, forms, replies
+from tests.hostile.hostile_flowise import SETTINGS, flow_of
+
+AT_ONCE = 24
+LONGEST = 60  # seconds of one of them
+REQUESTS = {**bodies.TABLE, **forms.TABLE, **fields.TABLE}
+
+
+class Answer:
+    """What comes back on a connection; httptools calls its `on_` method. The status is None before the first."""
+
+    def __init__(self) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        self.status: int | None = None
+        self.is_complete = False
+
+    def feed(self, data: bytes) -> None:
+        """Raises HttpParserError: this is no HTTP."""
+        self._parser.feed_data(data)
+
+    def on_headers_complete(self) -> None:
+        self.status = self._parser.get_status_code()
+
+    def on_message_complete(self) -> None:
+        self.is_complete = self.status != 100
+
+
+async def exchange(data: bytes, host: str, port: int) -> int | None:
+    """Send these bytes, and read one answer, or to the end of the connection."""
+    answer = Answer()
+    reader, writer = await asyncio.open_connection(host, port)
+    writer.write(data)
+    try:
+        with suppress(ConnectionError):
+            while not answer.is_complete and (piece := await reader.read(1 << 18)):
+                answer.feed(piece)
+    finally:
+        writer.transport.abort()
+    return answer.status
+
+
+@cache
+def made(name: str) -> bytes:
+    return REQUESTS[name].make()
+
+
+def _request(name: str, host: str, port: int):
+    return exchange(made(name), host, port)
+
+
+def _asking(name: str) -> bytes:
+    return request("POST", PREDICT, b'{"question":"reply %b","streaming":true}' % name.encode())
+
+
+def _settings(number: int) -> bytes:
+    return request("GET", f"/api/v1/public-chatbotConfig/{flow_of(number)}")
+
+
+EVERYTHING = {
+    **{f"request: {name}": partial(_request, name) for name in REQUESTS},
+    **{f"reply: {name}": partial(exchange, _asking(name)) for name in replies.TABLE},
+    **{f"settings: {number}": partial(exchange, _settings(number)) for number in range(len(SETTINGS))},
+    **{f"client: {name}": client for name, client in clients.TABLE.items()},
+}
+
+
+async def attack(host: str, port: int, seconds: float, seed: int) -> dict[str, object]:
+    """What came of it: the number of passes and of each status (`None`: closed without one), and what was invalid."""
+    until, chance = monotonic() + seconds, random.Random(seed)
+    statuses: Counter[str] = Counter()
+    invalid: list[str] = []
+    passes = 0
+
+    async def one(name: str) -> None:
+        try:
+            async with asyncio.timeout(LONGEST):
+                statuses[str(await EVERYTHING[name](host, port))] += 1
+        except httptools.HttpParserError as error:
+            invalid.append(f"{name}: {error}")
+        except TimeoutError:
+            invalid.append(f"{name}: no end after {LONGEST} s")
+        except (ConnectionError, asyncio.IncompleteReadError):
+            statuses["broken off"] += 1
+
+    async def some(names) -> None:
+        for name in names:
+            await one(name)
+
+    while passes == 0 or monotonic() < until:
+        names = iter(chance.sample(list(EVERYTHING), len(EVERYTHING)))
+        await asyncio.gather(*(some(names) for _ in range(AT_ONCE)))
+        passes += 1
+    return {"passes": passes, "statuses": dict(statuses), "invalid": invalid}
+
+
+if __name__ == "__main__":
+    os.nice(19)  # they stand for machines of their own
+    host, port, seconds, seed = sys.argv[1:]
+    print(json.dumps(asyncio.run(attack(host, int(port), float(seconds), int(seed)))))
