@@ -15,6 +15,7 @@ from tests.harness.raw_client import request
 ADDRESS = "127.0.0.2"
 SHORT = 31  # events of a short stream
 BEFORE_THE_END = 2  # `metadata` and `end`, which carry no stamp
+CHARACTERS, PER_TOKEN = 34, 4  # of an event's text, and of an estimated token
 
 
 class WellBehaved:
@@ -27,6 +28,7 @@ class WellBehaved:
         self.tally = Tally()
         self.tally.recording = True
         self.streams = 0
+        self.tokens = 0  # of the streams that have ended, as they are estimated
         self.slowest = 0.0  # seconds of a short stream
 
     async def open(self, count: int, rate: float) -> None:
@@ -45,15 +47,20 @@ class WellBehaved:
                 client.send(self._request(f"count={SHORT}"))
                 await asyncio.shield(client.ended)  # the last one is read to its end all the same
                 self.slowest = max(self.slowest, loop.time() - began)
-                assert client.events == SHORT
+                self._count(client)
         await client.ended
+        self._count(client)
         client.close()
 
     async def ended(self) -> None:
         """Wait until every stream has ended well. Raises LoadError: one was cut."""
         await asyncio.gather(*(client.ended for client in self._open))
         for client in self._open:
+            self._count(client)
             client.close()
+
+    def _count(self, client: Client) -> None:
+        self.tokens += -(-client.events * CHARACTERS // PER_TOKEN)
 
     @property
     def worst_ms(self) -> float:

@@ -1,7 +1,8 @@
 """A Flowise in a process of its own whose replies are those of the corpus; prints its port.
 
 A prediction names its reply in its question, `reply NAME`; a request for the settings of a chatflow by the number at
-the end of its id. Everything else gets the same small answer.
+the end of its id. Everything else gets the same small answer. `python -m tests.hostile.hostile_flowise BYTES` breaks replies off
+after so many bytes.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import sys
 
 import uvloop
 
 from tests.harness.blunt_upstream import RESPONSE
 from tests.hostile.corpus import questions, replies
 
+MOST = int(sys.argv[1]) if len(sys.argv) > 1 and __name__ == "__main__" else 1 << 40
 PIECE = 256 * 1024  # bytes written at once
 _REPLY = re.compile(rb'"question":"reply ([^"]+)"')
 _SETTINGS = re.compile(rb"/(?:public-chatbotConfig|chatflows-streaming)/[0-9a-f-]{24}(\d{12}) ")
@@ -43,7 +46,7 @@ async def answer(first: bytes, body: bytes, writer: asyncio.StreamWriter) -> Non
         content = SETTINGS[int(found[1]) % len(SETTINGS)]
         reply = replies.JSON_HEAD % len(content) + content
     elif found := _REPLY.search(body):
-        reply = replies.TABLE[found[1].decode()]
+        reply = replies.TABLE[found[1].decode()][:MOST]
     else:
         writer.write(RESPONSE)
         return
@@ -71,7 +74,7 @@ async def _beginning(reader: asyncio.StreamReader, head: bytes) -> bytes:
 
 
 async def _main() -> None:
-    os.nice(19)  # it stands for a machine of its own
+    os.nice(5)  # it stands for a machine of its own
     server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=2 * PIECE)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()

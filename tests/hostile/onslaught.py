@@ -17,17 +17,17 @@ import aiohttp
 import yaml
 
 from tests.harness import bounds
-from tests.harness.clock import until
+from tests.harness.clock import time_passes, until
 from tests.harness.gateway import FLOW, configuration
 from tests.harness.loop_lag import MOST
 from tests.harness.processes import ROOT
 from tests.harness.well_behaved import BEFORE_THE_END, WellBehaved
 from tests.hostile.hostile_flowise import SETTINGS, flow_of
 
+LOOK_EVERY = 0.2  # seconds
 STREAMS, RATE, ASKING, DIRECT = 100, 10.0, 3, 10
 KIB, MIB = 1024, 1024 * 1024
 GOOD = "/api/v1/prediction/good"
-CHARACTERS, PER_TOKEN = 33, 4  # of a token event's text, and of an estimated token
 LATE_MS = (
     100 * bounds.SLOWNESS
 )  # that a stream may be late, beyond twice what streams without the gateway are late
@@ -69,9 +69,13 @@ class Report:
     invalid: list[str] = field(default_factory=list)
     streams: int = 0
     events: int = 0
+    tokens: int = 0
     late_ms: float = 0.0
     late_direct_ms: float = 0.0
     slowest_ms: float = 0.0
+    waits: float = (
+        1.0  # how much longer the gateway's loop took than its CPU time, because others had the cores
+    )
     lag_ms: float = 0.0
     memory: list[float] = field(default_factory=list)
     in_progress: dict[str, int] = field(default_factory=dict)
@@ -79,6 +83,15 @@ class Report:
     lines: Counter[str] = field(default_factory=Counter)
     faults: list[dict[str, Any]] = field(default_factory=list)
     counted: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def figures(self) -> str:
+        return (
+            f"{self.passes} passes, {sum(self.statuses.values())} hostile requests {self.statuses}; "
+            f"{self.streams} streams with {self.events} events, late {self.late_ms:.0f} ms (without the gateway "
+            f"{self.late_direct_ms:.0f}; its loop took {self.waits:.1f} times its CPU time); short streams at most {self.slowest_ms:.0f} ms; loop lag {self.lag_ms:.0f} ms; "
+            f"memory {self.memory[0]:.0f} to {self.memory[-1]:.0f} MiB; {dict(self.lines)}"
+        )
 
 
 class Besieged:
@@ -117,6 +130,11 @@ class Besieged:
         status = Path(f"/proc/{self._process.pid}/status").read_text()
         return int(status.partition("VmRSS:")[2].split()[0]) * KIB
 
+    def scheduled(self) -> tuple[int, int]:
+        """Nanoseconds for which its loop has run, and has waited for a core."""
+        ran, waited, _ = Path(f"/proc/{self._process.pid}/schedstat").read_text().split()
+        return int(ran), int(waited)
+
     async def stop(self) -> int:
         self._process.send_signal(signal.SIGTERM)
         return await self._process.wait()
@@ -135,9 +153,9 @@ async def _process(module: str, *arguments: str, **options: Any):
 
 
 @asynccontextmanager
-async def flowise(module: str):
+async def flowise(module: str, *arguments: str):
     """A Flowise that prints its port; yields that."""
-    async with _process(module, stdout=asyncio.subprocess.PIPE) as process:
+    async with _process(module, *arguments, stdout=asyncio.subprocess.PIPE) as process:
         yield int(await process.stdout.readline())
 
 
@@ -154,17 +172,22 @@ async def besieged(folder: Path, upstream: str, **more: Any):
             yield gateway
 
 
-async def onslaught(folder: Path, seconds: float, seed: int = 1, *, warm: bool = False) -> Report:
-    """One pass over everything hostile, and more until the time is over."""
+async def onslaught(
+    folder: Path, seconds: float, warm_up: float, most: int = 1 << 40, seed: int = 1
+) -> Report:
+    """One pass over everything hostile, and more until the time is over; before it a pass over the share `warm_up`.
+
+    Replies break off after `most` bytes.
+    """
     gc.collect()
     gc.freeze()  # a collection of the test session's objects would make every stream late
     try:
         async with (
             flowise("tests.bench.upstream") as good_port,
-            flowise("tests.hostile.hostile_flowise") as bad_port,
+            flowise("tests.hostile.hostile_flowise", str(most)) as bad_port,
             besieged(folder, f"http://127.0.0.1:{bad_port}", **sections(f"http://127.0.0.1:{good_port}")) as gateway,
         ):  # fmt: skip
-            report = await _besiege(gateway, good_port, seconds, seed, warm=warm)
+            report = await _besiege(gateway, good_port, seconds, seed, warm_up)
             await _settle(gateway, report)
             assert await gateway.stop() == 0
             _read_log(gateway, report)
@@ -173,32 +196,36 @@ async def onslaught(folder: Path, seconds: float, seed: int = 1, *, warm: bool =
         gc.unfreeze()
 
 
-async def _besiege(gateway: Besieged, good_port: int, seconds: float, seed: int, *, warm: bool) -> Report:
+async def _besiege(gateway: Besieged, good_port: int, seconds: float, seed: int, warm_up: float) -> Report:
     report = Report()
-    if warm:  # what a first pass leaves is no growth: pools, threads, caches
-        await _attack(gateway, 0, seed)
-        await _idle(gateway)
+    await _attack(
+        gateway, 0, seed, warm_up
+    )  # what comes with the first of a kind is no growth: threads, pools, caches
+    await _idle(gateway)
     report.memory.append(gateway.resident() / MIB)
     await gateway.inside()
     good, direct = WellBehaved(gateway.port, GOOD), WellBehaved(good_port, GOOD)
     await good.open(STREAMS, RATE)
     await direct.open(DIRECT, RATE)
     asking = [asyncio.ensure_future(good.ask_on()) for _ in range(ASKING)]
+    before = gateway.scheduled()
     found = await _attack(gateway, seconds, seed)
+    ran, waited = (after - then for after, then in zip(gateway.scheduled(), before, strict=True))
+    report.waits = (ran + waited) / ran
     for task in asking:
         task.cancel()
     await asyncio.gather(*asking)
     await _finish(good_port)
     await asyncio.gather(good.ended(), direct.ended())
     report.passes, report.statuses, report.invalid = found["passes"], found["statuses"], found["invalid"]
-    report.streams, report.events = good.streams, good.tally.events
+    report.streams, report.events, report.tokens = good.streams, good.tally.events, good.tokens
     report.late_ms, report.late_direct_ms = good.worst_ms, direct.worst_ms
     report.slowest_ms = 1000 * good.slowest
     return report
 
 
-async def _attack(gateway: Besieged, seconds: float, seed: int) -> dict[str, Any]:
-    arguments = (gateway.host, str(gateway.port), str(seconds), str(seed))
+async def _attack(gateway: Besieged, seconds: float, seed: int, share: float = 1) -> dict[str, Any]:
+    arguments = (gateway.host, str(gateway.port), str(seconds), str(seed), str(share))
     pipe = asyncio.subprocess.PIPE
     async with _process("tests.hostile.hostile_clients", *arguments, stdout=pipe) as process:
         output = await process.stdout.read()
@@ -216,7 +243,7 @@ async def _finish(port: int) -> None:
 async def _idle(gateway: Besieged) -> dict[str, Any]:
     """Wait until nothing is in progress: the deadlines of what hangs are seconds."""
     while any((inside := await gateway.inside())["in_progress"].values()):
-        pass
+        await time_passes(LOOK_EVERY)
     return inside
 
 
@@ -246,7 +273,7 @@ def hold(report: Report) -> None:
     assert not report.faults
     assert report.statuses.keys() <= STATUSES
     assert report.lag_ms < 1000 * MOST
-    assert report.late_ms < 2 * report.late_direct_ms + LATE_MS
+    assert report.late_ms < report.late_direct_ms + LATE_MS * max(bounds.SLOWNESS, report.waits)
     assert report.memory[-1] - report.memory[0] < MEMORY_BACK / MIB
     assert not any(report.in_progress.values())
     assert not any(report.gauges.values())
@@ -256,9 +283,15 @@ def hold(report: Report) -> None:
 def _hold_counts(report: Report) -> None:
     """No stream was cut or miscounted: not in the log, and not in the metrics."""
     events = report.events + BEFORE_THE_END * report.streams
-    short = report.streams - STREAMS
+    assert report.streams > STREAMS
     assert report.lines["good ok"] == report.streams
-    assert report.lines["good events"] == events
-    assert sum(value for name, value in report.counted.items() if "_requests_total" in name) == report.streams
-    assert sum(value for name, value in report.counted.items() if "_events_total" in name) == events
-    assert short > 0
+    assert (report.lines["good events"], report.lines["good tokens"]) == (events, report.tokens)
+    assert _counted(report, "requests_total") == report.streams
+    assert _counted(report, "stream_events_total") == events
+    assert _counted(report, "tokens_total", 'type="output"') == report.tokens
+
+
+def _counted(report: Report, name: str, label: str = "") -> float:
+    """The sum of the samples of route `good`."""
+    whole = f"flowise_gateway_{name}{{"
+    return sum(value for key, value in report.counted.items() if key.startswith(whole) and label in key)
