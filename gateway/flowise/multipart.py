@@ -21,11 +21,14 @@ def read_disposition(header: str | None) -> tuple[str, str | None]:
     """Returns the field's name and, for a file, its file name from a Content-Disposition header.
 
     A backslash quotes only a quote or another backslash; `filename*` (RFC 8187, in UTF-8) wins. Raises BadRequest if
-    the header is missing or malformed, is not `form-data`, or repeats a parameter.
+    the header is missing, malformed or not UTF-8 (aiohttp hands such bytes on as surrogates), is not `form-data`, or
+    repeats a parameter.
     """
     kind, _, _ = (header or "").partition(";")
     if header is None or kind.strip().lower() != "form-data":
         raise BadRequest('Every part of the form needs the header Content-Disposition: form-data; name="…".')
+    if any("\ud800" <= letter <= "\udfff" for letter in header):
+        raise BadRequest("A part of the form has a Content-Disposition header that is not UTF-8.")
     parameters = _parameters(header[len(kind) :])
     if "name" not in parameters:
         raise BadRequest("A part of the form has no name in its Content-Disposition header.")

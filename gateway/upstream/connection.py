@@ -254,7 +254,7 @@ class Connection(asyncio.Protocol):
             self._reads.add(self)
 
     def take_turn(self) -> None:
-        """Handle one slice."""
+        """Called by `reads`."""
         self._is_waiting = False
         if self._is_paused or not self._slices:
             return

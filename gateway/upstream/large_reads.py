@@ -15,11 +15,11 @@ AT_ONCE = 2 * SLICE  # bytes of large reads that are handled as they come, in on
 TURN = 0.005  # seconds of one iteration for slices that wait; the one that is being handled is finished
 
 
-class Reply(Protocol):
+class SlicedReply(Protocol):
     """A reply with slices that wait."""
 
     def take_turn(self) -> None:
-        """Handle one slice; call `add` again if there are more."""
+        """Handle the next slice; call `add` again if there are more."""
 
 
 class LargeReads:
@@ -28,7 +28,7 @@ class LargeReads:
     __slots__ = ("_handled", "_next", "_waiting")
 
     def __init__(self) -> None:
-        self._waiting: deque[Reply] = deque()
+        self._waiting: deque[SlicedReply] = deque()
         self._next: asyncio.Handle | None = None
         self._handled = 0  # bytes, in this iteration
 
@@ -40,7 +40,7 @@ class LargeReads:
         self._handled += size
         return self._handled <= AT_ONCE
 
-    def add(self, reply: Reply) -> None:
+    def add(self, reply: SlicedReply) -> None:
         """Give the reply a turn in a later iteration."""
         self._waiting.append(reply)
         self._schedule()

@@ -33,6 +33,8 @@ def test_name_and_file_name_are_read(header, name, file_name):
         ("", "needs the header"),
         ('attachment; name="a"', "needs the header"),
         ("form-data", "no name"),
+        ('form-data; name="a\udcff"', "not UTF-8"),
+        ('form-data; name="a"; filename="\udcff"', "not UTF-8"),
         ('form-data; filename="a"', "no name"),
         ('form-data; name="a"; name="b"', "parameter twice"),
         ('form-data; name="a"; Name="b"', "parameter twice"),

@@ -62,10 +62,10 @@ class WellBehaved:
     def _count(self, client: Client) -> None:
         self.tokens += -(-client.events * CHARACTERS // PER_TOKEN)
 
-    @property
-    def worst_ms(self) -> float:
-        """How late the latest event was."""
-        return max(self.tally.delays) / 1e6
+    def late_ms(self, share: float) -> float:
+        """How late the event is that later ones make up this share of all; 0: the latest."""
+        delays = sorted(self.tally.delays)
+        return delays[-1 - int(share * (len(delays) - 1))] / 1e6
 
     async def _ask(self, plan: str) -> Client:
         client = await self._connected()

@@ -19,7 +19,7 @@ import yaml
 from tests.harness import bounds
 from tests.harness.clock import time_passes, until
 from tests.harness.gateway import FLOW, configuration
-from tests.harness.loop_lag import MOST
+from tests.harness.loop_lag import BUSY
 from tests.harness.processes import ROOT
 from tests.harness.well_behaved import BEFORE_THE_END, WellBehaved
 from tests.hostile.hostile_flowise import SETTINGS, flow_of
@@ -28,9 +28,8 @@ LOOK_EVERY = 0.2  # seconds
 STREAMS, RATE, ASKING, DIRECT = 100, 10.0, 3, 10
 KIB, MIB = 1024, 1024 * 1024
 GOOD = "/api/v1/prediction/good"
-LATE_MS = (
-    100 * bounds.SLOWNESS
-)  # that a stream may be late, beyond twice what streams without the gateway are late
+LATE_MS = 100  # that an event may be late, on a machine that has a core for the gateway
+LATER = 0.01  # of all events may be later: what a busy machine does in single moments is not the gateway's
 MEMORY_BACK = 20 * MIB
 # 500: of Flowise itself, passed on. `None`: closed without an answer; `broken off`: in the middle of one.
 STATUSES = {
@@ -72,6 +71,7 @@ class Report:
     tokens: int = 0
     late_ms: float = 0.0
     late_direct_ms: float = 0.0
+    latest_ms: float = 0.0
     slowest_ms: float = 0.0
     waits: float = (
         1.0  # how much longer the gateway's loop took than its CPU time, because others had the cores
@@ -88,7 +88,7 @@ class Report:
     def figures(self) -> str:
         return (
             f"{self.passes} passes, {sum(self.statuses.values())} hostile requests {self.statuses}; "
-            f"{self.streams} streams with {self.events} events, late {self.late_ms:.0f} ms (without the gateway "
+            f"{self.streams} streams with {self.events} events, late {self.late_ms:.0f} ms, the latest {self.latest_ms:.0f} (without the gateway "
             f"{self.late_direct_ms:.0f}; its loop took {self.waits:.1f} times its CPU time); short streams at most {self.slowest_ms:.0f} ms; loop lag {self.lag_ms:.0f} ms; "
             f"memory {self.memory[0]:.0f} to {self.memory[-1]:.0f} MiB; {dict(self.lines)}"
         )
@@ -98,12 +98,12 @@ class Besieged:
     """A gateway whose log is a file, so that reading it costs nothing meanwhile."""
 
     def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
-        self._process, self._log = process, log
+        self._process, self.log = process, log
         self.host, self.port, self.admin = "127.0.0.1", 0, ""
 
     def lines(self, *events: str) -> list[dict[str, Any]]:
         """The lines of these events so far; of all if none is given."""
-        whole = (line for line in self._log.read_text().splitlines(keepends=True) if line.endswith("\n"))
+        whole = (line for line in self.log.read_text().splitlines(keepends=True) if line.endswith("\n"))
         found = (json.loads(line) for line in whole if not events or any(event in line for event in events))
         return [line for line in found if not events or line["event"] in events]
 
@@ -219,7 +219,8 @@ async def _besiege(gateway: Besieged, good_port: int, seconds: float, seed: int,
     await asyncio.gather(good.ended(), direct.ended())
     report.passes, report.statuses, report.invalid = found["passes"], found["statuses"], found["invalid"]
     report.streams, report.events, report.tokens = good.streams, good.tally.events, good.tokens
-    report.late_ms, report.late_direct_ms = good.worst_ms, direct.worst_ms
+    report.late_ms, report.late_direct_ms = good.late_ms(LATER), direct.late_ms(LATER)
+    report.latest_ms = good.late_ms(0)
     report.slowest_ms = 1000 * good.slowest
     return report
 
@@ -272,8 +273,9 @@ def hold(report: Report) -> None:
     assert not report.invalid
     assert not report.faults
     assert report.statuses.keys() <= STATUSES
-    assert report.lag_ms < 1000 * MOST
-    assert report.late_ms < report.late_direct_ms + LATE_MS * max(bounds.SLOWNESS, report.waits)
+    slowness = max(bounds.SLOWNESS, report.waits)
+    assert report.lag_ms < 1000 * BUSY * slowness
+    assert report.late_ms < report.late_direct_ms + LATE_MS * slowness
     assert report.memory[-1] - report.memory[0] < MEMORY_BACK / MIB
     assert not any(report.in_progress.values())
     assert not any(report.gauges.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from tests.harness.raw_upstream import RawUpstream
 from tests.harness.surface import ANSWER, PREDICT
 from tests.hostile.corpus import bodies, fields, forms
 from tests.hostile.corpus.requests import KIB, MIB
-from tests.hostile.test_requests import exchange
+from tests.hostile.test_requests import REQUESTS, exchange
 
 AT_ONCE = 16
 TABLES = {**bodies.STRUCTURE, **bodies.RECORDS, **forms.TABLE, **fields.TABLE}
@@ -114,3 +115,30 @@ async def test_what_is_refused_is_not_held(serve):
             wire.send(request("GET", "/api/v1/ping"))
             assert (await wire.reply()).body == b"pong"
         assert memory_of(gateway.pid, "VmHWM") - before < 96 * MIB
+
+
+@pytest.mark.parametrize("name", ["8 MiB of strings", "16 MiB of one word in a file", "many members"])
+async def test_a_refused_body_is_freed_without_a_collection(name, tmp_path):
+    """A traceback in a cycle with its error would hold it until the next one."""
+    case = REQUESTS[name]
+    data = case.make()
+    with blunt_upstream() as upstream:
+        async with running(tmp_path, upstream, route=dict(case.route), server=dict(case.server)) as gateway:
+            gc.collect()
+            gc.disable()
+            try:
+                await asyncio.to_thread(exchange, gateway.host, gateway.port, data)
+                await until(lambda: not gateway.connections() and not gateway.exchanges())
+                gc.set_debug(gc.DEBUG_SAVEALL)
+                gc.collect()
+                held = [
+                    len(part)
+                    for one in gc.garbage
+                    for part in gc.get_referents(one)
+                    if isinstance(part, bytes | bytearray | memoryview)
+                ]
+            finally:
+                gc.set_debug(0)
+                gc.garbage.clear()
+                gc.enable()
+    assert max(held, default=0) < 64 * KIB

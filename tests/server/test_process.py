@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import sys
 
 import pytest
 
@@ -233,3 +234,10 @@ async def test_a_request_in_the_middle_of_its_body_may_finish(serve, connect):
         reply = await wire.reply()
         assert (reply.status, reply.body) == (200, TOKEN + METADATA + END)
         assert await gateway.ended() == (0, "")
+
+
+async def test_threads_give_the_interpreter_back_to_the_loop_soon(start):
+    """By default the loop waits 5 ms for it behind each socket, while a large body is read in a thread."""
+    sys.setswitchinterval(0.005)
+    async with start("http://127.0.0.1:1"):
+        assert sys.getswitchinterval() <= 0.001

@@ -6,8 +6,9 @@ import asyncio
 
 import pytest
 
+from gateway.upstream import large_reads
 from gateway.upstream.connection import Connection
-from gateway.upstream.large_reads import SLICE, LargeReads
+from gateway.upstream.large_reads import AT_ONCE, SLICE, TURN, LargeReads
 from gateway.upstream.response_parser import BodyEnd
 from tests.harness.raw_upstream import RawUpstream
 from tests.harness.scripted_pool import GET, RecordingSink, exchange
@@ -137,3 +138,71 @@ async def test_the_body_is_whole_whatever_its_framing(ending, pool_to):
         _, sink = await exchange(pool_to(upstream.url))
     assert sink.body == BODY
     assert sink.end is (BodyEnd.WHOLE if ending else BodyEnd.CLOSED)
+
+
+class Flood:
+    """A reply that never ends; each slice takes this long."""
+
+    def __init__(self, reads, clock, seconds):
+        self._reads, self._clock, self._seconds = reads, clock, seconds
+        self.turns = 0
+
+    def take_turn(self):
+        self.turns += 1
+        self._clock.now += self._seconds
+        self._reads.add(self)
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+async def test_many_replies_share_the_time_of_an_iteration_and_take_turns(monkeypatch):
+    clock, reads = Clock(), LargeReads()
+    monkeypatch.setattr(large_reads, "monotonic", clock)
+    floods = [Flood(reads, clock, 0.6 * TURN) for _ in range(10)]
+    for flood in floods:
+        reads.add(flood)
+    for iteration in range(1, 11):
+        await asyncio.sleep(0)
+        assert sum(flood.turns for flood in floods) == 2 * iteration
+    assert [flood.turns for flood in floods] == [2] * 10
+
+
+async def test_reads_that_come_together_are_handled_up_to_a_bound_and_the_others_wait():
+    reads = LargeReads()
+    fit = AT_ONCE // SLICE
+    assert [reads.has_room(SLICE) for _ in range(fit + 2)] == [True] * fit + [False] * 2
+    await asyncio.sleep(0)
+    assert reads.has_room(SLICE)
+
+
+async def test_a_large_read_waits_behind_those_that_wait():
+    reads = LargeReads()
+    connections = []
+    for _ in range(AT_ONCE // SLICE + 3):
+        transport, sink = Transport(), Pieces()
+        connection = Connection(lambda _: None, lambda _: None, reads)
+        connection.connection_made(transport)
+        connection.start("GET", GET, sink)
+        connection.data_received(OK + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY)
+        connections.append((connection, sink))
+    assert [len(sink.sizes) for _, sink in connections] == [1] + [0] * (AT_ONCE // SLICE + 2)
+    for _, sink in connections:
+        await sink.over.wait()
+        assert (sink.body, sink.end) == (BODY, BodyEnd.WHOLE)
+
+
+async def test_a_small_read_never_waits():
+    reads = LargeReads()
+    while reads.has_room(SLICE):
+        pass
+    transport, sink = Transport(), Pieces()
+    connection = Connection(lambda _: None, lambda _: None, reads)
+    connection.connection_made(transport)
+    connection.start("GET", GET, sink)
+    connection.data_received(OK + b"Content-Length: 9\r\n\r\n" + b"x" * 3)
+    assert sink.body == b"xxx"

@@ -95,6 +95,12 @@ LONG = {
     "8 MiB of the chatId": _uploads(repeated(b'{"chatId":"', b"a", 8 * MIB, b'"}'), 400, "chatId must be"),
     "8 MiB of the switch": _uploads(repeated(b'{"streaming":"', b"a", 8 * MIB, b'"}'), 200),
     "8 MiB of one name": _uploads(repeated(b'{"', b"n", 8 * MIB, b'":1}'), 413),
+    "a file name of half a surrogate pair": _uploads(
+        lambda: (
+            b'{"uploads":[{"type":"file","name":"\\ud800","data":"data:image/png;base64,QUJD","mime":"image/png"}]}'
+        ),
+        200,
+    ),
     "8 MiB of blanks": _uploads(repeated(b"{", b" ", 8 * MIB, b"}"), 413),
     "8 MiB of digits": _uploads(repeated(b'{"x":', b"1", 8 * MIB, b"}"), 413),
     "8 MiB of brackets": _uploads(repeated(b"", b"[", 8 * MIB, b""), 413),

@@ -79,6 +79,10 @@ MULTIPARTS = {
     "a file of line ends": _multipart(
         repeated(FILE, b"\r\n", 8 * MIB, CLOSING), 200, route=UPLOADS, server=LARGE
     ),
+    "a name that is not UTF-8": _multipart(lambda: FIELD % (b"\xff", b"x") + b"--b--\r\n", says="not UTF-8"),
+    "a file name that is not UTF-8": _multipart(
+        lambda: FILE.replace(b'"a"', b'"\xff"') + b"x" + CLOSING, says="not UTF-8", route=UPLOADS
+    ),
     "100 files": _multipart(lambda: (FILE + b"x\r\n") * 100 + b"--b--\r\n", 200, route=UPLOADS, server=LARGE),
     "a parameter of many quotes": _multipart(
         lambda: b'--b\r\nContent-Disposition: form-data; name="%b"\r\n\r\nx\r\n--b--\r\n' % (b'\\"' * 4000),
