@@ -276,7 +276,7 @@ def hold(report: Report) -> None:
     slowness = max(bounds.SLOWNESS, report.waits)
     assert report.lag_ms < 1000 * BUSY * slowness
     assert report.late_ms < report.late_direct_ms + LATE_MS * slowness
-    assert report.memory[-1] - report.memory[0] < MEMORY_BACK / MIB
+    assert report.memory[-1] - report.memory[0] < MEMORY_BACK / MIB, report.figures
     assert not any(report.in_progress.values())
     assert not any(report.gauges.values())
     _hold_counts(report)
