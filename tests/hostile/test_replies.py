@@ -10,7 +10,7 @@ import pytest
 
 from gateway.relay import call
 from tests.harness.clock import until
-from tests.harness.frames import ASK, END, METADATA, PATH, START, event, metered, only, settled, token
+from tests.harness.frames import ASK, END, METADATA, PATH, START, metered, only, settled, token
 from tests.harness.loop_turns import LONGEST, LONGEST_WAIT, LoopTurns, left_at_once, raw_answer
 from tests.harness.raw_upstream import STREAM_HEAD, RawUpstream
 from tests.hostile.corpus.replies import BROKEN, FLOODS, MEGABYTE, filled, in_chunks
