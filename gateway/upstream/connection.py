@@ -254,7 +254,7 @@ class Connection(asyncio.Protocol):
             self._reads.add(self)
 
     def take_turn(self) -> None:
-        """Called by `reads`."""
+        """Handle the next slice, and ask for a turn for the one behind it."""
         self._is_waiting = False
         if self._is_paused or not self._slices:
             return
