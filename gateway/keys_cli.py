@@ -54,7 +54,9 @@ class KeysCommand:
         if reading.of_keys:
             raise ConfigError(reading.of_keys)
         if reading.keys_file is None:
-            raise KeysRefusedError(f"{config_file} names no keys file: write auth.keys_file, like keys.yaml")
+            raise KeysRefusedError(
+                f"{config_file} names no keys file: write keys_file: keys.yaml in its section auth"
+            )
         self._file = reading.keys_file
         self._store = KeysStore(self._file, owner=owner)
         self._route_names = reading.route_names

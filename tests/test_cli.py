@@ -156,7 +156,8 @@ async def test_check_accepts_what_is_shipped_and_asks_for_the_real_chatflow(name
     assert (status, out) == (0, f"{path}: ok, 1 route")
     (line,) = err.splitlines()
     assert re.fullmatch(
-        re.escape(path) + r":\d+: routes\[0\]\.chatflow: warning: is the id of the example: write that of .*",
+        re.escape(path)
+        + r":\d+: routes\[0\]\.chatflow: warning: this is the id of the example: write that of .*",
         line,
     )
 
@@ -169,7 +170,7 @@ async def test_serve_logs_the_warnings(serve):
         (line,) = [line for line in child.lines if line["event"] == "config_warning"]
     assert (line["level"], line["key"], line["line"]) == ("warning", "routes[0].chatflow", line["line"])
     assert line["file"].endswith("gateway.yaml")
-    assert line["message"].startswith("is the id of the example: write that of your chatflow")
+    assert line["message"].startswith("this is the id of the example: write that of your chatflow")
 
 
 async def test_check_reports_the_keys_file_beside_the_mistakes_of_the_configuration(written, tmp_path):
@@ -186,7 +187,7 @@ async def test_check_reports_the_keys_file_beside_the_mistakes_of_the_configurat
     [
         (
             "${UNSET_HERE}",
-            "environment variable UNSET_HERE is not set: set it, or write ${UNSET_HERE:-default}",
+            'environment variable UNSET_HERE is not set: set it, or write "${UNSET_HERE:-}" if the value may be empty',
         ),
         (
             "${file:/none/x}",
@@ -239,11 +240,18 @@ async def test_closed_standard_input_is_no_configuration():
     )
 
 
+LEAST = (
+    '{upstreams: {main: {servers: [{url: "http://127.0.0.1:3000"}]}}, routes: [{name: support, chatflow:'
+    " 2c5e8d0a-1111-4222-8333-444455556666, upstream: main, auth: [api_key]}]}, or remove it and run"
+    " `flowise-gateway init --flowise URL`"
+)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (None, ":1: the file cannot be read (No such file or directory): name a readable YAML file"),
-        (b"", ":1: the file is empty: write at least the keys upstreams and routes"),
+        (b"", f":1: the file is empty: write at least {LEAST}"),
         ("a: 1\n".encode("utf-16"), ":1: the file is UTF-16 or UTF-32: save it as UTF-8 text"),
     ],
 )
@@ -301,7 +309,10 @@ async def test_listen_overrides_the_configuration(written):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--workers", "2"), "limits.store: is memory, which workers cannot share"),
+        (
+            ("--workers", "2"),
+            "server.workers: several workers need a shared store, and limits.store is memory by default",
+        ),
         (("--workers", "0"), 'argument --workers: "0" is not valid: write a whole number'),
         (("--listen", "here"), "argument --listen"),
         (("--colour",), "unrecognized arguments: --colour"),
@@ -399,7 +410,7 @@ async def test_the_chatflow_of_the_example_is_a_warning_of_its_variable():
         status, err = await child.ended()
     assert status == 0
     assert err.startswith(
-        "GATEWAY_ROUTES: warning: entry 2, chatflow: is the id of the example: write that of"
+        "GATEWAY_ROUTES: warning: entry 2, chatflow: this is the id of the example: write that of"
     )
 
 
@@ -424,7 +435,7 @@ async def test_admin_listen_wins_over_the_configuration(written):
     [
         (
             ("--admin-listen", "0.0.0.0:9090"),
-            "admin.token: is required unless admin.listen is a loopback address",
+            "admin.token: is required unless only this machine can reach admin.listen",
         ),
         (
             ("--admin-listen", "127.0.0.1:8080", "--listen", "0.0.0.0:8080"),

@@ -472,7 +472,7 @@ def test_mistakes_of_the_keys_file_are_printed_with_their_lines(keys, path, comm
 @pytest.mark.parametrize("command", [("create", "--name", "b"), ("list",), ("revoke", "x"), ("rotate", "x")])
 def test_a_configuration_without_a_keys_file_is_refused(refused, config, command):
     config.write_text(config.read_text() + 'auth: {keys_file: ""}\n')
-    said = f"flowise-gateway: {config} names no keys file: write auth.keys_file, like keys.yaml"
+    said = f"flowise-gateway: {config} names no keys file: write keys_file: keys.yaml in its section auth"
     assert refused(*command) == said
 
 

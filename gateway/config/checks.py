@@ -9,6 +9,7 @@ from dataclasses import replace
 from gateway.config.addresses import Address, is_shared_store, parse_listen, parse_url
 from gateway.config.model import AdminSettings, ServerSettings, SessionTokenSettings
 from gateway.config.problems import Kind, Mistakes, did_you_mean
+from gateway.config.remedies import ISSUER, SHARED_STORE, entry_in
 from gateway.config.route import Limit
 from gateway.config.tree import Node, Scalar, ScalarKind
 from gateway.config.values import format_size, is_above_one, parse_duration, parse_size
@@ -79,7 +80,10 @@ def _listeners(root: Node, mistakes: Mistakes) -> None:
         message = "overlaps server.listen: write another port"
         mistakes.add(*root.place_of("admin", "listen"), message)
     if admin and not admin.is_loopback and not _is_written(root, "admin", "token"):
-        message = "is required unless admin.listen is a loopback address: write token: ${ADMIN_TOKEN}"
+        remedy = (
+            f'write token: "${{ADMIN_TOKEN}}" and set that variable, or write listen: 127.0.0.1:{admin.port}'
+        )
+        message = f"is required unless only this machine can reach admin.listen: {remedy}"
         mistakes.add(*root.place_of("admin", "token"), message)
 
 
@@ -97,17 +101,31 @@ def _workers(root: Node, mistakes: Mistakes) -> None:
     store = (
         "" if root.nearest(("limits", "store")).is_partial else root.text_at("limits", "store") or "memory"
     )
-    if _has_several_workers(root) and store == "memory":
-        line, _ = root.place_of("server", "workers")
-        message = "is memory, which workers cannot share: write redis://HOST:PORT/0, or server.workers: 1"
-        mistakes.add(line, "limits.store", message)
+    if not _has_several_workers(root) or store != "memory":
+        return
+    if root.at("limits", "store") is None:
+        shared = entry_in(root, "limits", SHARED_STORE, "server")
+        message = (
+            f"several workers need a shared store, and limits.store is memory by default: write {shared}"
+        )
+        mistakes.add(*root.place_of("server", "workers"), f"{message}, or workers: 1")
+        return
+    one = entry_in(root, "server", "workers: 1", "limits")
+    message = f"is memory, which several workers cannot share: write redis://127.0.0.1:6379/0, or {one}"
+    mistakes.add(*root.place_of("limits", "store"), message)
 
 
 def _secret(root: Node, mistakes: Mistakes) -> None:
-    is_shared = _has_several_workers(root) or is_shared_store(root.text_at("limits", "store"))
-    if is_shared and not _is_written(root, "auth", "secret"):
-        message = "is required with several workers or a shared store: write secret: ${GATEWAY_SECRET}"
-        mistakes.add(*root.place_of("auth", "secret"), message)
+    has_shared_store = is_shared_store(root.text_at("limits", "store"))
+    if _is_written(root, "auth", "secret") or not (has_shared_store or _has_several_workers(root)):
+        return
+    reason = "a shared store" if has_shared_store else "several workers"
+    secret = entry_in(root, "auth", 'secret: "${GATEWAY_SECRET}"', "auth")
+    remedy = (
+        f"write {secret} and set that variable to 32 bytes or more, for example from `openssl rand -hex 32`"
+    )
+    other = "" if has_shared_store else f", or {entry_in(root, 'server', 'workers: 1', 'auth')}"
+    mistakes.add(*root.place_of("auth", "secret"), f"is required with {reason}: {remedy}{other}")
 
 
 def _has_several_workers(root: Node) -> bool:
@@ -171,7 +189,7 @@ def _server_path(server: Node, mistakes: Mistakes) -> None:
     right = f"write {replace(url, prefix=url.prefix[: found.start()])}"
     if node.value.kind is ScalarKind.EXPANDED:
         right = f"leave out everything from {found['first'] or found['second']} on"
-    message = f"{node.value.shown} ends in a path of Flowise, which the gateway adds itself: {right}"
+    message = f"{node.value.shown} contains a path of Flowise ({found['first'] or found['second']}…): {right}"
     mistakes.add(node.line, node.path, message, Kind.FUTILE)
 
 
@@ -216,10 +234,12 @@ def _credentials(root: Node, route: Node, mistakes: Mistakes) -> None:
     has_issuers = auth is not None and bool(_items(auth, "jwt"))
     for method in _items(route, "auth"):
         if method.text in ("api_key", "session") and not has_keys:
-            message = "needs a keys file: write auth.keys_file, like keys.yaml"
+            keys_file = entry_in(root, "auth", "keys_file: keys.yaml")
+            message = f'"{method.text}" needs a keys file, and auth.keys_file is empty: write {keys_file}'
             mistakes.add(method.line, method.path, message)
         elif method.text == "jwt" and not has_issuers:
-            mistakes.add(method.line, method.path, "needs an issuer: write one into auth.jwt")
+            message = f'"jwt" needs an issuer: write {entry_in(root, "auth", ISSUER)}'
+            mistakes.add(method.line, method.path, message)
 
 
 def _binding(root: Node, routes: list[Node], mistakes: Mistakes) -> None:

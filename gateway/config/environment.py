@@ -98,11 +98,16 @@ VARIABLES = (
 )
 _BY_PATH = {variable.path: variable.name for variable in VARIABLES}
 _NAMES = _BY_PATH.values()
+_PLACE = r"\}?( at the top level| in the top-level section \w+| in place of the \w+ in line [0-9]+)?"
 _IN_OTHER_WORDS = (  # what a message says to the author of a file
-    (r"write \w+: \$\{\w+\}", "set it"),
+    (r'write (\w+: \{)?\w+: "\$\{\w+\}"\}?( at the top level)? and set that variable', "set it"),
+    (r", or write listen: (\S+)", r", or set GATEWAY_ADMIN_LISTEN to \1"),
+    (rf", or (server: \{{)?workers: 1{_PLACE}", ", or set GATEWAY_WORKERS to 1"),
+    (rf"write (limits: \{{)?store: (\S+?)\}}?{_PLACE}(?=,)", r"set GATEWAY_LIMITS_STORE to \2"),
+    (r"(?<=needs an issuer: ).*", "set GATEWAY_JWT_ISSUER, GATEWAY_JWT_AUDIENCE and GATEWAY_JWT_JWKS_URL"),
+    (r"write keys_file: .*", "set it, for example to keys.yaml"),
     (r'write for example \w+: "(.*)"$', r"set it, for example to \1"),
     (r", in line ([0-9]+)", r", entry \1 of this variable"),
-    (r"write one into auth\.jwt$", "set GATEWAY_JWT_ISSUER, GATEWAY_JWT_AUDIENCE and GATEWAY_JWT_JWKS_URL"),
     (r"belongs in api_key$", "belongs in FLOWISE_API_KEY"),
     *((rf"(?<![\w.]){re.escape(path)}(?![\w.])", name) for path, name in _BY_PATH.items() if "." in path),
 )

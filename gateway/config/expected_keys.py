@@ -6,21 +6,39 @@ A key is compared without case, `-` and `_`: `rateLimit`, `rate-limit` and `rate
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
-_TLS = (
-    "the gateway has no TLS of its own: put a proxy with TLS in front, and list it in server.trusted_proxies"
+from gateway.config.remedies import SHARED_STORE, entry_in
+from gateway.config.tree import Node
+
+
+@dataclass(frozen=True, slots=True)
+class _EntryOfSection:
+    """An entry of a top-level section; `start` begins the advice."""
+
+    section: str
+    entry: str
+    start: str = "write "
+
+
+_TLS = _EntryOfSection(
+    "server",
+    "trusted_proxies: [127.0.0.1]",
+    "the gateway has no TLS of its own: remove it, put a proxy with TLS in front, and write its address, like ",
 )
 _HEALTH = "Flowise is not probed: write no key for that; the gateway's own probes are /livez and /readyz"
 _KEYS = (
     "API keys are in a file of their own: create them with `flowise-gateway keys create`, see auth.keys_file"
 )
 _SECTIONS = "the sections are server, admin, upstreams, auth, limits, logs, metrics, defaults and routes"
-_PATHS = "clients use the paths of Flowise: leave it out, and write the chatflow's id as chatflow"
-_LISTEN = "write the address and the port together, as server.listen: 127.0.0.1:8080"
-_LIMIT = "write a list, like limits: [{name: burst, requests: 60, per: 1m}], into a route or into defaults"
-_TIMEOUTS = (
-    "write timeouts: {connect: 5s, head: 30s, total: 30m} into an upstream, or server.timeouts for clients"
+_PATHS = "remove it, clients call a route as in Flowise, at /api/v1/prediction/ROUTE"
+_LISTEN = _EntryOfSection(
+    "server", "listen: 127.0.0.1:8080", "the address and the port are one value: write "
 )
+_LIMITS = "limits: [{name: burst, requests: 60, per: 1m}]"
+_LIMIT = f"write {_LIMITS} in its place"
+_LIMIT_ELSEWHERE = f"limits belong in a route or in defaults: put {_LIMITS} there"
+_TIMEOUTS = "timeouts belong in an upstream: put timeouts: {connect: 5s, head: 30s, total: 30m} there"
 _NO_RETRY = "a prediction is never sent twice: leave it out"
 _CORS = 'write cors: {origins: ["https://app.example.com"]}'
 _SERVER_URL = "write servers: [{url: http://127.0.0.1:3000}]"
@@ -29,11 +47,13 @@ _AUTH = "write auth, like auth: [api_key]"
 _FIXED_CORS = "methods, headers and credentials are answered as Flowise needs them: leave it out"
 _OVERRIDE = "write override_config: {allow: [sessionId]} for what clients may set"
 
-_EVERYWHERE: Mapping[str, str] = {
+_EVERYWHERE: Mapping[str, str | _EntryOfSection] = {
     **dict.fromkeys(
         ("tls", "ssl", "https", "cert", "certfile", "keyfile", "certificate", "letsencrypt", "acme"), _TLS
     ),
-    **dict.fromkeys(("ratelimit", "ratelimits", "ratelimiting", "throttle", "quota", "quotas"), _LIMIT),
+    **dict.fromkeys(
+        ("ratelimit", "ratelimits", "ratelimiting", "throttle", "quota", "quotas"), _LIMIT_ELSEWHERE
+    ),
     **dict.fromkeys(("retry", "retries", "numretries", "maxretries"), _NO_RETRY),
     **dict.fromkeys(("health", "healthcheck", "healthchecks"), _HEALTH),
     **dict.fromkeys(("keys", "apikeys", "consumers", "virtualkeys", "masterkey"), _KEYS),
@@ -43,11 +63,12 @@ _EVERYWHERE: Mapping[str, str] = {
     **dict.fromkeys(("cache", "caching"), "answers are not cached: leave it out"),
     **dict.fromkeys(("plugins", "middleware", "middlewares", "filters"), f"there are none: {_SECTIONS}"),
     **dict.fromkeys(
-        ("env", "environment"), "write ${NAME} where the value belongs; it reads the environment"
+        ("env", "environment"),
+        'remove it, and write "${NAME}" in the place of a value that the environment has',
     ),
     **dict.fromkeys(("include", "includes", "import"), "one file has everything: copy what it names here"),
-    **dict.fromkeys(("redis", "database", "storage"), "write limits: {store: redis://127.0.0.1:6379/0}"),
-    **dict.fromkeys(("logging", "log", "loglevel", "debug"), "write logs: {level: info}"),
+    **dict.fromkeys(("redis", "database", "storage"), _EntryOfSection("limits", SHARED_STORE)),
+    **dict.fromkeys(("logging", "log", "loglevel", "debug"), _EntryOfSection("logs", "level: info")),
     **dict.fromkeys(
         ("prometheus", "telemetry", "monitoring"), "metrics are always at /metrics of admin.listen"
     ),
@@ -63,6 +84,7 @@ _PLACES: Mapping[str, Mapping[str, str]] = {
         ),
         **dict.fromkeys(("models", "modellist", "flows", "chatflows", "endpoints", "paths"), "write routes"),
     },
+    "AdminSettings": dict.fromkeys(("host", "bind", "address", "port"), "write listen: 127.0.0.1:9090"),
     "UpstreamSettings": {
         **dict.fromkeys(
             ("url", "urls", "server", "target", "targets", "host", "port", "address"), _SERVER_URL
@@ -101,7 +123,8 @@ _PLACES: Mapping[str, Mapping[str, str]] = {
         ),
         **dict.fromkeys(("stripprefix", "strippath", "rewrite", "methods", "hosts", "host"), _PATHS),
         **dict.fromkeys(
-            ("target", "url", "backend", "service", "server", "proxypass"), "write upstream: main"
+            ("target", "url", "backend", "service", "server", "proxypass"),
+            "write upstream, the name of an entry in upstreams",
         ),
         **dict.fromkeys(
             ("id", "flow", "flowid", "chatflowid"), "write chatflow, the id of the chatflow in Flowise"
@@ -116,7 +139,7 @@ _PLACES: Mapping[str, Mapping[str, str]] = {
         ),
         **dict.fromkeys(("overrides", "override"), _OVERRIDE),
         **dict.fromkeys(("upload", "files", "fileupload"), "write uploads: true"),
-        "limit": _LIMIT,
+        **dict.fromkeys(("limit", "ratelimit", "ratelimits", "ratelimiting", "throttle", "quota"), _LIMIT),
         "concurrency": "write limits: [{name: open, concurrent: 4}]",
         "maxconcurrent": "write limits: [{name: open, concurrent: 4}]",
     },
@@ -141,7 +164,7 @@ _PLACES: Mapping[str, Mapping[str, str]] = {
         **dict.fromkeys(("concurrency", "parallel", "maxconcurrent"), "write concurrent: 4"),
     },
     "LimitSettings": dict.fromkeys(
-        ("requests", "tokens", "concurrent", "per", "by", "burst", "rate"), _LIMIT
+        ("requests", "tokens", "concurrent", "per", "by", "burst", "rate"), _LIMIT_ELSEWHERE
     ),
     "JwtSettings": {
         **dict.fromkeys(
@@ -156,11 +179,23 @@ _PLACES: Mapping[str, Mapping[str, str]] = {
 }
 
 
-def advice(section: str, key: str) -> str:
-    """What to write in place of a key that a section does not have; empty if the key is not known."""
+def advice(section: str, key: str, root: Node, at: str) -> str:
+    """What to write in place of a key that a section does not have; empty if the key is not known.
+
+    Args:
+        section: the class of the section.
+        key: the key.
+        root: the tree.
+        at: the path of the section.
+    """
     folded = fold(key)
     place = "Route" if section == "Defaults" else section
-    return _PLACES.get(place, {}).get(folded) or _EVERYWHERE.get(folded, "")
+    said = _PLACES.get(place, {}).get(folded) or _EVERYWHERE.get(folded, "")
+    return (
+        f"{said.start}{entry_in(root, said.section, said.entry, at)}"
+        if isinstance(said, _EntryOfSection)
+        else said
+    )
 
 
 def fold(key: str) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from gateway.config.addresses import parse_url
 from gateway.config.problems import Mistakes
-from gateway.config.tree import Node
+from gateway.config.tree import Node, Scalar, ScalarKind
+from gateway.config.types import FOREIGN_VARIABLE
 from gateway.config.values import CHATFLOW_PLACE, EXAMPLE_CHATFLOW
 from gateway.flowise.withheld import repeating
 
@@ -16,13 +17,25 @@ def warn(root: Node, mistakes: Mistakes) -> None:
     """Note every warning for a tree whose routes have `defaults` merged in."""
     upstreams, routes = root.at("upstreams"), root.at("routes")
     for upstream in upstreams.entries.values() if upstreams else ():
+        _foreign_variable(upstream, "api_key", mistakes)
         servers = upstream.at("servers")
         for server in servers.items if servers else ():
             _page(server, mistakes)
+    if admin := root.at("admin"):
+        _foreign_variable(admin, "token", mistakes)
     for route in routes.items if routes else ():
         _example_chatflow(route, mistakes)
         _public_anyway(route, mistakes)
         _repeated(route, mistakes)
+
+
+def _foreign_variable(section: Node, key: str, mistakes: Mistakes) -> None:
+    """It would be sent as it is written; other keys refuse it."""
+    node = section.at(key)
+    is_text = node is not None and isinstance(node.value, Scalar) and node.value.kind is ScalarKind.TEXT
+    if node is not None and is_text and FOREIGN_VARIABLE.fullmatch(node.text or ""):
+        message = 'this looks like a variable, and is not replaced: write "${NAME}", with the quotes'
+        mistakes.warn(node.line, node.path, message)
 
 
 def _page(server: Node, mistakes: Mistakes) -> None:
@@ -31,13 +44,15 @@ def _page(server: Node, mistakes: Mistakes) -> None:
     except ValueError:
         return
     if path in _PAGES:
-        message = f"ends in {path}, a page of Flowise: leave it out, unless Flowise is below that path"
+        message = (
+            f"the URL ends in {path}, a page of Flowise: leave it out, unless Flowise is below that path"
+        )
         mistakes.warn(*server.place_of("url"), message)
 
 
 def _example_chatflow(route: Node, mistakes: Mistakes) -> None:
     if (route.text_at("chatflow") or "").lower() in (EXAMPLE_CHATFLOW, _NIL):
-        message = f"is the id of the example: write that of your chatflow, {CHATFLOW_PLACE}"
+        message = f"this is the id of the example: write that of your chatflow, {CHATFLOW_PLACE}"
         mistakes.warn(*route.place_of("chatflow"), message)
 
 
@@ -47,7 +62,9 @@ def _public_anyway(route: Node, mistakes: Mistakes) -> None:
     methods = [method.text for method in auth.items if method.text] if auth else []
     others = [method for method in methods if method != "anonymous"]
     if auth and others and len(others) < len(methods):
-        message = f"has anonymous beside {others[0]}, so that no credential is needed: leave anonymous out to need one"
+        message = (
+            f"anonymous is allowed besides {others[0]}, so none is required: remove anonymous to require one"
+        )
         mistakes.warn(auth.line, auth.path, message)
 
 

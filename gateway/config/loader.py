@@ -128,7 +128,7 @@ def _reading(written: Node, folder: Path, overrides: Overrides, mistakes: Mistak
         written = with_default(written, key.split("."), plain_scalar(text), wins=True)
     root = _merge_defaults(written)
     filled = _fill(root)
-    config = validate(filled, folder, mistakes)
+    config = validate(filled, folder, mistakes, written)
     check(root, mistakes)
     warn(root, mistakes)
     _check_implemented(root, mistakes)

@@ -53,7 +53,7 @@ def expand(text: str, environment: Environment) -> Expanded:
         if len(problems) >= MOST_PROBLEMS:
             return ""
         try:
-            return _look_up(found[1], environment)
+            return _look_up(found[1], environment, is_whole=found[0] == text)
         except ValueError as error:
             problems.append(error)
             return ""
@@ -63,8 +63,13 @@ def expand(text: str, environment: Environment) -> Expanded:
     return Expanded(expanded, tuple(map(str, problems)), is_absent_only)
 
 
-def _look_up(inside: str | None, environment: Environment) -> str:
+def _look_up(inside: str | None, environment: Environment, *, is_whole: bool) -> str:
     """The value of one placeholder; an empty variable counts as unset where a default is given.
+
+    Args:
+        inside: what is between the braces.
+        environment: where it is looked up.
+        is_whole: whether the placeholder is the whole value.
 
     Raises:
         ValueError: not a placeholder, or one without a value.
@@ -74,7 +79,7 @@ def _look_up(inside: str | None, environment: Environment) -> str:
     parts = _VARIABLE.fullmatch(inside or "")
     if parts is None:
         raise ValueError(
-            "has a ${ that starts no placeholder: write ${NAME}, ${NAME:-default} or ${file:/path},"
+            "has a ${ that starts no placeholder: write ${NAME}, ${NAME:-DEFAULT} or ${file:PATH},"
             " or $${ for a literal ${"
         )
     name, default = parts[1], parts[2]
@@ -82,7 +87,10 @@ def _look_up(inside: str | None, environment: Environment) -> str:
     if default is not None:
         return value or default
     if value is None:
-        raise _AbsentError(f"environment variable {name} is not set: set it, or write ${{{name}:-default}}")
+        empty = f"${{{name}:-}}"
+        written = f'"{empty}"' if is_whole else empty
+        remedy = f"set it, or write {written} if the value may be empty"
+        raise _AbsentError(f"environment variable {name} is not set: {remedy}")
     return value
 
 

@@ -127,8 +127,12 @@ def _printable(letter: str) -> str:
 
 def did_you_mean(word: str, known: Collection[str]) -> str:
     """A suggestion: the known word that is closest, else all of them."""
+    found = closest(word, known)
+    return f"did you mean {found}?" if found else f"write one of {', '.join(sorted(known))}"
+
+
+def closest(word: str, known: Collection[str]) -> str:
+    """The known word that is spelt most like this one; empty if none is."""
     by_fold = {name.casefold(): name for name in known}
     close = difflib.get_close_matches(word.casefold(), by_fold, n=1)
-    if close:
-        return f"did you mean {by_fold[close[0]]}?"
-    return f"write one of {', '.join(sorted(known))}"
+    return by_fold[close[0]] if close else ""

@@ -29,7 +29,7 @@ _READ_AS = {
     ScalarKind.BOOLEAN_WORD: "true or false",
     ScalarKind.DATE: "a date",
 }
-_FOREIGN_VARIABLE = re.compile(r"\$\(?[A-Za-z_][A-Za-z0-9_]*\)?|\{\{.*\}\}|%[A-Za-z_][A-Za-z0-9_]*%")
+FOREIGN_VARIABLE = re.compile(r"\$\(?[A-Za-z_][A-Za-z0-9_]*\)?|\{\{.*\}\}|%[A-Za-z_][A-Za-z0-9_]*%")
 _HABITS = (
     (",;", "ends with a comma or semicolon: remove it"),
     (" \t\r\n", "has white space around it: remove it"),
@@ -77,12 +77,17 @@ class ValueType:
         try:
             return self.parsed(scalar.text, info)
         except ValueError as error:
-            raise ValueError(f"{self._shown(scalar)} {self._habit(scalar.text, info) or error}") from None
+            raise ValueError(f"{self._shown(scalar)} {self._habit(scalar, info) or error}") from None
 
-    def _habit(self, text: str, info: ValidationInfo) -> str:
+    def _habit(self, scalar: Scalar, info: ValidationInfo) -> str:
         """What people add to a value that is right without it; empty if that is not the mistake."""
-        if _FOREIGN_VARIABLE.fullmatch(text):
-            return "is no variable in this file: write ${NAME}"
+        text = scalar.text
+        if FOREIGN_VARIABLE.fullmatch(text):
+            name = re.search(r"[A-Z_][A-Z0-9_]*\b" if text[:1] == "{" else r"\w+", text)
+            is_shown = name is not None and not self.is_secret and scalar.kind is ScalarKind.TEXT
+            return (
+                f'is not replaced: write "${{{name[0] if name and is_shown else "NAME"}}}", with the quotes'
+            )
         for surplus, message in _HABITS:
             bare = text.strip(surplus)
             if bare != text and self._is_valid(bare, info):
@@ -142,7 +147,9 @@ def one_of(*words: str, others: Mapping[str, str] | None = None) -> ValueType:
         if text in words:
             return text
         meant = (others or {}).get(text.casefold())
-        raise ValueError(f"is unknown: {f'write {meant}' if meant else did_you_mean(text, words)}")
+        others_of = [word for word in words if word != meant]
+        or_other = f", or else {', '.join(others_of[:-1])} or {others_of[-1]}" if meant in words else ""
+        raise ValueError(f"is unknown: {f'write {meant}{or_other}' if meant else did_you_mean(text, words)}")
 
     return ValueType(f"one of {', '.join(words)}", parse, {"type": "string", "enum": list(words)}, takes=ANY)
 

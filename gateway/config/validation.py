@@ -14,22 +14,31 @@ from pydantic_core import ErrorDetails
 
 from gateway.config.expected_keys import advice, same_key
 from gateway.config.model import Config
-from gateway.config.problems import Mistakes, did_you_mean, join_path
+from gateway.config.problems import Mistakes, closest, did_you_mean, join_path
+from gateway.config.remedies import present, without_present
 from gateway.config.section import Section
 from gateway.config.tree import Node, Scalar, ScalarKind
 from gateway.config.types import TEXT
 
 MOST_PLACES = 3  # that a message lists
+_ONE_ENTRY = 'with "- " before its first key and all its keys in one column, or with [ ] around { }'
 _LISTS = frozenset({"tuple_type", "list_type", "frozen_set_type", "set_type"})
 _MAPPINGS = frozenset({"model_type", "model_attributes_type", "dict_type", "mapping_type"})
 
 
-def validate(root: Node, folder: Path, mistakes: Mistakes) -> Config | None:
-    """The typed configuration; None if a value is wrong. File names are relative to `folder`."""
+def validate(root: Node, folder: Path, mistakes: Mistakes, written: Node | None = None) -> Config | None:
+    """The typed configuration; None if a value is wrong.
+
+    Args:
+        root: the tree.
+        folder: where relative file names begin.
+        mistakes: where the errors are noted.
+        written: the tree without what was put in where nothing was written.
+    """
     try:
         return Config.model_validate(root.plain(), context=folder)
     except ValidationError as refused:
-        note_errors(refused, root, Config, mistakes)
+        note_errors(refused, root, Config, mistakes, written=written)
     return None
 
 
@@ -39,6 +48,7 @@ def note_errors(
     model: type[Section],
     mistakes: Mistakes,
     hidden: frozenset[str] = frozenset(),
+    written: Node | None = None,
 ) -> None:
     """Note a mistake for each error of pydantic.
 
@@ -48,6 +58,7 @@ def note_errors(
         model: the section that it was read as.
         mistakes: where the errors are noted.
         hidden: keys of the model that are never suggested.
+        written: as in `validate`.
     """
     errors = refused.errors(include_url=False, include_input=False)
     suggested: dict[str, list[str]] = {}  # by the path of a mapping, what is said of its unknown keys
@@ -55,36 +66,42 @@ def note_errors(
         node = root.nearest(error["loc"])
         if node.is_broken or (error["type"] == "too_short" and node.items):
             continue  # noted already: a mistake in the value itself, or in an entry of the list
-        if error["type"] != "missing":
-            message = _message(error, node, model, hidden)
+        if error["type"] == "extra_forbidden":
+            message = f"is not a key here: {_right_key(error, written or root, model, hidden)}"
+            suggested.setdefault(root.nearest(error["loc"][:-1]).path, []).append(message)
             mistakes.add(node.line, node.path, message)
-            if error["type"] == "extra_forbidden":
-                suggested.setdefault(root.nearest(error["loc"][:-1]).path, []).append(message)
+            continue
+        if error["type"] != "missing":
+            mistakes.add(node.line, node.path, _message(error, node, model))
             continue
         key = str(error["loc"][-1])
         is_suggested = any(re.search(rf"\b{key}\b", message) for message in suggested.get(node.path, ()))
         if not node.is_partial and not is_suggested:
-            mistakes.add(node.line, join_path(node.path, key), _missing(error, model))
+            mistakes.add(node.line, join_path(node.path, key), _missing(error, root, model))
 
 
-def _missing(error: ErrorDetails, model: type[Section]) -> str:
+def _missing(error: ErrorDetails, root: Node, model: type[Section]) -> str:
     *above, key = error["loc"]
     field = _section_at(model, above).model_fields[str(key)]
-    return f"is missing: write for example {key}: {_json((field.examples or [''])[0])}"
+    examples = field.examples or [""]
+    if key == "upstream" and (upstreams := root.at("upstreams")):
+        examples = [*upstreams.entries, *examples]
+    return f"is missing: write for example {key}: {_json(examples[0])}"
 
 
-def _message(error: ErrorDetails, node: Node, model: type[Section], hidden: frozenset[str]) -> str:
+def _message(error: ErrorDetails, node: Node, model: type[Section]) -> str:
     kind = error["type"]
     *above, key = error["loc"]
     if kind == "value_error":
         return str(error["ctx"]["error"])
     section = _section_at(model, above)
-    if kind == "extra_forbidden":
-        return f"is not a key here: {_right_key(str(key), section, model, hidden)}"
     field = section.model_fields.get(key) if isinstance(key, str) else None
     is_optional = field is not None and not field.is_required()
     ending = ", or leave it out" if is_optional else ""
     if kind in _LISTS:
+        inner = None if field is None else _inner_section(field.annotation)
+        if inner is not None and node.entries.keys() & inner.model_fields.keys():
+            return f"is one entry: write a list, {_ONE_ENTRY}"
         return f"is {_shape(node)}: write a list, like {_list_example(str(key), node, field)}"
     if kind in _MAPPINGS:
         below = None if field is None else _inner_section(field.annotation)
@@ -95,17 +112,21 @@ def _message(error: ErrorDetails, node: Node, model: type[Section], hidden: froz
     return f"is empty: write at least one entry{ending}"  # too_short
 
 
-def _right_key(key: str, section: type[Section], model: type[Section], hidden: frozenset[str]) -> str:
+def _right_key(error: ErrorDetails, root: Node, model: type[Section], hidden: frozenset[str]) -> str:
+    *above, last = error["loc"]
+    key, section, mapping = str(last), _section_at(model, above), root.nearest(above)
     known = section.model_fields.keys() - hidden
-    if same := same_key(key, known):
-        return f"did you mean {same}?"
-    if model is Config and (said := advice(section.__name__, key)):
-        return said
+    meant = same_key(key, known)
+    if not meant and model is Config and (said := advice(section.__name__, key, root, mapping.path)):
+        return without_present(said, mapping)
+    meant = meant or closest(key, known)
+    if meant and meant in mapping.entries:
+        return present(meant, mapping)
     places = [place for place, _ in _places(model, key) if place]
-    meant = did_you_mean(key, known)
-    if places:
-        return f"it belongs in {' or '.join(places[:MOST_PLACES])}{f', or {meant}' if '?' in meant else ''}"
-    return meant
+    question = f"did you mean {meant}?" if meant else ""
+    if places and not same_key(key, known):
+        return f"it belongs in {' or '.join(places[:MOST_PLACES])}{f', or {question}' if question else ''}"
+    return question or did_you_mean(key, known)
 
 
 def _places(section: type[Section], key: str, path: str = "") -> Iterator[tuple[str, FieldInfo]]:

@@ -35,14 +35,14 @@ SHORTEST_SECRET = 32
 VARIABLES = frozenset({"caller", "user", "route"})
 
 EXAMPLE_CHATFLOW = "2c5e8d0a-1111-4222-8333-444455556666"  # in the examples; no real chatflow has it
-CHATFLOW_PLACE = "which ends the address of the chatflow's canvas in Flowise"
+CHATFLOW_PLACE = "the last part of the address when the chatflow is open in Flowise (…/canvas/ID)"
 
 _MILLISECONDS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
 _BYTES = {"GiB": 1024**3, "MiB": 1024**2, "KiB": 1024, "B": 1}
 _DURATION = re.compile(DURATION_PATTERN)
 _SIZE = re.compile(SIZE_PATTERN)
 _DIGITS = re.compile(r"[0-9]{1,15}")
-_DECIMAL_SIZE = re.compile(r"[0-9]{1,15} ?[kKmMgG][bB]?")
+_DECIMAL_SIZE = re.compile(r"[0-9]{1,15}(?P<unit> ?(?P<prefix>[kKmMgG])[bB]?)")
 _NAME = re.compile(NAME_PATTERN)
 _UUID = re.compile(UUID_PATTERN)
 _WHOLE = re.compile(r"[1-9][0-9]{0,8}")
@@ -84,8 +84,9 @@ def parse_size(text: str) -> int:
     """
     if _DIGITS.fullmatch(text):
         raise ValueError("has no unit: write one after the number, like 512B, 64KiB or 50MiB")
-    if _DECIMAL_SIZE.fullmatch(text):
-        raise ValueError("has a decimal unit: write KiB, MiB or GiB")
+    if found := _DECIMAL_SIZE.fullmatch(text):
+        unit = f"{found['prefix'].upper()}iB"
+        raise ValueError(f'has a decimal unit: write {unit} in place of "{found["unit"]}"')
     if not _SIZE.fullmatch(text):
         raise ValueError(f"is not a size: write a whole number and a unit, like {SIZE_EXAMPLES}")
     size = _count(text, _BYTES)
@@ -257,7 +258,9 @@ def keys_file(path: str) -> Path:
     except (OSError, ValueError):
         is_missing = False  # reading the file will tell the reason
     if is_missing:
-        raise ValueError("is in a folder that does not exist: create it, or name a file in another one")
+        raise ValueError(
+            "is in a folder that does not exist: create the folder, or write a path in another folder"
+        )
     return Path(path)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import yaml
 
+from gateway.config import yaml_lines
 from gateway.config.problems import quote
 
 Explained = tuple[int, str]
@@ -19,7 +20,8 @@ Explained = tuple[int, str]
 TYPOGRAPHIC_QUOTES = frozenset("\u201c\u201d\u201e\u201f\u00ab\u00bb\u2018\u2019\u201a\u201b")
 _LOOK_ALIKES = {
     **dict.fromkeys(TYPOGRAPHIC_QUOTES, ("typographic quote", "write straight quotes, \" or '")),
-    **dict.fromkeys("\u00a0\u2007\u202f\u3000", ("no-break or wide space", "write a plain space")),
+    **dict.fromkeys("\u00a0\u202f", ("no-break space", "write a plain space")),
+    **dict.fromkeys("\u2007\u3000", ("wide space", "write a plain space")),
     **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff", ("character without width", "remove it")),
     **dict.fromkeys("\u2010\u2011\u2013\u2014\u2212", ("dash that is no hyphen", "write -")),
     **dict.fromkeys("\uff1a\ufe55", ("wide colon", "write a colon and a space")),
@@ -31,6 +33,7 @@ _FALLBACK = (
 _BLOCK_ENTRY = re.compile(r"[ ]*(?:-[ ]+)*[\w.\"'-]+[ ]*:(?:[ ]|$)")
 _KEY_WITHOUT_SPACE = re.compile(r"[ ]*(?:-[ ]+)*([A-Za-z_][\w-]*):(?!//)[^\s:]")
 _KEY_WITH_EQUALS = re.compile(r"[ ]*(?:-[ ]+)*([A-Za-z_][\w.-]*)[ ]*=")
+_PLACEHOLDER = re.compile(r"\$\{(?P<name>[A-Za-z_]\w*)(?P<default>:-[^{}]*)?\}")
 _IN_BRACKETS = {"while parsing a flow sequence": "[", "while parsing a flow mapping": "{"}
 _CLOSING = {"[": "]", "{": "}"}
 
@@ -77,8 +80,7 @@ class _Failure:
     @property
     def line_before(self) -> int:
         """The number of the last line with content before the one where the parser stopped."""
-        before = (n for n in range(min(self.at[0], len(self.lines)) - 1, -1, -1) if _content(self.lines[n]))
-        return next(before, 0)
+        return yaml_lines.last_content(self.lines, self.at[0]) or 0
 
     @property
     def near(self) -> list[int]:
@@ -99,9 +101,13 @@ def look_alike(text: str) -> str:
     """The name of the first letter that looks like a sign of YAML, and what to write; empty if there is none."""
     for letter in text:
         if letter in _LOOK_ALIKES:
-            name, remedy = _LOOK_ALIKES[letter]
-            return f"{name} (U+{ord(letter):04X}): {remedy}"
+            return ": ".join(_name_and_remedy(letter))
     return ""
+
+
+def _name_and_remedy(letter: str) -> tuple[str, str]:
+    name, remedy = _LOOK_ALIKES[letter]
+    return f"{name} (U+{ord(letter):04X})", remedy
 
 
 def _failure(text: str, error: yaml.MarkedYAMLError) -> _Failure:
@@ -133,18 +139,11 @@ def _tokens(text: str, before: tuple[int, int]) -> tuple[yaml.ScalarToken | None
     return quoted, brackets
 
 
-def _content(line: str) -> str:
-    """A line without its comment; a # inside quotes is taken for one too."""
-    return re.sub(r"(^|\s)#.*", "", line).strip()
-
-
 def _conflict(failure: _Failure) -> Explained | None:
     for number in failure.near:
         if re.match(r"<{7} |={7}$|>{7} ", failure.line_at(number)):
-            return (
-                number,
-                "this line is left over from a merge of Git: keep one version, and remove the marks",
-            )
+            lines = "the lines with <<<<<<<, ======= and >>>>>>>"
+            return number, f"this line marks a conflict of a Git merge: keep one version, and remove {lines}"
     return None
 
 
@@ -166,14 +165,15 @@ def _open_quote(failure: _Failure) -> Explained | None:
     """A quote that is closed by the end of the file, or by the quote of a later value."""
     if failure.within == "while scanning a quoted scalar":
         mark = failure.line_at(failure.since[0])[failure.since[1]]
-        return failure.since[
-            0
-        ], f"the quote that begins here is never closed: write {mark} after its last letter"
+        message = f"the quote that begins here is never closed: write {mark} at the end of the value"
+        return failure.since[0], message
     token = failure.quoted
     if token is None or token.start_mark.line == token.end_mark.line or failure.at[0] != token.end_mark.line:
         return None
     ending = f"ends only in line {token.end_mark.line + 1}"
-    message = f"the quote that begins here {ending}: write {token.style} after its last letter, in this line"
+    message = (
+        f"the quote that begins here {ending}: write {token.style} at the end of the value, in this line"
+    )
     return token.start_mark.line, message
 
 
@@ -194,8 +194,16 @@ def _text_after_quote(failure: _Failure) -> Explained | None:
 
 def _look_alike(failure: _Failure) -> Explained | None:
     for number in failure.near:
-        if found := look_alike(_content(failure.line_at(number))):
-            return number, f"there is a {found}"
+        line = failure.line_at(number)
+        if not look_alike(yaml_lines.content(line)):
+            continue
+        column = next(at for at, letter in enumerate(line) if letter in _LOOK_ALIKES)
+        name, remedy = _name_and_remedy(line[column])
+        key = re.search(r"[\w.-]+:$", line[:column])
+        return (
+            number,
+            f"there is a {name} in column {column + 1}{f', after `{key[0]}`' if key else ''}: {remedy}",
+        )
     return None
 
 
@@ -223,21 +231,39 @@ def _within_brackets(failure: _Failure) -> Explained | None:
     opening = failure.open_brackets[-1][2] if failure.open_brackets else _IN_BRACKETS[failure.within]
     closing = _CLOSING[opening]
     here = failure.at[0]
-    if failure.problem.endswith("'{'") and "${" in failure.line:
-        return here, f'${{NAME}} needs quotes inside {opening} {closing}: write it as "${{NAME}}"'
+    if failure.problem.endswith("'{'") and (found := _PLACEHOLDER.match(failure.line, failure.at[1] - 1)):
+        return here, _quotes_around(found, f"{opening} {closing}")
     if failure.problem.endswith(("':'", "'{'", "'['")):
         return here, f"text with : {{ or [ needs quotes inside {opening} {closing}: write quotes around it"
     if found := re.search(r"but got '([]}])'$", failure.problem):
         return here, f"{found[1]} closes a {opening}: write {closing} before it"
-    return here, f"there is no comma before this entry: write one, or {closing} if the list ends there"
+    return here, _no_comma(failure)
+
+
+def _quotes_around(placeholder: re.Match[str], brackets: str) -> str:
+    """What to write in place of a value with a placeholder; the default in it may be a secret."""
+    line, default = placeholder.string, ":-…" if placeholder["default"] else ""
+    shown = f"${{{placeholder['name']}{default}}}"
+    is_whole = re.search(r"(?:[\[{,]|: )[ ]*$", line[: placeholder.start()])
+    if not is_whole or not re.match(r"[ ]*(?:[\]},]|$)", line[placeholder.end() :]):
+        return f'text with {shown} needs quotes inside {brackets}: write " before and after the whole text'
+    remedy = '" before and after it' if default else f'"{shown}"'
+    return f"{shown} needs quotes inside {brackets}: write {remedy}"
+
+
+def _no_comma(failure: _Failure) -> str:
+    """What to write between an entry and the one before it."""
+    column = failure.at[1]
+    if failure.line[:column].strip():
+        return f"there is no comma before column {column + 1}: write one"
+    end = f"at the end of line {failure.line_before + 1}"
+    return f"there is no comma between this entry and the one before it: write , {end}"
 
 
 def _sign(failure: _Failure) -> Explained | None:
     """A value that begins with a sign that means something to YAML."""
     if failure.within in ("while scanning an alias", "while scanning an anchor"):
-        word = re.match(r"[^\s,\[\]{}]+", failure.line_at(failure.since[0])[failure.since[1] :])
-        shown = quote(word[0] if word else "*")
-        return failure.since[0], f"a value that begins with {shown[1]} needs quotes: write it as {shown}"
+        return failure.since[0], _quoted_sign(failure)
     sign = ""
     if found := re.fullmatch(r"found character '(.+)' that cannot start any token", failure.problem):
         sign = found[1]
@@ -246,12 +272,30 @@ def _sign(failure: _Failure) -> Explained | None:
     elif failure.problem.startswith("mapping keys are not allowed"):
         sign = "?"
     if sign == "\\t":
-        return failure.at[0], "there is a tab here: indent with spaces, not with tabs"
-    return (
-        (failure.at[0], f"a value that begins with {sign} needs quotes: write quotes around it")
-        if sign
-        else None
-    )
+        return failure.at[0], _tab(failure)
+    message = f"a value that begins with {sign} needs quotes: write quotes around it"
+    return (failure.at[0], message) if sign else None
+
+
+def _quoted_sign(failure: _Failure) -> str:
+    """What to write in place of a value that begins with * or &, with the brackets around it."""
+    line, column = failure.line_at(failure.since[0]), failure.since[1]
+    found = re.match(r"[^\s,\[\]{}]+", line[column:])
+    word = found[0] if found else "*"
+    shown = quote(word)
+    with_key = re.search(rf"[\w-]+: *(\[ *)?{re.escape(word)}(?(1) *\])", line)
+    right = with_key[0].replace(word, shown) if with_key else shown
+    return f"a value that begins with {shown[1]} needs quotes: write {right}"
+
+
+def _tab(failure: _Failure) -> str:
+    if failure.line[: failure.at[1]].strip():
+        return "there is a tab here: write a space in its place"
+    before = failure.line_before
+    if yaml_lines.opens_block(failure.line_at(before)):
+        return f"there is a tab here: indent with spaces, by more than line {before + 1}"
+    spaces = yaml_lines.key_column(failure.line_at(before))
+    return f"there is a tab here: indent by {spaces} spaces, like line {before + 1}, without a tab"
 
 
 def _tag(failure: _Failure) -> Explained | None:
@@ -301,7 +345,7 @@ def _word(failure: _Failure) -> Explained | None:
         number = failure.line_before
     elif not failure.is_word:
         return None
-    word = quote(_content(failure.line_at(number)))
+    word = quote(yaml_lines.content(failure.line_at(number)))
     return number, f"{word} is neither a key nor a value: write a colon and a space after a key"
 
 
@@ -313,35 +357,12 @@ def _indentation(failure: _Failure) -> Explained | None:
         return failure.at[0], message
     if not failure.is_nested_value and not failure.problem.startswith("expected <block end>"):
         return None
-    message = f"the indentation of {_indent(failure.line)} fits no line before it"
+    message = f"the indentation of {yaml_lines.indent(failure.line)} fits no line before it"
     if failure.is_nested_value:
         message = f"this line is indented below line {failure.line_before + 1}, which has a value"
-    fits = [f"by {spaces} spaces, like line {line + 1}" for spaces, line in _nearest_indentations(failure)]
-    return failure.at[0], f"{message}: indent it {', or '.join(fits)}"
-
-
-def _nearest_indentations(failure: _Failure) -> list[tuple[int, int]]:
-    """The closest indentations before the line that differ from its own, each with a line that has it."""
-    own, is_entry = _indent(failure.line), failure.line.lstrip().startswith("- ")
-    columns: dict[int, int] = {}
-    for number in range(failure.at[0]):
-        line = failure.line_at(number)
-        if _content(line) and not (is_entry and not line.lstrip().startswith("- ")):
-            columns[_indent(line) if is_entry else _key_column(line)] = number
-    columns.pop(own, None)
-    nearest = min((abs(column - own) for column in columns), default=0)
-    found = [(column, number) for column, number in columns.items() if abs(column - own) == nearest]
-    return sorted(found, key=lambda fit: -fit[1])
-
-
-def _indent(line: str) -> int:
-    return len(line) - len(line.lstrip(" "))
-
-
-def _key_column(line: str) -> int:
-    """Where the key of a line begins, behind the dash of a list entry."""
-    found = re.match(r"[ ]*(?:-[ ]+)*", line)
-    return found.end() if found else 0
+    nearest = yaml_lines.nearest_indentations(failure.lines, failure.at[0])
+    fits = [f"indent it by {spaces} spaces, like line {line + 1}" for spaces, line in nearest]
+    return failure.at[0], f"{message}: {', or '.join(fits) or 'indent it like the lines around it'}"
 
 
 _RULES: tuple[Callable[[_Failure], Explained | None], ...] = (

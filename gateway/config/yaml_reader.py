@@ -18,13 +18,20 @@ import yaml
 from gateway.config.placeholders import Environment, expand
 from gateway.config.problems import Kind, Mistakes, join_path, quote
 from gateway.config.tree import UNWANTED, Node, Scalar, ScalarKind, plain_scalar, quoted_scalar
+from gateway.config.values import EXAMPLE_CHATFLOW
 from gateway.config.yaml_errors import TYPOGRAPHIC_QUOTES, explain, look_alike
+from gateway.config.yaml_lines import path_at
 
 LARGEST_FILE = 1024 * 1024
 DEEPEST = 32
 LONGEST_TEXT = 64 * 1024  # characters of a value; placeholders in it are expanded in one step
 MOST_VALUES = 50_000  # of a file; each takes 20 µs and 1 KB
 LONGEST_PARSED_AGAIN = 256 * 1024  # characters; Python takes 12 times as long as libyaml
+_LEAST = (
+    '{upstreams: {main: {servers: [{url: "http://127.0.0.1:3000"}]}},'
+    f" routes: [{{name: support, chatflow: {EXAMPLE_CHATFLOW}, upstream: main, auth: [api_key]}}]}},"
+    " or remove it and run `flowise-gateway init --flowise URL`"
+)
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -76,7 +83,7 @@ def parse_tree(
     if root is not None and not isinstance(root.value, dict):
         is_nothing = isinstance(root.value, Scalar) and root.value.kind is ScalarKind.EMPTY
         what = "is empty" if is_nothing else "is not a mapping"
-        mistakes.add(root.line, "", f"the file {what}: write at least the keys upstreams and routes")
+        mistakes.add(root.line, "", f"the file {what}: write at least {_LEAST}")
         return None
     return root
 
@@ -150,7 +157,8 @@ def _note_refusal(text: str, error: Exception, builder: _Builder, mistakes: Mist
     if isinstance(error, yaml.MarkedYAMLError):
         line, message = explain(text, error)
         if line not in builder.odd_lines:
-            mistakes.add(line, builder.path_at(line), message)
+            path = builder.path_in(line) or path_at(text.splitlines(), line - 1)
+            mistakes.add(line, path, message)
     elif isinstance(error, yaml.YAMLError):  # libyaml has read no further
         mistakes.add(1, "", "there is a control character in the file: remove it")
 
@@ -169,9 +177,9 @@ class _Builder:
         self._begun: list[tuple[int, str]] = []  # line and path of each key, in the order of the text
         self._quoted_lines: list[tuple[int, str, int]] = []  # line, path and last line of texts in quotes
 
-    def path_at(self, line: int) -> str:
-        """The path of the last key that begins in a line or before it; empty if there is none."""
-        return next((path for begun, path in reversed(self._begun) if begun <= line), "")
+    def path_in(self, line: int) -> str:
+        """The path of the last key that begins in a line; empty if none was read there."""
+        return next((path for begun, path in reversed(self._begun) if begun == line), "")
 
     def document(self) -> Node:
         """The root; an empty file is an empty scalar."""
@@ -182,7 +190,7 @@ class _Builder:
         self._next()  # the document's end
         after = self._next()
         if not isinstance(after, yaml.StreamEndEvent):
-            self._mistakes.add(_line(after), "", "a second document starts here: keep one, without ---")
+            self._mistakes.add(_line(after), "", "--- starts a second document: remove this line")
             root = replace(root, is_partial=True)
         self._warn_of_lines()
         return root
@@ -242,11 +250,13 @@ class _Builder:
         line = _line(event)
         if not isinstance(event, yaml.ScalarEvent):
             self._skip(event)
-            message = "a key is a list, a mapping or an alias: write a plain name, or ${NAME} for a variable"
+            message = (
+                'a key is a list, a mapping or an alias: write a plain name, or "${NAME}" for a variable'
+            )
             self._mistakes.add(line, path, message)
         elif event.value == "<<":
-            message = "merge keys are not supported: write what routes share in `defaults`"
-            self._mistakes.add(line, join_path(path, "<<"), message)
+            remedy = "write its keys here, or, for all routes, in a top-level section defaults"
+            self._mistakes.add(line, path, f"`<<` is not supported: {remedy}")
         elif not event.style and (found := look_alike(event.value)):
             self.odd_lines.add(line)
             self._mistakes.add(line, path, f"the key {quote(event.value)} has a {found}")
@@ -302,7 +312,7 @@ class _Builder:
         """A quote that was forgotten is closed by that of a later value, and swallows the keys between them."""
         for first, path, last in self._quoted_lines:
             message = (
-                f"is in quotes up to line {last}: close the quote in this line, or write the text with |"
+                f"the value is in quotes up to line {last}: close it in this line, or write the text with |"
             )
             self._mistakes.warn(first, path, message)
 

@@ -124,7 +124,7 @@ def test_the_example_shows_every_key_of_an_entry():
         ("# no keys\n- id: x\n", "2: the file is not a mapping: write `keys:` with a list below it; "),
         ("words\n", "1: the file is not a mapping: write `keys:`"),
         ("''\n", "1: the file is not a mapping: write `keys:`"),
-        ("keys: []\n---\nkeys: []\n", "2: a second document starts here"),
+        ("keys: []\n---\nkeys: []\n", "2: --- starts a second document: remove this line"),
         ("keys: [\n", "1: keys: the [ in this line is not closed: write ] after its last entry"),
         ("keys: []\nkeys: []\n", "2: keys: the key is in line 1 too: keep one of them"),
         (b"keys: []\n# \xff\n", "2: the file is not UTF-8"),

@@ -36,6 +36,10 @@ JSON = f"""\
 """
 CORS = '    cors: {origins: ["https://app.example.com"]}'
 LIMITS = "    limits: [{name: burst, requests: 60, per: 1m}]"
+KEYS_TO_AUTH = RIGHT[RIGHT.index("  keys_file") : RIGHT.index("    cors")]
+ISSUER = (
+    'jwt: [{issuer: "https://id.example.com", audience: chat, jwks_url: "https://id.example.com/jwks.json"}]'
+)
 SERVERS = "    servers: [{url: http://127.0.0.1:3000}]"
 
 
@@ -70,16 +74,16 @@ MISTAKES = [
         "the URL of a prediction as that of the server",
         "http://127.0.0.1:3000",
         "http://127.0.0.1:3000/api/v1/prediction/x",
-        'upstreams.main.servers[0].url: "http://127.0.0.1:3000/api/v1/prediction/x" ends in a path of Flowise, which'
-        " the gateway adds itself: write http://127.0.0.1:3000",
+        'upstreams.main.servers[0].url: "http://127.0.0.1:3000/api/v1/prediction/x" contains a path of Flowise'
+        " (/api…): write http://127.0.0.1:3000",
         "http://127.0.0.1:3000",
     ),
     Broken(
         "the URL of the API as that of the server",
         "http://127.0.0.1:3000",
         "https://flows.example.com/flowise/api/v1",
-        'upstreams.main.servers[0].url: "https://flows.example.com/flowise/api/v1" ends in a path of Flowise, which'
-        " the gateway adds itself: write https://flows.example.com/flowise",
+        'upstreams.main.servers[0].url: "https://flows.example.com/flowise/api/v1" contains a path of Flowise'
+        " (/api…): write https://flows.example.com/flowise",
         "https://flows.example.com/flowise",
     ),
     Broken(
@@ -116,23 +120,24 @@ MISTAKES = [
         "a chatflow by its name",
         FLOW,
         "Support",
-        'routes[0].chatflow: "Support" is not a chatflow id: write a UUID like 2c5e8d0a-1111-4222-8333-444455556666,'
-        " which ends the address of the chatflow's canvas in Flowise",
+        'routes[0].chatflow: "Support" is not a chatflow id: write a UUID like'
+        " 2c5e8d0a-1111-4222-8333-444455556666, the last part of the address when the chatflow is open in Flowise"
+        " (…/canvas/ID)",
         FLOW,
     ),
     Broken(
         "a keys file in a folder that does not exist",
         "keys_file: keys.yaml",
         "keys_file: secrets/keys.yaml",
-        'auth.keys_file: "secrets/keys.yaml" is in a folder that does not exist: create it, or name a file in another'
-        " one",
+        'auth.keys_file: "secrets/keys.yaml" is in a folder that does not exist: create the folder, or write a'
+        " path in another folder",
         "keys_file: keys.yaml",
     ),
     Broken(
         "a key where keys of callers are needed",
         "auth: [api_key]",
         "auth: [bearer]",
-        'routes[0].auth[0]: "bearer" is unknown: write api_key',
+        'routes[0].auth[0]: "bearer" is unknown: write api_key, or else anonymous, session or jwt',
         "auth: [api_key]",
     ),
     Broken(
@@ -144,31 +149,33 @@ MISTAKES = [
     ),
     Broken(
         "a credential that has no issuer",
-        "auth: [api_key]",
-        "auth: [jwt]",
-        "routes[0].auth[0]: needs an issuer: write one into auth.jwt",
-        "auth: [api_key]",
+        KEYS_TO_AUTH,
+        KEYS_TO_AUTH.replace("api_key", "jwt"),
+        'routes[0].auth[0]: "jwt" needs an issuer: write jwt: [{issuer: "https://id.example.com", audience: chat,'
+        ' jwks_url: "https://id.example.com/jwks.json"}] in the top-level section auth',
+        f"  {ISSUER}\n{KEYS_TO_AUTH.replace('api_key', 'jwt')}",
     ),
     Broken(
         "a quote that is never closed",
         "listen: 127.0.0.1:8080",
         'listen: "127.0.0.1:8080',
-        'server.listen: the quote that begins here ends only in line 15: write " after its last letter, in this line',
+        'server.listen: the quote that begins here ends only in line 15: write " at the end of the value, in this'
+        " line",
         'listen: "127.0.0.1:8080"',
     ),
     Broken(
         "a quote that is never closed, in a file without others",
         "name: support",
         "name: 'support",
-        "routes[0].name: the quote that begins here is never closed: write ' after its last letter",
+        "routes[0].name: the quote that begins here is never closed: write ' at the end of the value",
         "name: 'support'",
     ),
     Broken(
         "a star without quotes",
-        '["https://app.example.com"]',
-        "[*]",
-        'routes[0].cors.origins: a value that begins with * needs quotes: write it as "*"',
-        '["*"]',
+        'origins: ["https://app.example.com"]',
+        "origins: [*]",
+        'routes[0].cors.origins: a value that begins with * needs quotes: write origins: ["*"]',
+        'origins: ["*"]',
     ),
     Broken(
         "a list of origins without its key",
@@ -204,15 +211,15 @@ MISTAKES = [
         "TLS",
         "server:\n",
         "tls: {cert: cert.pem, key: key.pem}\nserver:\n",
-        "tls: is not a key here: the gateway has no TLS of its own: put a proxy with TLS in front, and list it in"
-        " server.trusted_proxies",
+        "tls: is not a key here: the gateway has no TLS of its own: remove it, put a proxy with TLS in front, and"
+        " write its address, like trusted_proxies: [127.0.0.1] in the top-level section server",
         "server:\n",
     ),
     Broken(
         "a port",
         "listen: 127.0.0.1:8080",
         "port: 8080",
-        "server.port: is not a key here: write the address and the port together, as server.listen: 127.0.0.1:8080",
+        "server.port: is not a key here: the address and the port are one value: write listen: 127.0.0.1:8080",
         "listen: 127.0.0.1:8080",
     ),
     Broken(
@@ -227,24 +234,24 @@ MISTAKES = [
         "a path of a route",
         "    upstream: main",
         "    path: /chat\n    upstream: main",
-        "routes[0].path: is not a key here: clients use the paths of Flowise: leave it out, and write the chatflow's id"
-        " as chatflow",
+        "routes[0].path: is not a key here: remove it, clients call a route as in Flowise, at"
+        " /api/v1/prediction/ROUTE",
         "    upstream: main",
     ),
     Broken(
         "a rate limit",
         LIMITS,
         "    rate_limit: 60/min",
-        "routes[0].rate_limit: is not a key here: write a list, like limits: [{name: burst, requests: 60, per: 1m}],"
-        " into a route or into defaults",
+        "routes[0].rate_limit: is not a key here: write limits: [{name: burst, requests: 60, per: 1m}] in its"
+        " place",
         LIMITS,
     ),
     Broken(
         "a rate",
-        "requests: 60, per: 1m",
-        "rate: 60, per: 1m",
-        "routes[0].limits[0].rate: is not a key here: write requests: 60 and per: 1m",
-        "requests: 60, per: 1m",
+        "requests: 60",
+        "rate: 60",
+        "routes[0].limits[0].rate: is not a key here: write requests: 60",
+        "requests: 60",
     ),
     Broken(
         "a limit without its time",
@@ -271,7 +278,7 @@ MISTAKES = [
         "a comma that is missing in JSON",
         "}]}},\n",
         "}]}}\n",
-        "upstreams.main.servers[0].url: there is no comma before this entry: write one, or } if the list ends there",
+        "routes: there is no comma between this entry and the one before it: write , at the end of line 2",
         "}]}},\n",
         JSON,
     ),
@@ -286,51 +293,51 @@ MISTAKES = [
         "a space that is none",
         "name: support",
         "name:\u00a0support",
-        "routes: there is a no-break or wide space (U+00A0): write a plain space",
+        "routes[0].name: there is a no-break space (U+00A0) in column 10, after `name:`: write a plain space",
         "name: support",
     ),
     Broken(
         "a merge key",
         "    upstream: main\n    auth: [api_key]\n",
         "    <<: {upstream: main, auth: [api_key]}\n",
-        'routes[0]["<<"]: merge keys are not supported: write what routes share in `defaults`',
+        "routes[0]: `<<` is not supported: write its keys here, or, for all routes, in a top-level section"
+        " defaults",
         "    upstream: main\n    auth: [api_key]\n",
     ),
     Broken(
         "a tab",
         "    upstream: main",
         "\tupstream: main",
-        "routes[0].chatflow: there is a tab here: indent with spaces, not with tabs",
+        "routes[0].upstream: there is a tab here: indent by 4 spaces, like line 12, without a tab",
         "    upstream: main",
     ),
     Broken(
         "an indentation that is too small",
         "    upstream: main",
         "   upstream: main",
-        "routes[0].chatflow: the indentation of 3 fits no line before it: indent it by 4 spaces, like line 12, or by 2"
-        " spaces, like line 9",
+        "routes[0].upstream: the indentation of 3 fits no line before it: indent it by 4 spaces, like line 12",
         "    upstream: main",
     ),
     Broken(
         "an indentation that is too large",
         "    upstream: main",
         "      upstream: main",
-        "routes[0].chatflow: this line is indented below line 12, which has a value: indent it by 4 spaces, like line"
-        " 12",
+        "routes[0].upstream: this line is indented below line 12, which has a value: indent it by 4 spaces, like"
+        " line 12",
         "    upstream: main",
     ),
     Broken(
         "a colon without a space",
         "upstream: main",
         "upstream:main",
-        "routes[0].chatflow: there is no space after the colon: write `upstream: …`",
+        "routes[0].upstream: there is no space after the colon: write `upstream: …`",
         "upstream: main",
     ),
     Broken(
         "an equals sign",
         "upstream: main",
         "upstream = main",
-        "routes[0].chatflow: there is = in place of a colon: write `upstream: …`",
+        "routes[0].upstream: there is = in place of a colon: write `upstream: …`",
         "upstream: main",
     ),
     Broken(
@@ -344,22 +351,22 @@ MISTAKES = [
         "a list without dashes",
         "  - name: support",
         "    name: support",
-        'routes: is a mapping: write a list, like routes: [{"name": "support", "chatflow": "…", "upstream": "main",'
-        ' "auth": ["anonymous"]}]',
+        'routes: is one entry: write a list, with "- " before its first key and all its keys in one column,'
+        " or with [ ] around { }",
         "  - name: support",
     ),
     Broken(
         "a variable without quotes in brackets",
         "http://127.0.0.1:3000",
         "${FLOWISE_URL:-http://127.0.0.1:3000}",
-        'upstreams.main.servers[0].url: ${NAME} needs quotes inside { }: write it as "${NAME}"',
+        'upstreams.main.servers[0].url: ${FLOWISE_URL:-…} needs quotes inside { }: write " before and after it',
         '"${FLOWISE_URL:-http://127.0.0.1:3000}"',
     ),
     Broken(
         "a variable of a shell",
         "http://127.0.0.1:3000",
         "$FLOWISE_URL",
-        'upstreams.main.servers[0].url: "$FLOWISE_URL" is no variable in this file: write ${NAME}',
+        'upstreams.main.servers[0].url: "$FLOWISE_URL" is not replaced: write "${FLOWISE_URL}", with the quotes',
         '"${FLOWISE_URL}"',
     ),
     Broken(
@@ -367,8 +374,8 @@ MISTAKES = [
         "${FLOWISE_API_KEY:-}",
         "${NOT_SET_HERE}",
         "upstreams.main.api_key: environment variable NOT_SET_HERE is not set: set it, or write"
-        " ${NOT_SET_HERE:-default}",
-        "${NOT_SET_HERE:-default}",
+        ' "${NOT_SET_HERE:-}" if the value may be empty',
+        '"${NOT_SET_HERE:-}"',
     ),
     Broken(
         "a key that is misspelt",
@@ -409,39 +416,52 @@ MISTAKES = [
         "a size in decimal units",
         "  drain: 30s",
         "  max_body: 10MB",
-        'server.max_body: "10MB" has a decimal unit: write KiB, MiB or GiB',
+        'server.max_body: "10MB" has a decimal unit: write MiB in place of "MB"',
         "  max_body: 10MiB",
     ),
     Broken(
         "several workers without a store and secret",
         "  drain: 30s",
         "  workers: 4",
-        "limits.store: is memory, which workers cannot share: write redis://HOST:PORT/0, or server.workers: 1\n"
-        "auth.secret: is required with several workers or a shared store: write secret: ${GATEWAY_SECRET}",
+        "server.workers: several workers need a shared store, and limits.store is memory by default: write"
+        " limits: {store: redis://127.0.0.1:6379/0} at the top level, or workers: 1\n"
+        'auth.secret: is required with several workers: write secret: "${GATEWAY_SECRET}" and set that variable'
+        " to 32 bytes or more, for example from `openssl rand -hex 32`, or workers: 1 in place of the workers in"
+        " line 3",
         "  workers: 1",
     ),
     Broken(
         "metrics for everybody",
         "server:\n",
         "admin: {listen: 0.0.0.0:9090}\nserver:\n",
-        "admin.token: is required unless admin.listen is a loopback address: write token: ${ADMIN_TOKEN}",
+        'admin.token: is required unless only this machine can reach admin.listen: write token: "${ADMIN_TOKEN}"'
+        " and set that variable, or write listen: 127.0.0.1:9090",
         'admin: {listen: 0.0.0.0:9090, token: "${ADMIN_TOKEN}"}\nserver:\n',
     ),
     Broken(
         "a second document",
         "routes:",
         "---\nroutes:",
-        "a second document starts here: keep one, without ---",
+        "--- starts a second document: remove this line",
         "routes:",
     ),
     Broken(
         "the marks of a conflict",
         "  drain: 30s\n",
         "<<<<<<< HEAD\n  drain: 30s\n=======\n  drain: 60s\n>>>>>>> main\n",
-        "server.listen: this line is left over from a merge of Git: keep one version, and remove the marks",
+        "this line marks a conflict of a Git merge: keep one version, and remove the lines with <<<<<<<, ======= and >>>>>>>",
         "  drain: 60s\n",
     ),
-    Broken("an empty file", "", "", "the file is empty: write at least the keys upstreams and routes", RIGHT),
+    Broken(
+        "an empty file",
+        "",
+        "",
+        'the file is empty: write at least {upstreams: {main: {servers: [{url: "http://127.0.0.1:3000"}]}},'
+        " routes: [{name: support, chatflow: 2c5e8d0a-1111-4222-8333-444455556666, upstream: main, auth:"
+        " [api_key]}]}, or remove it and run `flowise-gateway init --flowise URL`",
+        '{upstreams: {main: {servers: [{url: "http://127.0.0.1:3000"}]}},'
+        f" routes: [{{name: support, chatflow: {FLOW}, upstream: main, auth: [api_key]}}]}}",
+    ),
     Broken(
         "the lines of a Markdown document",
         "",
@@ -469,16 +489,16 @@ WARNINGS = [
         "the chatflow of the example",
         FLOW,
         "2c5e8d0a-1111-4222-8333-444455556666",
-        "routes[0].chatflow: warning: is the id of the example: write that of your chatflow, which ends the address of"
-        " the chatflow's canvas in Flowise",
+        "routes[0].chatflow: warning: this is the id of the example: write that of your chatflow, the last part"
+        " of the address when the chatflow is open in Flowise (…/canvas/ID)",
         FLOW,
     ),
     Broken(
         "a public route with a key",
         "auth: [api_key]",
         "auth: [anonymous, api_key]",
-        "routes[0].auth: warning: has anonymous beside api_key, so that no credential is needed: leave anonymous out to"
-        " need one",
+        "routes[0].auth: warning: anonymous is allowed besides api_key, so none is required: remove anonymous to"
+        " require one",
         "auth: [api_key]",
     ),
 ]
@@ -514,6 +534,35 @@ def test_what_is_hardly_meant_is_a_warning(check, broken):
 @pytest.mark.parametrize("broken", [*MISTAKES, *WARNINGS], ids=lambda broken: broken.name)
 def test_what_the_message_says_mends_it(check, broken):
     assert check(broken.text(broken.mended)) == (0, "")
+
+
+SECRET = ("  keys_file: keys.yaml", '  keys_file: keys.yaml\n  secret: "${GATEWAY_SECRET}"')
+
+
+@pytest.mark.parametrize(
+    "edits",
+    [
+        [
+            ("  drain: 30s", "  workers: 4"),
+            SECRET,
+            ("routes:", "limits: {store: redis://127.0.0.1:6379/0}\nroutes:"),
+        ],
+        [("server:\n", "admin: {listen: 127.0.0.1:9090}\nserver:\n")],
+        [("api_key: ${FLOWISE_API_KEY:-}\n", 'api_key: "${FLOWISE_API_KEY:-}"\n')],
+        [
+            ("    upstream: main\n    auth: [api_key]\n", ""),
+            ("server:", "defaults: {upstream: main, auth: [api_key]}\nserver:"),
+        ],
+    ],
+    ids=["a store and a secret", "a loopback address", "an empty default", "defaults"],
+)
+def test_what_the_message_offers_besides_mends_it_too(check, monkeypatch, edits):
+    monkeypatch.setenv("GATEWAY_SECRET", "s" * 32)
+    text = RIGHT
+    for old, new in edits:
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    assert check(text.encode()) == (0, "")
 
 
 def test_the_line_is_that_of_the_mistake(tmp_path, monkeypatch, capsys):

@@ -85,7 +85,8 @@ def test_a_body_above_that_of_the_server_is_a_mistake(messages):
 def test_keys_without_a_file_are_a_mistake(mistakes, method):
     found = mistakes("auth: {keys_file: ''}", auth=f"[{method}]")
     assert any(
-        mistake.key == "routes[0].auth[0]" and "needs a keys file: write auth.keys_file" in mistake.message
+        mistake.key == "routes[0].auth[0]"
+        and "needs a keys file, and auth.keys_file is empty: write keys_file: keys.yaml in" in mistake.message
         for mistake in found
     )
 
@@ -98,7 +99,7 @@ def test_keys_in_the_file_that_is_named_by_default_are_a_source(loaded, method):
 def test_tokens_without_an_issuer_are_a_mistake(mistakes, loaded):
     found = mistakes(auth="[anonymous, jwt]")
     assert any(
-        mistake.key == "routes[0].auth[1]" and "needs an issuer: write one into auth.jwt" in mistake.message
+        mistake.key == "routes[0].auth[1]" and "needs an issuer: write" in mistake.message
         for mistake in found
     )
     found = mistakes("auth: {keys_file: keys.yaml}", auth="[jwt]")
@@ -200,4 +201,4 @@ def test_two_names_of_one_flowise_bind_alike(two, url, is_right):
 @pytest.mark.parametrize("limit", ["{name: a, <<: {requests: 1}}", "{name: a, rate: 60}", "{<<: {name: a}}"])
 def test_a_limit_whose_count_may_be_under_another_name_lacks_nothing(messages, limit):
     found = messages(route=f"limits: [{limit}]")
-    assert all("merge keys" in said or "is not a key here" in said for said in found.values())
+    assert all("`<<` is not" in said or "is not a key here" in said for said in found.values())

@@ -113,11 +113,15 @@ def test_without_any_variable_both_ways_are_named():
             'the value of "http://…@f" has credentials in it: leave them out, a key for Flowise belongs in FLOWISE_API_KEY',
         ),
         ("GATEWAY_AUTH", "anonymos", 'the value of "anonymos" is unknown: did you mean anonymous?'),
-        ("GATEWAY_AUTH", "api_key", "needs a keys file: write GATEWAY_KEYS_FILE, like keys.yaml"),
+        (
+            "GATEWAY_AUTH",
+            "api_key",
+            '"api_key" needs a keys file, and GATEWAY_KEYS_FILE is empty: set it, for example to keys.yaml',
+        ),
         (
             "GATEWAY_AUTH",
             "jwt",
-            "needs an issuer: set GATEWAY_JWT_ISSUER, GATEWAY_JWT_AUDIENCE and GATEWAY_JWT_JWKS_URL",
+            '"jwt" needs an issuer: set GATEWAY_JWT_ISSUER, GATEWAY_JWT_AUDIENCE and GATEWAY_JWT_JWKS_URL',
         ),
         ("GATEWAY_CORS_ORIGINS", "https://a.example,b.example", 'the value of "b.example" is not an origin'),
         ("GATEWAY_LISTEN", "here", 'the value of "here" is not an address with a port'),
@@ -160,13 +164,15 @@ def test_a_mistake_names_the_variable_and_what_would_be_right(name, text, said):
         ),
         (
             {"GATEWAY_ADMIN_LISTEN": "0.0.0.0:9090"},
-            ["GATEWAY_ADMIN_TOKEN: is required unless GATEWAY_ADMIN_LISTEN is a loopback address: set it"],
+            [
+                "GATEWAY_ADMIN_TOKEN: is required unless only this machine can reach GATEWAY_ADMIN_LISTEN: set it, or set GATEWAY_ADMIN_LISTEN to 127.0.0.1:9090",
+            ],
         ),
         (
             {"GATEWAY_WORKERS": "2"},
             [
-                "GATEWAY_LIMITS_STORE: is memory, which workers cannot share: write redis://HOST:PORT/0, or GATEWAY_WORKERS: 1",
-                "GATEWAY_SECRET: is required with several workers or a shared store: set it",
+                "GATEWAY_SECRET: is required with several workers: set it to 32 bytes or more, for example from `openssl rand -hex 32`, or set GATEWAY_WORKERS to 1",
+                "GATEWAY_WORKERS: several workers need a shared store, and GATEWAY_LIMITS_STORE is memory by default: set GATEWAY_LIMITS_STORE to redis://127.0.0.1:6379/0, or set GATEWAY_WORKERS to 1",
             ],
         ),
         (

@@ -8,6 +8,7 @@ from gateway.config import Config
 from gateway.config.expected_keys import _EVERYWHERE, _PLACES, advice, fold, same_key
 from gateway.config.route import Defaults
 from gateway.config.section import Section
+from gateway.config.tree import Node
 
 
 def sections(section=Section):
@@ -19,23 +20,30 @@ def sections(section=Section):
 SECTIONS = {section.__name__: section for section in sections()}
 
 
+def said(section, key):
+    return advice(section, key, Node("", 1, {}), "")
+
+
 @pytest.mark.parametrize("key", ["rateLimit", "rate_limit", "RATE-LIMIT", "ratelimit"])
 def test_a_key_is_known_in_any_spelling(key):
-    assert advice("Config", key).startswith("write a list, like limits: [{name: burst")
+    assert said("Config", key).startswith(
+        "limits belong in a route or in defaults: put limits: [{name: burst"
+    )
+    assert said("Route", key).endswith(", requests: 60, per: 1m}] in its place")
 
 
 def test_a_key_has_the_advice_of_its_section_before_that_of_all_sections():
-    assert advice("Route", "host").startswith("clients use the paths of Flowise")
-    assert advice("ServerSettings", "host").startswith("write the address and the port together")
+    assert said("Route", "host").startswith("remove it, clients call a route as in Flowise")
+    assert said("AdminSettings", "host") == "write listen: 127.0.0.1:9090"
 
 
 def test_defaults_have_the_advice_of_a_route():
-    assert advice("Defaults", "streaming") == advice("Route", "streaming") != ""
+    assert said("Defaults", "streaming") == said("Route", "streaming") != ""
     assert issubclass(Defaults, Section)
 
 
 def test_an_unknown_key_has_no_advice():
-    assert advice("Config", "zzz") == advice("Nowhere", "zzz") == ""
+    assert said("Config", "zzz") == said("Nowhere", "zzz") == ""
 
 
 def test_a_key_that_differs_in_its_spelling_is_found():
@@ -55,7 +63,8 @@ def test_advice_names_keys_that_exist_and_keys_are_folded():
     every = {key for section in SECTIONS.values() for key in section.model_fields}
     for keys in (*_PLACES.values(), _EVERYWHERE):
         assert all(key == fold(key) for key in keys)
-        for said in keys.values():
+        for text in keys.values():
+            said = text if isinstance(text, str) else f"write {text.entry}"
             assert set(re.findall(r"(?:write|,) ([a-z_]+):", said)) <= every
             assert set(re.findall(r"\b(?:server|auth|admin|limits)\.([a-z_]+)", said)) <= every
 
@@ -66,14 +75,14 @@ def test_advice_names_keys_that_exist_and_keys_are_folded():
         (
             "tls: {cert: a}",
             "tls",
-            "is not a key here: the gateway has no TLS of its own: put a proxy with TLS in",
+            "is not a key here: the gateway has no TLS of its own: remove it, put a proxy",
         ),
         (
             "server: {port: 80}",
             "server.port",
-            "is not a key here: write the address and the port together, as",
+            "is not a key here: the address and the port are one value: write listen: 127.0.0.1:8080",
         ),
-        ("services: {}", "services", "is not a key here: write upstreams"),
+        ("services: {}", "services", "is not a key here: remove it, upstreams is in line 2 already"),
         ("cors: {origins: []}", "cors", "is not a key here: it belongs in defaults or routes[]"),
         ("api_key: x", "api_key", "is not a key here: it belongs in upstreams.*"),
         ("url: x", "url", "is not a key here: it belongs in upstreams.*.servers[]"),
@@ -86,7 +95,7 @@ def test_advice_names_keys_that_exist_and_keys_are_folded():
         (
             "limits: {requests: 60}",
             "limits.requests",
-            "is not a key here: write a list, like limits: [{name: burst",
+            "is not a key here: limits belong in a route or in defaults: put limits: [{name: burst",
         ),
     ],
 )
@@ -99,9 +108,13 @@ def test_a_key_in_the_wrong_place_or_of_another_gateway_is_told_its_place(messag
 @pytest.mark.parametrize(
     ("route", "key", "message"),
     [
-        ("timeout: 30s", "timeout", "is not a key here: write timeouts: {connect: 5s"),
+        (
+            "timeout: 30s",
+            "timeout",
+            "is not a key here: timeouts belong in an upstream: put timeouts: {connect: 5s",
+        ),
         ("timeouts: {total: 30s}", "timeouts", "is not a key here: it belongs in server or upstreams.*"),
-        ("path: /chat", "path", "is not a key here: clients use the paths of Flowise: leave it out"),
+        ("path: /chat", "path", "is not a key here: remove it, clients call a route as in Flowise"),
         ("maxBody: 1MiB", "maxBody", "is not a key here: did you mean max_body?"),
         (
             "streaming: true",
@@ -130,3 +143,35 @@ def test_a_list_in_the_section_of_that_name_is_told_its_place(messages):
 def test_a_key_under_another_name_is_not_missing_too(raw_mistakes):
     text = "upstreams: {main: {url: 'http://h'}}\nroutes: [{name: a, id: x, upstream: main, auth: [anonymous]}]\n"
     assert [mistake.key for mistake in raw_mistakes(text)] == ["upstreams.main.url", "routes[0].id"]
+
+
+@pytest.mark.parametrize(
+    ("top", "key", "message"),
+    [
+        ("port: 80", "port", "write server: {listen: 127.0.0.1:8080} at the top level"),
+        (
+            "server: {drain: 1s}\nport: 80",
+            "port",
+            "write listen: 127.0.0.1:8080 in the top-level section server",
+        ),
+        (
+            "port: 80\nserver: {listen: h:1}",
+            "port",
+            "write listen: 127.0.0.1:8080 in place of the listen in line 2",
+        ),
+        ("server: {listen: h:1, port: 80}", "server.port", "remove it, listen is in line 1 already"),
+        ("server: {listen: h:1, lisen: h:2}", "server.lisen", "remove it, listen is in line 1 already"),
+        ("server: {maxBody: 1B, max_body: 1B}", "server.maxBody", "remove it, max_body is in line 1 already"),
+        ("auth: {keys_fil: k}", "auth.keys_fil", "did you mean keys_file?"),  # which has a default
+        ("redis: x", "redis", "write limits: {store: redis://127.0.0.1:6379/0} at the top level"),
+        ("redis: x\nlimits: {store: memory}", "redis", "in place of the store in line 2"),
+    ],
+)
+def test_what_is_said_can_be_copied_to_where_it_belongs(messages, top, key, message):
+    assert messages(top)[key].endswith(message)
+
+
+def test_keys_that_are_there_already_are_not_said_again(messages):
+    found = messages(route="limits: [{name: a, rate: 60, per: 1m}, {name: b, rate: 60}]")
+    assert found["routes[0].limits[0].rate"] == "is not a key here: write requests: 60"
+    assert found["routes[0].limits[1].rate"] == "is not a key here: write requests: 60 and per: 1m"

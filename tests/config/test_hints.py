@@ -12,10 +12,12 @@ EXAMPLE = "2c5e8d0a-1111-4222-8333-444455556666"
 def warnings(tmp_path):
     """The warnings for a configuration with this route, by key."""
 
-    def warnings(chatflow=REAL, auth="[anonymous]", url="http://127.0.0.1:3000", withhold="[]", **environ):
+    def warnings(
+        chatflow=REAL, auth="[anonymous]", url="http://127.0.0.1:3000", key="''", withhold="[]", **environ
+    ):
         path = tmp_path / "gateway.yaml"
         path.write_text(
-            f"upstreams: {{main: {{servers: [{{url: '{url}'}}]}}}}\n"
+            f"upstreams: {{main: {{servers: [{{url: '{url}'}}], api_key: {key}}}}}\n"
             f"routes: [{{name: a, chatflow: '{chatflow}', upstream: main, auth: {auth}, "
             f"events: {{withhold: {withhold}}}}}]\n"
         )
@@ -33,18 +35,18 @@ def test_a_configuration_that_is_meant_has_no_warning(warnings):
 @pytest.mark.parametrize("chatflow", [EXAMPLE, EXAMPLE.upper(), "00000000-0000-0000-0000-000000000000"])
 def test_the_chatflow_of_the_example_is_a_warning(warnings, chatflow):
     assert warnings(chatflow=chatflow) == {
-        "routes[0].chatflow": "is the id of the example: write that of your chatflow, which ends the address of the"
-        " chatflow's canvas in Flowise"
+        "routes[0].chatflow": "this is the id of the example: write that of your chatflow, the last part of the"
+        " address when the chatflow is open in Flowise (…/canvas/ID)"
     }
 
 
 def test_anonymous_beside_another_credential_is_a_warning(warnings):
-    said = "so that no credential is needed: leave anonymous out to need one"
+    said = "so none is required: remove anonymous to require one"
     assert warnings(auth="[anonymous, api_key]") == {
-        "routes[0].auth": f"has anonymous beside api_key, {said}"
+        "routes[0].auth": f"anonymous is allowed besides api_key, {said}"
     }
     assert warnings(auth="[session, anonymous]") == {
-        "routes[0].auth": f"has anonymous beside session, {said}"
+        "routes[0].auth": f"anonymous is allowed besides session, {said}"
     }
 
 
@@ -52,7 +54,7 @@ def test_anonymous_beside_another_credential_is_a_warning(warnings):
 def test_a_page_of_flowise_is_a_warning(warnings, page):
     found = warnings(url=f"http://127.0.0.1:3000/{page}")
     key = "upstreams.main.servers[0].url"
-    said = f"ends in /{page}, a page of Flowise: leave it out, unless Flowise is below that path"
+    said = f"the URL ends in /{page}, a page of Flowise: leave it out, unless Flowise is below that path"
     assert found == {key: said}
     assert warnings(url="http://127.0.0.1:3000/flowise") == {}
 
@@ -81,3 +83,10 @@ def test_a_trace_that_repeats_what_is_withheld_is_a_warning(warnings, withhold, 
 )
 def test_what_no_trace_repeats_has_no_warning(warnings, withhold):
     assert warnings(withhold=withhold) == {}
+
+
+@pytest.mark.parametrize("key", ["$FLOWISE_API_KEY", "'%FLOWISE_API_KEY%'"])
+def test_a_variable_of_a_shell_that_would_be_sent_as_a_key_is_a_warning(warnings, key):
+    said = 'this looks like a variable, and is not replaced: write "${NAME}", with the quotes'
+    assert warnings(key=key) == {"upstreams.main.api_key": said}
+    assert warnings(key="'${KEY}'", KEY="$secret") == warnings(key="a$b") == {}

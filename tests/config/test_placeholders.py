@@ -37,8 +37,8 @@ def test_placeholders_are_replaced_once(environment, text, expanded):
 def test_every_unset_variable_is_a_problem(environment):
     problems = expand("${ONE}:${NAME}:${TWO}", environment).problems
     assert problems == (
-        "environment variable ONE is not set: set it, or write ${ONE:-default}",
-        "environment variable TWO is not set: set it, or write ${TWO:-default}",
+        "environment variable ONE is not set: set it, or write ${ONE:-} if the value may be empty",
+        "environment variable TWO is not set: set it, or write ${TWO:-} if the value may be empty",
     )
 
 
@@ -47,7 +47,7 @@ def test_every_unset_variable_is_a_problem(environment):
 )
 def test_what_only_looks_like_a_placeholder_is_a_problem(environment, text):
     problem, *_ = expand(text, environment).problems
-    assert "write ${NAME}, ${NAME:-default} or ${file:/path}" in problem
+    assert "write ${NAME}, ${NAME:-DEFAULT} or ${file:PATH}" in problem
 
 
 def test_a_file_is_read_relative_to_the_folder_without_its_last_line_end(environment, tmp_path):

@@ -121,6 +121,11 @@ def test_a_wrong_value_in_a_route_is_reported_at_its_place(messages, route, key,
         (
             "limits: {requests: 1}",
             "limits",
+            'is one entry: write a list, with "- " before its first key and all its keys in one column, or with',
+        ),
+        (
+            "limits: {fast: {requests: 1}}",
+            "limits",
             'is a mapping: write a list, like limits: [{"name": "burst", "requests": 60',
         ),
         ("events: {withhold: {}}", "events.withhold", "is a mapping: write a list, like [one, two]"),
@@ -167,8 +172,9 @@ def test_an_upstream_of_the_wrong_shape_is_shown_in_the_right_one(raw_mistakes, 
         ("30s;", "ends with a comma or semicolon: remove it"),
         ("' 30s'", "has white space around it: remove it"),
         ("'\"30s\"'", "has quotes that belong to the value: remove them"),
-        ("$DRAIN", "is no variable in this file: write ${NAME}"),
-        ("'{{ DRAIN }}'", "is no variable in this file: write ${NAME}"),
+        ("$DRAIN", '"$DRAIN" is not replaced: write "${DRAIN}", with the quotes'),
+        ("'{{ env.DRAIN }}'", 'is not replaced: write "${DRAIN}", with the quotes'),
+        ("'{{ drain }}'", 'is not replaced: write "${NAME}", with the quotes'),
         ("x,", "is not a duration"),
     ],
 )
@@ -178,7 +184,7 @@ def test_a_habit_from_elsewhere_is_named(messages, drain, message):
 
 def test_a_merge_key_is_one_mistake_and_nothing_that_it_may_bring_is_missing(raw_mistakes):
     text = "upstreams: {main: {<<: {servers: []}}}\nroutes: [{<<: {upstream: main}, name: a}]\n"
-    assert [mistake.key for mistake in raw_mistakes(text)] == ['upstreams.main["<<"]', 'routes[0]["<<"]']
+    assert [mistake.key for mistake in raw_mistakes(text)] == ["upstreams.main", "routes[0]"]
 
 
 def test_the_name_of_an_upstream_is_checked(raw_mistakes):

@@ -13,7 +13,7 @@ NOT_CLOSED = "is not closed: write {} after its last entry"
 NO_SPACE = "there is no space after the colon: write `b: …`"
 IN_QUOTES = "a value that begins with {} needs quotes: write quotes around it"
 COMMENT = "begins no comment in YAML: begin comments with #"
-CONFLICT = "this line is left over from a merge of Git: keep one version, and remove the marks"
+CONFLICT = "this line marks a conflict of a Git merge: keep one version, and remove the lines with <<<<<<<, "
 
 
 @pytest.fixture
@@ -36,17 +36,17 @@ def said(tmp_path):
         # quotes
         (
             'a:\n  b: "x\n  c: 1\n',
-            '2: a.b: the quote that begins here is never closed: write " after its last',
+            '2: a.b: the quote that begins here is never closed: write " at the end of the',
         ),
         (
             "a:\n  b: 'x\n  c: 1\n",
-            "2: a.b: the quote that begins here is never closed: write ' after its last",
+            "2: a.b: the quote that begins here is never closed: write ' at the end of the",
         ),
-        ('a: "x\n---\nb: 1\n', '1: a: the quote that begins here is never closed: write " after its last'),
-        ('"a: 1\nb: 2\n', '1: the quote that begins here is never closed: write " after its last letter'),
+        ('a: "x\n---\nb: 1\n', '1: a: the quote that begins here is never closed: write " at the end of the'),
+        ('"a: 1\nb: 2\n', '1: the quote that begins here is never closed: write " at the end of the value'),
         (
             'a:\n  b: "x\n  c: 1\nd: "y"\n',
-            '2: a.b: the quote that begins here ends only in line 4: write " after its last letter, in this line',
+            '2: a.b: the quote that begins here ends only in line 4: write " at the end of the value, in this line',
         ),
         ('a: ["x]\nb: "c"\n', "1: a: the quote that begins here ends only in line 2"),
         ("a: {b: 'c', d: 'e}\nf: 'g'\n", "1: a.d: the quote that begins here ends only in line 2"),
@@ -58,17 +58,23 @@ def said(tmp_path):
         ('a: "b" c\nd: 1\n', "1: a: text follows the quote that closes in column 6: close each quote"),
         ('a: "C:\\keys"\n', "1: a: \\ inside \"…\" begins an escape: write \\\\ for a backslash, or use '…'"),
         # signs of YAML
-        ("a: [*]\n", '1: a: a value that begins with * needs quotes: write it as "*"'),
-        ("a:\n  - *\n", '2: a: a value that begins with * needs quotes: write it as "*"'),
-        ("a: [*.x]\n", '1: a: a value that begins with * needs quotes: write it as "*.x"'),
-        ("a: &\nb: 1\n", '1: a: a value that begins with & needs quotes: write it as "&"'),
+        ("a: [*]\n", '1: a: a value that begins with * needs quotes: write a: ["*"]'),
+        ("a: [*, b]\n", '1: a: a value that begins with * needs quotes: write "*"'),
+        ("a:\n  - *\n", '2: a[0]: a value that begins with * needs quotes: write "*"'),
+        ("a: [*.x]\n", '1: a: a value that begins with * needs quotes: write a: ["*.x"]'),
+        ("a: &\nb: 1\n", '1: a: a value that begins with & needs quotes: write a: "&"'),
         ("a: %x\n", f"1: a: {IN_QUOTES.format('%')}"),
         ("a: @x\n", f"1: a: {IN_QUOTES.format('@')}"),
         ("a: ? b\n", f"1: a: {IN_QUOTES.format('?')}"),
         ("a: >x\n", f"1: a: {IN_QUOTES.format('| or >')}"),
         ("a: !foo!x 1\n", "1: a: tags (!name) are not supported"),
-        ("a: [${X}]\n", '1: a: ${NAME} needs quotes inside [ ]: write it as "${NAME}"'),
-        ("a: {b: ${X}}\n", '1: a.b: ${NAME} needs quotes inside { }: write it as "${NAME}"'),
+        ("a: [${X}]\n", '1: a: ${X} needs quotes inside [ ]: write "${X}"'),
+        ("a: {b: ${X}}\n", '1: a.b: ${X} needs quotes inside { }: write "${X}"'),
+        ("a: {b: ${X:-y}}\n", '1: a.b: ${X:-…} needs quotes inside { }: write " before and after it'),
+        (
+            "a: [x${X}y]\n",
+            '1: a: text with ${X} needs quotes inside [ ]: write " before and after the whole text',
+        ),
         ("a: b: c\n", "1: a: a value with a colon and a space needs quotes: write quotes around it"),
         ("a:\n  - b: c: d\n", "2: a[0].b: a value with a colon and a space needs quotes"),
         ("a: {b: c: d}\n", "1: a.b: text with : { or [ needs quotes inside { }: write quotes around it"),
@@ -86,50 +92,56 @@ def said(tmp_path):
         ("a: [x,,y]\n", "1: a: there is nothing before this comma: remove it"),
         (
             '{"a": {"b": 1}\n "c": 2}\n',
-            "2: a.b: there is no comma before this entry: write one, or } if the list",
+            "2: c: there is no comma between this entry and the one before it: write , at the end of line 1",
         ),
         ('a: {"b": "c" "d": 1}\n', "1: a.b: there is no comma between two entries: write one"),
         # keys
-        ("a: 1\nb:c\nd: 1\n", f"2: a: {NO_SPACE}"),
-        ("a:\n  - b:c\n    d: 1\n", f"2: a: {NO_SPACE}"),
-        ("b:1\nc: 2\n", f"1: {NO_SPACE}"),
-        ("a: 1\nb = c\nd: 1\n", "2: a: there is = in place of a colon: write `b: …`"),
-        ("a: 1\nb\nc: 2\n", '2: a: "b" is neither a key nor a value: write a colon and a space after a key'),
+        ("a: 1\nb:c\nd: 1\n", f"2: b: {NO_SPACE}"),
+        ("a:\n  - b:c\n    d: 1\n", f"2: a[0].b: {NO_SPACE}"),
+        ("b:1\nc: 2\n", f"1: b: {NO_SPACE}"),
+        ("a: 1\nb = c\nd: 1\n", "2: b: there is = in place of a colon: write `b: …`"),
+        ("a: 1\nb\nc: 2\n", '2: "b" is neither a key nor a value: write a colon and a space after a key'),
         ("<html>\n<body>x: y</body>\n", '1: "<html>" is neither a key nor a value'),
         ("a:\n  : b\n", "2: a: there is no key before this colon: write one"),
         # indentation
-        ("a:\n\tb: 1\n", "2: a: there is a tab here: indent with spaces, not with tabs"),
-        ("a:\n  b: 1\n  \tc: 2\n", "3: a.b: there is a tab here: indent with spaces, not with tabs"),
+        ("a:\n\tb: 1\n", "2: a.b: there is a tab here: indent with spaces, by more than line 1"),
+        (
+            "a:\n  b: 1\n  \tc: 2\n",
+            "3: a.c: there is a tab here: indent by 2 spaces, like line 2, without a tab",
+        ),
         (
             "a:\n  b: 1\n   c: 2\n",
-            "3: a.b: this line is indented below line 2, which has a value: indent it by 2 spaces, like line 2",
+            "3: a.c: this line is indented below line 2, which has a value: indent it by 2 spaces, like line 2",
         ),
         (
             "r:\n  - n: a\n    u: b\n   v: c\n",
-            "4: r[0].u: the indentation of 3 fits no line before it: indent it by 4 spaces, like line 3",
+            "4: r[0].v: the indentation of 3 fits no line before it: indent it by 4 spaces, like line 3",
         ),
         (
             "a:\n  - b\n - c\n",
-            "3: a: the indentation of 1 fits no line before it: indent it by 2 spaces, like line 2",
+            "3: a[1]: the indentation of 1 fits no line before it: indent it by 2 spaces, like line 2",
         ),
         (
             "a:\n  b: 1\n  - c\n",
-            "3: a.b: this list entry is beside keys: indent it deeper than the key of its list",
+            "3: a: this list entry is beside keys: indent it deeper than the key of its list",
         ),
         # letters that look like those of YAML
-        ("a:\u00a0b\nc: 1\n", "1: there is a no-break or wide space (U+00A0): write a plain space"),
-        ("a\uff1ab\nc: 1\n", "1: there is a wide colon (U+FF1A): write a colon and a space"),
+        (
+            "a:\u00a0b\nc: 1\n",
+            "1: a: there is a no-break space (U+00A0) in column 3, after `a:`: write a plain space",
+        ),
+        ("a\uff1ab\nc: 1\n", "1: a: there is a wide colon (U+FF1A) in column 2: write a colon and a space"),
         (
             "a: {b: c} \u201cx\u201d\n",
-            "1: a.b: there is a typographic quote (U+201C): write straight quotes",
+            "1: a.b: there is a typographic quote (U+201C) in column 11: write straight quotes",
         ),
         # other languages
         ("```yaml\na: 1\n```\n", "1: this line is Markdown, not YAML: remove the lines with ```"),
         ("// x\na: 1\n", f"1: // {COMMENT}"),
-        ("a: 1\n; x\nb: 2\n", f"2: a: ; {COMMENT}"),
+        ("a: 1\n; x\nb: 2\n", f"2: ; {COMMENT}"),
         ('[server]\na = "b"\n', "1: this looks like TOML or INI: write YAML, each key as `name: value`"),
         ("<<<<<<< HEAD\na: 1\n=======\na: 2\n>>>>>>> x\n", f"1: {CONFLICT}"),
-        ("a: 1\n=======\nb: 2\n", f"2: a: {CONFLICT}"),
+        ("a: 1\n=======\nb: 2\n", f"2: {CONFLICT}"),
         ("%YAML 3.0\na: 1\n", "1: a line that begins with % is an instruction to the parser: remove it"),
     ],
 )
@@ -143,7 +155,7 @@ def test_a_text_that_is_not_yaml_is_explained_by_one_mistake(said, text, line):
     [
         (
             "a:\n\u00a0\u00a0b: 1\n",
-            '2: the key "\\xa0\\xa0b" has a no-break or wide space (U+00A0): write a plain',
+            '2: the key "\\xa0\\xa0b" has a no-break space (U+00A0): write a plain',
         ),
         (
             "a:\n  \u2013 b: 1\n    c: 2\n",
@@ -167,7 +179,7 @@ def test_a_letter_in_straight_quotes_or_within_a_text_is_right(said):
 
 def test_a_quote_that_swallows_lines_is_a_warning(said):
     assert said('a:\n  b: "x\n  c: 1\nd: "\n') == [
-        "2: a.b: warning: is in quotes up to line 4: close the quote in this line, or write the text with |"
+        "2: a.b: warning: the value is in quotes up to line 4: close it in this line, or write the text with |"
     ]
 
 

@@ -47,21 +47,21 @@ def test_duplicate_keys_are_reported_with_both_lines_and_the_first_is_kept(tree)
         ("a: &x 1\nb: *x\n", "2: b: aliases (*name) are not supported: repeat the value"),
         (
             "a: &x {c: 1}\nb: {<<: *x}\n",
-            '2: b["<<"]: merge keys are not supported: write what routes share',
+            "2: b: `<<` is not supported: write its keys here, or, for all routes, in a",
         ),
         ("a: !!str 1\n", "1: a: tags (!name) are not supported"),
         ("a: !!python/object/apply:os.system [x]\n", "1: a: tags (!name) are not supported"),
         ("a: 1\n? [x, y]\n: 2\n", "2: a key is a list, a mapping or an alias: write a plain name"),
         (
             "a: 1\nb: {{ X }}\n",
-            "2: b: a key is a list, a mapping or an alias: write a plain name, or ${NAME} for a",
+            '2: b: a key is a list, a mapping or an alias: write a plain name, or "${NAME}" for a',
         ),
         ('a: 1\n"x\\u0007": 2\n', '2: the key "x\\x07" is not valid: write a plain name'),
         ("a: 1\n!!str b: 2\n", '2: the key "b" is not valid'),
         ('a: "x\\u0000"\n', "1: a: has a control character or an unpaired surrogate: remove it"),
         ('a: "\\ud800"\n', "1: a: has a control character or an unpaired surrogate"),
         ("a: ${X}\n", "1: a: environment variable X is not set"),
-        ("a: 1\n--- \nb: 2\n", "2: a second document starts here: keep one, without ---"),
+        ("a: 1\n--- \nb: 2\n", "2: --- starts a second document: remove this line"),
     ],
 )
 def test_yaml_that_a_configuration_does_not_allow_is_reported(tree, content, message):
@@ -74,8 +74,11 @@ def test_yaml_that_a_configuration_does_not_allow_is_reported(tree, content, mes
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("a: 1\nb: 'x\n", "2: b: the quote that begins here is never closed: write ' after its last letter"),
-        ("a:\n\tb: 1\n", "2: a: there is a tab here: indent with spaces, not with tabs"),
+        (
+            "a: 1\nb: 'x\n",
+            "2: b: the quote that begins here is never closed: write ' at the end of the value",
+        ),
+        ("a:\n\tb: 1\n", "2: a.b: there is a tab here: indent with spaces, by more than line 1"),
         ("%YAML " + "9" * 5000 + ".1\n---\na: 1\n", "1: a line that begins with % is an instruction"),
         (b"a: 1\nb: \x07\n", "2: there is a control character here: remove it"),
         (b"a: 1\nb: caf\xe9\n", "2: the file is not UTF-8: save it as UTF-8 text"),
@@ -85,10 +88,10 @@ def test_yaml_that_a_configuration_does_not_allow_is_reported(tree, content, mes
         ("a: 1\nb: c\n".encode("utf-32"), "1: the file is UTF-16 or UTF-32: save it as UTF-8 text"),
         (b"\x1f\x8b\x08\x00", "1: the file is not UTF-8: save it as UTF-8 text"),
         ("a: 1\n\0", "2: there is a control character here: remove it"),
-        (b"", "1: the file is empty: write at least the keys upstreams and routes"),
+        (b"", "1: the file is empty: write at least {upstreams: {main: "),
         ("# words only\n", "1: the file is empty"),
         ("---\n", "2: the file is empty"),
-        ("- a\n", "1: the file is not a mapping: write at least the keys upstreams and routes"),
+        ("- a\n", "1: the file is not a mapping: write at least {upstreams: {main: "),
         ("word\n", "1: the file is not a mapping"),
         ("null\n", "1: the file is not a mapping"),
         ("[" * 1000 + "\n", "1: nested deeper than 32 levels: no key is that deep"),
