@@ -232,3 +232,12 @@ def test_the_lines_are_those_of_the_keys(mistakes):
         (4, "server.timeouts.send"),
         (5, "server.timeouts.sned"),
     ]
+
+
+def test_the_upstream_that_is_said_to_be_missing_is_one_that_exists(raw_mistakes):
+    route = "{name: a, chatflow: 3f6a9b1c-2222-4333-8444-555566667777, auth: [anonymous]}"
+    (only,) = raw_mistakes(f"upstreams: {{flows: {{servers: [{{url: 'http://h'}}]}}}}\nroutes: [{route}]\n")
+    assert (only.key, only.message) == (
+        "routes[0].upstream",
+        'is missing: write for example upstream: "flows"',
+    )

@@ -72,7 +72,7 @@ def said(tmp_path):
         ("a: {b: ${X}}\n", '1: a.b: ${X} needs quotes inside { }: write "${X}"'),
         ("a: {b: ${X:-y}}\n", '1: a.b: ${X:-…} needs quotes inside { }: write " before and after it'),
         (
-            "a: [x${X}y]\n",
+            "a: [x${X}]\n",
             '1: a: text with ${X} needs quotes inside [ ]: write " before and after the whole text',
         ),
         ("a: b: c\n", "1: a: a value with a colon and a space needs quotes: write quotes around it"),

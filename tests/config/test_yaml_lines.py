@@ -63,6 +63,10 @@ def test_a_line_behind_the_end_belongs_to_the_top():
     assert path_at(TEXT, len(TEXT)) == path_at([], 0) == path_at(["", "x"], 1) == ""
 
 
+def test_a_wrong_indentation_counts_as_the_nearest_right_one():
+    assert path_at(["a:", "  - b", " - c"], 2) == "a[1]"
+
+
 def test_only_open_blocks_are_near():
     """Line 2 has an indentation of two spaces as well, but in another section."""
     assert nearest_indentations(TEXT, TEXT.index("   upstream: m")) == [(4, 11)]
