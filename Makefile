@@ -5,6 +5,10 @@ BIN := $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check
 LOCK = $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
     --custom-compile-command 'make lock'
+# what the image is built with: the build system, and the program that writes its bill of materials
+BUILDS = import tomllib; project = tomllib.load(open("pyproject.toml", "rb")); \
+    extra = project["project"]["optional-dependencies"]["package"]; \
+    print(*project["build-system"]["requires"], *(name for name in extra if name.startswith("cyclonedx")), sep="\n")
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
@@ -68,8 +72,7 @@ wheel: $(VENV)/.tools ## sdist and wheel in dist/; the bare wheel is installed a
 lock: $(VENV)/.tools ## requirements.lock anew: the newest versions of what the image installs, with hashes
 	@$(PIP) install --editable '.[package]'
 	$(LOCK) pyproject.toml --output-file requirements.lock
-	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
-	    | $(LOCK) - --output-file deploy/requirements-build.lock
+	$(BIN)/python -c '$(BUILDS)' | $(LOCK) - --output-file deploy/requirements-build.lock
 
 clean: ## remove everything that these targets have made
 	rm -rf .venv .venv-* dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage

@@ -14,11 +14,11 @@ import pytest
 from gateway.cli import main
 from gateway.config import load
 from tests.harness import bounds
+from tests.harness.image import DOCKERFILE, instructions
 from tests.harness.programs import program
 
 ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "deploy" / "systemd" / "flowise-gateway.service"
-DOCKERFILE = ROOT / "deploy" / "Dockerfile"
 DEFAULTS = load(ROOT / "config" / "gateway.yaml", {})
 
 
@@ -28,13 +28,6 @@ def unit_settings():
     for key, value in pairs:
         settings.setdefault(key, []).append(value)
     return settings
-
-
-def instructions():
-    """The Dockerfile as pairs of instruction and arguments, with continued lines joined."""
-    text = DOCKERFILE.read_text().replace("\\\n", " ")
-    lines = (line for line in text.splitlines() if line.strip() and not line.startswith("#"))
-    return [tuple(re.split(r"\s+", line, maxsplit=1)) for line in lines]
 
 
 def test_systemd_accepts_the_unit(tmp_path):
@@ -88,7 +81,7 @@ def test_the_dockerfile_copies_existing_files_of_the_build_context():
 
 def test_the_dockerfile_copies_what_the_build_needs():
     """hatchling reads these files."""
-    build = DOCKERFILE.read_text().partition("FROM python:3.11-slim-bookworm\n")[0]
+    build = DOCKERFILE.read_text().rpartition("\nFROM ")[0]
     for needed in ("pyproject.toml", "README.md", "LICENSE", "gateway"):
         assert re.search(rf"^COPY .*\b{re.escape(needed)}\b", build, re.MULTILINE)
 
@@ -99,19 +92,16 @@ def test_the_image_runs_as_an_unprivileged_user():
     assert names.index("USER") < names.index("ENTRYPOINT")
 
 
-def test_the_image_listens_on_all_addresses(capsys):
-    found = dict(instructions())
-    words = json.loads(found["CMD"])
+def test_the_image_listens_on_all_addresses():
+    found, environ = dict(instructions()), " ".join(said for name, said in instructions() if name == "ENV")
     assert json.loads(found["ENTRYPOINT"]) == ["flowise-gateway"]
-    assert words[words.index("--listen") + 1] == "0.0.0.0:" + found["EXPOSE"]
-    with pytest.raises(SystemExit) as ended:
-        main([words[0], "--help"])
-    assert ended.value.code == 0
-    capsys.readouterr()
+    assert json.loads(found["CMD"]) == ["serve"]
+    assert f"GATEWAY_LISTEN=0.0.0.0:{found['EXPOSE']}" in environ
 
 
-def test_the_health_check_uses_the_admin_port():
-    probe = re.search(r"http://([\d.:]+)(/\w+)", dict(instructions())["HEALTHCHECK"])
-    assert probe
-    assert probe[1] == str(DEFAULTS.admin.listen)
-    assert probe[2] == "/livez"
+def test_the_health_check_reads_the_configuration_that_is_mounted():
+    said = dict(instructions())["HEALTHCHECK"]
+    (file,) = set(re.findall(r"/etc/[\w./-]+", said))
+    assert f"--config {file} " in DOCKERFILE.read_text().replace(f"-v ./gateway.yaml:{file}:ro", "")
+    assert f"-v ./gateway.yaml:{file}:ro" in DOCKERFILE.read_text()
+    assert "flowise-gateway health " in said

@@ -15,7 +15,10 @@ from tests.harness.processes import ROOT
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 WANTED = {
     "requirements.lock": PYPROJECT["project"]["dependencies"],
-    "deploy/requirements-build.lock": PYPROJECT["build-system"]["requires"],
+    "deploy/requirements-build.lock": [
+        *PYPROJECT["build-system"]["requires"],
+        *(name for name in PYPROJECT["project"]["optional-dependencies"]["package"] if "cyclonedx" in name),
+    ],
 }
 ENTRY = re.compile(r"^(?P<name>[a-z0-9-]+)==(?P<version>\S+)(?: ; (?P<marker>.*?))? \\\n", re.MULTILINE)
 

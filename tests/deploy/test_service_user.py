@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.deploy.test_deploy import DOCKERFILE, instructions, unit_settings
+from tests.deploy.test_deploy import unit_settings
 from tests.harness import bounds
 from tests.harness.gateway import configuration
+from tests.harness.image import DOCKERFILE, instructions
 from tests.harness.predictions import ask
 from tests.harness.processes import ROOT, gateway, run
 from tests.harness.surface import answering

@@ -7,14 +7,19 @@ import shutil
 import pytest
 
 PACKAGES = {
+    "caddy": "caddy",
     "chromium": "chromium",
     "curl": "curl",
+    "haproxy": "haproxy",
+    "kubectl": "kubectl",
     "mount": "mount",
+    "nginx": "nginx",
     "node": "nodejs",
     "prometheus": "prometheus",
     "setpriv": "util-linux",
     "promtool": "prometheus",
     "systemd-analyze": "systemd",
+    "unshare": "util-linux",
 }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import signal
 
 import pytest
@@ -12,8 +11,6 @@ from gateway import __version__
 from gateway.simulator import CHAIN_ID, Simulator
 from tests.harness import bounds
 from tests.harness.gateway import configuration
-from tests.harness.installed import run
-from tests.harness.interpreters import interpreter
 from tests.harness.predictions import answer_of, ask, events
 from tests.harness.processes import ROOT
 
@@ -79,26 +76,3 @@ async def test_several_workers_share_their_limits_in_a_store(installed, valkey):
             assert (await ask(f"http://127.0.0.1:{child.port}", "chat", "hi"))[0] == 200
             child.send_signal()
             assert (await child.ended())[0] == 0
-
-
-def test_what_the_image_installs_starts(tmp_path):
-    """The build stage of the Dockerfile, command by command, in other folders."""
-    dockerfile = (ROOT / "deploy" / "Dockerfile").read_text()
-    version, build = re.search(
-        r"^FROM python:([\d.]+)\S* AS build\n(.*?)^FROM ", dockerfile, re.MULTILINE | re.DOTALL
-    ).groups()
-    if (python := interpreter(version)) is None:
-        pytest.skip(f"needs Python {version} with venv")
-    source = tmp_path / "src"
-    source.mkdir()
-    for line in build.splitlines():
-        verb, _, rest = line.partition(" ")
-        if verb == "COPY":
-            *files, into = rest.split()
-            run("cp", "-r", *(ROOT / file for file in files), source / into)
-        elif verb == "RUN":
-            command = rest.replace("/opt/", f"{tmp_path}/").replace("python -m venv", f"{python} -m venv")
-            run("sh", "-c", command, cwd=source)
-    installed = tmp_path / "flowise-gateway" / "bin"
-    assert run(installed / "flowise-gateway", "--version", cwd=tmp_path).strip() == __version__
-    assert "No broken requirements" in run(installed / "python", "-m", "pip", "check", cwd=tmp_path)
