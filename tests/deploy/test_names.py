@@ -108,11 +108,11 @@ def test_the_table_reads_what_it_should():
 @pytest.mark.parametrize("kind", TABLE)
 def test_what_is_named_exists(kind):
     pattern, known = TABLE[kind]
-    known, lost = known(), {}
+    known, lost = set(known()), {}
     for path in FILES:
         folder = path.relative_to(ROOT).parent
         for name in set(re.findall(pattern, path.read_text())):
-            if name.lstrip("./-") not in known and not any(
+            if known.isdisjoint({name, name.lstrip("./-")}) and not any(
                 (base / name).exists() for base in (ROOT, ROOT / folder)
             ):
                 lost.setdefault(str(path.relative_to(ROOT)), []).append(name)

@@ -1,4 +1,4 @@
-"""Drives the widget in a browser step by step: the other end of clients/widget_session.mjs."""
+"""Drives a page in a browser step by step: the other end of widget_session.mjs and page_session.mjs in e2e/clients."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def chromium() -> str:
     return program("chromium", "chromium-browser", "google-chrome")
 
 
-class Widget:
-    """One page with the widget, in one browser. Each verb of widget_session.mjs is a method."""
+class Page:
+    """One page in one browser. Each verb of page_session.mjs is a method."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -51,6 +51,10 @@ class Widget:
     def __getattr__(self, verb: str):
         return lambda argument=None: self._do(verb, argument)
 
+
+class Widget(Page):
+    """One page with the widget. Each verb of widget_session.mjs is a method."""
+
     async def open(self, api_host: str, flow: str) -> None:
         """Load the page, or load it again."""
         await self._do("open", {"apiHost": api_host, "chatflowid": flow})
@@ -70,14 +74,14 @@ class Widget:
 
 
 @asynccontextmanager
-async def widget():
-    """A browser with an empty profile."""
-    command = ("node", str(CLIENTS / "widget_session.mjs"), chromium())
+async def browser(script: str, driven: type[Page]):
+    """A browser with an empty profile, driven by this script of e2e/clients."""
+    command = ("node", str(CLIENTS / script), chromium())
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(
         *command, cwd=clients(), stdin=pipe, stdout=pipe, limit=2**24
     )
-    shown = Widget(process)
+    shown = driven(process)
     try:
         await shown.listens()
         yield shown
@@ -88,3 +92,11 @@ async def widget():
         except TimeoutError:
             process.kill()
             await process.wait()
+
+
+def widget():
+    return browser("widget_session.mjs", Widget)
+
+
+def page():
+    return browser("page_session.mjs", Page)
