@@ -13,8 +13,10 @@ from gateway.config import load
 from gateway.server.admin import PROBES
 from tests.deploy.prometheus_rule import FILE, rule_text
 from tests.harness import monitoring
+from tests.harness.api_keys import key_of
 from tests.harness.image import STATE
 from tests.harness.manifests import FILLED, KUBERNETES, example_env, kustomized
+from tests.harness.surface import answering
 
 OF_THE_OPERATOR = {"ServiceMonitor", "PrometheusRule"}
 VERSIONS = ("1.27", "1.37")  # with horizontal autoscaling by pods, and today's
@@ -148,6 +150,25 @@ def test_the_gateway_reads_what_is_mounted(objects):
     assert environ["KEYS_FILE"] == mounts["keys"] + "/keys.yaml"
     assert mounts["keys"] == STATE
     assert volumes["keys"]["secret"]["defaultMode"] == 0o440  # the group of fsGroup may read them
+
+
+async def test_keys_of_a_changed_secret_are_loaded(start, tmp_path):
+    """The kubelet replaces the link `..data` to a folder with all files of the Secret."""
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        await key_of(tmp_path / name, name)
+    folder = tmp_path / "mounted"
+    folder.mkdir()
+    (folder / "..data").symlink_to("../first")
+    (folder / "keys.yaml").symlink_to("..data/keys.yaml")
+    auth = {"keys_file": str(folder / "keys.yaml")}
+    async with answering() as upstream, start(upstream.url, auth=auth) as gateway:
+        await gateway.lines.until("keys_loaded")
+        (folder / "..new").symlink_to("../second")
+        (folder / "..new").rename(folder / "..data")
+        (*_, loaded) = await gateway.lines.until("keys_loaded", 2)
+    assert loaded["count"] == 1
+    assert not gateway.lines.of("keys_file_broken")
 
 
 def test_every_placeholder_of_the_configuration_has_its_value(production):

@@ -37,6 +37,7 @@ PORTS = {
     "6379": "Valkey",
     "2019": "Caddy's own admin port",
     "9093": "Alertmanager",
+    "8000": "the site of the widget's example",
 }
 
 
