@@ -25,17 +25,21 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import yaml
+
 from gateway.simulator import CHAIN_ID, Simulator
+from tests.harness.gateway import configuration
 from tests.harness.interpreters import interpreter
 from tests.harness.predictions import answer_of, ask
 from tests.harness.processes import ROOT, Served
 
 DOCKERFILE = ROOT / "deploy" / "Dockerfile"
 CLONE_NEWNET, SIOCSIFFLAGS, IFF_UP = 0x40000000, 0x8914, 1  # of Linux
-STATE = "/var/lib/flowise-gateway"
+STATE, CONFIGURATION = "/var/lib/flowise-gateway", "/etc/flowise-gateway/gateway.yaml"
 USER_DATABASE = ("passwd", "group", "shadow", "gshadow", "login.defs", "nsswitch.conf")
 NETWORK = ("hosts", "resolv.conf", "ssl")
 OF_THE_MACHINE = re.compile(
@@ -180,41 +184,53 @@ async def ended(*command: str) -> tuple[int, str]:
     return process.returncode, said.decode()
 
 
-async def tried(stage: Stage, **environ: str) -> dict[str, object]:
-    """Run the image on a read-only root in front of the simulator: serve, ask, health, a key, stop, health again."""
-    pipe, found = asyncio.subprocess.PIPE, {}
-    words = [*json.loads(stage.said["ENTRYPOINT"]), *json.loads(stage.said["CMD"])]
+@asynccontextmanager
+async def serving(stage: Stage, *words: str, **environ: str):
+    """The image's entry point with these words, until the end of the block."""
+    pipe = asyncio.subprocess.PIPE
+    command = stage.command(*json.loads(stage.said["ENTRYPOINT"]), *words, **environ)
+    child = Served(await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe))
+    try:
+        await child.listens()
+        yield child
+    finally:
+        await child.end()
+
+
+async def tried(stage: Stage) -> dict[str, object]:
+    """Run the image on a read-only root in front of the simulator: ask, health, a key, stop, health again."""
+    found: dict[str, object] = {}
     async with Simulator() as flowise:
-        environ |= {
+        environ = {
             "FLOWISE_URL": flowise.url,
             "GATEWAY_ROUTES": f"chat={CHAIN_ID}",
             "GATEWAY_AUTH": "anonymous",
         }
-        child = Served(
-            await asyncio.create_subprocess_exec(*stage.command(*words, **environ), stdout=pipe, stderr=pipe)
-        )
-        try:
-            await child.listens()
+        async with serving(stage, *json.loads(stage.said["CMD"]), **environ) as child:
             status, kind, body = await ask(f"http://127.0.0.1:{stage.said['EXPOSE']}", "chat", "Hello")
             found["answer"] = [status, kind, answer_of(body)]
             found["healthy"] = await ended(*stage.command(*health_of(stage), **environ))
-            found["key"] = await ended(
-                *stage.command("flowise-gateway", "keys", "create", "--name", "a", **environ)
-            )
+            create = ("flowise-gateway", "keys", "create", "--name", "a")
+            found["key"] = await ended(*stage.command(*create, **environ))
             await child.until("keys_loaded")
-            status = Path(f"/proc/{child.pid}/status").read_text()
+            said = Path(f"/proc/{child.pid}/status").read_text()
             found["process"] = {
-                name: re.search(rf"^{name}:\s+(\S+)", status, re.MULTILINE)[1]
+                name: re.search(rf"^{name}:\s+(\S+)", said, re.MULTILINE)[1]
                 for name in ("Uid", "CapEff", "NoNewPrivs")
             }
             child.send_signal(signal.Signals[stage.said["STOPSIGNAL"]])
             found["ended"] = await child.ended()
-            found["after"] = await ended(*stage.command(*health_of(stage), **environ))
-        finally:
-            await child.end()
+        found["after"] = await ended(*stage.command(*health_of(stage), **environ))
     written = await ended(*stage.command("/bin/sh", "-c", f"touch /x {STATE}/x /tmp/x"))
-    found["written"] = written[1].splitlines()
-    return found
+    return found | {"written": written[1].splitlines()}
+
+
+async def tried_with_a_file(stage: Stage, file: str) -> tuple[int, str]:
+    """The health check of a gateway whose mounted configuration has another admin port."""
+    sections = configuration("http://127.0.0.1:9", admin={"listen": "127.0.0.1:9191"})
+    (stage.root / file[1:]).write_text(yaml.safe_dump(sections))
+    async with serving(stage, "serve", "--config", file):
+        return await ended(*stage.command(*health_of(stage)))
 
 
 def leave_the_network() -> None:
@@ -228,13 +244,17 @@ def leave_the_network() -> None:
 def main(folder: Path) -> None:
     stage = built(folder)
     found = {"labels": stage.labels, "sbom": (stage.root / "opt/flowise-gateway/sbom.cdx.json").read_text()}
-    uid = (stage.root / STATE[1:]).stat().st_uid
+    uid, place = (stage.root / STATE[1:]).stat().st_uid, stage.root / CONFIGURATION[1:]
+    place.parent.mkdir()
     mount(
         "-t", "tmpfs", "-o", f"uid={uid},gid={uid},mode=0700", "tmpfs", stage.root / STATE[1:]
     )  # the volume
     mount("-o", "remount,bind,ro", stage.root)
     leave_the_network()
-    print(json.dumps(found | asyncio.run(tried(stage))))
+    found |= asyncio.run(tried(stage))
+    mount("-t", "tmpfs", "-o", "mode=0755", "tmpfs", place.parent)
+    found["file"] = asyncio.run(tried_with_a_file(stage, CONFIGURATION))
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

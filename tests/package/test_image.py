@@ -56,6 +56,8 @@ def test_its_health_check_says_whether_it_serves(found):
     assert status == 0, said
     status, said = found["after"]
     assert status == 1, said
+    status, said = found["file"]
+    assert (status, "127.0.0.1:9191" in said) == (0, True), said
 
 
 def test_keys_are_created_in_the_volume_and_nothing_else_can_be_written(found):
