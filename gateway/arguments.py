@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 from typing import TypeAlias
 
 from gateway import __version__
 from gateway.auth.keys_owner import Owner, parse_owner
-from gateway.config import Address, AdminSettings, ServerSettings, parse_listen
+from gateway.config import Address, ServerSettings
+from gateway.config.addresses import ADMIN_LISTEN
 from gateway.config.values import parse_duration, positive_duration, whole
+from gateway.health import add_health_options
 from gateway.init.arguments import add_flows_options, add_init_options
+from gateway.options import add_admin_listen, add_config, listen_address
 
 DAY = 86400.0
-STDIN = Path("<stdin>")  # this object stands for standard input; a file of this name is another one
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - it has no public name
 
 
@@ -44,6 +45,7 @@ def command_line() -> argparse.ArgumentParser:
     _add_init(commands)
     _add_flows(commands)
     _add_doctor(commands)
+    _add_health(commands)
     _add_schema(commands)
     keys = commands.add_parser(
         "keys", help="create, list, revoke and rotate API keys", formatter_class=_Formatter
@@ -67,19 +69,6 @@ def _add(commands: Commands, name: str, summary: str, *examples: str) -> argpars
     return parser
 
 
-def _add_config(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--config",
-        type=_file,
-        metavar="FILE",
-        help="the configuration, -: standard input; default: environment variables (FLOWISE_URL, GATEWAY_ROUTES, ...)",
-    )
-
-
-def _file(name: str) -> Path:
-    return STDIN if name == "-" else Path(name)
-
-
 def _add_serve(commands: Commands) -> None:
     parser = _add(
         commands,
@@ -89,7 +78,7 @@ def _add_serve(commands: Commands) -> None:
         "flowise-gateway serve --config gateway.yaml --listen 0.0.0.0:8080 --workers 4",
         "FLOWISE_URL=http://127.0.0.1:3000 GATEWAY_AUTH=anonymous GATEWAY_ROUTES=support=ID flowise-gateway serve",
     )
-    _add_config(parser)
+    add_config(parser)
     parser.add_argument(
         "--workers",
         type=_workers,
@@ -98,16 +87,11 @@ def _add_serve(commands: Commands) -> None:
     )
     parser.add_argument(
         "--listen",
-        type=_address,
+        type=listen_address,
         metavar="HOST:PORT",
         help=f"address of the public port; default: server.listen, or {ServerSettings().listen}",
     )
-    parser.add_argument(
-        "--admin-listen",
-        type=_address,
-        metavar="HOST:PORT",
-        help=f"address of the admin port; default: admin.listen, or {AdminSettings().listen}",
-    )
+    add_admin_listen(parser, f"admin.listen, or {ADMIN_LISTEN}")
 
 
 def _add_check(commands: Commands) -> None:
@@ -119,7 +103,7 @@ def _add_check(commands: Commands) -> None:
         "flowise-gateway check --config gateway.yaml",
         "flowise-gateway check --allow-unset --config gateway.yaml",
     )
-    _add_config(parser)
+    add_config(parser)
     parser.add_argument(
         "--allow-unset",
         action="store_true",
@@ -151,7 +135,7 @@ def _add_doctor(commands: Commands) -> None:
         "flowise-gateway doctor --config gateway.yaml",
         "flowise-gateway doctor --config gateway.yaml --ask 'Hello!'",
     )
-    _add_config(parser)
+    add_config(parser)
     parser.add_argument("--json", action="store_true", help="as a JSON object; default: a table")
     parser.add_argument("--strict", action="store_true", help="end with 1 after a warning too")
     parser.add_argument(
@@ -160,6 +144,17 @@ def _add_doctor(commands: Commands) -> None:
         metavar="TEXT",
         help="also ask each chatflow, and measure its answer; default: do not",
     )
+
+
+def _add_health(commands: Commands) -> None:
+    parser = _add(
+        commands,
+        "health",
+        "ask a running gateway whether it is ready",
+        "flowise-gateway health --config gateway.yaml",
+        "flowise-gateway health --admin-listen 127.0.0.1:9090",
+    )
+    add_health_options(parser)
 
 
 def _add_schema(commands: Commands) -> None:
@@ -177,7 +172,7 @@ def _add_demo(commands: Commands) -> None:
     )
     parser.add_argument(
         "--listen",
-        type=_address,
+        type=listen_address,
         default=Address("127.0.0.1", 8080),
         metavar="HOST:PORT",
         help="address of the public port; default: %(default)s",
@@ -197,7 +192,7 @@ def _add_completion(commands: Commands) -> None:
 
 def _add_keys(commands: Commands) -> None:
     for parser in (_add_create(commands), _add_list(commands), _add_revoke(commands), _add_rotate(commands)):
-        _add_config(parser)
+        add_config(parser)
         parser.set_defaults(command="keys")
 
 
@@ -281,13 +276,6 @@ def _add_rotate(commands: Commands) -> argparse.ArgumentParser:
     _add_owner(parser)
     parser.set_defaults(call=lambda keys, given: keys.rotate(given.id, given.grace), shows_key=True)
     return parser
-
-
-def _address(text: str) -> Address:
-    try:
-        return parse_listen(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f'"{text}" {error}') from None
 
 
 def _workers(text: str) -> int:

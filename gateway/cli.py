@@ -12,12 +12,12 @@ import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, BinaryIO
 
 import uvloop
 
 from gateway.admission.factory import check_store
-from gateway.arguments import STDIN, command_line
+from gateway.arguments import command_line
 from gateway.auth.keys_edit import KeysFileError
 from gateway.auth.keys_file import read_keys
 from gateway.config import (
@@ -32,8 +32,10 @@ from gateway.config import (
     usable,
 )
 from gateway.errors import CannotRunError
+from gateway.health import NotReadyError, health
 from gateway.init.refusal import InitRefusedError
 from gateway.keys_cli import KeysCommand, KeysRefusedError
+from gateway.options import STDIN
 from gateway.server.standard_streams import abandon_unwritable_streams, open_missing_streams
 from gateway.server.supervisor import supervise
 from gateway.telemetry.console import wants_colors
@@ -59,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for mistake in error.mistakes:
             _complain(mistake)
         return WRONG
-    except (CannotRunError, KeysFileError, KeysRefusedError, InitRefusedError) as error:
+    except (CannotRunError, KeysFileError, KeysRefusedError, InitRefusedError, NotReadyError) as error:
         _complain(f"flowise-gateway: {error}")
         return WRONG if isinstance(error, KeysRefusedError | InitRefusedError) else FAILED
     except KeyboardInterrupt:
@@ -189,6 +191,11 @@ def _doctor(given: argparse.Namespace) -> int:
     return status
 
 
+def _health(given: argparse.Namespace) -> int:
+    _print(f"{health(given, os.environ, _stream(given))}\n")
+    return OK
+
+
 def _schema(_: argparse.Namespace) -> int:
     _print(schema_json())
     return OK
@@ -228,10 +235,20 @@ def _read(given: argparse.Namespace) -> Reading:
     }
     if given.config is None:
         return read_environment(os.environ, overrides)
-    if given.config is STDIN and not given.has_input:
+    return read(given.config, os.environ, overrides, stream=_stream(given))
+
+
+def _stream(given: argparse.Namespace) -> BinaryIO | None:
+    """What is read in place of the configuration file.
+
+    Raises:
+        CannotRunError: standard input is meant, and closed.
+    """
+    if given.config is not STDIN:
+        return None
+    if not given.has_input:
         raise CannotRunError("Standard input is closed. Pipe a configuration into it, or name a file.")
-    stream = sys.stdin.buffer if given.config is STDIN else None
-    return read(given.config, os.environ, overrides, stream=stream)
+    return sys.stdin.buffer
 
 
 def _run(command: Coroutine[Any, Any, None]) -> None:
@@ -248,6 +265,7 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = MappingProxyType(
         "init": _init,
         "flows": _flows,
         "doctor": _doctor,
+        "health": _health,
         "keys": _keys,
         "demo": _demo,
         "completion": _completion,

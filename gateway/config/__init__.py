@@ -1,34 +1,54 @@
-"""The configuration: a YAML file becomes an immutable, typed `Config`, or a list of every mistake in it."""
+"""The configuration: a YAML file becomes an immutable, typed `Config`, or a list of every mistake in it.
 
-from gateway.config.addresses import Address, Network, Store, Url, parse_listen
-from gateway.config.loader import Reading, load, load_environment, read, read_environment, usable
-from gateway.config.model import (
-    AdminSettings,
-    AuthSettings,
-    Config,
-    JwtSettings,
-    LimitSettings,
-    LogSettings,
-    MetricsSettings,
-    ServerSettings,
-    ServerTimeouts,
-    SessionTokenSettings,
-    TlsSettings,
-    UpstreamServer,
-    UpstreamSettings,
-    UpstreamTimeouts,
-    schema_json,
-)
-from gateway.config.problems import ConfigError, Kind, Mistake
-from gateway.config.route import (
-    BodySettings,
-    ConversationSettings,
-    CorsSettings,
-    EventSettings,
-    Limit,
-    OverrideSettings,
-    Route,
-)
+The names are loaded when they are used: the `health` command reads one key of a file, and has no time for types.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gateway.config.addresses import Address, Network, Store, Url, parse_listen
+    from gateway.config.loader import Reading, load, load_environment, read, read_environment, usable
+    from gateway.config.model import (
+        AdminSettings,
+        AuthSettings,
+        Config,
+        JwtSettings,
+        LimitSettings,
+        LogSettings,
+        MetricsSettings,
+        ServerSettings,
+        ServerTimeouts,
+        SessionTokenSettings,
+        TlsSettings,
+        UpstreamServer,
+        UpstreamSettings,
+        UpstreamTimeouts,
+        schema_json,
+    )
+    from gateway.config.problems import ConfigError, Kind, Mistake
+    from gateway.config.route import (
+        BodySettings,
+        ConversationSettings,
+        CorsSettings,
+        EventSettings,
+        Limit,
+        OverrideSettings,
+        Route,
+    )
+else:
+
+    def __getattr__(name: str) -> object:
+        for module in _MODULES:
+            loaded = importlib.import_module(f"{__name__}.{module}")
+            if name in __all__ and hasattr(loaded, name):
+                return getattr(loaded, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+_MODULES = ("addresses", "problems", "loader", "model", "route")
 
 __all__ = [
     "Address",

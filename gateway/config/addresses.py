@@ -63,6 +63,9 @@ class Address:
         return self.host == _ANY_IPV6 and (ip is None or ip.version == 6)
 
 
+ADMIN_LISTEN = Address("127.0.0.1", 9090)  # unless the configuration has another one
+
+
 @dataclass(frozen=True, slots=True)
 class Url:
     """An http or https server; `prefix` is its path without the last slash, often empty."""

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr
 
-from gateway.config.addresses import Address, Store
+from gateway.config.addresses import ADMIN_LISTEN, Address, Store
 from gateway.config.route import CorsSettings, Defaults, Route
 from gateway.config.section import Section
 from gateway.config.tree import Scalar
@@ -93,7 +93,7 @@ class ServerSettings(Section):
 class AdminSettings(Section):
     """The listener for /metrics, /openapi.json, /livez and /readyz."""
 
-    listen: Listen = Address("127.0.0.1", 9090)
+    listen: Listen = ADMIN_LISTEN
     """HOST:PORT of the admin port."""
     token: HeaderSecret = SecretStr("")
     """Bearer token for everything but the two probes; required unless listen is a loopback address."""

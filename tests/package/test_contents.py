@@ -60,7 +60,7 @@ def test_the_wheel_has_the_licence_and_one_command(packed):
         "[console_scripts]",
         "flowise-gateway",
         "=",
-        "gateway.cli:main",
+        "gateway.__main__:main",
     ]
 
 
