@@ -129,10 +129,13 @@ class Gateway:
             self._tasks.start(self._learn_chatflows(name), f"chatflows of {name}") for name in self._upstreams
         ]
 
-    async def drain(self, seconds: float) -> None:
-        """Let open requests finish for at most `seconds`, then end them."""
+    def begin_drain(self) -> None:
+        """Close each connection after its next answer, and abort runs without a client."""
         self._pipeline.is_closing = True
         self._in_flight.begin_drain()
+
+    async def drain(self, seconds: float) -> None:
+        """Let open requests finish for at most `seconds`, then end them."""
         await self._finish_within(seconds)
         self.end_all()
         if not await self._finish_within(LEAVE_WITHIN):

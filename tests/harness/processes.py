@@ -25,11 +25,15 @@ class Child:
         self._process = process
         self._forgetting: asyncio.Task[None] | None = None
         self.output: list[str] = []
+        self._lines: list[dict[str, Any]] = []
+        self._parsed = 0
 
     @property
     def lines(self) -> list[dict[str, Any]]:
         """The log lines so far."""
-        return [json.loads(line) for line in self.output if line.startswith("{")]
+        new, self._parsed = self.output[self._parsed :], len(self.output)
+        self._lines += [json.loads(line) for line in new if line.startswith("{")]
+        return list(self._lines)
 
     async def until(self, event: str, count: int = 1) -> dict[str, Any]:
         """The `count`th log line of this event; reads output until it comes."""
