@@ -70,7 +70,7 @@ class Gateway:
             name: Upstream(name, settings, self.metrics, reads) for name, settings in config.upstreams.items()
         }
         self._routes = index_routes(config.routes)
-        self._loop_watch = LoopWatch(self.metrics.loop_lag.observe, logger)
+        self._loop_watch = LoopWatch(self.metrics.lagged, logger)
         self._in_flight = InFlight()
         self._reading = WorkThread("replies")  # of Flowise, the large ones
         self._counting = TokenCounting(
@@ -102,6 +102,7 @@ class Gateway:
         """The callbacks of the coarse timer."""
         return [
             self._in_flight.tick,
+            self.metrics.tick,
             self._bodies.arrivals.tick,
             self._limiting.limiter.tick,
             self._identity.tick,

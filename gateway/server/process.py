@@ -8,6 +8,7 @@ load balancers notice; the port closes; open streams may finish within `drain`; 
 from __future__ import annotations
 
 import asyncio
+import os
 import resource
 import socket
 import sys
@@ -165,6 +166,7 @@ class Process:
         if self._admin is not None:
             self.gateway.watch(self._admin.tick)
             self.gateway.watch(self._manager.tick)
+            self.gateway.metrics.observe_processes(lambda: [("", os.getpid())])
         if self._lines is not None:
             self.gateway.watch(partial(self._count_lost_lines, self._lines))
         await self.gateway.start()

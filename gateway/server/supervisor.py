@@ -68,6 +68,7 @@ class Supervisor:
         self._is_stopping = asyncio.Event()
         self._is_closed = asyncio.Event()  # no worker accepts connections, and none will
         metrics = SharedMetrics()
+        metrics.observe_processes(self._processes)
         self._tasks = Tasks(self._on_failure)
         file = config.auth.keys_file
         self._keys = None if file is None else KeysWatch(file, Keyring(), self._tasks, logger)
@@ -159,6 +160,11 @@ class Supervisor:
         self._has_successor = True
         self._send(HAND_OVER)  # also if it drains already, and waits for load balancers
         self._is_stopping.set()
+
+    def _processes(self) -> list[tuple[str, int]]:
+        """This process and those of the workers, for the metrics; called in another thread."""
+        pids = ((str(worker.number), worker.pid) for worker in list(self._workers))
+        return [("", os.getpid()), *((number, pid) for number, pid in pids if pid is not None)]
 
     def _not_ready_reason(self) -> str:
         if self._is_stopping.is_set():

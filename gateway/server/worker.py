@@ -67,6 +67,7 @@ async def _serve(channel: socket.socket, received: WorkerConfig, logger: Logger,
     tasks = Tasks(lambda error: logger.error("bug", error=repr(error), exc_info=error))
     listening = tasks.start(_listen_to_parent(reader, process, logger), "parent")
     process.gateway.watch(_heartbeat(writer))
+    process.gateway.metrics.worker = str(received.worker)
     process.on_closing = partial(_say_closing, writer)
     try:
         await process.run(lambda _: writer.write(READY))

@@ -67,6 +67,16 @@ class WorkerProcess:
         self._logger = context.logger.bind(worker=config.worker)
 
     @property
+    def number(self) -> int:
+        return self._config.worker
+
+    @property
+    def pid(self) -> int | None:
+        """Of the current process; None between two."""
+        child = self._child
+        return None if child is None else child.pid
+
+    @property
     def is_ready(self) -> bool:
         return self._child is not None and self._child.is_ready
 

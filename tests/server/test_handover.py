@@ -61,11 +61,13 @@ def events(child):
 
 async def follow(old, begin_new, flowise, port, *, streams, storm_size=100, on_new=None):
     """Let `begin_new` follow `old` during a storm and with open streams; returns the successor's status."""
+    old.keep_reading()
     opened = [await succession.Stream.begin(port) for _ in range(streams)]
     async with succession.storm(port) as clients:
         await clients.more(storm_size)
         flowise.begins.set()
         async with begin_new() as new:
+            new.keep_reading()
             await new.listens()
             if on_new is not None:
                 await on_new(old, new)
