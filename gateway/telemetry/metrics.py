@@ -12,7 +12,7 @@ import gc
 import platform
 from collections.abc import Callable, Iterable, Iterator
 from time import monotonic
-from typing import Literal, TypeVar, cast
+from typing import Literal, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
 from prometheus_client.exposition import choose_encoder
