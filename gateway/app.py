@@ -70,7 +70,7 @@ class Gateway:
             name: Upstream(name, settings, self.metrics, reads) for name, settings in config.upstreams.items()
         }
         self._routes = index_routes(config.routes)
-        self._loop_watch = LoopWatch(self.metrics.loop_lag.observe, logger)
+        self._loop_watch = LoopWatch(self.metrics.lagged, logger)
         self._in_flight = InFlight()
         self._reading = WorkThread("replies")  # of Flowise, the large ones
         self._counting = TokenCounting(
@@ -102,6 +102,7 @@ class Gateway:
         """The callbacks of the coarse timer."""
         return [
             self._in_flight.tick,
+            self.metrics.tick,
             self._bodies.arrivals.tick,
             self._limiting.limiter.tick,
             self._identity.tick,
@@ -129,10 +130,13 @@ class Gateway:
             self._tasks.start(self._learn_chatflows(name), f"chatflows of {name}") for name in self._upstreams
         ]
 
-    async def drain(self, seconds: float) -> None:
-        """Let open requests finish for at most `seconds`, then end them."""
+    def begin_drain(self) -> None:
+        """Close each connection after its next answer, and abort runs without a client."""
         self._pipeline.is_closing = True
         self._in_flight.begin_drain()
+
+    async def drain(self, seconds: float) -> None:
+        """Let open requests finish for at most `seconds`, then end them."""
         await self._finish_within(seconds)
         self.end_all()
         if not await self._finish_within(LEAVE_WITHIN):

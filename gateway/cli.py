@@ -36,6 +36,7 @@ from gateway.health import NotReadyError, health
 from gateway.init.refusal import InitRefusedError
 from gateway.keys_cli import KeysCommand, KeysRefusedError
 from gateway.options import STDIN
+from gateway.server.service_manager import Systemd
 from gateway.server.standard_streams import abandon_unwritable_streams, open_missing_streams
 from gateway.server.supervisor import supervise
 from gateway.telemetry.console import wants_colors
@@ -95,6 +96,7 @@ def _serve(given: argparse.Namespace) -> int:
     reading = _read(given)
     config = usable(reading)
     _check_store(config)  # here, as it would fail in every worker
+    manager = Systemd.of(os.environ)
     with LogWriter(DescriptorLines()) as lines:
         logger = make_logger(config.logs, lines, has_colors=wants_colors(os.environ))
         for warning in reading.warnings:
@@ -103,9 +105,9 @@ def _serve(given: argparse.Namespace) -> int:
         if config.server.workers == 1:
             from gateway.server.process import serve  # noqa: PLC0415 - a supervisor does not need it
 
-            _run(serve(config, logger, lines))
+            _run(serve(config, logger, lines, manager))
             return OK
-    _run(supervise(config, os.environ))
+    _run(supervise(config, os.environ, manager))
     return OK
 
 

@@ -52,4 +52,6 @@ async def demo(listen: Address, write: Callable[[str], None], *, has_colors: boo
             path.write_text(text)
             config = load(path, {})
         with LogWriter(DescriptorLines()) as lines:
-            await serve(config, make_logger(config.logs, lines, has_colors=has_colors), lines, announce)
+            await serve(
+                config, make_logger(config.logs, lines, has_colors=has_colors), lines, announce=announce
+            )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -20,6 +21,7 @@ from gateway.flowise.prediction import Prediction
 from gateway.flowise.usage import Usage
 from gateway.policies.access_log import request_line
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.processes import values_of
 
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -86,9 +88,19 @@ def test_every_metric_is_documented_with_its_type_and_labels_and_no_other():
 
 
 def test_the_exposition_has_no_metric_that_is_not_documented():
-    exposed = re.findall(r"^# TYPE flowise_gateway_(\w+)", Metrics().exposition("")[0].decode(), re.MULTILINE)
+    text = Metrics().exposition("")[0].decode()
+    exposed = re.findall(r"^# TYPE (?:flowise_gateway_)?(\w+)", text, re.MULTILINE)
     documented = {words(row[0])[0] for row in rows("Metrics")}
     assert {name for name in exposed if not name.endswith("_created")} == documented
+
+
+def test_every_metric_of_a_process_is_documented_and_no_other():
+    documented = {(words(row[0])[0], row[1]) for row in tables("Metrics")[1]}
+    real = {
+        (value.name + ("_total" if value.kind == "counter" else ""), value.kind)
+        for value in values_of(os.getpid())
+    }
+    assert documented == real
 
 
 def gateway_errors():

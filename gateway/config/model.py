@@ -88,6 +88,8 @@ class ServerSettings(Section):
     """How long open streams may continue after SIGTERM."""
     drain_delay: Duration = 0.0
     """How long /readyz answers 503 before the port closes."""
+    handover: Switch = False
+    """Take both ports from the gateway that runs on the same address, and pass them to the next one; needs Linux."""
 
 
 class AdminSettings(Section):

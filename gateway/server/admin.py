@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import hmac
 import re
-from collections.abc import Awaitable, Callable
+import socket
+from collections.abc import Awaitable, Callable, Sequence
 
 from aiohttp import hdrs, web
 
 from gateway import __version__
 from gateway.aio import WorkThread
 from gateway.config import Address, AdminSettings, ServerSettings, ServerTimeouts
+from gateway.errors import CannotRunError
 from gateway.exchange import SERVER
 from gateway.openapi import document_json
 from gateway.server.listener import ConnectionGuard, Handler, Listener
-from gateway.server.sockets import ADMIN, open_site
+from gateway.server.sockets import ADMIN, Port
 from gateway.telemetry.logs import Logger
 
 SHUTDOWN_TIMEOUT = 1.0  # seconds; aiohttp spends it twice on a scrape in progress
@@ -39,6 +41,8 @@ class AdminListener:
         self, settings: AdminSettings, exposition: Exposition, readiness: Readiness, logger: Logger
     ) -> None:
         self._settings = settings
+        self._port = Port(settings.listen, ADMIN)
+        self._is_closed = False
         self._thread = WorkThread("metrics", MOST_SCRAPES)
         bounds = ServerSettings.model_construct(
             timeouts=TIMEOUTS, max_connections=MAX_CONNECTIONS, max_connections_per_address=MAX_PER_ADDRESS
@@ -52,22 +56,46 @@ class AdminListener:
 
     @property
     def address(self) -> Address:
-        """The bound address; valid once open."""
-        host, port = self._runner.addresses[0][:2]
-        return Address(host, port)
+        """The bound address; valid from `reserve` on."""
+        return self._port.address
 
-    async def open(self) -> None:
-        """Start to listen.
+    @property
+    def sockets(self) -> list[socket.socket]:
+        return self._port.sockets
+
+    async def reserve(self, passed: Sequence[socket.socket] = ()) -> None:
+        """Bind the port, or use listening sockets that were passed.
 
         Raises:
             CannotListenError: the address is taken or not local.
+            CannotRunError: other machines reach what was passed, and there is no token.
+        """
+        self._port = Port(self._settings.listen, ADMIN, passed)
+        await self._port.open()
+        address = self._port.address
+        if passed and not address.is_loopback and not self._settings.token.get_secret_value():
+            await self._port.stop()
+            raise CannotRunError(
+                f"The admin port that was passed is {address}, which other machines reach."
+                " Write a token into admin.token, or pass one on a loopback address."
+            )
+
+    async def open(self) -> None:
+        """Accept connections on the reserved port.
+
+        Raises:
+            CannotListenError: another process listens there by now.
         """
         await self._runner.setup()
-        await open_site(self._runner, self._settings.listen, ADMIN)
+        await self._port.serve(self._runner)
 
     async def close(self) -> None:
-        await self._runner.cleanup()
-        await self._thread.close()
+        """Let go of the port, and end its connections."""
+        if not self._is_closed:
+            self._is_closed = True
+            await self._port.stop()
+            await self._runner.cleanup()
+            await self._thread.close()
 
 
 def admin_handler(exposition: Exposition, readiness: Readiness, token: str, thread: WorkThread) -> Handler:

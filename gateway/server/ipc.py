@@ -16,8 +16,10 @@ from gateway.auth.keys_model import ApiKey
 from gateway.config import Config
 
 READY = b"ready\n"  # from the worker: it accepts connections
+CLOSING = b"closing\n"  # from the worker: it accepts no more connections
 ALIVE = b"alive\n"  # from the worker, each second: its loop runs
 DRAIN = b"drain\n"  # to the worker: start the drain
+HAND_OVER = b"hand over\n"  # to the worker: start the drain at once, a successor accepts connections
 STOP = b"stop\n"  # to the worker: end open requests now
 _LENGTH = struct.Struct("!I")
 
@@ -30,6 +32,7 @@ class WorkerConfig:
         worker: number from 1; a replacement keeps the number.
         config: the parsed configuration; its port is never 0.
         line_lock: descriptor of the lock that all processes of one supervisor hold for a log line.
+        sockets: descriptors of the sockets on which it listens.
         metrics: descriptor of the memory for its metrics; None: there is none, and they are not scraped.
         keys: entries of the last valid keys file; None if none is configured.
         has_colors: whether a terminal may get colours.
@@ -38,6 +41,7 @@ class WorkerConfig:
     worker: int
     config: Config
     line_lock: int
+    sockets: tuple[int, ...] = ()
     metrics: int | None = None
     keys: tuple[ApiKey, ...] | None = None
     has_colors: bool = False

@@ -92,6 +92,7 @@ class ConnectionGuard:
         self._count_unparsable = count_unparsable
         self._open: set[ClientConnection] = set()
         self._by_site: Counter[str] = Counter()
+        self.arrived: asyncio.Future[None] | None = None  # set while the port is closed and heads are awaited
 
     def __len__(self) -> int:
         return len(self._open)
@@ -113,6 +114,21 @@ class ConnectionGuard:
         self._by_site[connection.site] -= 1
         if not self._by_site[connection.site]:
             del self._by_site[connection.site]
+        if self.arrived is not None:
+            self.head_came()
+
+    async def heads(self) -> None:
+        """Wait until no open connection is about to send a request; those between two requests do not count."""
+        loop = asyncio.get_running_loop()
+        self.arrived = loop.create_future()
+        loop.call_soon(self.head_came)  # not now: what was accepted in this iteration is opened in the next
+        await self.arrived
+
+    def head_came(self) -> None:
+        if self.arrived is None or self.arrived.done():
+            return
+        if all(math.isinf(connection.head_due) for connection in self._open):
+            self.arrived.set_result(None)
 
     def tick(self, now: float) -> None:
         """Close connections with an overdue request head, a stalled response, or too much behind an open one."""
@@ -223,6 +239,8 @@ class ClientConnection(web.RequestHandler):
         self._behind, self._behind_since = 0, math.inf
         self._content = request.content
         self.head_due = float("inf")
+        if self._guard.arrived is not None:  # not called for each request
+            self._guard.head_came()
 
     def request_finished(self) -> None:
         self._is_answering = False

@@ -8,9 +8,11 @@ load balancers notice; the port closes; open streams may finish within `drain`; 
 from __future__ import annotations
 
 import asyncio
+import os
 import resource
+import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from aiohttp import web
@@ -19,14 +21,17 @@ from gateway.app import Gateway
 from gateway.auth.keys_model import ApiKey
 from gateway.config import Address, Config
 from gateway.server.admin import MAX_CONNECTIONS, AdminListener
+from gateway.server.handover import Given, Offer, Passed, may_hand_over, passed_ports, shares_admin_port
 from gateway.server.listener import ConnectionGuard, Listener
 from gateway.server.memory import return_large_blocks
+from gateway.server.service_manager import Systemd
 from gateway.server.signals import handle_signals
-from gateway.server.sockets import open_site
+from gateway.server.sockets import PUBLIC, Port
 from gateway.telemetry.log_writer import LogWriter
 from gateway.telemetry.logs import Logger
 
 OWN_DESCRIPTORS = 64 + MAX_CONNECTIONS
+ARRIVING = 1.0  # seconds for the first request of a connection that was accepted just before the port closed
 # Seconds for which a thread that computes keeps the interpreter from the loop, each time that the loop has waited for a
 # socket. The default of 5 ms made each request of all others wait for 3 ms while one large body was read.
 SWITCH_INTERVAL = 0.0005
@@ -37,10 +42,21 @@ async def serve(
     config: Config,
     logger: Logger,
     lines: LogWriter,
+    manager: Systemd | None = None,
     announce: Callable[[Process], None] = lambda _: None,
 ) -> None:
-    """Run the gateway until a signal. `lines`: of the logger; `announce` is called once it listens."""
-    process = Process(config, logger, lines=lines)
+    """Run the gateway until a signal.
+
+    Args:
+        config: what it serves.
+        logger: its log.
+        lines: of the logger.
+        manager: the service manager, if this process may have one.
+        announce: called once it listens.
+    """
+    manager = manager or Systemd.none()
+    manager.log_to(logger)
+    process = Process(config, logger, lines=lines, manager=manager)
 
     def on_drain() -> None:
         if process.is_stopping:
@@ -50,6 +66,7 @@ async def serve(
     def on_listening(process: Process) -> None:
         public, admin = process.addresses
         logger.info("listening", public=str(public), admin=str(admin))
+        manager.ready(public, admin)
         announce(process)
 
     handle_signals(on_drain, process.stop_now, logger)
@@ -65,7 +82,7 @@ def descriptors_needed(config: Config) -> int:
 class Process:
     """The gateway with its listeners, from `start` to `stop`; `run` does both and the drain.
 
-    A worker shares its public port and has no admin listener; the supervisor has it.
+    A worker gets the sockets of its public port and has no admin listener; the supervisor has it.
     """
 
     def __init__(
@@ -73,23 +90,38 @@ class Process:
         config: Config,
         logger: Logger,
         *,
-        is_worker: bool = False,
+        sockets: Sequence[socket.socket] | None = None,
         known_keys: tuple[ApiKey, ...] | None = None,
         lines: LogWriter | None = None,
+        manager: Systemd | None = None,
     ) -> None:
-        """`lines`: of the logger; those that it loses are counted."""
+        """A process that has not started.
+
+        Args:
+            config: what it serves.
+            logger: its log.
+            sockets: of a worker, from its parent; None: the process opens both ports.
+            known_keys: the parent's keys.
+            lines: of the logger; those that it loses are counted.
+            manager: the service manager, if it has one.
+        """
         self._config = config
         self._logger = logger
         self.gateway = Gateway(config, logger, known_keys)
         self._guard = ConnectionGuard(config.server, logger, self.gateway.count_unparsable)
         self._listener = Listener(self.gateway.handle, config.server, self._guard, logger)
         self._public = web.ServerRunner(self._listener, shutdown_timeout=SHUTDOWN_TIMEOUT)
-        self._admin = None if is_worker else self._admin_listener()
+        self._manager = manager or Systemd.none()
+        self._passed = Passed(public=[] if sockets is None else [list(sockets)])
+        self._port = Port(config.server.listen)
+        self._admin = self._admin_listener() if sockets is None else None
+        self._offer: Offer | None = None
+        self.on_closing: Callable[[], None] = lambda: None  # called when no more connections are accepted
         self._lines = lines
         self._lost_lines = 0  # that are counted
-        self._site: web.TCPSite | None = None
         self._stop_requested = asyncio.Event()
         self._skip_delay = asyncio.Event()
+        self._must_stop_now = False
 
     def _admin_listener(self) -> AdminListener:
         return AdminListener(
@@ -102,8 +134,7 @@ class Process:
     @property
     def addresses(self) -> tuple[Address, ...]:
         """The bound addresses of the public and, unless it is a worker, the admin listener."""
-        host, port = self._public.addresses[0][:2]
-        return Address(host, port), *([self._admin.address] if self._admin else [])
+        return self._port.address, *([self._admin.address] if self._admin else [])
 
     @property
     def is_stopping(self) -> bool:
@@ -134,16 +165,41 @@ class Process:
         self.gateway.watch(self._guard.tick)
         if self._admin is not None:
             self.gateway.watch(self._admin.tick)
+            self.gateway.watch(self._manager.tick)
+            self.gateway.metrics.observe_processes(lambda: [("", os.getpid())])
         if self._lines is not None:
             self.gateway.watch(partial(self._count_lost_lines, self._lines))
         await self.gateway.start()
         self._check_descriptors()
-        if self._admin is not None:
-            await self._admin.open()
+        await self._open_ports()
+
+    async def _open_ports(self) -> None:
+        """Bind both ports before one accepts; the admin port last, because it answers for this process then."""
+        config, admin = self._config, self._admin
+        if admin is not None:
+            self._passed = await passed_ports(config, self._manager)
+            await admin.reserve(self._passed.admin)
+        passed = [one for group in self._passed.public for one in group]
+        self._port = Port(config.server.listen, PUBLIC, passed, is_shared=config.server.handover)
+        await self._port.open()
         await self._public.setup()
-        is_shared = self._admin is None
-        self._site = await open_site(self._public, self._config.server.listen, is_shared=is_shared)
+        await self._port.serve(self._public)
         self.gateway.is_ready = True
+        if admin is not None:
+            await admin.open()
+            if may_hand_over(config, self._manager):
+                self._offer_to_successor(admin)
+
+    def _offer_to_successor(self, admin: AdminListener) -> None:
+        server = self._config.server
+        given = Given(
+            Address(server.listen.host, self._port.address.port),
+            lambda: [self._port.sockets],
+            self._config.admin.listen,
+            lambda: admin.sockets,
+        )
+        self._offer = Offer(given, partial(self.request_stop, skip_delay=True), self._logger)
+        self._offer.open(self._passed)
 
     def _count_lost_lines(self, lines: LogWriter, _: float) -> None:
         lost = lines.lost
@@ -162,10 +218,30 @@ class Process:
         server = self._config.server
         self.gateway.is_ready = False
         self._logger.info("draining", delay_s=server.drain_delay, drain_s=server.drain)
+        self._manager.stopping(server.drain_delay + server.drain)
         await self._delay(server.drain_delay)
-        if self._site is not None:
-            await self._site.stop()
+        await self._close_ports()
+        self.gateway.begin_drain()
+        if not self._must_stop_now:
+            await self._let_arrive()
         await self.gateway.drain(server.drain)
+
+    async def _close_ports(self) -> None:
+        """Let go of the public port, and of the admin port if a successor shares it."""
+        self.on_closing()
+        if self._offer is not None:
+            self._offer.close()
+        await self._port.stop()
+        if self._admin is not None and shares_admin_port(self._config, self._manager):
+            await self._admin.close()
+
+    async def _let_arrive(self) -> None:
+        """Begin the requests of those who have just connected: at the end aiohttp discards what it has not read."""
+        try:
+            async with asyncio.timeout(ARRIVING):
+                await self._guard.heads()
+        except TimeoutError:
+            return
 
     async def _delay(self, seconds: float) -> None:
         try:
@@ -176,10 +252,15 @@ class Process:
 
     def stop_now(self) -> None:
         """Start the drain if it has not started, skip its waits, and end all open requests."""
+        self._must_stop_now = True
         self.request_stop(skip_delay=True)
         self.gateway.end_all()
 
     async def stop(self) -> None:
+        if self._offer is not None:
+            self._offer.close()
+        await self._port.stop()
+        self._passed.close()
         await self._public.cleanup()
         await self.gateway.close()
         if self._admin is not None:

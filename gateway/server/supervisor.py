@@ -16,7 +16,9 @@ from gateway.auth.keys_watch import KeysWatch
 from gateway.config import Config
 from gateway.errors import CannotRunError
 from gateway.server.admin import AdminListener
-from gateway.server.ipc import DRAIN, STOP, WorkerConfig
+from gateway.server.handover import Given, Offer, Passed, may_hand_over, passed_ports, shares_admin_port
+from gateway.server.ipc import DRAIN, HAND_OVER, STOP, WorkerConfig
+from gateway.server.service_manager import Systemd, without
 from gateway.server.signals import handle_signals
 from gateway.server.sockets import Reservation
 from gateway.server.worker_process import WorkerContext, WorkerProcess
@@ -28,8 +30,8 @@ from gateway.telemetry.multiprocess import SharedLines, SharedMetrics, line_lock
 MARGIN = 10.0  # seconds after the drain until a worker that has not exited is killed
 
 
-async def supervise(config: Config, environ: Mapping[str, str]) -> None:
-    """Run workers until a signal.
+async def supervise(config: Config, environ: Mapping[str, str], manager: Systemd) -> None:
+    """Run workers until a signal. `manager`: the service manager.
 
     Raises:
         CannotRunError: a port is taken, the system has no memory to share, or a worker keeps crashing.
@@ -43,7 +45,8 @@ async def supervise(config: Config, environ: Mapping[str, str]) -> None:
     try:
         with LogWriter(SharedLines(lock)) as lines:
             logger = make_logger(config.logs, lines, has_colors=wants_colors(environ))
-            await Supervisor(config, logger, environ, lock).run()
+            manager.log_to(logger)
+            await Supervisor(config, logger, without(environ), lock, manager).run()
     finally:
         os.close(lock)
 
@@ -51,30 +54,39 @@ async def supervise(config: Config, environ: Mapping[str, str]) -> None:
 class Supervisor:
     """The workers of one port, from the first start to the last exit."""
 
-    def __init__(self, config: Config, logger: Logger, environ: Mapping[str, str], lock: int) -> None:
-        """`lock`: the descriptor of the lock for log lines, as of `logger`."""
+    def __init__(
+        self, config: Config, logger: Logger, environ: Mapping[str, str], lock: int, manager: Systemd
+    ) -> None:
+        """`environ`: of the workers; `lock`: the descriptor of the lock for log lines, as of `logger`."""
         self._config = config
         self._logger = logger
         self._lock = lock
+        self._manager = manager
+        self._passed = Passed()
+        self._offer: Offer | None = None
+        self._port = Reservation(config.server.listen, config.server.workers)
         self._is_stopping = asyncio.Event()
+        self._is_closed = asyncio.Event()  # no worker accepts connections, and none will
         metrics = SharedMetrics()
+        metrics.observe_processes(self._processes)
         self._tasks = Tasks(self._on_failure)
         file = config.auth.keys_file
         self._keys = None if file is None else KeysWatch(file, Keyring(), self._tasks, logger)
         self._context = WorkerContext(
             environ,
             metrics,
+            self._port,
+            self._on_closing,
             logger,
             self._is_stopping,
             self._on_ready,
             lambda: None if self._keys is None else self._keys.keys,
         )
         self._admin = AdminListener(config.admin, metrics.exposition, self._not_ready_reason, logger)
-        watchers = [self._watch_workers, self._admin.tick]
+        watchers = [self._watch_workers, self._admin.tick, manager.tick]
         self._ticker = Ticker([*watchers, *([] if self._keys is None else [self._keys.tick])])
-        self._port = Reservation(config.server.listen)
         self._workers: list[WorkerProcess] = []
-        self._has_listened = self._must_stop_now = False
+        self._has_listened = self._must_stop_now = self._has_successor = False
         self._kill_timer: asyncio.TimerHandle | None = None
         self._failure: CannotRunError | None = None
 
@@ -89,20 +101,33 @@ class Supervisor:
             if self._keys is not None:
                 await self._keys.start()
             self._ticker.start()
-            await self._admin.open()
-            await self._port.open()
+            await self._open_ports()
             self._start_workers()
             await self._is_stopping.wait()
             await self._drain()
         finally:
             self._ticker.stop()
-            self._port.close()
+            self._close_public()
+            self._passed.close()
             await self._admin.close()
             if self._keys is not None:
                 await self._keys.close()
             self._logger.info("stopped")
         if self._failure is not None:
             raise self._failure
+
+    async def _open_ports(self) -> None:
+        """Bind both ports. An admin port that was passed answers for the predecessor until all workers are ready."""
+        self._passed = passed = await passed_ports(self._config, self._manager)
+        await self._admin.reserve(passed.admin)
+        if not passed.admin:
+            await self._admin.open()
+        if self._manager.passed.public:
+            self._port.use_common(passed.public[0])
+        elif passed.public:
+            self._port.use_groups(passed.public)
+        else:
+            await self._port.open()
 
     def _start_workers(self) -> None:
         config = self._config.with_listen(self._port.address)
@@ -116,7 +141,30 @@ class Supervisor:
     def _on_ready(self) -> None:
         if not self._has_listened and self._all_ready():
             self._has_listened = True
-            self._logger.info("listening", public=str(self._port.address), admin=str(self._admin.address))
+            self._tasks.start(self._listen(), "listen")
+
+    async def _listen(self) -> None:
+        """All workers serve: say so to everybody."""
+        if self._passed.admin:
+            await self._admin.open()
+        public, admin = self._port.address, self._admin.address
+        self._logger.info("listening", public=str(public), admin=str(admin))
+        self._manager.ready(public, admin)
+        if may_hand_over(self._config, self._manager) and not self._is_stopping.is_set():
+            given = Given(public, self._port.groups, self._config.admin.listen, lambda: self._admin.sockets)
+            self._offer = Offer(given, self._give_way, self._logger)
+            self._offer.open(self._passed)
+
+    def _give_way(self) -> None:
+        """A successor serves: drain without waiting for load balancers."""
+        self._has_successor = True
+        self._send(HAND_OVER)  # also if it drains already, and waits for load balancers
+        self._is_stopping.set()
+
+    def _processes(self) -> list[tuple[str, int]]:
+        """This process and those of the workers, for the metrics; called in another thread."""
+        pids = ((str(worker.number), worker.pid) for worker in list(self._workers))
+        return [("", os.getpid()), *((number, pid) for number, pid in pids if pid is not None)]
 
     def _not_ready_reason(self) -> str:
         if self._is_stopping.is_set():
@@ -158,11 +206,31 @@ class Supervisor:
         server = self._config.server
         self._logger.info("draining", delay_s=server.drain_delay, drain_s=server.drain)
         longest = server.drain_delay + server.drain + MARGIN
-        self._send(DRAIN)
+        self._manager.stopping(server.drain_delay + server.drain)
+        self._tasks.start(self._let_go(), "ports")
+        self._send(HAND_OVER if self._has_successor else DRAIN)
         if self._must_stop_now:  # the signal for it came before this drain started
             self._send(STOP)
         self._kill_after(longest)
         await self._tasks.join(longest + MARGIN)
+
+    def _on_closing(self, worker: int) -> None:
+        self._port.release(worker)
+        if self._is_stopping.is_set() and not self._port.is_used:
+            self._is_closed.set()
+
+    async def _let_go(self) -> None:
+        """Close the port with the last worker that accepted there, and the admin port if a successor shares it."""
+        if self._port.is_used:
+            await self._is_closed.wait()
+        self._close_public()
+        if shares_admin_port(self._config, self._manager):
+            await self._admin.close()
+
+    def _close_public(self) -> None:
+        if self._offer is not None:
+            self._offer.close()
+        self._port.close()
 
     def _send(self, message: bytes) -> None:
         for worker in self._workers:

@@ -18,7 +18,7 @@ import uvloop
 from gateway.aio import Tasks
 from gateway.config import ConfigError
 from gateway.errors import CannotRunError
-from gateway.server.ipc import ALIVE, DRAIN, READY, STOP, WorkerConfig, receive
+from gateway.server.ipc import ALIVE, CLOSING, DRAIN, HAND_OVER, READY, STOP, WorkerConfig, receive
 from gateway.server.process import Process
 from gateway.server.signals import handle_signals
 from gateway.telemetry.log_writer import LogWriter
@@ -60,18 +60,26 @@ async def _serve(channel: socket.socket, received: WorkerConfig, logger: Logger,
 
     A second SIGTERM changes nothing: an operator and the supervisor may have sent one each.
     """
-    process = Process(received.config, logger, is_worker=True, known_keys=received.keys, lines=lines)
+    sockets = [socket.socket(fileno=number) for number in received.sockets]
+    process = Process(received.config, logger, sockets=sockets, known_keys=received.keys, lines=lines)
     handle_signals(process.request_stop, process.stop_now, logger)
     reader, writer = await asyncio.open_unix_connection(sock=channel)
     tasks = Tasks(lambda error: logger.error("bug", error=repr(error), exc_info=error))
     listening = tasks.start(_listen_to_parent(reader, process, logger), "parent")
     process.gateway.watch(_heartbeat(writer))
+    process.gateway.metrics.worker = str(received.worker)
+    process.on_closing = partial(_say_closing, writer)
     try:
         await process.run(lambda _: writer.write(READY))
     finally:
         listening.cancel()
         await tasks.join(0)
         writer.close()
+
+
+def _say_closing(writer: asyncio.StreamWriter) -> None:
+    if not writer.is_closing():
+        writer.write(CLOSING)
 
 
 def _heartbeat(writer: asyncio.StreamWriter) -> Callable[[float], None]:
@@ -92,6 +100,8 @@ async def _listen_to_parent(parent: asyncio.StreamReader, process: Process, logg
         while message := await parent.readline():
             if message == DRAIN:
                 process.request_stop()
+            elif message == HAND_OVER:
+                process.request_stop(skip_delay=True)
             elif message == STOP:
                 process.stop_now()
     except ConnectionError:  # the parent died before it read our last message

@@ -9,11 +9,13 @@ import socket
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from time import monotonic
 
 from gateway.auth.keys_model import ApiKey
 from gateway.errors import CannotRunError
-from gateway.server.ipc import DRAIN, READY, WorkerConfig
+from gateway.server.ipc import CLOSING, DRAIN, READY, WorkerConfig
+from gateway.server.sockets import Reservation
 from gateway.telemetry.logs import Logger
 from gateway.telemetry.multiprocess import SharedMetrics, log_lost_metrics
 
@@ -36,6 +38,8 @@ class WorkerContext:
     Attributes:
         environ: environment of the processes.
         metrics: the workers' counters.
+        port: the public one.
+        on_closing: called when a worker, whose number it gets, accepts no more connections.
         logger: the supervisor's.
         is_stopping: set when workers are no longer replaced.
         on_ready: called whenever a worker becomes ready.
@@ -44,6 +48,8 @@ class WorkerContext:
 
     environ: Mapping[str, str]
     metrics: SharedMetrics
+    port: Reservation
+    on_closing: Callable[[int], None]
     logger: Logger
     is_stopping: asyncio.Event
     on_ready: Callable[[], None]
@@ -59,6 +65,16 @@ class WorkerProcess:
         self._child: ChildProcess | None = None
         self._was_stalled = False
         self._logger = context.logger.bind(worker=config.worker)
+
+    @property
+    def number(self) -> int:
+        return self._config.worker
+
+    @property
+    def pid(self) -> int | None:
+        """Of the current process; None between two."""
+        child = self._child
+        return None if child is None else child.pid
 
     @property
     def is_ready(self) -> bool:
@@ -107,11 +123,15 @@ class WorkerProcess:
     async def _run_once(self) -> tuple[str, bool]:
         """Run one process to its end; returns how it ended and whether it was ever ready."""
         metrics = self._metrics()
+        number = self._config.worker
         try:
-            return await self._run(replace(self._config, metrics=metrics, keys=self._context.keys()))
+            sockets = tuple(bound.fileno() for bound in self._context.port.for_worker(number))
+            keys = self._context.keys()
+            return await self._run(replace(self._config, sockets=sockets, metrics=metrics, keys=keys))
         except OSError as error:
             return f"{error.strerror}", False
         finally:
+            self._context.on_closing(number)
             if metrics is not None:
                 await asyncio.to_thread(self._context.metrics.forget, metrics)
 
@@ -129,7 +149,8 @@ class WorkerProcess:
         Raises:
             OSError: the system cannot start another process.
         """
-        child = await ChildProcess.start(config, self._context.environ)
+        on_closing = partial(self._context.on_closing, config.worker)
+        child = await ChildProcess.start(config, self._context.environ, on_closing)
         self._child = child
         self._logger.info("worker_started", pid=child.pid)
         if self._context.is_stopping.is_set():
@@ -176,16 +197,22 @@ class ChildProcess:
         process: asyncio.subprocess.Process,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
+        on_closing: Callable[[], None],
     ) -> None:
         self._process = process
+        self._on_closing = on_closing
         self._reader = reader
         self._writer = writer
         self.is_ready = False
         self._heard_at = 0.0  # monotonic seconds
 
     @classmethod
-    async def start(cls, config: WorkerConfig, environ: Mapping[str, str]) -> ChildProcess:
+    async def start(
+        cls, config: WorkerConfig, environ: Mapping[str, str], on_closing: Callable[[], None]
+    ) -> ChildProcess:
         """Start a process with this process's import path, and send it its configuration.
+
+        `on_closing` is called when it accepts no more connections.
 
         Raises:
             OSError: the system cannot start another process.
@@ -196,7 +223,10 @@ class ChildProcess:
                 *(sys.executable, "-P", "-m", "gateway.server.worker", str(config.worker)),
                 stdin=theirs.fileno(),
                 env={**environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-                pass_fds=[one for one in (config.line_lock, config.metrics) if one is not None],
+                pass_fds=[
+                    *config.sockets,
+                    *(one for one in (config.line_lock, config.metrics) if one is not None),
+                ],
                 start_new_session=True,  # Ctrl-C reaches the supervisor only, which passes it on
             )
         except OSError:
@@ -206,7 +236,7 @@ class ChildProcess:
             theirs.close()
         reader, writer = await asyncio.open_unix_connection(sock=ours)
         writer.write(config.encode())
-        return cls(process, reader, writer)
+        return cls(process, reader, writer, on_closing)
 
     @property
     def pid(self) -> int:
@@ -236,6 +266,8 @@ class ChildProcess:
         except ConnectionError:
             return b""
         self._heard_at = monotonic()
+        if message == CLOSING:
+            self._on_closing()
         return message
 
     async def ended(self) -> str:

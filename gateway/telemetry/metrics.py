@@ -8,14 +8,21 @@ The values of a worker are in memory that the supervisor reads; see `multiproces
 
 from __future__ import annotations
 
+import gc
+import platform
+from collections.abc import Callable, Iterable, Iterator
+from time import monotonic
 from typing import Literal, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from gateway import __version__
 from gateway.flowise.observer import GAP_BOUNDS
+from gateway.telemetry.processes import RecentMaximum, values_of
 
 FIRST_TOKEN_BUCKETS = (
     *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10),
@@ -28,6 +35,10 @@ LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 
 STORE_BUCKETS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
 _PREFIX = "flowise_gateway_"
 M = TypeVar("M", bound=MetricWrapperBase)
+GC_EVERY = 5.0  # seconds between two looks at the garbage collector
+Processes = Callable[
+    [], Iterable[tuple[str, int]]
+]  # number of the worker and process id; "": the parent, or no workers
 _Merge = Literal["livesum", "livemax"]  # how the gauges of living workers are merged
 
 
@@ -55,6 +66,7 @@ class Metrics:
             "Time of the last valid configuration or keys file.",
             merge="livemax",
         )
+        self._declare_python()
         self._gauge("build_info", "Constant 1.", "version", merge="livemax").labels(__version__).set(1)
 
     def _declare_requests(self) -> None:
@@ -120,6 +132,56 @@ class Metrics:
             "conversation_waits", "Requests whose conversation was busy.", "route", "result"
         )
 
+    def _declare_python(self) -> None:
+        self.worker = ""  # its number
+        self.worker_loop_lag = self._gauge(
+            "worker_loop_lag_seconds",
+            "Longest lag of the event loop in the last 30 to 60 seconds.",
+            "worker",
+            merge="livemax",
+        )
+        self._recent_lag = RecentMaximum()
+        self._collected: dict[tuple[str, str], float] = {}
+        self._next_look = 0.0
+        texts = {
+            "collections": "Runs of the garbage collector.",
+            "objects_collected": "Objects that the garbage collector has freed.",
+            "objects_uncollectable": "Objects that the garbage collector could not free.",
+        }
+        for what, text in texts.items():
+            counter = Counter(f"python_gc_{what}", text, ["generation"], registry=self.registry)
+            setattr(self, f"python_gc_{what}", counter)
+        self.python_info = Gauge(
+            "python_info",
+            "Constant 1.",
+            ["implementation", "version"],
+            registry=self.registry,
+            multiprocess_mode="livemax",
+        )
+        self.python_info.labels(platform.python_implementation(), platform.python_version()).set(1)
+
+    def lagged(self, seconds: float) -> None:
+        """Record how late the event loop was."""
+        self.loop_lag.observe(seconds)
+        self.child(self.worker_loop_lag, self.worker).set(self._recent_lag.add(seconds, monotonic()))
+
+    def tick(self, now: float) -> None:
+        """For the coarse timer: what the garbage collector has done."""
+        if now < self._next_look:
+            return
+        self._next_look = now + GC_EVERY
+        for generation, stats in enumerate(gc.get_stats()):
+            for what, value in stats.items():
+                name = what if what == "collections" else f"objects_{what}"
+                key = name, str(generation)
+                counter: Counter = getattr(self, f"python_gc_{name}")
+                self.child(counter, str(generation)).inc(value - self._collected.get(key, 0))
+                self._collected[key] = value
+
+    def observe_processes(self, processes: Processes) -> None:
+        """Also expose what the system knows of these processes."""
+        self.registry.register(ProcessMetrics(processes))
+
     def reloaded(self, is_valid: bool) -> None:  # noqa: FBT001 - the only argument
         """Count a read of the configuration or the keys file."""
         self.child(self.config_reloads, "ok" if is_valid else "error").inc()
@@ -153,3 +215,25 @@ class Metrics:
         self, name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]
     ) -> Histogram:
         return Histogram(_PREFIX + name, text, labels, buckets=buckets, registry=self.registry)
+
+
+class ProcessMetrics(Collector):
+    """What the system knows of the processes of this gateway, with the names that Prometheus's clients give it."""
+
+    def __init__(self, processes: Processes) -> None:
+        self._processes = processes
+
+    def describe(self) -> Iterable[Metric]:
+        """No names: what a system does not know has no series."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
+        for worker, pid in self._processes():
+            for kind, name, text, value in values_of(pid):
+                family = families.get(name)
+                if family is None:
+                    make = CounterMetricFamily if kind == "counter" else GaugeMetricFamily
+                    family = families[name] = make(name, text, labels=["worker"])
+                family.add_metric([worker], value)
+        yield from families.values()

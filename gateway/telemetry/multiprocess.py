@@ -22,7 +22,7 @@ from prometheus_client.registry import Collector
 
 from gateway.telemetry.log_writer import STANDARD_OUTPUT, DescriptorLines
 from gateway.telemetry.logs import Logger
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.metrics import Metrics, Processes
 from gateway.telemetry.shared_numbers import (
     FIRST_SIZE,
     WORD,
@@ -61,12 +61,17 @@ class SharedMetrics(Collector):
     """The metrics of all workers."""
 
     def __init__(self) -> None:
-        self._families = Metrics().registry
+        self._metrics = Metrics()
+        self._families = self._metrics.registry
         self._registry = CollectorRegistry()
         self._registry.register(self)
         self._workers: set[int] = set()  # descriptors
         self._dead: dict[str, float] = defaultdict(float)
         self._lock = Lock()  # scrapes run in other threads
+
+    def observe_processes(self, processes: Processes) -> None:
+        """Also expose what the system knows of these processes."""
+        self._metrics.observe_processes(processes)
 
     def add_worker(self) -> int:
         """A descriptor of memory for a new worker, for `share_values`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -13,38 +14,71 @@ import pytest
 
 from gateway.cli import main
 from gateway.config import load
+from gateway.server.service_manager import ADMIN, PUBLIC
+from gateway.telemetry import loop_watch
 from tests.harness import bounds
 from tests.harness.image import DOCKERFILE, instructions
 from tests.harness.programs import program
 
 ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "deploy" / "systemd" / "flowise-gateway.service"
+SOCKETS = [UNIT.with_name(f"{name}.socket") for name in ("flowise-gateway", "flowise-gateway-admin")]
 DEFAULTS = load(ROOT / "config" / "gateway.yaml", {})
 
 
-def unit_settings():
-    pairs = (line.split("=", 1) for line in UNIT.read_text().splitlines() if re.match(r"[A-Za-z]+=", line))
+def unit_settings(unit=UNIT):
+    pairs = (line.split("=", 1) for line in unit.read_text().splitlines() if re.match(r"[A-Za-z0-9]+=", line))
     settings = {}
     for key, value in pairs:
         settings.setdefault(key, []).append(value)
     return settings
 
 
-def test_systemd_accepts_the_unit(tmp_path):
+@pytest.mark.parametrize("unit", [UNIT, *SOCKETS], ids=lambda unit: unit.name)
+def test_systemd_accepts_the_unit(unit, tmp_path):
     systemd_analyze = program("systemd-analyze")
-    copy = tmp_path / UNIT.name
-    copy.write_text(
-        UNIT.read_text().replace("/opt/flowise-gateway/.venv/bin/flowise-gateway", sys.executable)
-    )
+    for one in (UNIT, *SOCKETS):
+        (tmp_path / one.name).write_text(
+            one.read_text().replace("/opt/flowise-gateway/.venv/bin/flowise-gateway", sys.executable)
+        )
     verified = subprocess.run(
-        [systemd_analyze, "verify", "--man=no", str(copy)],
+        [systemd_analyze, "verify", "--man=no", str(tmp_path / unit.name)],
+        env={**os.environ, "SYSTEMD_UNIT_PATH": f"{tmp_path}:"},
         capture_output=True,
         text=True,
         check=False,
         timeout=bounds.STEP,
     )
-    assert UNIT.name not in verified.stderr
+    assert "flowise-gateway" not in verified.stderr
     assert "Unknown key" not in verified.stderr
+
+
+def test_the_socket_units_have_the_ports_of_the_configuration_and_the_names_that_are_read():
+    passed = {}
+    for unit in SOCKETS:
+        settings = unit_settings(unit)
+        (name,), (address,) = settings["FileDescriptorName"], settings["ListenStream"]
+        passed[name] = address
+        assert settings.get("Service", [UNIT.name]) == [UNIT.name]
+    assert passed == {PUBLIC: str(DEFAULTS.server.listen), ADMIN: str(DEFAULTS.admin.listen)}
+
+
+def test_a_failing_check_is_not_tried_for_ever():
+    """RestartPreventExitStatus is about the main process only."""
+    settings = unit_settings()
+    (restart,), (interval,), (burst,) = (
+        settings[key] for key in ("RestartSec", "StartLimitIntervalSec", "StartLimitBurst")
+    )
+    seconds_of_a_check = 10  # on a slow machine
+    cycle = int(restart.removesuffix("s")) + seconds_of_a_check
+    assert int(burst) * cycle < int(interval.removesuffix("s"))
+
+
+def test_the_unit_waits_until_the_gateway_is_ready_and_restarts_one_that_stands_still():
+    settings = unit_settings()
+    assert settings["Type"] == ["notify"]
+    assert int(settings["WatchdogSec"][0].removesuffix("s")) > 10 * loop_watch.VERY_LONG
+    assert "ExecReload" not in settings  # SIGHUP does nothing yet
 
 
 def test_the_unit_waits_for_the_drain():

@@ -78,10 +78,12 @@ def test_a_panel_filters_by_every_variable_that_its_metrics_have(panel):
     """A value that ignores the chosen route misleads, unless its metric has no route."""
     known = monitoring.known_series()
     for target in panel["targets"]:
-        for name, body in re.findall(r"\b((?:\w+:)?flowise_gateway_\w+(?::\w+)?)\{([^}]*)\}", target["expr"]):
+        for name, body in re.findall(
+            r"\b((?:\w+:)?flowise_gateway_\w+(?::\w+)?|(?:process|python)_\w+)\{([^}]*)\}", target["expr"]
+        ):
             followed = {label for label in variables() if f'{label}=~"${label}"' in body}
             assert followed == known[name] & set(variables()), name
-        assert not re.search(r"\bflowise_gateway_\w+(?![\w{:])", target["expr"])
+        assert not re.search(r"\b(flowise_gateway|process|python)_\w+(?![\w{:])", target["expr"])
 
 
 def test_annotations_use_the_chosen_data_source():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -14,6 +15,7 @@ from prometheus_client import Counter, Histogram
 from gateway.flowise.endpoints import ENDPOINTS
 from gateway.flowise.outcome import Outcome
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.processes import values_of
 from tests.harness.promql import selectors
 from tests.test_documentation import rows, words
 
@@ -48,8 +50,16 @@ def real_series() -> dict[str, frozenset[str]]:
             series |= {f"{PREFIX}{name}_{part}": labels for part in ("count", "sum")}
             series[f"{PREFIX}{name}_bucket"] = labels | {"le"}
         else:
-            series[PREFIX + name] = labels
+            series[full_name(name)] = labels
+    for value in values_of(os.getpid()):
+        suffix = "_total" if value.kind == "counter" else ""
+        series[value.name + suffix] = TARGET | {"worker"}
     return series
+
+
+def full_name(documented: str) -> str:
+    """The name of a series from that in deploy/README.md."""
+    return documented if documented.startswith(("python_", "process_")) else PREFIX + documented
 
 
 def known_series() -> dict[str, frozenset[str]]:
@@ -70,7 +80,7 @@ def closed_lists() -> dict[tuple[str, str], frozenset[str]]:
         for name, _, labels in rows("Metrics")
         for label, values in re.findall(r"`(\w+)` \(([^)]*)\)", labels)
     }
-    lists = {(PREFIX + name, label): values for (name, label), values in documented.items()}
+    lists = {(full_name(name), label): values for (name, label), values in documented.items()}
     lists[REQUESTS, "outcome"] = frozenset(outcome.value for outcome in Outcome)
     lists[REQUESTS, "status"] = frozenset(str(status) for status in range(200, 600))
     for series in (REQUESTS, f"{PREFIX}request_duration_seconds_bucket"):

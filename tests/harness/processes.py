@@ -24,12 +24,18 @@ class Child:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
         self._forgetting: asyncio.Task[None] | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self._more = asyncio.Event()
         self.output: list[str] = []
+        self._lines: list[dict[str, Any]] = []
+        self._parsed = 0
 
     @property
     def lines(self) -> list[dict[str, Any]]:
         """The log lines so far."""
-        return [json.loads(line) for line in self.output if line.startswith("{")]
+        new, self._parsed = self.output[self._parsed :], len(self.output)
+        self._lines += [json.loads(line) for line in new if line.startswith("{")]
+        return list(self._lines)
 
     async def until(self, event: str, count: int = 1) -> dict[str, Any]:
         """The `count`th log line of this event; reads output until it comes."""
@@ -43,7 +49,24 @@ class Child:
             await self._read(f"a line that begins with {start!r}")
         return found[0]
 
+    def keep_reading(self) -> None:
+        """Read its output from now on, also while nothing waits for a line of it."""
+
+        async def read() -> None:
+            while line := await self._process.stdout.readline():
+                self.output.append(line.decode().rstrip("\n"))
+                self._more.set()
+            self._more.set()
+
+        self._reading = asyncio.ensure_future(read())
+
     async def _read(self, wanted: str) -> None:
+        if self._reading is not None:
+            if self._reading.done():
+                raise AssertionError(f"the process ended before {wanted}: {self.output[-20:]}")
+            self._more.clear()
+            await self._more.wait()
+            return
         line = await self._process.stdout.readline()
         if not line:
             raise AssertionError(f"the process ended before {wanted}: {self.output}")
@@ -67,14 +90,17 @@ class Child:
 
     async def ended(self) -> tuple[int, str]:
         """Wait until it exits; returns its status and standard error. `output` keeps the rest of its output."""
+        if self._reading is not None:
+            await self._reading
         out, err = await self._process.communicate()
         self.output += out.decode().splitlines()
         return self._process.returncode, err.decode()
 
     async def end(self) -> None:
-        if self._forgetting is not None:
-            self._forgetting.cancel()
-            await asyncio.wait([self._forgetting])
+        for task in (self._forgetting, self._reading):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait([task])
         if self._process.returncode is None:
             self._process.kill()
             await self._process.communicate()

@@ -80,6 +80,7 @@ async def test_the_drain_ends_it(start, connect):
     async with Half() as upstream, start(upstream.url, route=UPLOADS) as gateway, connect(gateway) as wire:
         wire.send(HEAD + BEGINNING)
         await upstream.has_begun.wait()
+        gateway.process.gateway.begin_drain()
         await gateway.process.gateway.drain(0.05)
         reply = await wire.reply()
         upstream.answer.cancel()
