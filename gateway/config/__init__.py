@@ -41,9 +41,9 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> object:
-        for module in _MODULES:
+        for module in _MODULES if name in __all__ else ():  # others are modules, which `import` finds itself
             loaded = importlib.import_module(f"{__name__}.{module}")
-            if name in __all__ and hasattr(loaded, name):
+            if hasattr(loaded, name):
                 return getattr(loaded, name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
