@@ -14,7 +14,7 @@ import yaml
 from gateway import __version__
 from gateway.arguments import command_line
 from gateway.cli import main
-from gateway.config.values import EXAMPLE_CHATFLOW
+from gateway.config.problems import EXAMPLE_CHATFLOW
 from tests.harness.gateway import FLOW, configuration
 from tests.harness.predictions import ask
 from tests.harness.processes import ROOT, gateway, run, spawn

@@ -31,7 +31,7 @@ _KEYS = (
     "API keys are in a file of their own: create them with `flowise-gateway keys create`, see auth.keys_file"
 )
 _SECTIONS = "the sections are server, admin, upstreams, auth, limits, logs, metrics, defaults and routes"
-_PATHS = "remove it, clients call a route as in Flowise, at /api/v1/prediction/ROUTE"
+_PATHS = "remove it, clients call a route by its name, as in Flowise, at /api/v1/prediction/NAME"
 _LISTEN = _EntryOfSection(
     "server", "listen: 127.0.0.1:8080", "the address and the port are one value: write "
 )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from gateway.config.addresses import parse_url
-from gateway.config.problems import Mistakes
+from gateway.config.problems import EXAMPLE_CHATFLOW, Mistakes
 from gateway.config.tree import Node, Scalar, ScalarKind
 from gateway.config.types import FOREIGN_VARIABLE
-from gateway.config.values import CHATFLOW_PLACE, EXAMPLE_CHATFLOW
+from gateway.config.values import CHATFLOW_PLACE
 from gateway.flowise.withheld import repeating
 
 _NIL = "00000000-0000-0000-0000-000000000000"
@@ -62,9 +62,7 @@ def _public_anyway(route: Node, mistakes: Mistakes) -> None:
     methods = [method.text for method in auth.items if method.text] if auth else []
     others = [method for method in methods if method != "anonymous"]
     if auth and others and len(others) < len(methods):
-        message = (
-            f"anonymous is allowed besides {others[0]}, so none is required: remove anonymous to require one"
-        )
+        message = f"anonymous is listed too, so anybody can call without {others[0]}: remove anonymous to require it"
         mistakes.warn(auth.line, auth.path, message)
 
 

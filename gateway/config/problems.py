@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 LONGEST_QUOTE = 60
 MOST_MISTAKES = 1000  # of one file
+EXAMPLE_CHATFLOW = "2c5e8d0a-1111-4222-8333-444455556666"  # in the examples; no real chatflow has it
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 

@@ -34,7 +34,6 @@ WHOLE_WANTED = "a whole number from 1 to 999999999"
 SHORTEST_SECRET = 32
 VARIABLES = frozenset({"caller", "user", "route"})
 
-EXAMPLE_CHATFLOW = "2c5e8d0a-1111-4222-8333-444455556666"  # in the examples; no real chatflow has it
 CHATFLOW_PLACE = "the last part of the address when the chatflow is open in Flowise (…/canvas/ID)"
 
 _MILLISECONDS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
@@ -142,7 +141,7 @@ def chatflow_id(written: str) -> str:
     if not _UUID.fullmatch(written):
         if _UUID.search(written):
             raise ValueError("is more than a chatflow id: write only the UUID in it")
-        raise ValueError(f"is not a chatflow id: write a UUID like {EXAMPLE_CHATFLOW}, {CHATFLOW_PLACE}")
+        raise ValueError(f"is not a chatflow id: write the UUID of your chatflow, {CHATFLOW_PLACE}")
     return written.lower()
 
 

@@ -16,9 +16,8 @@ from typing import BinaryIO, cast
 import yaml
 
 from gateway.config.placeholders import Environment, expand
-from gateway.config.problems import Kind, Mistakes, join_path, quote
+from gateway.config.problems import EXAMPLE_CHATFLOW, Kind, Mistakes, join_path, quote
 from gateway.config.tree import UNWANTED, Node, Scalar, ScalarKind, plain_scalar, quoted_scalar
-from gateway.config.values import EXAMPLE_CHATFLOW
 from gateway.config.yaml_errors import TYPOGRAPHIC_QUOTES, explain, look_alike
 from gateway.config.yaml_lines import path_at
 

@@ -120,8 +120,8 @@ MISTAKES = [
         "a chatflow by its name",
         FLOW,
         "Support",
-        'routes[0].chatflow: "Support" is not a chatflow id: write a UUID like'
-        " 2c5e8d0a-1111-4222-8333-444455556666, the last part of the address when the chatflow is open in Flowise"
+        'routes[0].chatflow: "Support" is not a chatflow id: write the UUID of your chatflow,'
+        " the last part of the address when the chatflow is open in Flowise"
         " (…/canvas/ID)",
         FLOW,
     ),
@@ -234,8 +234,8 @@ MISTAKES = [
         "a path of a route",
         "    upstream: main",
         "    path: /chat\n    upstream: main",
-        "routes[0].path: is not a key here: remove it, clients call a route as in Flowise, at"
-        " /api/v1/prediction/ROUTE",
+        "routes[0].path: is not a key here: remove it, clients call a route by its name, as in Flowise, at"
+        " /api/v1/prediction/NAME",
         "    upstream: main",
     ),
     Broken(
@@ -497,8 +497,8 @@ WARNINGS = [
         "a public route with a key",
         "auth: [api_key]",
         "auth: [anonymous, api_key]",
-        "routes[0].auth: warning: anonymous is allowed besides api_key, so none is required: remove anonymous to"
-        " require one",
+        "routes[0].auth: warning: anonymous is listed too, so anybody can call without api_key: remove anonymous"
+        " to require it",
         "auth: [api_key]",
     ),
 ]

@@ -139,7 +139,7 @@ def test_without_any_variable_both_ways_are_named():
             'entry 1: "support" is not a route: write NAME=ID, like support=2c5e8d0a',
         ),
         ("GATEWAY_ROUTES", f"a={SUPPORT},", 'entry 2: "" is not a route'),
-        ("GATEWAY_ROUTES", "a=x", 'entry 1, chatflow: the value of "x" is not a chatflow id: write a UUID'),
+        ("GATEWAY_ROUTES", "a=x", 'entry 1, chatflow: the value of "x" is not a chatflow id: write the UUID'),
         ("GATEWAY_ROUTES", f"a b={SUPPORT}", 'entry 1, name: the value of "a b" is not a valid name'),
         (
             "GATEWAY_ROUTES",

@@ -33,7 +33,7 @@ def test_a_key_is_known_in_any_spelling(key):
 
 
 def test_a_key_has_the_advice_of_its_section_before_that_of_all_sections():
-    assert said("Route", "host").startswith("remove it, clients call a route as in Flowise")
+    assert said("Route", "host").startswith("remove it, clients call a route by its name, as in Flowise")
     assert said("AdminSettings", "host") == "write listen: 127.0.0.1:9090"
 
 
@@ -114,7 +114,11 @@ def test_a_key_in_the_wrong_place_or_of_another_gateway_is_told_its_place(messag
             "is not a key here: timeouts belong in an upstream: put timeouts: {connect: 5s",
         ),
         ("timeouts: {total: 30s}", "timeouts", "is not a key here: it belongs in server or upstreams.*"),
-        ("path: /chat", "path", "is not a key here: remove it, clients call a route as in Flowise"),
+        (
+            "path: /chat",
+            "path",
+            "is not a key here: remove it, clients call a route by its name, as in Flowise",
+        ),
         ("maxBody: 1MiB", "maxBody", "is not a key here: did you mean max_body?"),
         (
             "streaming: true",

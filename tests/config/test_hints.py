@@ -41,12 +41,12 @@ def test_the_chatflow_of_the_example_is_a_warning(warnings, chatflow):
 
 
 def test_anonymous_beside_another_credential_is_a_warning(warnings):
-    said = "so none is required: remove anonymous to require one"
+    said = "remove anonymous to require it"
     assert warnings(auth="[anonymous, api_key]") == {
-        "routes[0].auth": f"anonymous is allowed besides api_key, {said}"
+        "routes[0].auth": f"anonymous is listed too, so anybody can call without api_key: {said}"
     }
     assert warnings(auth="[session, anonymous]") == {
-        "routes[0].auth": f"anonymous is allowed besides session, {said}"
+        "routes[0].auth": f"anonymous is listed too, so anybody can call without session: {said}"
     }
 
 

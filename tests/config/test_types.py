@@ -84,7 +84,7 @@ def test_numbers_and_switches_are_read_from_yaml_and_from_placeholders(read, kin
         (types.Text, quoted_scalar(""), '"" is not one line of text'),
         (types.Name, quoted_scalar("a/b"), '"a/b" is not a valid name: write 1 to 64 characters of'),
         (types.Name, quoted_scalar("x" * 65), "is not a valid name"),
-        (types.ChatflowId, quoted_scalar("x"), '"x" is not a chatflow id: write a UUID like'),
+        (types.ChatflowId, quoted_scalar("x"), '"x" is not a chatflow id: write the UUID of your chatflow'),
         (
             types.HeaderSecret,
             plain_scalar("12345"),
