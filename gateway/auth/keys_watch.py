@@ -260,8 +260,17 @@ def _collector_paused() -> Iterator[None]:
 
 
 def _digest_of(path: Path) -> bytes:
-    """Of the content of a file; raises as `read_content`."""
-    return _digest(read_content(path))
+    """The digest of a file, as `_read` has it.
+
+    Raises:
+        UnreadableError: the system cannot read it now.
+    """
+    try:
+        return _digest(read_content(path))
+    except UnreadableError:
+        raise
+    except ConfigError:  # a folder, for one
+        return _digest(None)
 
 
 def _digest(content: bytes | None) -> bytes:

@@ -72,6 +72,17 @@ async def test_start_reads_the_keys(watched):
     assert [line["count"] for line in watched.lines.of("keys_loaded")] == [2]
 
 
+async def test_a_folder_in_place_of_the_file_is_logged_once_and_revokes_nothing(watched):
+    write_keys(watched.path, entry(1))
+    await watched.watch.start()
+    watched.path.unlink()
+    watched.path.mkdir()
+    await watched.looks(10)  # its content is compared once more after a while
+    (line,) = watched.lines.of("keys_file_broken")
+    assert "not a regular file" in str(line["mistakes"])
+    assert watched.valid == [1]
+
+
 async def test_a_missing_file_has_no_keys_until_it_is_created(watched):
     await watched.watch.start()
     await watched.looks(3)

@@ -24,11 +24,20 @@ def _file(before: bytes, unit: bytes, size: int, after: bytes, says: str = "") -
     return HostileFile(repeated(before, unit, size - len(before) - len(after), after), says)
 
 
+LIMITS = "[{name: day, tokens: 200000, per: 1d}, {name: minute, requests: 60, per: 60s}]"
+
+
+def _with_everything(number: int) -> str:
+    routes, expires = "[support, sales]", "2036-01-31T08:00:00Z"
+    return entry(number, f"customer-{number:05d}", routes=routes, expires=expires, limits=LIMITS)
+
+
 SIZES = {
-    "as many keys as it may hold": HostileFile(lambda: keys_text(*(entry(n) for n in range(9000))).encode()),
+    "as many keys as it may hold": HostileFile(lambda: keys_text(*(entry(n) for n in range(12_000))).encode()),
+    "6,000 keys with everything": HostileFile(lambda: keys_text(*map(_with_everything, range(6000))).encode()),
     "100 MiB": _file(ONE, b"# comment\n", 100 * MIB, b"", "larger than 2MiB"),
     "a million lines": _file(ONE, b"\n", MIB, b""),
-    "a million values": _file(b"keys:\n", b" - a\n", LARGE, b"", "more than 50000 values"),
+    "a million values": _file(b"keys:\n", b" - a\n", LARGE, b"", "more than 125000 values"),
     "lines of 1 MiB": _file(ONE, b"# " + b"x" * MIB + b"\n", LARGE, b""),
     "one line": _file(ONE + b"# ", b"x", LARGE, b""),
     "comments": _file(ONE, b"#\n", LARGE, b""),
@@ -59,8 +68,8 @@ STRUCTURES = {
     ),
     "the same member": _file(ONE, b"    name: x\n", 512 * KIB, b"", "is in line 3 too"),
     "aliases": _file(b"keys: [&a 1,", b"*a,", LARGE, b"1]", "aliases"),
-    "flow sequences": _file(b"keys: [", b"[],", LARGE, b"1]", "more than 50000 values"),
-    "pairs in flow": _file(b"keys: {", b"a,", 512 * KIB, b"b}", "more than 50000 values"),
+    "flow sequences": _file(b"keys: [", b"[],", LARGE, b"1]", "more than 125000 values"),
+    "pairs in flow": _file(b"keys: {", b"a,", 512 * KIB, b"b}", "more than 125000 values"),
     "deep in flow": _file(b"keys: ", b"[", LARGE, b"", "maximum nesting depth"),
     "deep by indentation": HostileFile(
         lambda: b"keys:\n" + b"".join(b" " * n + b"-\n" for n in range(1, 1000)), "nested deeper"
