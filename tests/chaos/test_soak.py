@@ -10,7 +10,7 @@ import os
 import pytest
 
 from tests.harness import bounds
-from tests.hostile.onslaught import hold, onslaught
+from tests.hostile.onslaught import Plan, hold, onslaught
 
 SECONDS = float(os.environ.get("CHAOS_SECONDS", "600"))
 
@@ -18,6 +18,6 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(SECONDS + 60 * bounds.TEST)
 
 
 async def test_no_well_behaved_stream_is_cut_late_or_miscounted(tmp_path):
-    report = await onslaught(tmp_path, SECONDS, warm_up=1)
+    report = await onslaught(tmp_path, Plan(SECONDS))
     print(report.figures)
     hold(report)

@@ -1,6 +1,6 @@
 """All hostile clients at once, in a process of their own: everything in the corpus, each in turn, in random order.
 
-`python -m tests.hostile.hostile_clients HOST PORT SECONDS SEED SHARE`: at least one pass over this share of all of it, and
+`python -m tests.hostile.hostile_clients HOST PORT SECONDS SEED SHARE`: at least one pass over this share of each kind, and
 further ones until the time is over. Prints as JSON how often each status came, and what was no valid answer.
 """
 
@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import random
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache, partial
 from time import monotonic
@@ -86,6 +88,20 @@ EVERYTHING = {
 }
 
 
+def kind_of(name: str) -> str:
+    return name.partition(":")[0]
+
+
+def some_of_each(names: Iterable[str], share: float, chance: random.Random) -> list[str]:
+    """This share of each kind, rounded up, in random order."""
+    by_kind: dict[str, list[str]] = {}
+    for name in names:
+        by_kind.setdefault(kind_of(name), []).append(name)
+    found = [name for same in by_kind.values() for name in chance.sample(same, math.ceil(share * len(same)))]
+    chance.shuffle(found)
+    return found
+
+
 async def attack(host: str, port: int, seconds: float, seed: int, share: float) -> dict[str, object]:
     """What came of it: the number of passes and of each status (`None`: closed without one), and what was invalid."""
     until, chance = monotonic() + seconds, random.Random(seed)
@@ -109,7 +125,7 @@ async def attack(host: str, port: int, seconds: float, seed: int, share: float) 
             await one(name)
 
     while passes == 0 or monotonic() < until:
-        names = iter(chance.sample(list(EVERYTHING), int(share * len(EVERYTHING))))
+        names = iter(some_of_each(EVERYTHING, share, chance))
         await asyncio.gather(*(some(names) for _ in range(AT_ONCE)))
         passes += 1
     return {"passes": passes, "statuses": dict(statuses), "invalid": invalid}

@@ -172,22 +172,31 @@ async def besieged(folder: Path, upstream: str, **more: Any):
             yield gateway
 
 
-async def onslaught(
-    folder: Path, seconds: float, warm_up: float, most: int = 1 << 40, seed: int = 1
-) -> Report:
-    """One pass over everything hostile, and more until the time is over; before it a pass over the share `warm_up`.
+@dataclass(frozen=True)
+class Plan:
+    """Passes over what is hostile: one to warm up, and after it one or as many as `seconds` have.
 
-    Replies break off after `most` bytes.
+    `warm_up`, `share`: how much of each kind. Replies break off after `most` bytes.
     """
+
+    seconds: float = 0.0
+    warm_up: float = 1.0
+    share: float = 1.0
+    most: int = 1 << 40
+    seed: int = 1
+
+
+async def onslaught(folder: Path, plan: Plan) -> Report:
+    """What comes of this plan."""
     gc.collect()
     gc.freeze()  # a collection of the test session's objects would make every stream late
     try:
         async with (
             flowise("tests.bench.upstream") as good_port,
-            flowise("tests.hostile.hostile_flowise", str(most)) as bad_port,
+            flowise("tests.hostile.hostile_flowise", str(plan.most)) as bad_port,
             besieged(folder, f"http://127.0.0.1:{bad_port}", **sections(f"http://127.0.0.1:{good_port}")) as gateway,
         ):  # fmt: skip
-            report = await _besiege(gateway, good_port, seconds, seed, warm_up)
+            report = await _besiege(gateway, good_port, plan)
             await _settle(gateway, report)
             assert await gateway.stop() == 0
             _read_log(gateway, report)
@@ -196,11 +205,10 @@ async def onslaught(
         gc.unfreeze()
 
 
-async def _besiege(gateway: Besieged, good_port: int, seconds: float, seed: int, warm_up: float) -> Report:
+async def _besiege(gateway: Besieged, good_port: int, plan: Plan) -> Report:
     report = Report()
-    await _attack(
-        gateway, 0, seed, warm_up
-    )  # what comes with the first of a kind is no growth: threads, pools, caches
+    # what comes with the first of a kind is no growth: threads, pools, caches
+    await _attack(gateway, 0, plan.seed, plan.warm_up)
     await _idle(gateway)
     report.memory.append(gateway.resident() / MIB)
     await gateway.inside()
@@ -209,7 +217,7 @@ async def _besiege(gateway: Besieged, good_port: int, seconds: float, seed: int,
     await direct.open(DIRECT, RATE)
     asking = [asyncio.ensure_future(good.ask_on()) for _ in range(ASKING)]
     before = gateway.scheduled()
-    found = await _attack(gateway, seconds, seed)
+    found = await _attack(gateway, plan.seconds, plan.seed, plan.share)
     ran, waited = (after - then for after, then in zip(gateway.scheduled(), before, strict=True))
     report.waits = (ran + waited) / ran
     for task in asking:
@@ -225,7 +233,7 @@ async def _besiege(gateway: Besieged, good_port: int, seconds: float, seed: int,
     return report
 
 
-async def _attack(gateway: Besieged, seconds: float, seed: int, share: float = 1) -> dict[str, Any]:
+async def _attack(gateway: Besieged, seconds: float, seed: int, share: float) -> dict[str, Any]:
     arguments = (gateway.host, str(gateway.port), str(seconds), str(seed), str(share))
     pipe = asyncio.subprocess.PIPE
     async with _process("tests.hostile.hostile_clients", *arguments, stdout=pipe) as process:

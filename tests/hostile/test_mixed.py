@@ -1,22 +1,29 @@
-"""Everything hostile at once, once, beside a hundred well-behaved streams; `tests/chaos/test_soak.py` does it for longer."""
+"""A third of everything hostile at once beside a hundred well-behaved streams; `tests/chaos/test_soak.py` has all of it."""
 
 from __future__ import annotations
+
+import random
 
 import pytest
 
 from tests.harness import bounds
-from tests.hostile.hostile_clients import EVERYTHING
-from tests.hostile.onslaught import hold, onslaught
+from tests.hostile.hostile_clients import EVERYTHING, kind_of, some_of_each
+from tests.hostile.onslaught import Plan, hold, onslaught
 
-WARM_UP = 0.3  # of the corpus
-MOST = 256 * 1024  # bytes of a reply, for time
+KINDS = {"request", "reply", "settings", "client"}
+PLAN = Plan(warm_up=0.1, share=1 / 3, most=256 * 1024)  # for time
 
 
 def test_the_corpus_has_kinds_enough():
     assert len(EVERYTHING) >= 60
-    assert {name.partition(":")[0] for name in EVERYTHING} == {"request", "reply", "settings", "client"}
+    assert set(map(kind_of, EVERYTHING)) == KINDS
 
 
-@pytest.mark.timeout(12 * bounds.TEST)
-async def test_everything_at_once_harms_nobody(tmp_path):
-    hold(await onslaught(tmp_path, 0.0, WARM_UP, MOST))
+@pytest.mark.parametrize("share", [PLAN.warm_up, PLAN.share])
+def test_a_share_has_every_kind(share):
+    assert set(map(kind_of, some_of_each(EVERYTHING, share, random.Random(1)))) == KINDS
+
+
+@pytest.mark.timeout(6 * bounds.TEST)
+async def test_much_at_once_harms_nobody(tmp_path):
+    hold(await onslaught(tmp_path, PLAN))
