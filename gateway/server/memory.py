@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-
 LARGE = 256 * 1024  # bytes of a block that has pages of its own; below the parts of a body that are held
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
 
@@ -12,9 +10,14 @@ def return_large_blocks() -> None:
     """Fix the thresholds of glibc, which grow with the largest block that was ever freed, up to 32 MiB.
 
     Beyond them blocks are kept in heaps, and a few hundred MiB stayed with the process after a minute of large bodies.
-    Other C libraries are left as they are.
+    Other C libraries are left as they are, and all of them by a Python that was built without libffi.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    try:
+        import ctypes  # noqa: PLC0415 - it may be missing
+
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    except (ImportError, OSError):  # OSError: a program that is linked statically
+        return
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, LARGE)
         mallopt(_M_TRIM_THRESHOLD, LARGE)

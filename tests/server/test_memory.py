@@ -1,0 +1,52 @@
+"""Freed memory goes back to the system, where the C library can be asked for it."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+FREES = """
+from pathlib import Path
+from gateway.server.memory import LARGE, return_large_blocks
+
+def resident():
+    return int(Path("/proc/self/status").read_text().partition("VmRSS:")[2].split()[0]) // 1024
+
+return_large_blocks()
+for _ in range(3):
+    bytearray(64 * LARGE)  # freeing it would let the thresholds of glibc grow
+before, large, small = resident(), [], []
+for _ in range(100):  # between large blocks small ones stay, so that no heap is free as a whole
+    large.append(bytearray(4 * LARGE))
+    large[-1][:] = bytes(4 * LARGE)
+    small.append([bytearray(4096) for _ in range(4)])
+full = resident()
+large.clear()
+print(before, full, resident())
+"""
+
+
+WITHOUT_LIBFFI = """
+import sys
+sys.modules["ctypes"] = None
+from gateway.server.memory import return_large_blocks
+return_large_blocks()
+"""
+
+
+def output_of(text):
+    return subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left as they are")
+def test_large_blocks_that_are_freed_leave_the_process():
+    before, full, after = map(int, output_of(FREES).split())
+    assert full - before > 90  # MiB
+    assert after - before < 10
+
+
+def test_a_python_without_ctypes_serves_all_the_same():
+    assert output_of(WITHOUT_LIBFFI) == ""
