@@ -7,6 +7,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from gateway.init.listing import printable
+
 Level = Literal["ok", "warning", "failed"]
 MARKS = {"ok": "✓", "warning": "!", "failed": "✗"}
 PLAIN_MARKS = {"ok": "ok", "warning": "!", "failed": "X"}
@@ -50,9 +52,8 @@ def without(secrets: Collection[str], findings: Sequence[Finding]) -> list[Findi
 
 
 def _hide(text: str, secrets: Collection[str]) -> str:
-    for secret in secrets:
-        if secret:
-            text = text.replace(secret, HIDDEN)
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):  # one may be the beginning of another
+        text = text.replace(secret, HIDDEN)
     return text
 
 
@@ -65,7 +66,9 @@ def status(findings: Sequence[Finding], *, is_strict: bool) -> int:
 def as_table(findings: Sequence[Finding], *, is_plain: bool = False) -> str:
     """One line for each. `is_plain`: for a terminal that has ASCII only."""
     marks = PLAIN_MARKS if is_plain else MARKS
-    rows = [(marks[each.level], each.check, each.subject, each.sentence) for each in findings]
+    rows = [
+        (marks[each.level], each.check, printable(each.subject), printable(each.sentence)) for each in findings
+    ]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     return "\n".join(
         "  ".join((*(cell.ljust(width) for cell, width in zip(row[:3], widths, strict=True)), row[3]))

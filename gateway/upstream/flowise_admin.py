@@ -20,6 +20,7 @@ import msgspec
 from gateway.causes import EXPIRED, NOT_YET_VALID, UNKNOWN_AUTHORITY, WRONG_NAME, cause_of
 from gateway.config import Url
 from gateway.flowise.chatflows import Chatflow, NotAListError, Page, read_page
+from gateway.flowise.error_texts import message, missing_chatflow
 from gateway.flowise.events import UNREADABLE
 
 TIMEOUT = 10.0  # seconds, for each request
@@ -28,7 +29,9 @@ PAGE = 25  # chatflows; each comes with all its nodes
 MOST_PAGES = 400
 AT_ONCE = 8  # connections
 
-Failure = Literal["unreachable", "tls", "timeout", "not_flowise", "key", "no_key", "no_permission", "missing"]
+Failure = Literal[
+    "unreachable", "tls", "timeout", "not_flowise", "broken", "key", "no_key", "no_permission", "missing"
+]
 
 _API = re.compile(r"/api(/v1(/.*)?)?$", re.IGNORECASE)
 
@@ -136,9 +139,10 @@ class FlowiseAdmin:
         """Whether predictions of a chatflow can stream; this needs no key.
 
         Raises:
-            FlowiseQueryError: `missing`: there is no such chatflow; or Flowise does not answer.
+            FlowiseQueryError: `missing`: there is no such chatflow; `broken`: Flowise fails to look; or it does not
+                answer.
         """
-        answer = await self._about(f"chatflows-streaming/{flow_id}")
+        answer = await self._about("chatflows-streaming", flow_id)
         return answer.get("isStreaming") is True
 
     async def uploads(self, flow_id: str) -> frozenset[str]:
@@ -147,7 +151,7 @@ class FlowiseAdmin:
         Raises:
             FlowiseQueryError: as `is_streaming`.
         """
-        answer = await self._about(f"chatflows-uploads/{flow_id}")
+        answer = await self._about("chatflows-uploads", flow_id)
         offers = {
             "images": "isImageUploadAllowed",
             "documents": "isRAGFileUploadAllowed",
@@ -164,10 +168,13 @@ class FlowiseAdmin:
         except NotAListError:
             raise FlowiseQueryError("not_flowise", self._no_flowise(response)) from None
 
-    async def _about(self, path: str) -> Mapping[str, Any]:
-        response = await self._get(path)
-        if response.status in (404, 500):  # captures chatflows-streaming-unknown, chatflows-uploads-unknown
+    async def _about(self, path: str, flow_id: str) -> Mapping[str, Any]:
+        response = await self._get(f"{path}/{flow_id}")
+        if response.status != 200 and missing_chatflow(message(response.body), flow_id):
             raise FlowiseQueryError("missing", f"Flowise at {self.url} has no such chatflow.")
+        if response.status >= 500:  # also for a chatflow that it does not have, but then it says so
+            what = f"Flowise at {self.url} fails to look up chatflow {flow_id} (status {response.status})."
+            raise FlowiseQueryError("broken", f"{what} Read its log, and see whether its database answers.")
         if response.status != 200 or not response.members():
             raise FlowiseQueryError("not_flowise", self._no_flowise(response))
         return response.members()

@@ -41,3 +41,14 @@ def test_the_status_follows_from_the_worst(count, strict, expected):
 def test_secrets_are_taken_out_and_empty_ones_do_not_count():
     (found,) = without({"hunter2", ""}, [failed("key", "hunter2", "is hunter2.")])
     assert (found.subject, found.sentence) == ("***", "is ***.")
+
+
+@pytest.mark.parametrize("secrets", [["abc", "abc-def"], ["abc-def", "abc"]])
+def test_a_secret_that_begins_with_another_one_is_taken_out_whole(secrets):
+    (found,) = without(secrets, [failed("key", "", "is abc-def.")])
+    assert found.sentence == "is ***."
+
+
+def test_what_flowise_names_moves_no_cursor_and_begins_no_line():
+    table = as_table([ok("route", "chat", "chatflow \x1b[2J\nfoo answers")])
+    assert table.splitlines() == ["✓  route  chat  chatflow ?[2J?foo answers"]

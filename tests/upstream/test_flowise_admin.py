@@ -16,6 +16,7 @@ from tests.harness.unreachable import unreachable
 
 ADVICE = Advice(authority="Name it.", key="write it down")
 FLOW = "2c5e8d0a-1111-4222-8333-444455556666"
+UNKNOWN = "00000000-0000-4000-8000-000000000001"  # in the captures
 
 
 def admin(url, key="secret-key"):
@@ -133,6 +134,19 @@ async def test_a_list_that_grows_while_it_is_read_ends(serving):
         assert await flowise.chatflows() == ()
 
 
+@pytest.mark.parametrize("status", [500, 503])
+async def test_a_flowise_that_fails_does_not_mean_that_the_chatflow_is_missing(serving, status):
+    async def handler(_):
+        return web.json_response({"message": "SQLITE_BUSY: database is locked"}, status=status)
+
+    url = await serving(handler)
+    what = f"Flowise at URL fails to look up chatflow {FLOW} (status {status})."
+    for ask in (FlowiseAdmin.is_streaming, FlowiseAdmin.uploads):
+        assert await refusal(url, lambda flowise, ask=ask: ask(flowise, FLOW)) == (
+            *("broken", f"{what} Read its log, and see whether its database answers."),
+        )
+
+
 async def test_an_unknown_chatflow_is_missing_as_captured(serving):
     async def handler(request):
         kind = "streaming" if "streaming" in request.path else "uploads"
@@ -141,7 +155,7 @@ async def test_an_unknown_chatflow_is_missing_as_captured(serving):
 
     url = await serving(handler)
     for ask in (FlowiseAdmin.is_streaming, FlowiseAdmin.uploads):
-        assert await refusal(url, lambda flowise, ask=ask: ask(flowise, FLOW)) == (
+        assert await refusal(url, lambda flowise, ask=ask: ask(flowise, UNKNOWN)) == (
             *("missing", "Flowise at URL has no such chatflow."),
         )
 
