@@ -110,7 +110,9 @@ ABSENT: FileVersion = ()
 _FORBIDDEN = (errno.EACCES, errno.EPERM)
 _LET_READ = "let the gateway's user read it, with chown or with --owner of the keys commands"
 _TRIED_AGAIN = "it will be when the system can; see to its disk, memory and open files"
-LARGEST_FILE = 2 * 1024 * 1024  # bytes: 6,000 keys with limits to 13,000 without; revoked ones keep their entries
+LARGEST_FILE = (
+    2 * 1024 * 1024
+)  # bytes: 6,000 keys with limits to 13,000 without; revoked ones keep their entries
 _EXAMPLE = "`flowise-gateway keys create` writes such a file"
 
 

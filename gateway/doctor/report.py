@@ -67,7 +67,8 @@ def as_table(findings: Sequence[Finding], *, is_plain: bool = False) -> str:
     """One line for each. `is_plain`: for a terminal that has ASCII only."""
     marks = PLAIN_MARKS if is_plain else MARKS
     rows = [
-        (marks[each.level], each.check, printable(each.subject), printable(each.sentence)) for each in findings
+        (marks[each.level], each.check, printable(each.subject), printable(each.sentence))
+        for each in findings
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     return "\n".join(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -79,6 +80,25 @@ def test_a_key_is_added_whatever_the_last_line_is(editor, read, end):
     one.add(new(3))
     assert read(one.text) == one.entries
     assert len(one.entries) == 3
+
+
+@pytest.mark.parametrize("before", ["\ufeff", "# für Köln 🔑\n", "\ufeff# für Köln 🔑\n"])
+def test_letters_of_several_bytes_and_a_byte_order_mark_move_no_edit(editor, read, before):
+    one = editor(before + keys_text(entry(1), "  # für München\n", entry(2)))
+    text = one.text
+    one.add(new(3))
+    one.set(key_id(1), revoked=NOW)
+    assert read(one.text) == one.entries
+    assert {line[0] for line in changes(text, one.text)} == {"+"}
+
+
+@pytest.mark.skipif(not yaml.__with_libyaml__, reason="needs libyaml")
+def test_a_file_is_parsed_by_libyaml_which_is_eight_times_as_fast(editor, monkeypatch):
+    one = editor(keys_text(entry(1)))
+    monkeypatch.delattr(yaml, "SafeLoader")
+    one.add(new(2))
+    one.set(key_id(1), revoked=NOW)
+    assert len(one.entries) == 2
 
 
 @pytest.mark.parametrize("indent", [0, 1, 8])

@@ -33,8 +33,12 @@ def _with_everything(number: int) -> str:
 
 
 SIZES = {
-    "as many keys as it may hold": HostileFile(lambda: keys_text(*(entry(n) for n in range(12_000))).encode()),
-    "6,000 keys with everything": HostileFile(lambda: keys_text(*map(_with_everything, range(6000))).encode()),
+    "as many keys as it may hold": HostileFile(
+        lambda: keys_text(*(entry(n) for n in range(12_000))).encode()
+    ),
+    "6,000 keys with everything": HostileFile(
+        lambda: keys_text(*map(_with_everything, range(6000))).encode()
+    ),
     "100 MiB": _file(ONE, b"# comment\n", 100 * MIB, b"", "larger than 2MiB"),
     "a million lines": _file(ONE, b"\n", MIB, b""),
     "a million values": _file(b"keys:\n", b" - a\n", LARGE, b"", "more than 125000 values"),
