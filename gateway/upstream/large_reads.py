@@ -53,9 +53,11 @@ class LargeReads:
         self._next = None
         self._handled = 0
         until = monotonic() + TURN
-        for _ in range(len(self._waiting)):
-            self._waiting.popleft().take_turn()
-            if monotonic() >= until:
-                break
-        if self._waiting:
-            self._schedule()
+        try:
+            for _ in range(len(self._waiting)):
+                self._waiting.popleft().take_turn()
+                if monotonic() >= until:
+                    break
+        finally:  # a bug in the handling of one reply must not stop the others
+            if self._waiting:
+                self._schedule()

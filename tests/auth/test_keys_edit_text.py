@@ -88,6 +88,7 @@ def test_letters_of_several_bytes_and_a_byte_order_mark_move_no_edit(editor, rea
     text = one.text
     one.add(new(3))
     one.set(key_id(1), revoked=NOW)
+    one.set(key_id(1), revoked=NOW + 1)
     assert read(one.text) == one.entries
     assert {line[0] for line in changes(text, one.text)} == {"+"}
 

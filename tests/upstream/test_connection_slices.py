@@ -10,6 +10,7 @@ from gateway.upstream import large_reads
 from gateway.upstream.connection import Connection
 from gateway.upstream.large_reads import AT_ONCE, SLICE, TURN, LargeReads
 from gateway.upstream.response_parser import BodyEnd
+from tests.harness.clock import until
 from tests.harness.raw_upstream import RawUpstream
 from tests.harness.scripted_pool import GET, RecordingSink, exchange
 
@@ -206,3 +207,17 @@ async def test_a_small_read_never_waits():
     connection.start("GET", GET, sink)
     connection.data_received(OK + b"Content-Length: 9\r\n\r\n" + b"x" * 3)
     assert sink.body == b"xxx"
+
+
+async def test_a_bug_in_one_reply_does_not_stop_the_others():
+    bugs, turns, reads = [], [], LargeReads()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: bugs.append(context["exception"]))
+
+    class Reply:
+        def __init__(self, take_turn):
+            self.take_turn = take_turn
+
+    reads.add(Reply(lambda: 1 / 0))
+    reads.add(Reply(lambda: turns.append("the other")))
+    await until(lambda: turns)
+    assert [type(bug) for bug in bugs] == [ZeroDivisionError]
