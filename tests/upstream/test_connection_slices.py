@@ -209,6 +209,19 @@ async def test_a_small_read_never_waits():
     assert sink.body == b"xxx"
 
 
+async def test_what_follows_a_reply_in_slices_that_wait_is_no_reply_to_the_next_request():
+    idle, transport, sink = [], Transport(), Pieces()
+    connection = Connection(idle.append, lambda _: None, LargeReads())
+    connection.connection_made(transport)
+    connection.start("GET", GET, sink)
+    connection.finish_request()
+    head = OK + b"Content-Length: %d\r\n\r\n"
+    body = bytes(2 * SLICE - len(head % 10_000))  # the surplus has a slice of its own
+    connection.data_received(head % len(body) + body + OK + b"Content-Length: 0\r\n\r\n")
+    await until(lambda: sink.end)
+    assert (sink.end, idle, transport.is_closed) == (BodyEnd.WHOLE, [], True)
+
+
 async def test_a_bug_in_one_reply_does_not_stop_the_others():
     bugs, turns, reads = [], [], LargeReads()
     asyncio.get_running_loop().set_exception_handler(lambda _, context: bugs.append(context["exception"]))
