@@ -83,7 +83,10 @@ TABLE = {  # what a pattern finds must be known
             | {"/".join(path.split("/")[:4]) for endpoint in ENDPOINTS for path in endpoint.paths}
         ),
     ),
-    "keys": (r"\b(?:server|admin|limits|logs|metrics|upstreams|auth)(?:\.[*a-z_]+)+[a-z]\b(?!\()", keys),
+    "keys": (
+        r"(?<!-)\b(?:server|admin|limits|logs|metrics|upstreams|auth)(?:\.[*a-z_]+)+[a-z]\b(?!\()",
+        keys,
+    ),
     "ports": (r"(?<=:)[1-9]\d{3}\b(?![:.]\d)", lambda: set(PORTS)),
     "files": (
         r"(?<![\w/$}{*-])(?:[\w.-]+/)*[\w-][\w.-]*\.(?:ya?ml|env|cfg|conf|lock|toml)\b(?![/=:]/)",
