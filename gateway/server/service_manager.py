@@ -86,7 +86,7 @@ class Systemd:
         self.send("STOPPING=1", f"STATUS=Draining: open streams may finish within {seconds:g} s.")
 
     def send(self, *assignments: str) -> None:
-        """Send one message."""
+        """Send these in one message."""
         if self._address:
             self._unsent.append("\n".join(assignments).encode())
             self._flush()

@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TextIO, cast
 
 import msgspec
@@ -73,9 +74,11 @@ class LogOutput:
             if is_for_reading
             else stamper(fmt="iso", utc=True, key="time"),
             structlog.processors.format_exc_info,  # not structlog.dev's, which prints the values of variables
+        )
+        self._render: Callable[[Mapping[str, Any]], str] = (
             _for_reading(ConsoleRenderer(has_colors=self._has_colors))
             if is_for_reading
-            else structlog.processors.JSONRenderer(serializer=_encode),
+            else partial(within_bound, render=_json)
         )
 
     def logger(self, **fields: Any) -> Logger:
@@ -100,7 +103,7 @@ class LogOutput:
         written: Any = line
         for process in self._processors:
             written = process(logger, method, written)
-        return written
+        return self._render(written)
 
 
 class LossyStream:
@@ -147,10 +150,6 @@ class LibraryLog(logging.Handler):
         getattr(self._logger, level)("library", library=record.name, message=str(record.msg), error=error)
 
 
-def _encode(line: Any, **_: Any) -> str:
-    return within_bound(line, _json)
-
-
 def _json(line: Mapping[str, Any]) -> str:
     try:
         return escaped(msgspec.json.encode(line).decode())
@@ -158,9 +157,9 @@ def _json(line: Mapping[str, Any]) -> str:
         return json.dumps(line, default=str)
 
 
-def _for_reading(renderer: ConsoleRenderer) -> structlog.typing.Processor:
-    def render(logger: Any, method: str, line: Mapping[str, Any]) -> str:
+def _for_reading(renderer: ConsoleRenderer) -> Callable[[Mapping[str, Any]], str]:
+    def render(line: Mapping[str, Any]) -> str:
         # shortened before: rendering costs a step for each character
-        return within_bound(shortened(line), lambda line: renderer(logger, method, line))
+        return within_bound(shortened(line), lambda line: renderer(None, "", line))
 
     return render
