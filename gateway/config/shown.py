@@ -25,7 +25,7 @@ _TEMPLATE = re.compile(r"(\{[a-z]+\})+")
 
 def shown(config: Config) -> dict[str, Any]:
     """Every key with the value that is in effect."""
-    return _section(config)
+    return _section(config, config.model_dump(mode="json"))
 
 
 def fingerprint(content: Mapping[str, Any]) -> str:
@@ -37,15 +37,14 @@ def fingerprint(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _section(section: Section) -> dict[str, Any]:
-    written = section.model_dump(mode="json")
+def _section(section: Section, written: Mapping[str, Any]) -> dict[str, Any]:
     return {key: _value(key, getattr(section, key), written[key]) for key in written}
 
 
 def _value(key: str, value: Any, written: Any) -> Any:
     """`written`: as JSON, with its secrets."""
     if isinstance(value, Section):
-        return _section(value)
+        return _section(value, written)
     if isinstance(value, tuple):
         return [_value(key, below, one) for below, one in zip(value, written, strict=True)]
     if isinstance(value, Mapping):

@@ -109,6 +109,12 @@ class Reloads:
 
     def open(self) -> None:
         self._is_open = True
+        if self.config.server.watch and self._source.fixed:
+            self._logger.warning(
+                "reload_ignored", message=f"server.watch has no effect. {self._source.fixed}"
+            )
+        if self._is_requested:  # meanwhile
+            self._manager.reloading()
 
     async def close(self) -> None:
         """Begin no reload any more."""
@@ -123,13 +129,13 @@ class Reloads:
     def request(self) -> None:
         """Read the configuration again, whether or not its file has changed."""
         reason = self._source.fixed or ("The gateway is shutting down." if self._is_closed else "")
-        if reason:
-            self._logger.warning("reload_ignored", message=reason)
-        if not self._is_closed:
+        if self._is_open:
             self._manager.reloading()
         if not reason:
             self._is_requested = True
-        elif not self._is_closed:
+            return
+        self._logger.warning("reload_ignored", message=reason)
+        if self._is_open:
             self._manager.reloaded(reason)
 
     def tick(self, now: float) -> None:
@@ -179,7 +185,7 @@ class Reloads:
         try:
             config = usable(reading)
             self._check_store(config, reading)
-            await self._apply(self._change(config), reading.warnings)
+            await self._apply(await self._thread.run(self._change, config), reading.warnings)
         except ConfigError as error:
             self._refuse(error.mistakes)
         except CannotApplyError as error:

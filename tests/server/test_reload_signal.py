@@ -70,12 +70,14 @@ VARIABLES = (
 )
 async def test_where_nothing_can_be_read_again_one_line_says_what_to_do(before, arguments, word, tmp_path):
     file = tmp_path / "gateway.yaml"
-    file.write_text(yaml.safe_dump(configuration(NOWHERE)))
+    file.write_text(yaml.safe_dump(configuration(NOWHERE, server={"watch": True})))
     given = [argument.format(file=file) for argument in arguments]
     async with gateway("serve", *given, before=before.format(file=file)) as child:
         await child.listens()
+        if arguments:
+            assert "server.watch has no effect" in (await child.until("reload_ignored"))["message"]
         child.send_signal(signal.SIGHUP)
-        assert word in (await child.until("reload_ignored"))["message"]
+        assert word in (await child.until("reload_ignored", 1 + bool(arguments)))["message"]
         child.send_signal()
         assert (await child.ended())[0] == 0
 
