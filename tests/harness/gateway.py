@@ -23,6 +23,7 @@ from gateway.relay.registry import InFlightCall
 from gateway.server.listener import ClientConnection, Listener
 from gateway.server.process import Process
 from gateway.server.reload import Source, version_of
+from gateway.serving import Serving
 from gateway.telemetry.logs import LogOutput
 from gateway.upstream.pool import Pool
 
@@ -144,6 +145,10 @@ class RunningGateway:
     def kept_replies(self) -> int:
         """Bytes of replies that are kept to count their tokens."""
         return self._inside._services.kept.used
+
+    def serving(self) -> Serving:
+        """What serves the next request."""
+        return self._inside._current.serving
 
     def pool(self, upstream: str = "main") -> Pool:
         return self._inside._current.serving.upstreams[upstream].pool

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import random
+import weakref
 
 import aiohttp
 import pytest
@@ -236,6 +238,25 @@ async def test_a_server_that_is_removed_drains(start, connect):
         held.may_finish.set()
         assert await finished(wire) == METADATA + END
         await until(lambda: repr(pool).endswith(": 0 open, 0 idle, 0 waiting>"))
+
+
+async def test_a_configuration_lives_as_long_as_the_last_request_that_began_with_it(start, connect):
+    held = Held()
+    async with RawUpstream(held) as upstream, start(upstream.url) as gateway, connect(gateway) as wire:
+        await began(wire)
+        used = weakref.ref(gateway.serving())
+        await gateway.reload(configuration(upstream.url))
+        unused = weakref.ref(gateway.serving())
+        await gateway.reload(configuration(upstream.url))
+        gc.collect()
+        assert (used() is not None, unused() is not None) == (True, False)
+        held.may_finish.set()
+        assert await finished(wire) == METADATA + END
+        assert await wire.chunk() == b""
+        await gateway.lines.until("request")
+        await gateway.idle()
+        gc.collect()
+        assert used() is None
 
 
 async def test_what_cannot_change_is_reported_and_the_rest_is_applied(start, connect):
