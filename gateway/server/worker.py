@@ -20,6 +20,7 @@ from gateway.app import Prepared
 from gateway.config import ConfigError
 from gateway.errors import CannotRunError
 from gateway.server.ipc import (
+    ABANDON,
     ALIVE,
     ANSWER,
     CLOSING,
@@ -150,6 +151,7 @@ class RolloutWorker:
         self._tasks = tasks
         self._is_open = asyncio.Event()
         self._prepared: dict[int, Prepared] = {}  # one at most
+        self._abandoned = 0  # the last number
 
     def open(self) -> None:
         """The worker serves: what was asked meanwhile is answered now."""
@@ -162,12 +164,15 @@ class RolloutWorker:
         if word == PREPARE:
             proposal = await read_proposal(parent)
             self._tasks.start(self._prepare(number, proposal), "configuration")
-        elif (prepared := self._prepared.pop(number, None)) is None:
-            return
         elif word == COMMIT:
-            self._process.commit(prepared)
+            self._process.commit(self._prepared.pop(number))
             self._parent.write(numbered(ANSWER, number))
-        else:
+        elif word == ABANDON:
+            self._abandoned = number
+            await self._abandon(number)
+
+    async def _abandon(self, number: int) -> None:
+        if (prepared := self._prepared.pop(number, None)) is not None:
             await self._process.gateway.abandon(prepared)
 
     async def _prepare(self, number: int, proposal: Proposal) -> None:
@@ -177,6 +182,8 @@ class RolloutWorker:
             self._prepared[number] = await self._process.prepare(proposal.config, proposal.keys)
         except (CannotApplyError, ConfigError) as error:
             reason = str(error)
+        if number <= self._abandoned:  # it took too long
+            await self._abandon(number)
         if not self._parent.is_closing():
             self._parent.write(numbered(ANSWER, number, reason))
 

@@ -6,16 +6,20 @@ import asyncio
 import os
 import signal
 from contextlib import AsyncExitStack
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
-from gateway.config import Config
+from gateway.aio import Tasks
+from gateway.config import Config, LogSettings
 from gateway.server import rollout
-from gateway.server.ipc import ABANDON, COMMIT, PREPARE, parse_numbered
+from gateway.server.ipc import ABANDON, ANSWER, COMMIT, PREPARE, READY, Proposal, numbered, parse_numbered
 from gateway.server.reload import CannotApplyError
 from gateway.server.rollout import Rollout
+from gateway.server.worker import RolloutWorker
 from tests.harness import bounds
+from tests.harness.clock import until
 from tests.harness.fleet import SECRET
 from tests.harness.frames import END, METADATA, PATH
 from tests.harness.gateway import configuration
@@ -80,6 +84,82 @@ async def test_no_worker_is_started_meanwhile():
     starting.release()
     await applying
     assert workers[0].config is CONFIG
+
+
+class Process:
+    """What a worker serves. A proposal is prepared once `may_prepare` is set."""
+
+    def __init__(self):
+        self.may_prepare = asyncio.Event()
+        self.committed, self.abandoned = [], []
+        self.gateway = SimpleNamespace(abandon=self._abandon)
+
+    async def prepare(self, config, keys):
+        await self.may_prepare.wait()
+        if keys is not None:
+            raise CannotApplyError("cannot\nread ca.pem")
+        return config.level
+
+    def commit(self, prepared):
+        self.committed.append(prepared)
+
+    async def _abandon(self, prepared):
+        self.abandoned.append(prepared)
+
+
+@pytest.fixture
+async def worker_side():
+    """A worker's side: its process, what it has written to its parent, and a way to send it a message."""
+    process, written = Process(), []
+    tasks = Tasks(lambda error: pytest.fail(repr(error)))
+    parent = SimpleNamespace(write=written.append, is_closing=lambda: False)
+    side = RolloutWorker(process, parent, tasks)
+
+    async def send(message):
+        first, _, rest = message.partition(b"\n")
+        reader = asyncio.StreamReader()
+        reader.feed_data(rest)
+        await side.on_message(first + b"\n", reader)
+
+    yield SimpleNamespace(side=side, process=process, written=written, send=send, tasks=tasks)
+    await tasks.join(0)
+
+
+def proposal(level, number, keys=None):
+    return Proposal(LogSettings(level=level), keys).encode(number)
+
+
+async def test_a_worker_prepares_once_it_serves_and_commits_what_it_has_prepared(worker_side):
+    worker_side.process.may_prepare.set()
+    await worker_side.send(proposal("debug", 1))
+    await asyncio.wait(worker_side.tasks._tasks, timeout=0.01)
+    assert worker_side.written == []
+    worker_side.side.open()
+    await until(lambda: len(worker_side.written) == 2)
+    assert worker_side.written == [READY, numbered(ANSWER, 1)]
+    assert worker_side.process.committed == []
+    await worker_side.send(numbered(COMMIT, 1))
+    assert (worker_side.process.committed, worker_side.written[2:]) == (["debug"], [numbered(ANSWER, 1)])
+
+
+async def test_a_worker_that_cannot_says_why_in_one_line(worker_side):
+    worker_side.side.open()
+    worker_side.process.may_prepare.set()
+    await worker_side.send(proposal("debug", 1, keys=()))
+    await until(lambda: len(worker_side.written) == 2)
+    assert parse_numbered(worker_side.written[1]) == (ANSWER, 1, "cannot read ca.pem")
+
+
+async def test_what_is_prepared_too_late_is_abandoned_and_the_next_proposal_is_served(worker_side):
+    worker_side.side.open()
+    await worker_side.send(proposal("debug", 1))
+    await worker_side.send(numbered(ABANDON, 1))
+    await worker_side.send(proposal("error", 2))
+    worker_side.process.may_prepare.set()
+    await until(lambda: len(worker_side.written) == 3)
+    assert worker_side.process.abandoned == ["debug"]
+    await worker_side.send(numbered(COMMIT, 2))
+    assert worker_side.process.committed == ["error"]
 
 
 # -- real workers ------------------------------------------------------------------------------------------------------
