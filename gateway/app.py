@@ -1,43 +1,34 @@
-"""Builds the services, lists the policies in their order with the reason for it, and maps endpoints to handlers."""
+"""The gateway without its sockets: what lives as long as the process, and the configuration that serves now.
+
+`serving` makes the policies and handlers of a configuration; `Gateway.commit` puts another one in its place.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from dataclasses import dataclass
 from time import time
+from weakref import WeakSet
 
-from aiohttp import web
-
-from gateway.admission.factory import Limiting, create_limiter
+from gateway.admission.factory import Limiting, create_limiter, store_use
 from gateway.admission.reports import StoreReports
 from gateway.aio import Tasks, Ticker, WorkThread
-from gateway.auth.caller import check_permission
 from gateway.auth.keys_model import ApiKey
+from gateway.auth.keys_watch import KeysWatch
 from gateway.auth.service import AuthService
-from gateway.config import Config, ServerSettings
+from gateway.config import Config, LimitSettings
 from gateway.errors import CannotRunError, ConversationBusy, Draining
 from gateway.exchange import Exchange
-from gateway.handlers.chatbot_config import ChatbotConfig
-from gateway.handlers.limits_status import LimitsStatus
-from gateway.handlers.local import ping
-from gateway.handlers.passthrough import Passthrough
-from gateway.handlers.predict import Predict
-from gateway.handlers.session_tokens import IssueSessionToken
-from gateway.pipeline import Handler, Pipeline, Policy
-from gateway.policies.access_log import access_log
-from gateway.policies.auth import auth
-from gateway.policies.body import BodyThreads, body
-from gateway.policies.body_reader import Arrivals, BodyBounds, Budget
-from gateway.policies.chatflow import chatflow
-from gateway.policies.conversations import conversations
-from gateway.policies.cors import check_origin, cors
-from gateway.policies.limits import Limits
-from gateway.policies.metrics import count_unparsable, metrics
-from gateway.policies.routing import find_route, index_routes, request_handler, routing
-from gateway.relay.counting import TokenCounting
+from gateway.flowise.content_budget import ContentBudget
+from gateway.pipeline import Pipeline
+from gateway.policies.body import BodyThreads
+from gateway.policies.body_reader import Arrivals, Budget
+from gateway.policies.metrics import count_unparsable
+from gateway.policies.routing import Current, request_handler
 from gateway.relay.registry import InFlight
-from gateway.relay.run import RunServices
 from gateway.revocation import Revocation
+from gateway.serving import Services, Serving
 from gateway.telemetry.logs import Logger
 from gateway.telemetry.loop_watch import LoopWatch
 from gateway.telemetry.metrics import Metrics
@@ -55,44 +46,56 @@ CONVERSATION_LOST = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A configuration that can be served: `commit` cannot fail. `keys`: of another keys file than the current one."""
+
+    serving: Serving
+    keys: KeysWatch | None
+
+
 class Gateway:
     """Everything that serves requests, without the sockets, from `start` to `close`. `handle` answers one request."""
 
     def __init__(self, config: Config, logger: Logger, known_keys: tuple[ApiKey, ...] | None = None) -> None:
         """`known_keys`: the parent's, used by a worker while the keys file is broken."""
         self._known_keys = known_keys
-        self._config = config
         self._logger = logger
         self.metrics = Metrics(per_caller=config.metrics.per_caller)
         self.is_ready = False
-        reads = LargeReads()
-        self._upstreams = {
-            name: Upstream(name, settings, self.metrics, reads) for name, settings in config.upstreams.items()
-        }
-        self._routes = index_routes(config.routes)
         self._loop_watch = LoopWatch(self.metrics.lagged, logger)
-        self._in_flight = InFlight()
-        self._reading = WorkThread("replies")  # of Flowise, the large ones
-        self._counting = TokenCounting(
-            config.server.kept_replies, config.limits.max_run_tokens, self._reading
-        )
-        self._tasks = Tasks(self._on_task_error)
         self._store_tasks = Tasks(self._on_task_error)  # of the limit store, which never end by themselves
-        self._limiting = self._make_limits()
-        self._locks = self._limiting.locks
-        self._limits = Limits(
-            self._limiting.limiter, config.routes, config.auth.session_tokens.per_minute, self.metrics
-        )
-        self._identity = AuthService(config.auth, self._tasks, logger, self.metrics.reloaded)
-        self._chatflows = Chatflows(config.routes, self._upstreams, self._tasks, logger)
-        self._bodies = _body_bounds(config.server)
-        self._body_threads = BodyThreads.start()
-        self._pipeline = Pipeline(self._policies(), self._handler(), logger)
-        self._revocation = Revocation(self._identity.keyring, self._pipeline, self._in_flight, time)
+        self._services = self._make_services(config)
+        self._tasks = self._services.tasks
+        self._in_flight = self._services.in_flight
+        self._limiting = self._services.limiting
+        self._identity = self._services.identity
+        self._building = WorkThread("configuration")
+        self._current = Current(Serving(config, self._services))
+        self._retired: WeakSet[Upstream] = WeakSet()  # in use by requests of an earlier configuration
+        self._pipeline = Pipeline(logger)
+        self._revocation = Revocation(self._identity.keys.keyring, self._pipeline, self._in_flight, time)
         self._watchers = self._timed()
         self._ticker: Ticker | None = None
         self._learning: list[asyncio.Task[None]] = []
-        self.handle = request_handler(self._routes, config.server.trusted_proxies, self._pipeline)
+        self.handle = request_handler(self._current, self._pipeline)
+
+    def _make_services(self, config: Config) -> Services:
+        tasks = Tasks(self._on_task_error)
+        return Services(
+            logger=self._logger,
+            metrics=self.metrics,
+            tasks=tasks,
+            limiting=self._make_limits(config.limits),
+            identity=AuthService(config.auth, tasks, self._logger, self.metrics.reloaded),
+            in_flight=InFlight(),
+            reading=WorkThread("replies"),
+            reads=LargeReads(),
+            kept=ContentBudget(config.server.kept_replies),
+            bodies=Budget(config.server.buffered_bodies, config.server.max_body),
+            arrivals=Arrivals(),
+            body_threads=BodyThreads.start(),
+        )
 
     def count_unparsable(self) -> None:
         """Count a request that the listener could not parse, so that it never got to `handle`."""
@@ -103,12 +106,16 @@ class Gateway:
         return [
             self._in_flight.tick,
             self.metrics.tick,
-            self._bodies.arrivals.tick,
+            self._services.arrivals.tick,
             self._limiting.limiter.tick,
             self._identity.tick,
             self._revocation.tick,
-            *(upstream.sweep for upstream in self._upstreams.values()),
+            self._sweep,
         ]
+
+    def _sweep(self, now: float) -> None:
+        for upstream in self._current.serving.upstreams.values():
+            upstream.sweep(now)
 
     def watch(self, watcher: Callable[[float], None]) -> None:
         """Add a callback of the coarse timer, which gets the monotonic time; before `start`."""
@@ -126,9 +133,54 @@ class Gateway:
         self._ticker = Ticker(self._watchers)
         self._ticker.start()
         self._loop_watch.start()
-        self._learning = [
-            self._tasks.start(self._learn_chatflows(name), f"chatflows of {name}") for name in self._upstreams
-        ]
+        self._learn()
+
+    # -- another configuration ---------------------------------------------------------------------
+
+    async def prepare(self, config: Config, known_keys: tuple[ApiKey, ...] | None = None) -> Prepared:
+        """Do everything that can fail on the way to another configuration; nothing changes yet.
+
+        Args:
+            config: what `config.changes.change` leaves of it.
+            known_keys: the parent's, of its keys file.
+
+        Raises:
+            ConfigError: its keys file has mistakes.
+            OSError: a file with certificates cannot be read.
+        """
+        serving = await self._building.run(Serving, config, self._services, self._current.serving)
+        return Prepared(serving, await self._identity.keys.prepare(config.auth.keys_file, known_keys))
+
+    async def abandon(self, prepared: Prepared) -> None:
+        """Close what was opened for it."""
+        if prepared.keys is not None:
+            await prepared.keys.close()
+
+    def commit(self, prepared: Prepared) -> None:
+        """Serve this configuration from now on, in one step; requests that have begun end under their own."""
+        before, serving = self._current.serving, prepared.serving
+        self._current.serving = serving
+        config, services = serving.config, self._services
+        self.metrics.is_per_caller = config.metrics.per_caller
+        services.kept.resize(config.server.kept_replies)
+        services.bodies.resize(config.server.buffered_bodies, config.server.max_body)
+        self._limiting.limiter.use(store_use(config.limits))
+        self._replace_upstreams(before)
+        self._identity.adopt(serving.credentials)
+        self._identity.keys.adopt(config.auth.keys_file, prepared.keys)
+        self._learn()
+
+    def _replace_upstreams(self, before: Serving) -> None:
+        current = self._current.serving.upstreams.values()
+        for upstream in current:
+            upstream.adopt()
+        kept = {upstream.pool for upstream in current}
+        for upstream in before.upstreams.values():
+            if upstream.pool not in kept:
+                upstream.drain()
+            self._retired.add(upstream)
+
+    # -- the end -----------------------------------------------------------------------------------
 
     def begin_drain(self) -> None:
         """Close each connection after its next answer, and abort runs without a client."""
@@ -145,7 +197,7 @@ class Gateway:
     def end_all(self) -> None:
         """End every open request and run now."""
         error = Draining("The gateway is shutting down; ask again in a moment.")
-        self._locks.cancel_all_waiters(error)
+        self._limiting.locks.cancel_all_waiters(error)
         self._in_flight.close_all(error)  # before the pipeline, so that they do not count as disconnects
         self._pipeline.reject_all(error)
 
@@ -166,74 +218,19 @@ class Gateway:
             self._ticker.stop()
         for learning in self._learning:
             learning.cancel()
-        self._chatflows.close()
+        self._current.serving.chatflows.close()
         await self._tasks.join(SETTLE_WITHIN)
-        await self._body_threads.close()
-        await self._reading.close()
-        for upstream in self._upstreams.values():
+        await self._services.body_threads.close()
+        await self._services.reading.close()
+        await self._building.close()
+        for upstream in (*self._current.serving.upstreams.values(), *self._retired):
             upstream.close()
         await self._identity.close()
         await self._limiting.limiter.close()
         await self._store_tasks.join(0)
 
-    def _policies(self) -> list[Policy]:
-        config = self._config
-        origins = {name: upstream.origin for name, upstream in self._upstreams.items()}
-        limits_by_address, limits_by_caller = self._limits.policies(is_shadow=config.limits.shadow)
-        return [
-            access_log(self._logger, with_prompts=config.logs.prompts),  # first: every request gets its line
-            metrics(self.metrics),  # with it, from the same facts
-            cors(config.defaults_cors, config.routes),  # before any refusal, so that a page can read it
-            routing,  # refuses what is no endpoint
-            limits_by_address,  # before an unknown caller costs more
-            # before the body, so that nothing is buffered for an unknown caller
-            auth(self._identity.authenticator, self.metrics, config.routes),
-            body(self._bodies, self._body_threads, self._enter_route),
-            chatflow(self._chatflows.check),  # after body, which may name it; before anything is locked
-            conversations(  # needs the caller and the chatId of the body
-                self._locks, self.metrics, origins, self._identity.conversation_ids
-            ),
-            limits_by_caller,  # last: caller and size are known, and the conversation is free
-        ]
-
-    def _enter_route(self, exchange: Exchange, flow: str) -> None:
-        """Do for a flow that the body names what routing, cors and auth do for one in the target."""
-        exchange.route = find_route(flow, self._routes)
-        check_origin(exchange, exchange.route.cors)
-        check_permission(exchange.route, exchange.caller)
-
-    def _handler(self) -> Handler:
-        send_timeout = self._config.server.timeouts.send
-        passthrough = Passthrough(self._upstreams, self._in_flight, self._locks, send_timeout)
-        handlers: dict[str, Handler] = {
-            "prediction": Predict(
-                self._upstreams,
-                RunServices(
-                    self._in_flight,
-                    self._tasks,
-                    self.metrics,
-                    self._counting,
-                    self._reading,
-                    self._chatflows,
-                ),
-                send_timeout,
-            ),
-            "chatbot_config": ChatbotConfig(self._upstreams, passthrough, self._tasks, self._reading),
-            "ping": ping,
-            "limits": LimitsStatus(self._limiting.limiter, self._limits.resolver, self._config.routes),
-            "session_tokens": IssueSessionToken(
-                self._identity.tokens, self._config.auth.session_tokens, self._routes, time
-            ),
-        }
-
-        def handle(exchange: Exchange) -> Awaitable[web.StreamResponse]:
-            return handlers.get(exchange.endpoint, passthrough)(exchange)
-
-        return handle
-
-    def _make_limits(self) -> Limiting:
-        settings = self._config.limits
-        ca = None if settings.tls.ca is None else str(settings.tls.ca)
+    def _make_limits(self, settings: LimitSettings) -> Limiting:
+        ca = store_use(settings).ca
         try:
             return create_limiter(
                 settings,
@@ -254,18 +251,24 @@ class Gateway:
         self._in_flight.give_way(error, has_lock)
         self._pipeline.reject_pending(error, has_lock)
 
-    async def _learn_chatflows(self, upstream: str) -> None:
+    def _learn(self) -> None:
+        """Ask about the chatflows of the configuration that serves now, and no longer about those before."""
+        for learning in self._learning:
+            learning.cancel()
+        self._learning = [
+            self._tasks.start(
+                self._learn_chatflows(self._current.serving.chatflows, name), f"chatflows of {name}"
+            )
+            for name in self._current.serving.upstreams
+        ]
+
+    async def _learn_chatflows(self, chatflows: Chatflows, upstream: str) -> None:
         while not self._in_flight.is_draining:
-            await self._chatflows.refresh(upstream)
+            await chatflows.refresh(upstream)
             for _ in range(ASK_EVERY):
                 await asyncio.sleep(ASK_SILENT_EVERY)
-                if self._chatflows.is_silent(upstream):  # a request may have found that meanwhile
+                if chatflows.is_silent(upstream):  # a request may have found that meanwhile
                     break
 
     def _on_task_error(self, error: BaseException) -> None:
         self._logger.error("bug", error=repr(error), exc_info=error)
-
-
-def _body_bounds(server: ServerSettings) -> BodyBounds:
-    budget = Budget(server.buffered_bodies, server.max_body)
-    return BodyBounds(server.timeouts.body_idle, server.timeouts.body, budget, Arrivals())

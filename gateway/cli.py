@@ -11,6 +11,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any, BinaryIO
 
@@ -36,13 +37,23 @@ from gateway.health import NotReadyError, health
 from gateway.init.refusal import InitRefusedError
 from gateway.keys_cli import KeysCommand, KeysRefusedError
 from gateway.options import STDIN
+from gateway.server.reload import Source, is_readable_again, place, version_of
 from gateway.server.service_manager import Systemd
+from gateway.server.signals import hold_reloads
 from gateway.server.standard_streams import abandon_unwritable_streams, open_missing_streams
 from gateway.server.supervisor import supervise
 from gateway.telemetry.console import wants_colors
 from gateway.telemetry.log_writer import DescriptorLines, LogWriter
-from gateway.telemetry.logs import make_logger
+from gateway.telemetry.logs import LogOutput
 
+_OF_ENVIRONMENT = (
+    "The configuration comes from environment variables, which cannot change while a process runs."
+    " Restart it to change them."
+)
+_OF_INPUT = (
+    "The configuration came from standard input, which cannot be read again: name a file to reload it."
+)
+_OF_PIPE = "The configuration came from a pipe, which cannot be read again: name a file to reload it."
 OK, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -93,22 +104,36 @@ def _complain(sentence: object) -> None:
 
 
 def _serve(given: argparse.Namespace) -> int:
+    hold_reloads()
+    source = _source(given)
     reading = _read(given)
     config = usable(reading)
     _check_store(config)  # here, as it would fail in every worker
     manager = Systemd.of(os.environ)
     with LogWriter(DescriptorLines()) as lines:
-        logger = make_logger(config.logs, lines, has_colors=wants_colors(os.environ))
+        output = LogOutput(config.logs, lines, has_colors=wants_colors(os.environ))
+        logger = output.logger()
         for warning in reading.warnings:
-            place = {"file": warning.file, "line": warning.line, "key": warning.key}
-            logger.warning("config_warning", **place, message=warning.message)
+            logger.warning("config_warning", **place(warning))
         if config.server.workers == 1:
             from gateway.server.process import serve  # noqa: PLC0415 - a supervisor does not need it
 
-            _run(serve(config, logger, lines, manager))
+            _run(serve(config, logger, output, source, manager))
             return OK
-    _run(supervise(config, os.environ, manager))
+    _run(supervise(config, os.environ, source, manager))
     return OK
+
+
+def _source(given: argparse.Namespace) -> Source:
+    """Where the configuration comes from, and how it is read again."""
+    if given.config is None:
+        return Source("environment", _OF_ENVIRONMENT)
+    if given.config is STDIN:
+        return Source("standard input", _OF_INPUT)
+    if not is_readable_again(given.config):
+        return Source(str(given.config), _OF_PIPE)
+    version = version_of(given.config)
+    return Source(str(given.config), "", given.config, version, partial(_read, given))
 
 
 def _check(given: argparse.Namespace) -> int:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from gateway.config import Address, load
 from gateway.server.process import Process, serve
+from gateway.server.reload import FIXED
 from gateway.simulator import CHAIN_ID, Simulator
 from gateway.telemetry.log_writer import DescriptorLines, LogWriter
-from gateway.telemetry.logs import make_logger
+from gateway.telemetry.logs import LogOutput
 
 ROUTE = "demo"
 _CONFIG = """\
@@ -52,6 +53,5 @@ async def demo(listen: Address, write: Callable[[str], None], *, has_colors: boo
             path.write_text(text)
             config = load(path, {})
         with LogWriter(DescriptorLines()) as lines:
-            await serve(
-                config, make_logger(config.logs, lines, has_colors=has_colors), lines, announce=announce
-            )
+            output = LogOutput(config.logs, lines, has_colors=has_colors)
+            await serve(config, output.logger(), output, FIXED, announce=announce)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
 
 import msgspec
 from aiohttp import hdrs, web
@@ -33,12 +34,20 @@ def json_response(content: object) -> web.Response:
     )
 
 
-class Pipeline:
-    """The policies in their order and the handler; keeps the requests that are in it."""
+class Stages(Protocol):
+    """What a request passes: the policies in their order, then the handler."""
 
-    def __init__(self, policies: Sequence[Policy], handler: Handler, logger: Logger) -> None:
-        self._policies = tuple(policies)
-        self._handler = handler
+    @property
+    def policies(self) -> Sequence[Policy]: ...
+
+    @property
+    def handler(self) -> Handler: ...
+
+
+class Pipeline:
+    """Runs requests through their stages; keeps those that are in it."""
+
+    def __init__(self, logger: Logger) -> None:
         self._logger = logger
         self._in_progress: dict[asyncio.Task[object], Exchange] = {}
         self._idle = asyncio.Event()
@@ -46,12 +55,12 @@ class Pipeline:
         self._draining: Draining | None = None
         self.is_closing = False
 
-    async def __call__(self, exchange: Exchange) -> web.StreamResponse:
+    async def __call__(self, exchange: Exchange, stages: Stages) -> web.StreamResponse:
         """Answer a request. Raises only if the client has left."""
         task = self._track(exchange)
         try:
             response: web.StreamResponse | None = None
-            for policy in self._policies:
+            for policy in stages.policies:
                 if (result := policy(exchange)) is None:
                     continue
                 response = await result if hasattr(result, "__await__") else result
@@ -59,7 +68,7 @@ class Pipeline:
                     break
             if response is None:
                 self._check_open()
-                response = await self._handler(exchange)
+                response = await stages.handler(exchange)
             _note_own(exchange, response)
         except GatewayError as error:
             response = _error_response(exchange, error)

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, settings
 
 from gateway import aio
 from gateway.relay import run
+from gateway.server import reload
 from gateway.upstream.pool import Pool, Server
 from tests.harness import bounds
 from tests.harness.gateway import running
@@ -75,7 +76,7 @@ def no_blocking_call_on_the_loop():
     with blockbuster_ctx("gateway") as blockbuster:
         # at start, before the ports are open, and in the demo's simulator, blocking delays no request
         for function in blockbuster.functions.values():
-            function.can_block_in("gateway/upstream/upstream.py", {"__init__"})
+            function.can_block_in("gateway/upstream/upstream.py", {"_connections", "_destination"})
             function.can_block_in("gateway/config/yaml_reader.py", {"_content"})
             function.can_block_in("gateway/config/values.py", {"keys_file"})
             function.can_block_in("gateway/demo.py", {"demo"})
@@ -151,6 +152,7 @@ def reads(monkeypatch):
 def hurried(monkeypatch):
     """Tick every 10 ms instead of once a second; `hurried(seconds)` also shortens the grace after a deadline."""
     monkeypatch.setattr(aio, "INTERVAL", 0.01)
+    monkeypatch.setattr(reload, "LOOK_EVERY", 0.01)
 
     def grace(seconds):
         monkeypatch.setattr(run, "GRACE", seconds)

@@ -11,7 +11,7 @@ from gateway.admission.gcra import SECOND
 from gateway.admission.limiter import LEASE, Limiter
 from gateway.admission.locks import ConversationLocks
 from gateway.admission.memory import MemoryStore
-from gateway.admission.store import Spawn, StoreListener
+from gateway.admission.store import Spawn, StoreListener, StoreUse
 from gateway.config import LimitSettings
 
 if TYPE_CHECKING:
@@ -46,6 +46,12 @@ def create_limiter(
     if not settings.store.is_shared:
         return Limiting(Limiter(MemoryStore(int(LEASE * SECOND)), name), ConversationLocks())
     return _shared(settings, spawn, listener, name, ca)
+
+
+def store_use(settings: LimitSettings) -> StoreUse:
+    """How the store is used, as configured."""
+    ca = None if settings.tls.ca is None else str(settings.tls.ca)
+    return StoreUse(settings.store.url, ca, settings.when_store_fails == "closed")
 
 
 def check_store(settings: LimitSettings) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from gateway.admission.gcra import Correction, LimitStatus
 from gateway.admission.memory import MemoryStore
 from gateway.admission.quotas import Charge, slot_keys, statuses
-from gateway.admission.store import Decision, StoreBudget
+from gateway.admission.store import Decision, StoreBudget, StoreUse
 
 LEASE = 30.0  # seconds that a slot or a conversation lock lasts after its process was last heard of
 RENEWALS = 3  # in the time of one lease
@@ -35,6 +35,9 @@ class Limiter:
 
     async def start(self) -> None:
         """Connect, if there is a store; one that does not answer is no error."""
+
+    def use(self, store: StoreUse) -> None:
+        """Follow a new configuration; what is counted stays."""
 
     async def close(self) -> None:
         """Disconnect. Admissions may still be settled and released."""

@@ -2,7 +2,8 @@
 
 Bucket keys are the same in every store: `fgw:{scope}:kind:per:limit:subject`. The braces are a Redis hash tag: all
 limits of one scope (a route, or an API key with limits of its own) are in one cluster slot. A request whose limits have
-two scopes has two slots. Kind and time are part of the key, so a bucket never holds what another rule has counted.
+two scopes has two slots. Kind and time are part of the key, so that a limit counts anew when one of them changes. If
+only its amount does, its buckets stay, and what is used of one stays the same share.
 The subject is a digest: callers choose its text, and neither its length nor its content reaches a store.
 """
 
@@ -15,7 +16,7 @@ from fractions import Fraction
 from hashlib import blake2b
 from typing import NamedTuple, NewType
 
-from gateway.admission.gcra import LimitKind, LimitStatus, Rule, request_rule, slot_rule, token_rule
+from gateway.admission.gcra import SECOND, LimitKind, LimitStatus, Rule, request_rule, slot_rule, token_rule
 from gateway.config import Limit, Route
 from gateway.http.forwarded import site_of
 
@@ -134,7 +135,8 @@ class Quota:
         self.name = limit.name
         self.by = limit.by
         self.rule = _rule(limit)
-        rule = f"{_LETTERS[self.rule.kind]}:{self.rule.per}"
+        per = self.rule.per if limit.per is None else max(1, round(limit.per * SECOND))
+        rule = f"{_LETTERS[self.rule.kind]}:{per}"
         self._prefix = f"{PREFIX}{{{_plain(scope)}}}:{rule}:{_plain(limit.name)}:"
         self.amount = self.rule.amount if self.rule.kind == "tokens" else self.rule.depth // self.rule.need
         self.window = _window(limit, self.amount)

@@ -22,6 +22,20 @@ Spawn = Callable[
 ]  # as `Tasks.start`: the work, and its name
 
 
+class StoreUse(NamedTuple):
+    """How the shared store is used, as configured; all of it may change while the process runs.
+
+    Attributes:
+        url: the store's, which may hold a password.
+        ca: a file with certificates of a private authority, for `rediss`.
+        is_closed: without the store, no request passes.
+    """
+
+    url: str
+    ca: str | None = None
+    is_closed: bool = False
+
+
 class Decision(NamedTuple):
     """Whether all charges of a request were made, or none. `used`: of each bucket, afterwards."""
 

@@ -90,11 +90,17 @@ class IssuerKeys:
     """The keys of one issuer.
 
     `fetch` returns the document at a URL or raises JwksError. `thread` reads it, for all issuers: each of them has one
-    document at a time.
+    document at a time. `before`: of this issuer until now, whose keys are known if they come from the same address.
     """
 
     def __init__(
-        self, settings: JwtSettings, fetch: Fetch, thread: WorkThread, tasks: Tasks, logger: Logger
+        self,
+        settings: JwtSettings,
+        fetch: Fetch,
+        thread: WorkThread,
+        tasks: Tasks,
+        logger: Logger,
+        before: IssuerKeys | None = None,
     ) -> None:
         self.settings = settings
         self._fetch = fetch
@@ -105,6 +111,19 @@ class IssuerKeys:
         self._may_fetch_at = -math.inf
         self._refresh_at = -math.inf
         self.current: KeySet | None = None  # None: none was fetched yet
+        if before is not None and before.source == self.source:
+            self.current = before.current
+            self._may_fetch_at, self._refresh_at = before.times
+
+    @property
+    def times(self) -> tuple[float, float]:
+        """When tokens may trigger a fetch and when the keys are old, for a successor: what is being fetched is lost."""
+        return (-math.inf, -math.inf) if self._is_fetching else (self._may_fetch_at, self._refresh_at)
+
+    @property
+    def source(self) -> tuple[str, tuple[str, ...]]:
+        """Where the keys come from, and for which algorithms."""
+        return self.settings.jwks_url, self.settings.algorithms
 
     def tick(self, now: float) -> None:
         """Refresh the keys if they are old; `now` in monotonic seconds."""

@@ -118,6 +118,11 @@ class KeysWatch:
         else:
             self._apply(snapshot)
 
+    def fill(self, keyring: Keyring) -> None:
+        """Keep this keyring up to date from now on, in the place of the one before."""
+        self._keyring = keyring
+        keyring.replace(self.keys)
+
     async def close(self) -> None:
         await self._thread.close()
 

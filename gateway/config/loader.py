@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import BinaryIO
@@ -51,6 +51,7 @@ class Reading:
         route_names: the names of the routes that have one.
         mistakes: all mistakes, absences and warnings, in the order of the file.
         of_keys: those of the mistakes that leave open which keys file is meant.
+        tree: what is written, with its lines; None if it cannot be read.
     """
 
     config: Config | None
@@ -58,6 +59,7 @@ class Reading:
     route_names: tuple[str, ...]
     mistakes: tuple[Mistake, ...]
     of_keys: tuple[Mistake, ...]
+    tree: Node | None = field(default=None, repr=False)
 
     @property
     def warnings(self) -> list[Mistake]:
@@ -142,6 +144,7 @@ def _reading(written: Node, folder: Path, overrides: Overrides, mistakes: Mistak
         route_names=_names(root),
         mistakes=found,
         of_keys=of_keys,
+        tree=root,
     )
 
 

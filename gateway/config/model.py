@@ -90,6 +90,8 @@ class ServerSettings(Section):
     """How long /readyz answers 503 before the port closes."""
     handover: Switch = False
     """Take both ports from the gateway that runs on the same address, and pass them to the next one; needs Linux."""
+    watch: Switch = False
+    """Read the configuration file again whenever it changes, as SIGHUP does."""
 
 
 class AdminSettings(Section):

@@ -172,6 +172,10 @@ def _as_is(value: object) -> object:
     return value
 
 
+def _optional_duration(seconds: float | None) -> str | None:
+    return None if seconds is None else values.format_duration(seconds)
+
+
 def _revealed(secret: SecretStr) -> str:
     return secret.get_secret_value()
 
@@ -206,7 +210,8 @@ PositiveDuration = Annotated[
     ValueType(_DURATION_WANTED, values.positive_duration, _DURATION_SCHEMA, ANY, values.format_duration),
 ]
 OptionalDuration = Annotated[
-    float | None, ValueType(_DURATION_WANTED, values.positive_duration, _DURATION_SCHEMA, ANY, _as_is)
+    float | None,
+    ValueType(_DURATION_WANTED, values.positive_duration, _DURATION_SCHEMA, ANY, _optional_duration),
 ]
 Size = Annotated[int, ValueType(_SIZE_WANTED, values.positive_size, _SIZE_SCHEMA, ANY, values.format_size)]
 HeaderSize = Annotated[

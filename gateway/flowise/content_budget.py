@@ -14,6 +14,10 @@ class ContentBudget:
         self._limit = limit
         self.used = 0
 
+    def resize(self, limit: int) -> None:
+        """What is kept beyond a smaller limit stays until it is given back."""
+        self._limit = limit
+
     def take(self, size: int) -> bool:
         """Count `size` more bytes; returns False, and counts none, if that exceeds the limit."""
         if self.used + size > self._limit:

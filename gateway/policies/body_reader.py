@@ -33,10 +33,14 @@ class Budget:
     """
 
     def __init__(self, limit: int, largest: int = 0) -> None:
-        self._limit = limit
-        self._share = min(limit, max(limit // ADDRESS_SHARE, largest))
         self._by_address: dict[str, int] = {}
         self.used = 0
+        self.resize(limit, largest)
+
+    def resize(self, limit: int, largest: int = 0) -> None:
+        """What is held beyond a smaller limit stays until it is released."""
+        self._limit = limit
+        self._share = min(limit, max(limit // ADDRESS_SHARE, largest))
 
     def hold(self, size: int, address: str) -> None:
         """Adds `size` bytes. Raises Overloaded if that exceeds the limit or the share of the address."""

@@ -9,6 +9,7 @@ import re
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from time import monotonic
+from typing import Generic, Protocol, TypeVar
 
 from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 
@@ -32,18 +33,38 @@ def index_routes(routes: Sequence[Route]) -> dict[str, Route]:
     return {key: route for route in routes for key in (route.name, route.chatflow)}
 
 
+class Routed(Protocol):
+    """What a request is routed by: routes as `index_routes` returns them, and the networks of proxies."""
+
+    @property
+    def routes(self) -> Mapping[str, Route]: ...
+
+    @property
+    def trusted(self) -> Sequence[Network]: ...
+
+
+R = TypeVar("R", bound=Routed)
+
+
+class Current(Generic[R]):
+    """What serves now: one attribute, which a reload replaces."""
+
+    def __init__(self, serving: R) -> None:
+        self.serving = serving
+
+
 def request_handler(
-    routes: Mapping[str, Route],
-    trusted: Sequence[Network],
-    pipeline: Callable[[Exchange], Awaitable[web.StreamResponse]],
+    current: Current[R], pipeline: Callable[[Exchange, R], Awaitable[web.StreamResponse]]
 ) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
     """The server's handler: makes an exchange of each request and passes it to the pipeline.
 
-    `routes`: as `index_routes` returns them. `trusted`: networks of proxies.
+    A request keeps to the end what served when it began.
     """
 
     def handle(request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
-        exchange = new_exchange(request, trusted)
+        serving = current.serving
+        routes = serving.routes
+        exchange = new_exchange(request, serving.trusted)
         try:
             _check_version(request)
             exchange.path_token, target = split_base(request.raw_path)
@@ -58,7 +79,7 @@ def request_handler(
         except GatewayError as error:
             exchange.routing_error = error
         exchange.routing_error = request.get(REFUSAL, exchange.routing_error)
-        return pipeline(exchange)
+        return pipeline(exchange, serving)
 
     return handle
 

@@ -11,10 +11,10 @@ from gateway.flowise.usage import Usage, UsageSource, count, plausible
 
 
 class TokenCounting:
-    """`kept`: bytes of replies that are kept at once; `most`: tokens that one run is believed to have used."""
+    """`budget`: of the replies that are kept; `most`: tokens that one run is believed to have used."""
 
-    def __init__(self, kept: int, most: int, thread: WorkThread) -> None:
-        self.budget = ContentBudget(kept)
+    def __init__(self, budget: ContentBudget, most: int, thread: WorkThread) -> None:
+        self.budget = budget
         self._most = most
         self._thread = thread
 

@@ -1,4 +1,7 @@
-"""The admin listener: metrics, probes and `/openapi.json` on a port of their own, with the bounds of the public one."""
+"""The admin listener: metrics, probes, `/config` and `/openapi.json` on a port of their own.
+
+It has the bounds of the public one.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import hmac
 import re
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
 from aiohttp import hdrs, web
 
@@ -34,12 +38,25 @@ Readiness = Callable[[], str]  # empty when ready, else one word that says why n
 _MAX_ACCEPT = 1024  # characters of an Accept field
 
 
+@dataclass(frozen=True, slots=True)
+class AdminAnswers:
+    """What the admin listener answers with.
+
+    Attributes:
+        exposition: metrics, in a thread.
+        readiness: on the loop.
+        configuration: that of `GET /config` in JSON, in a thread.
+    """
+
+    exposition: Exposition
+    readiness: Readiness
+    configuration: Callable[[], bytes]
+
+
 class AdminListener:
     """The probes and the scrape on their port, from `open` to `close`. `tick` is for the coarse timer."""
 
-    def __init__(
-        self, settings: AdminSettings, exposition: Exposition, readiness: Readiness, logger: Logger
-    ) -> None:
+    def __init__(self, settings: AdminSettings, answers: AdminAnswers, logger: Logger) -> None:
         self._settings = settings
         self._port = Port(settings.listen, ADMIN)
         self._is_closed = False
@@ -49,7 +66,7 @@ class AdminListener:
         )
         guard = ConnectionGuard(bounds, logger, lambda: None)
         self.tick = guard.tick
-        handler = admin_handler(exposition, readiness, settings.token.get_secret_value(), self._thread)
+        handler = admin_handler(answers, self._token, self._thread)
         self._runner = web.ServerRunner(
             Listener(handler, bounds, guard, logger), shutdown_timeout=SHUTDOWN_TIMEOUT
         )
@@ -62,6 +79,13 @@ class AdminListener:
     @property
     def sockets(self) -> list[socket.socket]:
         return self._port.sockets
+
+    def use(self, settings: AdminSettings) -> None:
+        """Follow a new configuration; the address stays."""
+        self._settings = settings
+
+    def _token(self) -> str:
+        return self._settings.token.get_secret_value()
 
     async def reserve(self, passed: Sequence[socket.socket] = ()) -> None:
         """Bind the port, or use listening sockets that were passed.
@@ -98,33 +122,15 @@ class AdminListener:
             await self._thread.close()
 
 
-def admin_handler(exposition: Exposition, readiness: Readiness, token: str, thread: WorkThread) -> Handler:
-    """Answers the requests of the admin listener. An empty `token` disables authentication."""
+Answer = Callable[[web.BaseRequest], Awaitable[web.Response]]
 
-    async def livez(_: web.BaseRequest) -> web.Response:
-        return web.Response(text="ok\n")
 
-    async def readyz(_: web.BaseRequest) -> web.Response:
-        reason = readiness()
-        return web.Response(status=503 if reason else 200, text=f"{reason or 'ok'}\n")
-
-    async def metrics(request: web.BaseRequest) -> web.Response:
-        accept = request.headers.get(hdrs.ACCEPT, "")[:_MAX_ACCEPT]
-        try:
-            # In a thread: it takes about a millisecond per route, and every value has its own lock.
-            body, content_type = await thread.run(exposition, accept)
-        except asyncio.QueueFull:
-            return web.Response(status=503, text="Other scrapes are in progress. Try again shortly.\n")
-        return web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type})
-
-    async def openapi(_: web.BaseRequest) -> web.Response:
-        return web.Response(body=document_json(__version__), content_type="application/json")
-
-    answers: dict[str, Callable[[web.BaseRequest], Awaitable[web.Response]]]
-    answers = {"/livez": livez, "/readyz": readyz, "/metrics": metrics, "/openapi.json": openapi}
+def admin_handler(content: AdminAnswers, current_token: Callable[[], str], thread: WorkThread) -> Handler:
+    """Answers the requests of the admin listener. An empty token disables authentication."""
+    answers = _answers(content, thread)
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
-        answer = answers.get(request.path)
+        answer, token = answers.get(request.path), current_token()
         if token and request.path not in PROBES and not _is_bearer_of(token, request):
             response = web.Response(status=401, headers={hdrs.WWW_AUTHENTICATE: 'Bearer realm="admin"'})
         elif answer is None:
@@ -137,6 +143,50 @@ def admin_handler(exposition: Exposition, readiness: Readiness, token: str, thre
         return response
 
     return handle
+
+
+def _answers(content: AdminAnswers, thread: WorkThread) -> dict[str, Answer]:
+    """What answers each path."""
+
+    async def livez(_: web.BaseRequest) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def readyz(_: web.BaseRequest) -> web.Response:
+        reason = content.readiness()
+        return web.Response(status=503 if reason else 200, text=f"{reason or 'ok'}\n")
+
+    async def metrics(request: web.BaseRequest) -> web.Response:
+        accept = request.headers.get(hdrs.ACCEPT, "")[:_MAX_ACCEPT]
+        try:
+            # In a thread: it takes about a millisecond per route, and every value has its own lock.
+            body, content_type = await thread.run(content.exposition, accept)
+        except asyncio.QueueFull:
+            return _busy()
+        return web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type})
+
+    async def config(_: web.BaseRequest) -> web.Response:
+        try:
+            body = await thread.run(content.configuration)
+        except asyncio.QueueFull:
+            return _busy()
+        return web.Response(
+            body=body, content_type="application/json", headers={hdrs.CACHE_CONTROL: "no-store"}
+        )
+
+    async def openapi(_: web.BaseRequest) -> web.Response:
+        return web.Response(body=document_json(__version__), content_type="application/json")
+
+    return {
+        "/livez": livez,
+        "/readyz": readyz,
+        "/metrics": metrics,
+        "/config": config,
+        "/openapi.json": openapi,
+    }
+
+
+def _busy() -> web.Response:
+    return web.Response(status=503, text="Other scrapes are in progress. Try again shortly.\n")
 
 
 def _is_bearer_of(token: str, request: web.BaseRequest) -> bool:

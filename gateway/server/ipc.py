@@ -7,6 +7,7 @@ one line each. A closed socket means that the other process is dead.
 
 from __future__ import annotations
 
+import asyncio
 import pickle
 import socket
 import struct
@@ -21,6 +22,11 @@ ALIVE = b"alive\n"  # from the worker, each second: its loop runs
 DRAIN = b"drain\n"  # to the worker: start the drain
 HAND_OVER = b"hand over\n"  # to the worker: start the drain at once, a successor accepts connections
 STOP = b"stop\n"  # to the worker: end open requests now
+# to the worker, each with a number behind it, which its answer repeats
+PREPARE = b"prepare"  # a `Proposal` follows; nothing changes yet
+COMMIT = b"commit"  # serve what is prepared
+ABANDON = b"abandon"  # forget it; there is no answer
+ANSWER = b"answer"  # from the worker: the number, and the reason if it cannot
 _LENGTH = struct.Struct("!I")
 
 
@@ -50,6 +56,43 @@ class WorkerConfig:
         """Four bytes of length, big-endian, then a pickle."""
         content = pickle.dumps(self)
         return _LENGTH.pack(len(content)) + content
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """Another configuration. `keys`: entries of its keys file, as of a `WorkerConfig`."""
+
+    config: Config
+    keys: tuple[ApiKey, ...] | None
+
+    def encode(self, number: int) -> bytes:
+        """The message, and what follows it."""
+        content = pickle.dumps(self)
+        return numbered(PREPARE, number) + _LENGTH.pack(len(content)) + content
+
+
+async def read_proposal(reader: asyncio.StreamReader) -> Proposal:
+    """What follows a PREPARE.
+
+    Raises:
+        IncompleteReadError: the supervisor died before it had sent all of it.
+    """
+    (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
+    proposal: Proposal = pickle.loads(await reader.readexactly(length))  # noqa: S301 - as in `receive`
+    return proposal
+
+
+def numbered(word: bytes, number: int, text: str = "") -> bytes:
+    """A message with a number; of a text the first 1,000 characters."""
+    line = " ".join(text[:1000].split())
+    return b"%b %d %b\n" % (word, number, line.encode(errors="backslashreplace"))
+
+
+def parse_numbered(message: bytes) -> tuple[bytes, int, str]:
+    """Word, number and text; the number of a message without one is 0."""
+    word, _, rest = message.rstrip(b"\n").partition(b" ")
+    number, _, text = rest.partition(b" ")
+    return word, int(number or 0), text.decode(errors="replace")
 
 
 def receive(channel: socket.socket) -> WorkerConfig | None:

@@ -43,8 +43,13 @@ class Listener(web.Server):
         self, handler: Handler, settings: ServerSettings, guard: ConnectionGuard, logger: Logger
     ) -> None:
         super().__init__(_tracked(handler), handler_cancellation=True)
-        self._settings = settings
         self._guard = guard
+        self._logger = library_logger(logger)
+        self.use(settings)
+
+    def use(self, settings: ServerSettings) -> None:
+        """Follow a new configuration; connections that are open keep their timeouts and bounds."""
+        self._settings = settings
         self._options: dict[str, Any] = {
             "loop": asyncio.get_running_loop(),
             "keepalive_timeout": settings.timeouts.keep_alive,
@@ -52,7 +57,7 @@ class Listener(web.Server):
             "read_bufsize": READ_BUFFER,
             "access_log": None,
             "auto_decompress": False,
-            "logger": library_logger(logger),
+            "logger": self._logger,
             **parser_options(settings.max_header),
         }
 
@@ -96,6 +101,10 @@ class ConnectionGuard:
 
     def __len__(self) -> int:
         return len(self._open)
+
+    def use(self, settings: ServerSettings) -> None:
+        """Follow a new configuration; connections above a smaller limit stay open."""
+        self._settings = settings
 
     def opened(self, connection: ClientConnection) -> None:
         """Register a connection; close it if there are too many."""

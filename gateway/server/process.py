@@ -13,22 +13,23 @@ import resource
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from aiohttp import web
 
-from gateway.app import Gateway
+from gateway.app import Gateway, Prepared
 from gateway.auth.keys_model import ApiKey
 from gateway.config import Address, Config
-from gateway.server.admin import MAX_CONNECTIONS, AdminListener
+from gateway.server.admin import MAX_CONNECTIONS, AdminAnswers, AdminListener
 from gateway.server.handover import Given, Offer, Passed, may_hand_over, passed_ports, shares_admin_port
 from gateway.server.listener import ConnectionGuard, Listener
 from gateway.server.memory import return_large_blocks
+from gateway.server.reload import FIXED, CannotApplyError, Reloads, Source
 from gateway.server.service_manager import Systemd
 from gateway.server.signals import handle_signals
 from gateway.server.sockets import PUBLIC, Port
-from gateway.telemetry.log_writer import LogWriter
-from gateway.telemetry.logs import Logger
+from gateway.telemetry.logs import Logger, LogOutput
 
 OWN_DESCRIPTORS = 64 + MAX_CONNECTIONS
 ARRIVING = 1.0  # seconds for the first request of a connection that was accepted just before the port closed
@@ -41,7 +42,8 @@ SHUTDOWN_TIMEOUT = 1.0  # seconds; aiohttp spends it twice on handlers that outl
 async def serve(
     config: Config,
     logger: Logger,
-    lines: LogWriter,
+    output: LogOutput,
+    source: Source,
     manager: Systemd | None = None,
     announce: Callable[[Process], None] = lambda _: None,
 ) -> None:
@@ -50,13 +52,14 @@ async def serve(
     Args:
         config: what it serves.
         logger: its log.
-        lines: of the logger.
+        output: of the logger.
+        source: where the configuration came from.
         manager: the service manager, if this process may have one.
         announce: called once it listens.
     """
     manager = manager or Systemd.none()
     manager.log_to(logger)
-    process = Process(config, logger, lines=lines, manager=manager)
+    process = Process(config, logger, output=output, source=source, manager=manager)
 
     def on_drain() -> None:
         if process.is_stopping:
@@ -69,7 +72,7 @@ async def serve(
         manager.ready(public, admin)
         announce(process)
 
-    handle_signals(on_drain, process.stop_now, logger)
+    handle_signals(on_drain, process.stop_now, process.reloads.request, logger)
     await process.run(on_listening)
 
 
@@ -77,6 +80,14 @@ def descriptors_needed(config: Config) -> int:
     """Open files of one process: one for each connection that it may have."""
     upstreams = sum(upstream.max_connections for upstream in config.upstreams.values())
     return config.server.max_connections + upstreams + OWN_DESCRIPTORS
+
+
+@dataclass(frozen=True, slots=True)
+class FromParent:
+    """What a worker gets. `sockets`: of the public port. `keys`: entries of the keys file; None: none is configured."""
+
+    sockets: Sequence[socket.socket]
+    keys: tuple[ApiKey, ...] | None = None
 
 
 class Process:
@@ -90,9 +101,9 @@ class Process:
         config: Config,
         logger: Logger,
         *,
-        sockets: Sequence[socket.socket] | None = None,
-        known_keys: tuple[ApiKey, ...] | None = None,
-        lines: LogWriter | None = None,
+        parent: FromParent | None = None,
+        output: LogOutput | None = None,
+        source: Source = FIXED,
         manager: Systemd | None = None,
     ) -> None:
         """A process that has not started.
@@ -100,36 +111,37 @@ class Process:
         Args:
             config: what it serves.
             logger: its log.
-            sockets: of a worker, from its parent; None: the process opens both ports.
-            known_keys: the parent's keys.
-            lines: of the logger; those that it loses are counted.
+            parent: of a worker, what it gets from its parent; None: the process opens both ports.
+            output: of the logger; lines that it loses are counted.
+            source: where the configuration came from.
             manager: the service manager, if it has one.
         """
         self._config = config
         self._logger = logger
-        self.gateway = Gateway(config, logger, known_keys)
+        self.reloads = Reloads(source, config, self, logger, manager)
+        self.gateway = Gateway(config, logger, None if parent is None else parent.keys)
         self._guard = ConnectionGuard(config.server, logger, self.gateway.count_unparsable)
         self._listener = Listener(self.gateway.handle, config.server, self._guard, logger)
         self._public = web.ServerRunner(self._listener, shutdown_timeout=SHUTDOWN_TIMEOUT)
         self._manager = manager or Systemd.none()
-        self._passed = Passed(public=[] if sockets is None else [list(sockets)])
+        self._passed = Passed(public=[] if parent is None else [list(parent.sockets)])
         self._port = Port(config.server.listen)
-        self._admin = self._admin_listener() if sockets is None else None
+        self._admin = self._admin_listener() if parent is None else None
         self._offer: Offer | None = None
         self.on_closing: Callable[[], None] = lambda: None  # called when no more connections are accepted
-        self._lines = lines
+        self._output = output
         self._lost_lines = 0  # that are counted
         self._stop_requested = asyncio.Event()
         self._skip_delay = asyncio.Event()
         self._must_stop_now = False
 
     def _admin_listener(self) -> AdminListener:
-        return AdminListener(
-            self._config.admin,
+        answers = AdminAnswers(
             self.gateway.metrics.exposition,
             lambda: "" if self.gateway.is_ready else "draining",
-            self._logger,
+            self.reloads.described,
         )
+        return AdminListener(self._config.admin, answers, self._logger)
 
     @property
     def addresses(self) -> tuple[Address, ...]:
@@ -167,8 +179,9 @@ class Process:
             self.gateway.watch(self._admin.tick)
             self.gateway.watch(self._manager.tick)
             self.gateway.metrics.observe_processes(lambda: [("", os.getpid())])
-        if self._lines is not None:
-            self.gateway.watch(partial(self._count_lost_lines, self._lines))
+        if self._output is not None:
+            self.gateway.watch(partial(self._count_lost_lines, self._output))
+        self.gateway.watch(self.reloads.tick)
         await self.gateway.start()
         self._check_descriptors()
         await self._open_ports()
@@ -189,6 +202,7 @@ class Process:
             await admin.open()
             if may_hand_over(config, self._manager):
                 self._offer_to_successor(admin)
+        self.reloads.open()
 
     def _offer_to_successor(self, admin: AdminListener) -> None:
         server = self._config.server
@@ -201,8 +215,51 @@ class Process:
         self._offer = Offer(given, partial(self.request_stop, skip_delay=True), self._logger)
         self._offer.open(self._passed)
 
-    def _count_lost_lines(self, lines: LogWriter, _: float) -> None:
-        lost = lines.lost
+    # -- another configuration ---------------------------------------------------------------------
+
+    async def apply(self, config: Config) -> None:
+        """Serve this from now on; for `reloads`."""
+        self.commit(await self.prepare(config))
+
+    async def prepare(self, config: Config, known_keys: tuple[ApiKey, ...] | None = None) -> Prepared:
+        """Do all that can fail on the way to another configuration; nothing changes yet.
+
+        Raises:
+            ConfigError: its keys file has mistakes.
+            CannotApplyError: it cannot be served, or the process is stopping.
+        """
+        try:
+            prepared = await self.gateway.prepare(config, known_keys)
+        except OSError as error:
+            raise CannotApplyError(f"cannot read {error.filename}: {error.strerror}") from error
+        if self.is_stopping:
+            await self.gateway.abandon(prepared)
+            raise CannotApplyError("is shutting down")
+        return prepared
+
+    def commit(self, prepared: Prepared) -> None:
+        """Serve this configuration from now on, in one step."""
+        self._config = config = prepared.serving.config
+        self.gateway.commit(prepared)
+        self._guard.use(config.server)
+        self._listener.use(config.server)
+        if self._admin is not None:
+            self._admin.use(config.admin)
+        if self._output is not None:
+            self._output.use(config.logs)
+        self._check_descriptors()
+
+    def count_reload(self, *, is_valid: bool) -> None:
+        self.gateway.metrics.reloaded(is_valid)
+
+    @property
+    def is_admin_local(self) -> bool:
+        return self._admin is None or self._admin.address.is_loopback
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    def _count_lost_lines(self, output: LogOutput, _: float) -> None:
+        lost = output.lost
         if lost > self._lost_lines:
             self.gateway.metrics.log_lines_lost.inc(lost - self._lost_lines)
             self._lost_lines = lost
@@ -215,6 +272,7 @@ class Process:
 
     async def drain(self) -> None:
         """Let open requests finish, then end the remaining ones."""
+        self.reloads.stop()
         server = self._config.server
         self.gateway.is_ready = False
         self._logger.info("draining", delay_s=server.drain_delay, drain_s=server.drain)
@@ -262,6 +320,7 @@ class Process:
         await self._port.stop()
         self._passed.close()
         await self._public.cleanup()
+        await self.reloads.close()
         await self.gateway.close()
         if self._admin is not None:
             await self._admin.close()

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import repeat
+from time import monotonic_ns
 
 from gateway.config import Address
 from gateway.errors import CannotRunError
@@ -72,12 +73,20 @@ class Systemd:
     def ready(self, public: Address, admin: Address) -> None:
         self.send("READY=1", f"STATUS=Serving on {public}; the admin port is {admin}.")
 
+    def reloading(self) -> None:
+        """SIGHUP came; the manager waits for `reloaded`."""
+        self.send("RELOADING=1", f"MONOTONIC_USEC={monotonic_ns() // 1000}")
+
+    def reloaded(self, status: str) -> None:
+        """`status`: how the reload ended."""
+        self.send("READY=1", f"STATUS={status}")
+
     def stopping(self, seconds: float) -> None:
         """`seconds`: the longest time until the last stream is ended."""
         self.send("STOPPING=1", f"STATUS=Draining: open streams may finish within {seconds:g} s.")
 
     def send(self, *assignments: str) -> None:
-        """Send one message. A reload would be `RELOADING=1` with `MONOTONIC_USEC=…`, and `READY=1` at its end."""
+        """Send these in one message."""
         if self._address:
             self._unsent.append("\n".join(assignments).encode())
             self._flush()

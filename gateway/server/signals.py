@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 
 from gateway.telemetry.logs import Logger
 
+RELOAD = ("SIGHUP",)
 # SIGXCPU and SIGPWR announce a SIGKILL and the end of the machine.
 DRAIN = ("SIGTERM", "SIGINT", "SIGXCPU", "SIGPWR")
 STOP_NOW = ("SIGQUIT",)
@@ -25,12 +26,20 @@ DEFAULT = (
 )
 
 
-def handle_signals(drain: Callable[[], None], stop_now: Callable[[], None], logger: Logger) -> None:
+def hold_reloads() -> None:
+    """Let SIGHUP wait until `handle_signals`: before, it would end the process, or be lost with what it announces."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _numbers(RELOAD))
+
+
+def handle_signals(
+    drain: Callable[[], None], stop_now: Callable[[], None], reload: Callable[[], None], logger: Logger
+) -> None:
     """Install a handler for every signal on the running loop.
 
     Args:
         drain: called for each signal that asks the process to stop.
         stop_now: called for each that asks it not to wait for open streams.
+        reload: called for each that asks it to read its configuration again.
         logger: of the lines for all others.
     """
     loop = asyncio.get_running_loop()
@@ -40,13 +49,16 @@ def handle_signals(drain: Callable[[], None], stop_now: Callable[[], None], logg
         loop.add_signal_handler(number, drain)
     for number in _numbers(STOP_NOW):
         loop.add_signal_handler(number, stop_now)
+    for number in _numbers(RELOAD):
+        loop.add_signal_handler(number, reload)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _numbers(RELOAD))
     for number in logged():
         loop.add_signal_handler(number, _log_ignored, number, logger)
 
 
 def logged() -> set[int]:
     """The signals that do nothing but write a log line: all that are not listed above, the real-time ones too."""
-    return set(map(int, signal.valid_signals())) - _numbers((*DRAIN, *STOP_NOW, *IGNORED, *DEFAULT))
+    return set(map(int, signal.valid_signals())) - _numbers((*DRAIN, *STOP_NOW, *RELOAD, *IGNORED, *DEFAULT))
 
 
 def _numbers(names: Iterable[str]) -> set[int]:
@@ -59,5 +71,5 @@ def _log_ignored(number: int, logger: Logger) -> None:
     logger.warning(
         "signal_ignored",
         signal=names.get(number, f"signal {number}"),
-        message="This signal does nothing. SIGTERM drains and stops; a changed configuration needs a restart.",
+        message="This signal does nothing. SIGTERM drains and stops, SIGHUP reads the configuration again.",
     )

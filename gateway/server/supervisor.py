@@ -9,29 +9,31 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from gateway.aio import Tasks, Ticker
-from gateway.auth.keyring import Keyring
-from gateway.auth.keys_watch import KeysWatch
+from gateway.auth.watched_keys import WatchedKeys
 from gateway.config import Config
 from gateway.errors import CannotRunError
-from gateway.server.admin import AdminListener
+from gateway.server.admin import AdminAnswers, AdminListener
 from gateway.server.handover import Given, Offer, Passed, may_hand_over, passed_ports, shares_admin_port
 from gateway.server.ipc import DRAIN, HAND_OVER, STOP, WorkerConfig
+from gateway.server.reload import CannotApplyError, Reloads, Source
+from gateway.server.rollout import Rollout
 from gateway.server.service_manager import Systemd, without
 from gateway.server.signals import handle_signals
 from gateway.server.sockets import Reservation
 from gateway.server.worker_process import WorkerContext, WorkerProcess
 from gateway.telemetry.console import wants_colors
 from gateway.telemetry.log_writer import LogWriter
-from gateway.telemetry.logs import Logger, make_logger
+from gateway.telemetry.logs import LogOutput
 from gateway.telemetry.multiprocess import SharedLines, SharedMetrics, line_lock
 
 MARGIN = 10.0  # seconds after the drain until a worker that has not exited is killed
 
 
-async def supervise(config: Config, environ: Mapping[str, str], manager: Systemd) -> None:
-    """Run workers until a signal. `manager`: the service manager.
+async def supervise(config: Config, environ: Mapping[str, str], source: Source, manager: Systemd) -> None:
+    """Run workers until a signal. `source`: where the configuration came from; `manager`: the service manager.
 
     Raises:
         CannotRunError: a port is taken, the system has no memory to share, or a worker keeps crashing.
@@ -44,48 +46,60 @@ async def supervise(config: Config, environ: Mapping[str, str], manager: Systemd
         raise CannotRunError(f"Cannot create the memory that workers share: {reason}") from error
     try:
         with LogWriter(SharedLines(lock)) as lines:
-            logger = make_logger(config.logs, lines, has_colors=wants_colors(environ))
-            manager.log_to(logger)
-            await Supervisor(config, logger, without(environ), lock, manager).run()
+            output = LogOutput(config.logs, lines, has_colors=wants_colors(environ))
+            shared = Shared(without(environ), output, lock)
+            await Supervisor(config, shared, source, manager).run()
     finally:
         os.close(lock)
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What the parent shares with its workers: their environment, and the log with the descriptor of its lock."""
+
+    environ: Mapping[str, str]
+    output: LogOutput
+    lock: int
 
 
 class Supervisor:
     """The workers of one port, from the first start to the last exit."""
 
-    def __init__(
-        self, config: Config, logger: Logger, environ: Mapping[str, str], lock: int, manager: Systemd
-    ) -> None:
-        """`environ`: of the workers; `lock`: the descriptor of the lock for log lines, as of `logger`."""
+    def __init__(self, config: Config, shared: Shared, source: Source, manager: Systemd) -> None:
+        """`source`: where the configuration came from."""
         self._config = config
-        self._logger = logger
-        self._lock = lock
+        self._output = shared.output
+        self._logger = logger = shared.output.logger()
+        self._lock = shared.lock
         self._manager = manager
         self._passed = Passed()
         self._offer: Offer | None = None
         self._port = Reservation(config.server.listen, config.server.workers)
         self._is_stopping = asyncio.Event()
         self._is_closed = asyncio.Event()  # no worker accepts connections, and none will
-        metrics = SharedMetrics()
+        self._metrics = metrics = SharedMetrics()
         metrics.observe_processes(self._processes)
         self._tasks = Tasks(self._on_failure)
-        file = config.auth.keys_file
-        self._keys = None if file is None else KeysWatch(file, Keyring(), self._tasks, logger)
+        self._keys = WatchedKeys(config.auth.keys_file, self._tasks, logger)
+        self._reloads = Reloads(source, config, self, logger, manager)
+        starting = asyncio.Lock()
         self._context = WorkerContext(
-            environ,
+            shared.environ,
             metrics,
             self._port,
             self._on_closing,
             logger,
             self._is_stopping,
             self._on_ready,
-            lambda: None if self._keys is None else self._keys.keys,
+            lambda: self._keys.entries,
+            starting,
         )
-        self._admin = AdminListener(config.admin, metrics.exposition, self._not_ready_reason, logger)
+        answers = AdminAnswers(metrics.exposition, self._not_ready_reason, self._reloads.described)
+        self._admin = AdminListener(config.admin, answers, logger)
         watchers = [self._watch_workers, self._admin.tick, manager.tick]
-        self._ticker = Ticker([*watchers, *([] if self._keys is None else [self._keys.tick])])
+        self._ticker = Ticker([*watchers, self._keys.tick, self._reloads.tick])
         self._workers: list[WorkerProcess] = []
+        self._rollout = Rollout(self._workers, starting)
         self._has_listened = self._must_stop_now = self._has_successor = False
         self._kill_timer: asyncio.TimerHandle | None = None
         self._failure: CannotRunError | None = None
@@ -96,10 +110,9 @@ class Supervisor:
         Raises:
             CannotRunError, ConfigError: as for `supervise`.
         """
-        handle_signals(self._on_signal, self._stop_now, self._logger)
+        handle_signals(self._on_signal, self._stop_now, self._reloads.request, self._logger)
         try:
-            if self._keys is not None:
-                await self._keys.start()
+            await self._keys.start()
             self._ticker.start()
             await self._open_ports()
             self._start_workers()
@@ -110,8 +123,8 @@ class Supervisor:
             self._close_public()
             self._passed.close()
             await self._admin.close()
-            if self._keys is not None:
-                await self._keys.close()
+            await self._reloads.close()
+            await self._keys.close()
             self._logger.info("stopped")
         if self._failure is not None:
             raise self._failure
@@ -150,6 +163,7 @@ class Supervisor:
         public, admin = self._port.address, self._admin.address
         self._logger.info("listening", public=str(public), admin=str(admin))
         self._manager.ready(public, admin)
+        self._reloads.open()
         if may_hand_over(self._config, self._manager) and not self._is_stopping.is_set():
             given = Given(public, self._port.groups, self._config.admin.listen, lambda: self._admin.sockets)
             self._offer = Offer(given, self._give_way, self._logger)
@@ -160,6 +174,28 @@ class Supervisor:
         self._has_successor = True
         self._send(HAND_OVER)  # also if it drains already, and waits for load balancers
         self._is_stopping.set()
+
+    async def apply(self, config: Config) -> None:
+        """Let all workers serve this from now on, or none; for `reloads`."""
+        watch = await self._keys.prepare(config.auth.keys_file)
+        try:
+            keys = self._keys.entries if watch is None else watch.keys
+            await self._rollout.apply(config.with_listen(self._port.address), keys)
+        except CannotApplyError:
+            if watch is not None:
+                await watch.close()
+            raise
+        self._config = config
+        self._keys.adopt(config.auth.keys_file, watch)
+        self._admin.use(config.admin)
+        self._output.use(config.logs)
+
+    def count_reload(self, *, is_valid: bool) -> None:
+        self._metrics.count_reload(is_valid=is_valid)
+
+    @property
+    def is_admin_local(self) -> bool:
+        return self._admin.address.is_loopback
 
     def _processes(self) -> list[tuple[str, int]]:
         """This process and those of the workers, for the metrics; called in another thread."""
@@ -203,6 +239,7 @@ class Supervisor:
 
     async def _drain(self) -> None:
         """Let the workers exit; kill those that do not."""
+        self._reloads.stop()
         server = self._config.server
         self._logger.info("draining", delay_s=server.drain_delay, drain_s=server.drain)
         longest = server.drain_delay + server.drain + MARGIN

@@ -16,13 +16,32 @@ from functools import partial
 import uvloop
 
 from gateway.aio import Tasks
+from gateway.app import Prepared
 from gateway.config import ConfigError
 from gateway.errors import CannotRunError
-from gateway.server.ipc import ALIVE, CLOSING, DRAIN, HAND_OVER, READY, STOP, WorkerConfig, receive
-from gateway.server.process import Process
+from gateway.server.ipc import (
+    ABANDON,
+    ALIVE,
+    ANSWER,
+    CLOSING,
+    COMMIT,
+    DRAIN,
+    HAND_OVER,
+    PREPARE,
+    READY,
+    STOP,
+    Proposal,
+    WorkerConfig,
+    numbered,
+    parse_numbered,
+    read_proposal,
+    receive,
+)
+from gateway.server.process import FromParent, Process
+from gateway.server.reload import CannotApplyError
 from gateway.server.signals import handle_signals
 from gateway.telemetry.log_writer import LogWriter
-from gateway.telemetry.logs import Logger, make_logger
+from gateway.telemetry.logs import Logger, LogOutput
 from gateway.telemetry.multiprocess import SharedLines, log_lost_metrics, share_values
 
 OK, FAILED = 0, 1
@@ -43,34 +62,37 @@ def main() -> int:
 def _run(channel: socket.socket, received: WorkerConfig, lines: LogWriter) -> int:
     """As `main`, with a log."""
     logs = received.config.logs
-    logger = make_logger(logs, lines, has_colors=received.has_colors, worker=received.worker)
+    output = LogOutput(logs, lines, has_colors=received.has_colors)
+    logger = output.logger(worker=received.worker)
     if received.metrics is not None:
         share_values(received.metrics, partial(log_lost_metrics, logger))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
-            runner.run(_serve(channel, received, logger, lines))
+            runner.run(_serve(channel, received, logger, output))
         except (CannotRunError, ConfigError) as error:
             logger.error("worker_failed", message=str(error))  # noqa: TRY400 - the message is enough
             return FAILED
     return OK
 
 
-async def _serve(channel: socket.socket, received: WorkerConfig, logger: Logger, lines: LogWriter) -> None:
-    """Serve until the supervisor or a signal ends it. `lines`: of the logger.
+async def _serve(channel: socket.socket, received: WorkerConfig, logger: Logger, output: LogOutput) -> None:
+    """Serve until the supervisor or a signal ends it. `output`: of the logger.
 
     A second SIGTERM changes nothing: an operator and the supervisor may have sent one each.
     """
     sockets = [socket.socket(fileno=number) for number in received.sockets]
-    process = Process(received.config, logger, sockets=sockets, known_keys=received.keys, lines=lines)
-    handle_signals(process.request_stop, process.stop_now, logger)
+    parent = FromParent(sockets, received.keys)
+    process = Process(received.config, logger, parent=parent, output=output)
+    handle_signals(process.request_stop, process.stop_now, partial(_ignore_reload, logger), logger)
     reader, writer = await asyncio.open_unix_connection(sock=channel)
     tasks = Tasks(lambda error: logger.error("bug", error=repr(error), exc_info=error))
-    listening = tasks.start(_listen_to_parent(reader, process, logger), "parent")
+    rollout = RolloutWorker(process, writer, tasks)
+    listening = tasks.start(_listen_to_parent(reader, process, rollout, logger), "parent")
     process.gateway.watch(_heartbeat(writer))
     process.gateway.metrics.worker = str(received.worker)
     process.on_closing = partial(_say_closing, writer)
     try:
-        await process.run(lambda _: writer.write(READY))
+        await process.run(lambda _: rollout.open())
     finally:
         listening.cancel()
         await tasks.join(0)
@@ -95,7 +117,13 @@ def _heartbeat(writer: asyncio.StreamWriter) -> Callable[[float], None]:
     return tick
 
 
-async def _listen_to_parent(parent: asyncio.StreamReader, process: Process, logger: Logger) -> None:
+def _ignore_reload(logger: Logger) -> None:
+    logger.warning("reload_ignored", message="This is a worker. Send SIGHUP to its parent process.")
+
+
+async def _listen_to_parent(
+    parent: asyncio.StreamReader, process: Process, rollout: RolloutWorker, logger: Logger
+) -> None:
     try:
         while message := await parent.readline():
             if message == DRAIN:
@@ -104,12 +132,60 @@ async def _listen_to_parent(parent: asyncio.StreamReader, process: Process, logg
                 process.request_stop(skip_delay=True)
             elif message == STOP:
                 process.stop_now()
-    except ConnectionError:  # the parent died before it read our last message
+            else:
+                await rollout.on_message(message, parent)
+    except (ConnectionError, asyncio.IncompleteReadError):  # the parent died before it read our last message
         pass
     logger.warning(
         "parent_lost", message="The supervisor of this worker has died; the worker drains and exits."
     )
     process.request_stop(skip_delay=True)
+
+
+class RolloutWorker:
+    """A worker's side of a change of the configuration; see `rollout`."""
+
+    def __init__(self, process: Process, parent: asyncio.StreamWriter, tasks: Tasks) -> None:
+        self._process = process
+        self._parent = parent
+        self._tasks = tasks
+        self._is_open = asyncio.Event()
+        self._prepared: dict[int, Prepared] = {}  # one at most
+        self._abandoned = 0  # the last number
+
+    def open(self) -> None:
+        """The worker serves: what was asked meanwhile is answered now."""
+        self._parent.write(READY)
+        self._is_open.set()
+
+    async def on_message(self, message: bytes, parent: asyncio.StreamReader) -> None:
+        """Act on a message with a number; a proposal is read from `parent`."""
+        word, number, _ = parse_numbered(message)
+        if word == PREPARE:
+            proposal = await read_proposal(parent)
+            self._tasks.start(self._prepare(number, proposal), "configuration")
+        elif word == COMMIT:
+            self._process.commit(self._prepared.pop(number))
+            self._parent.write(numbered(ANSWER, number))
+        elif word == ABANDON:
+            self._abandoned = number
+            await self._abandon(number)
+
+    async def _abandon(self, number: int) -> None:
+        if (prepared := self._prepared.pop(number, None)) is not None:
+            await self._process.gateway.abandon(prepared)
+
+    async def _prepare(self, number: int, proposal: Proposal) -> None:
+        await self._is_open.wait()
+        reason = ""
+        try:
+            self._prepared[number] = await self._process.prepare(proposal.config, proposal.keys)
+        except (CannotApplyError, ConfigError) as error:
+            reason = str(error)
+        if number <= self._abandoned:  # it took too long
+            await self._abandon(number)
+        if not self._parent.is_closing():
+            self._parent.write(numbered(ANSWER, number, reason))
 
 
 if __name__ == "__main__":

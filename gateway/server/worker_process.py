@@ -13,8 +13,9 @@ from functools import partial
 from time import monotonic
 
 from gateway.auth.keys_model import ApiKey
+from gateway.config import Config
 from gateway.errors import CannotRunError
-from gateway.server.ipc import CLOSING, DRAIN, READY, WorkerConfig
+from gateway.server.ipc import ANSWER, CLOSING, DRAIN, READY, WorkerConfig, parse_numbered
 from gateway.server.sockets import Reservation
 from gateway.telemetry.logs import Logger
 from gateway.telemetry.multiprocess import SharedMetrics, log_lost_metrics
@@ -44,6 +45,7 @@ class WorkerContext:
         is_stopping: set when workers are no longer replaced.
         on_ready: called whenever a worker becomes ready.
         keys: returns the current API keys; None if no keys file is configured.
+        starting: held while a process is started, and while all workers change their configuration.
     """
 
     environ: Mapping[str, str]
@@ -54,6 +56,7 @@ class WorkerContext:
     is_stopping: asyncio.Event
     on_ready: Callable[[], None]
     keys: Callable[[], tuple[ApiKey, ...] | None]
+    starting: asyncio.Lock
 
 
 class WorkerProcess:
@@ -75,6 +78,11 @@ class WorkerProcess:
         """Of the current process; None between two."""
         child = self._child
         return None if child is None else child.pid
+
+    @property
+    def is_running(self) -> bool:
+        """Whether there is a process, ready or not."""
+        return self._child is not None
 
     @property
     def is_ready(self) -> bool:
@@ -125,9 +133,7 @@ class WorkerProcess:
         metrics = self._metrics()
         number = self._config.worker
         try:
-            sockets = tuple(bound.fileno() for bound in self._context.port.for_worker(number))
-            keys = self._context.keys()
-            return await self._run(replace(self._config, sockets=sockets, metrics=metrics, keys=keys))
+            return await self._run(metrics)
         except OSError as error:
             return f"{error.strerror}", False
         finally:
@@ -143,15 +149,18 @@ class WorkerProcess:
             log_lost_metrics(self._logger, str(error.strerror))
             return None
 
-    async def _run(self, config: WorkerConfig) -> tuple[str, bool]:
+    async def _run(self, metrics: int | None) -> tuple[str, bool]:
         """As `_run_once`.
 
         Raises:
             OSError: the system cannot start another process.
         """
-        on_closing = partial(self._context.on_closing, config.worker)
-        child = await ChildProcess.start(config, self._context.environ, on_closing)
-        self._child = child
+        on_closing = partial(self._context.on_closing, self.number)
+        async with self._context.starting:
+            sockets = tuple(bound.fileno() for bound in self._context.port.for_worker(self.number))
+            config = replace(self._config, sockets=sockets, metrics=metrics, keys=self._context.keys())
+            child = await ChildProcess.start(config, self._context.environ, on_closing)
+            self._child = child
         self._logger.info("worker_started", pid=child.pid)
         if self._context.is_stopping.is_set():
             child.send(DRAIN)
@@ -177,6 +186,18 @@ class WorkerProcess:
                 await self._context.is_stopping.wait()
         except TimeoutError:
             return
+
+    def adopt(self, config: Config) -> None:
+        """Let the processes that are started from now on serve this."""
+        self._config = replace(self._config, config=config)
+
+    def ask(self, message: bytes, number: int) -> asyncio.Future[str]:
+        """As `ChildProcess.ask`; without a process there is nothing against it."""
+        if self._child is not None:
+            return self._child.ask(message, number)
+        answer = asyncio.get_running_loop().create_future()
+        answer.set_result("")
+        return answer
 
     def send(self, message: bytes) -> None:
         """Send a message to the current process, if there is one."""
@@ -205,6 +226,8 @@ class ChildProcess:
         self._writer = writer
         self.is_ready = False
         self._heard_at = 0.0  # monotonic seconds
+        self._asked = 0  # the number of the last question
+        self._answer: asyncio.Future[str] | None = None
 
     @classmethod
     async def start(
@@ -251,9 +274,29 @@ class ChildProcess:
         return False
 
     async def listen(self) -> None:
-        """Note its signs of life until it ends."""
-        while await self._message():
-            pass
+        """Note its signs of life and its answers until it ends."""
+        while message := await self._message():
+            if message.startswith(ANSWER):
+                self._answered(message)
+
+    def ask(self, message: bytes, number: int) -> asyncio.Future[str]:
+        """Send a message with a number; the future gets the reason against it, which is empty if it was done.
+
+        It is empty as well if the process ends.
+        """
+        self._asked, self._answer = number, asyncio.get_running_loop().create_future()
+        self.send(message)
+        return self._answer
+
+    def _answered(self, message: bytes) -> None:
+        """An answer to an earlier question comes too late."""
+        _, number, reason = parse_numbered(message)
+        if number == self._asked:
+            self._resolve(reason)
+
+    def _resolve(self, reason: str) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result(reason)
 
     def stalled_for(self, now: float) -> float:
         """Seconds since its last sign of life; 0 before it listens. `now`: monotonic seconds."""
@@ -274,6 +317,7 @@ class ChildProcess:
         """Wait until it has exited; returns `status N` or the name of the signal that killed it."""
         status = await self._process.wait()
         self._writer.close()
+        self._resolve("")
         names = {number.value: number.name for number in signal.Signals}
         return f"status {status}" if status >= 0 else names.get(-status, f"signal {-status}")
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TextIO, cast
 
 import msgspec
@@ -23,6 +24,8 @@ from gateway.telemetry.log_writer import LogWriter
 
 Logger = structlog.typing.FilteringBoundLogger
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+_LOST = '{{"event":"log_lines_lost","level":"warning","count":{}}}\n'  # for `str.format` with the number of lost lines
+_LOST_FOR_READING = "log_lines_lost count={}\n"
 
 
 def make_logger(
@@ -32,71 +35,106 @@ def make_logger(
     has_colors: bool = False,
     **fields: Any,
 ) -> Logger:
-    """A logger that writes one line per event.
+    """A logger that writes one line per event, with these fields. The other arguments are those of `LogOutput`."""
+    return LogOutput(settings, stream, has_colors=has_colors).logger(**fields)
 
-    Args:
-        settings: format and level; `auto` is for reading where the stream is a terminal, else JSON.
-        stream: where to; by default standard output.
-        has_colors: whether a terminal may get colours.
-        fields: added to each line.
-    """
-    out = sys.stdout if stream is None else stream
-    is_terminal = out.isatty()
-    formatter: structlog.typing.Processor
-    if settings.format == "console" or (settings.format == "auto" and is_terminal):
-        formatter = _for_reading(ConsoleRenderer(has_colors=has_colors and is_terminal))
-        time = structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False, key="time")
-        lost = "log_lines_lost count={}\n"
-    else:
-        formatter = structlog.processors.JSONRenderer(serializer=_encode)
-        time = structlog.processors.TimeStamper(fmt="iso", utc=True, key="time")
-        lost = '{{"event":"log_lines_lost","level":"warning","count":{}}}\n'
-    out = _reporting(out, lost)
-    logger: Logger = structlog.wrap_logger(
-        structlog.WriteLogger(cast(TextIO, out)),
-        processors=[
+
+class LogOutput:
+    """Where lines go, in which format and from which level on. `use` changes the last two for all loggers at once."""
+
+    def __init__(
+        self, settings: LogSettings, stream: TextIO | LogWriter | None = None, *, has_colors: bool = False
+    ) -> None:
+        """An output.
+
+        Args:
+            settings: format and level; `auto` is for reading where the stream is a terminal, else JSON.
+            stream: where to; by default standard output.
+            has_colors: whether a terminal may get colours.
+        """
+        out = sys.stdout if stream is None else stream
+        self._is_terminal = out.isatty()
+        self._has_colors = has_colors and self._is_terminal
+        self._out = out if isinstance(out, LogWriter) else LossyStream(out)
+        self.use(settings)
+
+    @property
+    def lost(self) -> int:
+        """Lines that were lost, ever."""
+        return self._out.lost
+
+    def use(self, settings: LogSettings) -> None:
+        self._lowest = _LEVELS[settings.level]
+        is_for_reading = settings.format == "console" or (settings.format == "auto" and self._is_terminal)
+        self._out.report = _LOST_FOR_READING if is_for_reading else _LOST
+        stamper = structlog.processors.TimeStamper
+        self._processors: tuple[structlog.typing.Processor, ...] = (
             structlog.processors.add_log_level,
-            time,
+            stamper(fmt="%H:%M:%S", utc=False, key="time")
+            if is_for_reading
+            else stamper(fmt="iso", utc=True, key="time"),
             structlog.processors.format_exc_info,  # not structlog.dev's, which prints the values of variables
-            formatter,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[settings.level]),
-    )
-    return logger.bind(**fields) if fields else logger
+        )
+        self._render: Callable[[Mapping[str, Any]], str] = (
+            _for_reading(ConsoleRenderer(has_colors=self._has_colors))
+            if is_for_reading
+            else partial(within_bound, render=_json)
+        )
 
+    def logger(self, **fields: Any) -> Logger:
+        """A logger that adds these fields to each line."""
+        logger: Logger = structlog.wrap_logger(
+            structlog.WriteLogger(cast(TextIO, self._out)),
+            processors=[self._process],
+            wrapper_class=structlog.make_filtering_bound_logger(
+                _LEVELS["debug"]
+            ),  # `_process` knows the level
+        )
+        return logger.bind(**fields) if fields else logger
 
-def _reporting(out: TextIO | LogWriter, lost: str) -> TextIO | LogWriter:
-    """The stream, which writes `lost` with the number of lines that it could not write."""
-    if isinstance(out, LogWriter):
-        out.report = lost
-        return out
-    return cast(TextIO, LossyStream(out, lost))
+    def _process(self, logger: Any, method: str, line: structlog.typing.EventDict) -> Any:
+        """The line as text.
+
+        Raises:
+            DropEvent: its level is not logged; structlog then writes nothing.
+        """
+        if _LEVELS[method] < self._lowest:
+            raise structlog.DropEvent
+        written: Any = line
+        for process in self._processors:
+            written = process(logger, method, written)
+        return self._render(written)
 
 
 class LossyStream:
     """A stream that loses lines instead of raising on a full disk or closed pipe, and reports how many it lost."""
 
-    def __init__(self, stream: TextIO, report: str) -> None:
+    def __init__(self, stream: TextIO, report: str = _LOST) -> None:
         """`report`: a line for `str.format` with the number of lines that were lost."""
         self._stream = stream
-        self._report = report
-        self._lost = 0
+        self.report = report
+        self.lost = 0
+        self._unreported = 0
 
     def write(self, text: str) -> None:
-        if self._lost:
-            text = self._report.format(self._lost) + text
+        if self._unreported:
+            text = self.report.format(self._unreported) + text
         try:
             self._stream.write(text)
         except (OSError, ValueError):  # ValueError: the stream is closed
-            self._lost += 1
+            self._lose()
         else:
-            self._lost = 0
+            self._unreported = 0
 
     def flush(self) -> None:
         try:
             self._stream.flush()
         except (OSError, ValueError):
-            self._lost += 1
+            self._lose()
+
+    def _lose(self) -> None:
+        self.lost += 1
+        self._unreported += 1
 
 
 class LibraryLog(logging.Handler):
@@ -112,10 +150,6 @@ class LibraryLog(logging.Handler):
         getattr(self._logger, level)("library", library=record.name, message=str(record.msg), error=error)
 
 
-def _encode(line: Any, **_: Any) -> str:
-    return within_bound(line, _json)
-
-
 def _json(line: Mapping[str, Any]) -> str:
     try:
         return escaped(msgspec.json.encode(line).decode())
@@ -123,9 +157,9 @@ def _json(line: Mapping[str, Any]) -> str:
         return json.dumps(line, default=str)
 
 
-def _for_reading(renderer: ConsoleRenderer) -> structlog.typing.Processor:
-    def render(logger: Any, method: str, line: Mapping[str, Any]) -> str:
+def _for_reading(renderer: ConsoleRenderer) -> Callable[[Mapping[str, Any]], str]:
+    def render(line: Mapping[str, Any]) -> str:
         # shortened before: rendering costs a step for each character
-        return within_bound(shortened(line), lambda line: renderer(logger, method, line))
+        return within_bound(shortened(line), lambda line: renderer(None, "", line))
 
     return render

@@ -33,7 +33,7 @@ OVERHEAD_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 
 CONNECT_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 STORE_BUCKETS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
-_PREFIX = "flowise_gateway_"
+PREFIX = "flowise_gateway_"
 M = TypeVar("M", bound=MetricWrapperBase)
 GC_EVERY = 5.0  # seconds between two looks at the garbage collector
 Processes = Callable[
@@ -206,15 +206,15 @@ class Metrics:
         return encode(self.registry), content_type
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        return Counter(_PREFIX + name, text, labels, registry=self.registry)
+        return Counter(PREFIX + name, text, labels, registry=self.registry)
 
     def _gauge(self, name: str, text: str, *labels: str, merge: _Merge = "livesum") -> Gauge:
-        return Gauge(_PREFIX + name, text, labels, registry=self.registry, multiprocess_mode=merge)
+        return Gauge(PREFIX + name, text, labels, registry=self.registry, multiprocess_mode=merge)
 
     def _histogram(
         self, name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]
     ) -> Histogram:
-        return Histogram(_PREFIX + name, text, labels, buckets=buckets, registry=self.registry)
+        return Histogram(PREFIX + name, text, labels, buckets=buckets, registry=self.registry)
 
 
 class ProcessMetrics(Collector):

@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from threading import Lock
+from time import time
 from typing import NamedTuple
 
 import msgspec
@@ -22,7 +23,7 @@ from prometheus_client.registry import Collector
 
 from gateway.telemetry.log_writer import STANDARD_OUTPUT, DescriptorLines
 from gateway.telemetry.logs import Logger
-from gateway.telemetry.metrics import Metrics, Processes
+from gateway.telemetry.metrics import PREFIX, Metrics, Processes
 from gateway.telemetry.shared_numbers import (
     FIRST_SIZE,
     WORD,
@@ -55,6 +56,10 @@ class Series(NamedTuple):
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Series).decode
+
+
+def _named(kind: str, family: str, sample: str, labels: Labels = ()) -> str:
+    return _encode(Series(kind, family, sample, labels)).decode()
 
 
 class SharedMetrics(Collector):
@@ -97,6 +102,15 @@ class SharedMetrics(Collector):
                 if _decode(name).kind in _ACCUMULATING:
                     self._dead[name] += value
             os.close(worker)
+
+    def count_reload(self, *, is_valid: bool) -> None:
+        """As `Metrics.reloaded`, by the supervisor, which reads the configuration for all workers."""
+        result = "ok" if is_valid else "error"
+        name, time_name = f"{PREFIX}config_reloads", f"{PREFIX}config_reload_timestamp_seconds"
+        with self._lock:
+            self._dead[_named("counter", name, f"{name}_total", (("result", result),))] += 1
+            if is_valid:
+                self._dead[_named("livemax", time_name, time_name)] = time()
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """The response body of a scrape and its content type, in the format that `accept` prefers."""

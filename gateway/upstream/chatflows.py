@@ -49,14 +49,40 @@ class Chatflows:
     """`refresh` asks about all of an upstream; requests and their answers ask and tell about one."""
 
     def __init__(
-        self, routes: Sequence[Route], upstreams: Mapping[str, Upstream], tasks: Tasks, logger: Logger
+        self,
+        routes: Sequence[Route],
+        upstreams: Mapping[str, Upstream],
+        tasks: Tasks,
+        logger: Logger,
+        before: Chatflows | None = None,
     ) -> None:
+        """`before`: of the configuration until now; both know the same of what stands in both."""
         self._routes = routes
         self._upstreams = upstreams
         self._tasks = tasks
         self._logger = logger
         self._known = {route.name: _Known() for route in routes}
         self._is_reachable: dict[str, bool] = {}
+        if before is not None:
+            self._known |= before.known_of(routes)
+            self._is_reachable = before.reachable_of(upstreams)
+
+    def known_of(self, routes: Sequence[Route]) -> dict[str, _Known]:
+        """What is known of those of the routes that stand for the same chatflow of the same Flowise."""
+        same = {(route.name, route.chatflow, route.upstream) for route in self._routes}
+        return {
+            route.name: self._known[route.name]
+            for route in routes
+            if (route.name, route.chatflow, route.upstream) in same
+        }
+
+    def reachable_of(self, upstreams: Mapping[str, Upstream]) -> dict[str, bool]:
+        """Of those of the upstreams that have kept their server."""
+        return {
+            name: is_reachable
+            for name, is_reachable in self._is_reachable.items()
+            if name in upstreams and upstreams[name].server == self._upstreams[name].server
+        }
 
     def may_stream(self, route: Route) -> bool:
         return self._known[route.name].may_stream

@@ -61,7 +61,7 @@ class Pool:
         self._open: set[Connection] = set()
         self._opening = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._is_closed = False
+        self._is_closed = self._is_draining = False
 
     def __repr__(self) -> str:
         counts = f"{len(self._open)} open, {len(self._idle)} idle, {len(self._waiting)} waiting"
@@ -93,6 +93,18 @@ class Pool:
         for connection in [c for c in self._idle if c.is_closed or c.usable_until <= now]:
             self._idle.remove(connection)
             connection.close()
+
+    def resize(self, max_connections: int, connect_timeout: float) -> None:
+        """Follow a new configuration; connections above a smaller number stay open."""
+        self._max_connections = max_connections
+        self._connect_timeout = connect_timeout
+        self._wake_one()
+
+    def drain(self) -> None:
+        """Close idle connections now, and the others once they are idle. Requests that need one still get it."""
+        self._is_draining = True
+        while self._idle:
+            self._drop(self._idle.pop())
 
     def close(self) -> None:
         """Close every connection; one that is still being opened is closed at once."""
@@ -167,7 +179,10 @@ class Pool:
         return connection
 
     def _on_idle(self, connection: Connection) -> None:
-        self._idle.append(connection)
+        if self._is_draining:
+            self._drop(connection)
+        else:
+            self._idle.append(connection)
         self._wake_one()
 
     def _on_closed(self, connection: Connection) -> None:

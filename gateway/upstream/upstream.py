@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from hashlib import sha256
+from typing import NamedTuple
 
-from gateway.config import UpstreamSettings
+from gateway.config import UpstreamSettings, Url
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream.headers import UpstreamRequest, own_fields, upward
 from gateway.upstream.large_reads import LargeReads
@@ -31,35 +33,61 @@ class ForwardedIdentity:
     client: str = ""
 
 
+class Connections(NamedTuple):
+    """The pools to one server. `destination`: what makes two of them lead to the same place."""
+
+    destination: tuple[Url, bytes]
+    server: Server
+    pool: Pool
+    short: Pool  # for the gateway's own requests
+
+
 class Upstream:
-    """Connects when it is asked to send; until `close`."""
+    """Connects when it is asked to send; until `close`, or `drain` and the end of its last request."""
 
     def __init__(
-        self, name: str, settings: UpstreamSettings, metrics: Metrics, reads: LargeReads | None = None
+        self,
+        name: str,
+        settings: UpstreamSettings,
+        metrics: Metrics,
+        reads: LargeReads | None = None,
+        before: Upstream | None = None,
     ) -> None:
-        """`reads`: shared with other upstreams."""
-        reads = reads or LargeReads()
+        """An upstream that has no connection yet, or those of another one.
+
+        Args:
+            name: as configured.
+            settings: of the configuration.
+            metrics: where connections are counted.
+            reads: shared with other upstreams.
+            before: of this name until now; its connections are kept if they lead to the same server.
+
+        Raises:
+            OSError: a file with certificates cannot be read.
+        """
         self.name = name
         self.settings = settings
-        url = settings.servers[0].url
-        self.tls = tls_context(settings.tls.ca) if url.scheme == "https" else None
-        self.server = Server(
-            url.host, url.port, self.tls, tuple(url.prefix.strip("/").split("/")) if url.prefix else ()
-        )
-        self.pool = Pool(
-            self.server,
-            max_connections=settings.max_connections,
-            connect_timeout=settings.timeouts.connect,
-            on_connect=lambda seconds: metrics.connected(name, self.server, seconds),
-            reads=reads,
-        )
-        self._short = Pool(
-            self.server,
-            max_connections=MAX_SHORT,
-            connect_timeout=settings.timeouts.connect,
-            reads=reads,
-        )
         self._configured = _configured_fields(settings)
+        destination = _destination(settings)
+        is_same = before is not None and before.connections.destination == destination
+        self.connections: Connections = (
+            before.connections
+            if before is not None and is_same
+            else _connections(self, metrics, reads or LargeReads(), destination)
+        )
+        self.server, self.pool = self.connections.server, self.connections.pool
+        self._short = self.connections.short
+
+    def adopt(self) -> None:
+        """Serve from now on: pools that were those of `before` follow the settings."""
+        connect = self.settings.timeouts.connect
+        self.pool.resize(self.settings.max_connections, connect)
+        self._short.resize(MAX_SHORT, connect)
+
+    def drain(self) -> None:
+        """Keep no connection any more: the idle ones are closed now, the others when their requests end."""
+        self.pool.drain()
+        self._short.drain()
 
     @property
     def origin(self) -> str:
@@ -112,6 +140,36 @@ class Upstream:
     def _own(self, identity: ForwardedIdentity) -> dict[str, str]:
         forwarded = {"X-Forwarded-For": identity.client, "X-Request-ID": identity.request_id}
         return {**self._configured, **forwarded}
+
+
+def _connections(
+    upstream: Upstream, metrics: Metrics, reads: LargeReads, destination: tuple[Url, bytes]
+) -> Connections:
+    name, settings = upstream.name, upstream.settings
+    url, connect = settings.servers[0].url, settings.timeouts.connect
+    tls = tls_context(settings.tls.ca) if url.scheme == "https" else None
+    prefix = tuple(url.prefix.strip("/").split("/")) if url.prefix else ()
+    server = Server(url.host, url.port, tls, prefix)
+    pool = Pool(
+        server,
+        max_connections=settings.max_connections,
+        connect_timeout=connect,
+        on_connect=lambda seconds: metrics.connected(name, server, seconds),
+        reads=reads,
+    )
+    short = Pool(server, max_connections=MAX_SHORT, connect_timeout=connect, reads=reads)
+    return Connections(destination, server, pool, short)
+
+
+def _destination(settings: UpstreamSettings) -> tuple[Url, bytes]:
+    """What makes two connections lead to the same place: the URL, and the certificates that it is verified with.
+
+    Raises:
+        OSError: their file cannot be read.
+    """
+    url, ca = settings.servers[0].url, settings.tls.ca
+    is_verified = url.scheme == "https" and ca is not None
+    return url, sha256(ca.read_bytes()).digest() if is_verified and ca is not None else b""
 
 
 def _configured_fields(settings: UpstreamSettings) -> dict[str, str]:

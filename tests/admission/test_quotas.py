@@ -42,12 +42,21 @@ def test_a_scope_is_a_hash_tag_so_its_limits_share_a_slot():
     assert all(key.startswith("fgw:{") for key in keys)
 
 
-def test_a_changed_limit_has_a_new_bucket_where_the_old_count_would_be_wrong():
+def test_a_limit_keeps_its_buckets_unless_its_kind_or_its_time_changes():
     same = requests(60, MINUTE).charge(subject("me")).key
-    assert requests(60, MINUTE, burst=5).charge(subject("me")).key == same
-    for other in (requests(60, 30.0), requests(30, MINUTE), quota("burst", tokens=60, per=MINUTE)):
+    for kept in (requests(60, MINUTE, burst=5), requests(30, MINUTE), requests(7, MINUTE)):
+        assert kept.charge(subject("me")).key == same
+    for other in (requests(60, 30.0), quota("burst", tokens=60, per=MINUTE)):
         assert other.charge(subject("me")).key != same
     assert tokens(100).charge(subject("me")).key == tokens(500).charge(subject("me")).key
+    assert slots(1).charge(subject("me")).key == slots(9).charge(subject("me")).key
+
+
+def test_a_changed_amount_keeps_the_share_that_is_used():
+    before, after = requests(60, MINUTE).rule, requests(20, MINUTE).rule
+    half = 30 * before.need
+    assert (before.status(half).remaining, after.status(half).remaining) == (30, 10)
+    assert (before.status(before.depth).remaining, after.status(before.depth).remaining) == (0, 0)
 
 
 @pytest.mark.parametrize("name", [LONGEST_NAME, "a}b{c", "a:b", "\n", "\0", "\ud800", ""])

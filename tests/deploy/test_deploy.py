@@ -78,7 +78,7 @@ def test_the_unit_waits_until_the_gateway_is_ready_and_restarts_one_that_stands_
     settings = unit_settings()
     assert settings["Type"] == ["notify"]
     assert int(settings["WatchdogSec"][0].removesuffix("s")) > 10 * loop_watch.VERY_LONG
-    assert "ExecReload" not in settings  # SIGHUP does nothing yet
+    assert settings["ExecReload"] == [*settings["ExecStartPre"], "/bin/kill -HUP $MAINPID"]  # checked first
 
 
 def test_the_unit_waits_for_the_drain():

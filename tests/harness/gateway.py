@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,15 @@ import yaml
 
 from gateway.admission.redis.locks import RedisConversationLocks
 from gateway.app import Gateway
-from gateway.config import load
+from gateway.config import read, usable
 from gateway.exchange import Exchange
 from gateway.flowise.chatflow_state import ChatflowFinding
 from gateway.relay.registry import InFlightCall
 from gateway.server.listener import ClientConnection, Listener
 from gateway.server.process import Process
-from gateway.telemetry.logs import make_logger
+from gateway.server.reload import Source, version_of
+from gateway.serving import Serving
+from gateway.telemetry.logs import LogOutput
 from gateway.upstream.pool import Pool
 
 FLOW = "3f6a9b1c-2222-4333-8444-555566667777"
@@ -46,11 +49,15 @@ class Lines(io.StringIO):
     def of(self, event: str) -> list[dict[str, Any]]:
         return [line for line in self.all if line["event"] == event]
 
+    async def more(self) -> None:
+        """Wait for another line."""
+        self._more.clear()
+        await self._more.wait()
+
     async def until(self, event: str, count: int = 1) -> list[dict[str, Any]]:
         """The lines of this event, once there are `count` of them."""
         while len(found := self.of(event)) < count:
-            self._more.clear()
-            await self._more.wait()
+            await self.more()
         return found
 
     async def request(self) -> dict[str, Any]:
@@ -63,9 +70,11 @@ class Lines(io.StringIO):
 class RunningGateway:
     """A gateway as a test sees it: address, log, metrics, and what is still in progress inside."""
 
-    def __init__(self, process: Process, lines: Lines) -> None:
+    def __init__(self, process: Process, lines: Lines, path: Path = Path()) -> None:
+        """`path`: of the configuration file."""
         self.process = process
         self.lines = lines
+        self.path = path
         public, admin = process.addresses
         self.host, self.port = public.host, public.port
         self.url, self.admin = f"http://{public}", f"http://{admin}"
@@ -76,6 +85,14 @@ class RunningGateway:
             text = await answer.text()
         pairs = (line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#"))
         return {name: float(value) for name, value in pairs}
+
+    async def reload(self, text: str | dict[str, Any]) -> None:
+        """Write this into the configuration file, as with SIGHUP, and wait until it has been applied or refused."""
+        ended = len(self.lines.of("config_reloaded")) + len(self.lines.of("config_refused"))
+        await asyncio.to_thread(self.path.write_text, text if isinstance(text, str) else yaml.safe_dump(text))
+        self.process.reloads.request()
+        while len(self.lines.of("config_reloaded")) + len(self.lines.of("config_refused")) == ended:
+            await self.lines.more()
 
     # What is in progress inside. A rename in the gateway changes these methods, and no test.
 
@@ -101,19 +118,19 @@ class RunningGateway:
 
     def held_body_bytes(self) -> int:
         """The memory for request bodies that is in use."""
-        return self._inside._bodies.budget.used
+        return self._inside._services.bodies.used
 
     def held_locks(self) -> int:
         """The number of locked conversations."""
-        return len(self._inside._locks)
+        return len(self._inside._limiting.locks)
 
     def has_waiting_request(self) -> bool:
         """Whether a request waits for the lock of its conversation."""
-        return any(lock.waiter is not None for lock in self._inside._locks._locks.values())
+        return any(lock.waiter is not None for lock in self._inside._limiting.locks._locks.values())
 
     def renew_locks_now(self) -> None:
         """Renew the conversation locks in the shared store at the next tick."""
-        locks = self._inside._locks
+        locks = self._inside._limiting.locks
         assert isinstance(locks, RedisConversationLocks)
         locks._renew_at = 0.0
 
@@ -127,20 +144,24 @@ class RunningGateway:
 
     def kept_replies(self) -> int:
         """Bytes of replies that are kept to count their tokens."""
-        return self._inside._counting.budget.used
+        return self._inside._services.kept.used
+
+    def serving(self) -> Serving:
+        """What serves the next request."""
+        return self._inside._current.serving
 
     def pool(self, upstream: str = "main") -> Pool:
-        return self._inside._upstreams[upstream].pool
+        return self._inside._current.serving.upstreams[upstream].pool
 
     def streamability(self) -> dict[str, bool]:
         """Whether the chatflow of a route streams, by route, as far as Flowise was asked."""
-        known = self._inside._chatflows._known
+        known = self._inside._current.serving.chatflows._known
         found = (ChatflowFinding.STREAMS, ChatflowFinding.DOES_NOT_STREAM)
         return {route: one.may_stream for route, one in known.items() if one.finding in found}
 
     async def refresh_streamability(self) -> None:
-        for upstream in self._inside._upstreams:
-            await self._inside._chatflows.refresh(upstream)
+        for upstream in self._inside._current.serving.upstreams:
+            await self._inside._current.serving.chatflows.refresh(upstream)
 
     async def idle(self) -> None:
         """Wait until no request is in the pipeline."""
@@ -176,11 +197,14 @@ async def running(folder: Path, upstream: str, **sections: Any):
     """A gateway in front of an upstream. `route` has keys of its route, the others are sections of the configuration."""
     path = folder / "gateway.yaml"
     path.write_text(yaml.safe_dump(configuration(upstream, **sections)))
-    config = await asyncio.to_thread(load, path, {})
+    version = await asyncio.to_thread(version_of, path)
+    source = Source(str(path), "", path, version, partial(read, path, {}))
+    config = usable(await asyncio.to_thread(source.read))
     lines = Lines()
-    process = Process(config, make_logger(config.logs, lines))
+    output = LogOutput(config.logs, lines)
+    process = Process(config, output.logger(), output=output, source=source)
     await process.start()
     try:
-        yield RunningGateway(process, lines)
+        yield RunningGateway(process, lines, path)
     finally:
         await process.stop()

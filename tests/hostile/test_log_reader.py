@@ -18,7 +18,7 @@ import yaml
 from gateway.config import LogSettings, load
 from gateway.server.process import Process
 from gateway.telemetry.log_writer import LogWriter
-from gateway.telemetry.logs import make_logger
+from gateway.telemetry.logs import LogOutput
 from tests.harness import bounds
 from tests.harness.clock import until
 from tests.harness.gateway import Lines, RunningGateway, configuration
@@ -149,7 +149,8 @@ async def test_lost_lines_are_a_metric(tmp_path):
     config = await asyncio.to_thread(load, path, {})
     writer = LogWriter(stream, most_waiting=5000)
     writer.__enter__()
-    process = Process(config, make_logger(LogSettings(), writer), lines=writer)
+    output = LogOutput(LogSettings(), writer)
+    process = Process(config, output.logger(), output=output)
     await process.start()
     try:
         gateway = RunningGateway(process, Lines())

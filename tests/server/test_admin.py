@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families as text_metr
 from gateway.aio import WorkThread
 from gateway.config import ServerTimeouts
 from gateway.server import admin as admin_port
-from gateway.server.admin import MAX_PER_ADDRESS, MOST_SCRAPES, admin_handler
+from gateway.server.admin import MAX_PER_ADDRESS, MOST_SCRAPES, AdminAnswers, admin_handler
 from gateway.telemetry.metrics import Metrics
 from tests.harness import bounds
 from tests.harness.gateway import FLOW
@@ -55,7 +55,8 @@ async def admin(aiohttp_client, aiohttp_raw_server):
 
     async def begin(*, reason="", token="", exposition=None):
         exposition = exposition or Metrics().exposition
-        handler = admin_handler(exposition, lambda: reason, token, threads)
+        answers = AdminAnswers(exposition, lambda: reason, lambda: b"{}")
+        handler = admin_handler(answers, lambda: token, threads)
         return await aiohttp_client(await aiohttp_raw_server(handler))
 
     yield begin

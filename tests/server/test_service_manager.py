@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from pathlib import Path
 
@@ -166,3 +167,21 @@ async def test_without_a_manager_nothing_is_passed_and_nothing_said(written):
         served.send_signal()
         assert await served.ended() == (0, "")
     assert not [line for line in served.lines if line["event"] == "notify_failed"]
+
+
+@pytest.mark.parametrize("options", [(), ("--workers", "2")], ids=["one process", "workers"])
+async def test_a_reload_is_announced_and_its_end_too(options, written, tmp_path):
+    with Manager(tmp_path) as manager:
+        async with manager.start(*written(), *options) as served:
+            await manager.until("READY", "1")
+            written(logs={"level": "warning"})
+            served.send_signal(signal.SIGHUP)
+            assert int((await manager.until("RELOADING", "1"))["MONOTONIC_USEC"]) > 0
+            await manager.until("STATUS", "The configuration was reloaded.")
+            written(route={"upstream": "nowhere"})
+            served.send_signal(signal.SIGHUP)
+            refused = "The changed configuration was refused: its mistakes are in the log."
+            assert (await manager.until("STATUS", refused))["READY"] == "1"
+            assert [one for one in manager.messages if "RELOADING" in one or "READY" in one][1::2] == [
+                one for one in manager.messages if "RELOADING" in one
+            ]

@@ -67,6 +67,15 @@ class MultiplexedClient:
         self._start_task(self._keep_connected(tuple(handshake), catch_up), "limit store")
         await self._tried.wait()
 
+    def use(self, url: str, ca: str | None) -> None:
+        """Move to this store, if it is another place: what is open there is brought up to date as after an outage.
+
+        Raises:
+            ValueError: as for `RedisConnection`.
+        """
+        if self._connection.use(url, ca):
+            self.give_up(StoreError("connection", "moved"))
+
     async def close(self) -> None:
         """Close the connection; pending calls fail."""
         self._reported = False  # not a change to report

@@ -92,8 +92,21 @@ class RedisConnection:
     """
 
     def __init__(self, url: str, ca: str | None = None) -> None:
-        self._connection = _connection(url, ca)
+        self._connection = self._next = _connection(url, ca)
+        self._place = url, ca
         self._writer: asyncio.StreamWriter | None = None
+
+    def use(self, url: str, ca: str | None) -> bool:
+        """Connect to this store at the next `open`; returns whether it is another place.
+
+        Raises:
+            ValueError: as for a new one.
+        """
+        if (url, ca) == self._place:
+            return False
+        self._next = _connection(url, ca)
+        self._place = url, ca
+        return True
 
     async def open(self) -> None:
         """Connect and authenticate.
@@ -101,6 +114,7 @@ class RedisConnection:
         Raises:
             StoreError: either failed.
         """
+        self._connection = self._next
         try:
             await self._connection.connect()  # type: ignore[no-untyped-call]  # untyped in the package
         except _CONNECTION_ERRORS as error:

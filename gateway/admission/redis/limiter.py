@@ -44,6 +44,7 @@ from gateway.admission.store import (
     StoreBudget,
     StoreError,
     StoreListener,
+    StoreUse,
 )
 from gateway.errors import StoreUnavailable
 
@@ -99,6 +100,10 @@ class SharedLimiter(Limiter):
         """Let these locks use the same connection, script loading, timer and report; before `start`."""
         locks.report_to(self.losses, self._listener.conversation_lost)
         self._attached.append(locks)
+
+    def use(self, store: StoreUse) -> None:
+        self._is_closed = store.is_closed
+        self.client.use(store.url, store.ca)
 
     async def start(self) -> None:
         handshake = [await self._script.load(), *[await locks.load() for locks in self._attached]]
