@@ -13,6 +13,7 @@ from typing import ClassVar
 from gateway.causes import UNREACHABLE, Cause
 
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+_NO_CODING: Mapping[str, str] = MappingProxyType({"Accept-Encoding": "identity"})
 _CHALLENGE: Mapping[str, str] = MappingProxyType({"WWW-Authenticate": 'Bearer realm="flowise-gateway"'})
 
 
@@ -98,6 +99,15 @@ class TooLarge(GatewayError):
     """The body, its text or a word is above the route's limit."""
 
     code, status, title = "too_large", 413, "Too large"
+
+
+class UnsupportedMediaType(GatewayError):
+    """The body is compressed. `Accept-Encoding` says what would be right (RFC 9110 15.5.16)."""
+
+    code, status, title = "unsupported_media_type", 415, "Unsupported media type"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, headers=_NO_CODING)
 
 
 class TargetTooLong(GatewayError):

@@ -21,17 +21,25 @@ class JsonType(StrEnum):
     ANY = "anything"
 
 
+# What form builders and low-code tools send for a field that is left empty. Flowise takes it as absent.
+BLANK = frozenset({b'""', b"false", b"0"})
+BLANK_OBJECT = BLANK | {b"[]"}
+LONGEST_BLANK = 5  # bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Field:
     """One top-level field of a prediction.
 
     Attributes:
         json_type: what Flowise takes.
+        blank: raw values that mean that the field is absent, beside null.
         legacy: removed unless the route's `body.allow` names it.
         counted: all text in it counts against `max_question` and `max_word`.
     """
 
     json_type: JsonType
+    blank: frozenset[bytes] = frozenset()
     legacy: bool = False
     counted: bool = False
 
@@ -39,17 +47,19 @@ class Field:
 FIELDS: Mapping[str, Field] = MappingProxyType(
     {
         "question": Field(JsonType.TEXT, counted=True),
-        "form": Field(JsonType.OBJECT, counted=True),  # of an agentflow that starts with a form
+        "form": Field(JsonType.OBJECT, BLANK_OBJECT, counted=True),  # of an agentflow that starts with a form
         "streaming": Field(JsonType.ANY),
         "chatId": Field(JsonType.TEXT),
-        "overrideConfig": Field(JsonType.OBJECT),
-        "uploads": Field(JsonType.ARRAY),
+        "overrideConfig": Field(JsonType.OBJECT, BLANK_OBJECT),
+        "uploads": Field(JsonType.ARRAY, BLANK),
         "action": Field(JsonType.ANY),  # classic sequential agents: approve or reject
-        "humanInput": Field(JsonType.OBJECT, counted=True),  # agentflows: resume a paused run, with feedback
+        "humanInput": Field(
+            JsonType.OBJECT, BLANK, counted=True
+        ),  # agentflows: resume a paused run, with feedback
         "leadEmail": Field(JsonType.ANY),
         "chatflowId": Field(JsonType.ANY),  # both SDKs send it, Flowise ignores it
         "socketIOClientId": Field(JsonType.ANY),  # before Flowise 2.1, ignored since
-        "history": Field(JsonType.ARRAY, legacy=True, counted=True),  # may be forged
+        "history": Field(JsonType.ARRAY, BLANK | {b"{}"}, legacy=True, counted=True),  # may be forged
         "evaluation": Field(JsonType.ANY, legacy=True),  # replaces the flow's analytics
         "evaluationRunId": Field(JsonType.ANY, legacy=True),
         "stopNodeId": Field(JsonType.ANY, legacy=True),

@@ -160,18 +160,20 @@ ENDPOINTS = (
 def find(raw_target: str) -> Match:
     """Finds the endpoint of a target, whatever the method; leaves the query unchecked.
 
+    One slash at the end is allowed, as Flowise does.
+
     Raises:
         BadRequest: the target is malformed.
         UnknownRoute: the path is not served; the comparison is exact and case-sensitive.
     """
     segments, raw_query = split_target(raw_target)
+    if segments and not segments[-1]:
+        segments = segments[:-1]
     for endpoint in ENDPOINTS:
         for template in endpoint.templates:
             params = _params(template, segments)
             if params is not None:
                 return Match(endpoint, params, raw_query)
-    if segments and not segments[-1]:
-        raise BadRequest("The path must not end in '/'.")
     raise UnknownRoute(
         "This path is not served here. A prediction is POST /api/v1/prediction/{route name or chatflow id}."
     )

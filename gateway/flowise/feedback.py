@@ -31,7 +31,7 @@ class Record:
 
     Attributes:
         flow: its `chatflowid`: a route's name or a chatflow id; None if absent or null.
-        client_chat_id: as the client sent it, checked, not mapped; None if absent or null.
+        client_chat_id: as the client sent it, checked, not mapped; None if absent, null or empty.
     """
 
     flow: str | None
@@ -45,6 +45,8 @@ class Record:
             edits["chatflowid"] = encode(flow)
         if chat_id is not None and chat_id != self.client_chat_id:
             edits["chatId"] = encode(chat_id)
+        elif self.client_chat_id is None and self._body.size("chatId"):  # empty: one conversation for all
+            edits["chatId"] = None
         return self._body.with_changes(edits)
 
 
@@ -90,7 +92,7 @@ def _read(body: bytes, allowed: tuple[str, ...], rules: BodyRules) -> tuple[Json
         if name not in allowed:
             raise BadRequest(f"{shown(name)} is not a field of this request. It takes {', '.join(allowed)}.")
         raw = document.raw(name)
-        if raw is None:
+        if raw is None or (name == "chatId" and raw == b'""'):
             continue
         text = text_of(raw)
         if text is None:

@@ -67,7 +67,7 @@ def read_fields(fields: Iterable[tuple[str, str]], rules: BodyRules) -> Predicti
     members = _checked_fields(fields)
     for name in members:
         known = FIELDS.get(name)
-        if known is None or known.json_type not in {JsonType.OBJECT, JsonType.ARRAY}:
+        if known is None or known.json_type not in {JsonType.OBJECT, JsonType.ARRAY} or not members[name]:
             continue
         if not (known.legacy and name not in rules.body.allow):  # such a field is dropped
             raise BadRequest(
@@ -87,6 +87,8 @@ def read_upload_fields(fields: Iterable[tuple[str, str]], rules: BodyRules) -> P
     for name, text in _checked_fields(fields).items():
         if name in _TOP_LEVEL_WITH_FILES or (name in FIELDS and FIELDS[name].legacy):
             body[name] = text
+        elif not text and (name == "vars" or name in FIELDS):
+            continue  # as in JSON, an empty one is none
         elif name == "vars":
             overrides[name] = _vars(text)
         else:

@@ -5,6 +5,7 @@ Members that do not change keep their bytes; a body without any change is sent b
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,9 +13,11 @@ from types import MappingProxyType
 
 from gateway.errors import BadRequest
 from gateway.flowise.body_rules import (
+    BLANK_OBJECT,
     FIELDS,
     LEGACY,
     LEGACY_OVERRIDES,
+    LONGEST_BLANK,
     BodyRules,
     JsonType,
     allows_override,
@@ -49,6 +52,8 @@ _LONGEST_SWITCH = 64  # bytes of a raw value of `streaming`
 _LONGEST_ID = 12 * BOUND_ID_CHARACTERS  # bytes of a raw id: two escapes for each character
 # At the top level older agentflows take it for the session id. It is not mapped, so a bound route removes it.
 _UNMAPPED = "sessionId"
+_EMPTY_TEXT = b'""'  # as chatId or sessionId: none. Flowise would give all who send it one conversation
+_LITERAL = re.compile(rb"-?[0-9]|true|false")  # the beginning of a question that is a number or a boolean
 # Values of `streaming`, as literals and as texts. Flowise streams for the first pair only. It answers a failed run that
 # does not stream only for the second pair; for all other values not one byte comes (nostream-llm-400-asked-to-stream).
 _STREAMS = ({b"true"}, {"true"})
@@ -71,7 +76,7 @@ class Prediction:
 
     Attributes:
         streaming: whether the client asked for a stream, by exactly true or "true".
-        client_chat_id: as the client sent it, checked, not mapped; None if absent or null.
+        client_chat_id: as the client sent it, checked, not mapped; None if absent, null or empty.
         session_id: overrideConfig.sessionId, likewise.
         question: its text, '' if absent; lone surrogates are replaced, so that it can be counted and logged.
         dropped: names of the removed fields, for the log.
@@ -83,9 +88,9 @@ class Prediction:
     question: str = field(repr=False)
     dropped: tuple[str, ...]
     _body: JsonObject = field(repr=False)
-    _removed: Mapping[str, None] = field(repr=False)
+    _own_edits: Mapping[str, bytes | None] = field(repr=False)  # whatever the gateway sets; None: removed
     _overrides: JsonObject = field(repr=False)
-    _removed_overrides: Mapping[str, None] = field(repr=False)
+    _own_override_edits: Mapping[str, bytes | None] = field(repr=False)
 
     @property
     def overhead(self) -> int:
@@ -105,7 +110,7 @@ class Prediction:
 
     def _edits(self, changes: Changes) -> dict[str, bytes | Pieces | None]:
         edits: dict[str, bytes | Pieces | None] = {
-            **self._removed,
+            **self._own_edits,
             **self._streaming_edit(wanted=changes.streaming),
         }
         if changes.chat_id is not None and changes.chat_id != self.client_chat_id:
@@ -117,7 +122,9 @@ class Prediction:
 
     def without_body(self) -> Prediction:
         """A copy that does not hold the text, which may be large while the run is long."""
-        return replace(self, _body=EMPTY_OBJECT, _removed={}, _overrides=EMPTY_OBJECT, _removed_overrides={})
+        return replace(
+            self, _body=EMPTY_OBJECT, _own_edits={}, _overrides=EMPTY_OBJECT, _own_override_edits={}
+        )
 
     def _streaming_edit(self, *, wanted: bool | None) -> dict[str, bytes | None]:
         streaming = self.streaming if wanted is None else wanted
@@ -128,11 +135,11 @@ class Prediction:
         return {"streaming": b"false"}
 
     def _override_edits(self, changes: Changes) -> dict[str, bytes | None]:
-        edits: dict[str, bytes | None] = dict(self._removed_overrides)
+        edits: dict[str, bytes | None] = dict(self._own_override_edits)
         if changes.session_id is not None and changes.session_id != self.session_id:
             edits["sessionId"] = encode(changes.session_id)
         if changes.vars:
-            given = self._overrides.object("vars", "overrideConfig.vars")
+            given = _object(self._overrides, "vars", "overrideConfig.vars")
             edits["vars"] = given.with_changes({name: encode(value) for name, value in changes.vars.items()})
         return edits
 
@@ -152,7 +159,7 @@ def read_json(body: Buffer, rules: BodyRules) -> Prediction:
         TooLarge: a text or a word is above the route's limits.
     """
     document = read_document(body)
-    overrides = document.object("overrideConfig", "overrideConfig")
+    overrides = _object(document, "overrideConfig", "overrideConfig")
     refuse_storage_references(document, ("overrideConfig.", overrides))
     removed = _removed_fields(document, rules)
     removed_overrides = _removed_overrides(overrides, rules)
@@ -161,13 +168,34 @@ def read_json(body: Buffer, rules: BodyRules) -> Prediction:
         streaming=_is_one_of(document, "streaming", _STREAMS),
         client_chat_id=_id(document, "chatId", "chatId", rules),
         session_id=_id(overrides, "sessionId", "overrideConfig.sessionId", rules),
-        question=_well_formed(text_of(document.raw("question") or b'""')),
+        question=_question(document),
         dropped=listed_for_log([*removed, *(f"overrideConfig.{name}" for name in removed_overrides)]),
         _body=document,
-        _removed=removed,
+        _own_edits=removed | _question_edit(document) | _without_empty_id(document, "chatId"),
         _overrides=overrides,
-        _removed_overrides=removed_overrides,
+        _own_override_edits=removed_overrides | _without_empty_id(overrides, "sessionId"),
     )
+
+
+def _object(body: JsonObject, name: str, what: str) -> JsonObject:
+    """The object in a member, or an empty one where Flowise takes the value as none. Raises BadRequest."""
+    is_blank = body.short(name, LONGEST_BLANK) in BLANK_OBJECT
+    return EMPTY_OBJECT if is_blank else body.object(name, what)
+
+
+def _question(document: JsonObject) -> str:
+    raw = document.raw("question") or _EMPTY_TEXT
+    return _well_formed(text_of(raw)) if raw.startswith(b'"') else raw.decode()
+
+
+def _question_edit(document: JsonObject) -> dict[str, bytes | None]:
+    """A question that is a number or a boolean is sent as text, as it was written."""
+    beginning = document.short("question", 1)
+    return {"question": encode(_question(document))} if beginning and not beginning.startswith(b'"') else {}
+
+
+def _without_empty_id(body: JsonObject, name: str) -> dict[str, bytes | None]:
+    return {name: None} if body.short(name, LONGEST_BLANK) == _EMPTY_TEXT else {}
 
 
 def listed_for_log(names: Sequence[str]) -> tuple[str, ...]:
@@ -177,13 +205,13 @@ def listed_for_log(names: Sequence[str]) -> tuple[str, ...]:
     return kept if more <= 0 else (*kept, f"and {more} more")
 
 
-def _removed_fields(document: JsonObject, rules: BodyRules) -> dict[str, None]:
+def _removed_fields(document: JsonObject, rules: BodyRules) -> dict[str, bytes | None]:
     unknown = [name for name in document.members if name not in FIELDS]
     if unknown and rules.body.unknown == "refuse":
         raise BadRequest(
             f"Unknown fields: {_listed(unknown)}. This route takes {', '.join(_passing(rules))}."
         )
-    removed = dict.fromkeys(unknown) if rules.body.unknown == "drop" else {}
+    removed: dict[str, bytes | None] = dict.fromkeys(unknown) if rules.body.unknown == "drop" else {}
     if rules.conversations.bind and document.size(_UNMAPPED):
         removed[_UNMAPPED] = None
     legacy = (name for name in document.members if name in LEGACY - rules.body.allow)
@@ -196,16 +224,16 @@ def _passing(rules: BodyRules) -> list[str]:
 
 def _is_nothing(document: JsonObject, name: str) -> bool:
     """Returns whether a legacy field may stay: the Python SDK sends `history: []` with every prediction."""
-    return document.short(name, len(b"false")) in {None, b"[]", b"{}", b'""', b"false"}
+    return document.short(name, LONGEST_BLANK) in {None, b"{}", *BLANK_OBJECT}
 
 
-def _removed_overrides(overrides: JsonObject, rules: BodyRules) -> dict[str, None]:
-    removed: dict[str, None] = {}
+def _removed_overrides(overrides: JsonObject, rules: BodyRules) -> dict[str, bytes | None]:
+    removed: dict[str, bytes | None] = {}
     forbidden: list[str] = []
     for name in overrides.members:
         if name == "vars":
             forbidden += _forbidden_vars(overrides, rules)
-        elif allows_override(rules, name) or (name == "sessionId" and not overrides.size(name)):
+        elif allows_override(rules, name) or (name == "sessionId" and _is_nothing(overrides, name)):
             continue
         elif name in LEGACY_OVERRIDES:
             removed[name] = None
@@ -214,13 +242,14 @@ def _removed_overrides(overrides: JsonObject, rules: BodyRules) -> dict[str, Non
     if forbidden:
         allowed = ", ".join(sorted(rules.override_config.allow)) or "none"
         raise BadRequest(
-            f"overrideConfig may not set {_listed(forbidden)} on this route. Allowed: {allowed}."
+            f"overrideConfig may not set {_listed(forbidden)} on this route. Allowed: {allowed}. Leave out the others,"
+            " or add them to override_config.allow of the route."
         )
     return removed
 
 
 def _forbidden_vars(overrides: JsonObject, rules: BodyRules) -> list[str]:
-    names = overrides.object("vars", "overrideConfig.vars").members
+    names = _object(overrides, "vars", "overrideConfig.vars").members
     own = rules.vars.keys() & names
     if own:
         raise BadRequest(
@@ -240,9 +269,10 @@ def _check_fields(document: JsonObject, rules: BodyRules) -> None:
         known = FIELDS.get(name)
         if known is None or (known.legacy and name not in rules.body.allow):
             continue
-        if (raw := document.short(name, 1)) is None:
+        if (raw := document.short(name, LONGEST_BLANK)) is None or raw in known.blank:
             continue
-        if known.json_type in _OPENING and not raw.startswith(_OPENING[known.json_type]):
+        is_literal = name == "question" and _LITERAL.match(raw)
+        if known.json_type in _OPENING and not raw.startswith(_OPENING[known.json_type]) and not is_literal:
             raise BadRequest(f"{name} must be {known.json_type.value}.")
         if known.counted:
             check_texts(document, name, rules.max_question, rules.max_word)
@@ -254,12 +284,15 @@ def _check_uploads(document: JsonObject, rules: BodyRules) -> None:
     if rules.uploads:
         check_uploads(document, rules.max_word)
     elif not _is_nothing(document, "uploads"):
-        raise BadRequest("Uploads are off on this route. Send the prediction without the field uploads.")
+        raise BadRequest(
+            "Uploads are off on this route. Send the prediction without the field uploads, or write `uploads: true`"
+            " into the route."
+        )
 
 
 def _id(body: JsonObject, name: str, what: str, rules: BodyRules) -> str | None:
     raw = body.short(name, _LONGEST_ID)
-    if raw is None:
+    if raw is None or raw == _EMPTY_TEXT:
         return None
     text = "" if len(raw) > _LONGEST_ID and raw.startswith(b'"') else text_of(raw)
     if text is None:

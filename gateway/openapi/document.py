@@ -158,6 +158,7 @@ def _errors_of(endpoint: Endpoint) -> Iterator[type[GatewayError]]:
     yield from _ALWAYS
     if endpoint.body is not BodyKind.NONE:
         yield errors.TooLarge
+        yield errors.UnsupportedMediaType
     if endpoint.counted is not Counted.NOTHING or _reaches_flowise(endpoint):  # by address: on every route
         yield errors.RateLimited
         yield errors.StoreUnavailable

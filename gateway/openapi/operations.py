@@ -52,7 +52,8 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
             },
             "The answer is an event stream if streaming is true and the chatflow can stream. With Accept:"
             " text/event-stream an error is such a stream too, with its status in X-Gateway-Status, but for 401, 403"
-            " and 429, which are a sentence.",
+            " and 429, which are a sentence. An empty chatId or sessionId counts as left out, and"
+            " so does an empty text, false or 0 in place of an object or a list.",
         ),
         "chatflows_streaming": Operation("See whether a chatflow can stream", {JSON: ref("Streamability")}),
         "chatflows_uploads": Operation("See what a chatflow takes as files", {JSON: ref("UploadSettings")}),

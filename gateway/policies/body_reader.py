@@ -14,7 +14,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_exceptions import HTTPException
 
 from gateway.aio import WorkThread
-from gateway.errors import BadRequest, GatewayError, Overloaded, TooLarge
+from gateway.errors import BadRequest, GatewayError, Overloaded, TooLarge, UnsupportedMediaType
 from gateway.flowise.json_text import STEP, Buffer
 
 T = TypeVar("T")
@@ -123,7 +123,8 @@ class BodyReader:
 
         Raises:
             TooLarge: the announced length is above the limit.
-            BadRequest: a content coding or expectation that is not served.
+            UnsupportedMediaType: the body is compressed.
+            BadRequest: an expectation that is not served.
         """
         headers = self.request.headers
         length = self.request.content_length
@@ -131,7 +132,9 @@ class BodyReader:
             raise self._too_large()
         codings = headers.getall(hdrs.CONTENT_ENCODING, [])
         if any(coding.strip().lower() not in ("", "identity") for coding in codings):
-            raise BadRequest("A body with Content-Encoding is not accepted. Send it without.")
+            raise UnsupportedMediaType(
+                "A body with Content-Encoding is not accepted: a short one can be of any length. Send it uncompressed."
+            )
         expect = headers.get(hdrs.EXPECT)
         if expect is None or self.request.version < (1, 1):
             return

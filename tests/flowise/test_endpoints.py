@@ -87,17 +87,32 @@ def test_everything_else_is_unknown(method, target):
 @pytest.mark.parametrize(
     "target",
     [
-        "/api/v1/prediction/x/",
-        "/api/v1/prediction/",
-        "/api/v1/ping/",
+        "/api/v1/prediction/x//",
         "/api/v1//ping",
+        "/api/v1/ping/%2f",
         "/api/v1/leads//",
         "http://h/api/v1/ping",
     ],
 )
-def test_no_path_but_the_leads_may_end_in_a_slash(target):
+def test_empty_segments_and_full_urls_are_refused(target):
     with pytest.raises(BadRequest):
         match("POST", target)
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.name)
+def test_one_slash_at_the_end_of_a_path_means_nothing(endpoint):
+    path = endpoint.paths[0].format(flow="f", chatId="c")
+    assert find(f"{path}/").params == find(path).params
+    assert find(f"{path}/").endpoint is endpoint
+    assert upstream_target(find(f"{path}/"), FLOW, "c") == upstream_target(find(path), FLOW, "c")
+
+
+@pytest.mark.parametrize(
+    "target", ["/", "/api/v1/prediction", "/api/v1/prediction/", "/api/v1/prediction/x/y/"]
+)
+def test_a_path_without_its_flow_or_with_more_is_unknown(target):
+    with pytest.raises(UnknownRoute, match="POST /api/v1/prediction/"):
+        find(target)
 
 
 @pytest.mark.parametrize(

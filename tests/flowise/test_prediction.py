@@ -44,6 +44,56 @@ def test_a_body_that_needs_no_change_goes_up_byte_for_byte(body):
     assert (prediction.encode(NOTHING), prediction.dropped) == (body, ())
 
 
+BLANK = [
+    *(f'"{name}":{raw}' for name in ("overrideConfig", "form", "history") for raw in ('""', "false", "0")),
+    *(f'"{name}":{raw}' for name in ("uploads", "humanInput") for raw in ('""', "false", "0")),
+    '"overrideConfig":[]',
+    '"form":[]',
+    '"history":{}',
+    '"overrideConfig":{"vars":""}',
+    '"overrideConfig":{"vars":[]}',
+]
+
+
+@pytest.mark.parametrize("member", BLANK)
+def test_what_flowise_takes_for_nothing_passes_byte_for_byte(member):
+    """A 200 of a real 3.1.4 for each, of a chain and of an agentflow."""
+    body = f'{{"question":"hi",{member}}}'.encode()
+    for rules in (RULES, allowing(legacy=("history",), uploads=True)):
+        prediction = read_json(body, rules)
+        assert (prediction.encode(NOTHING), prediction.dropped) == (body, ())
+
+
+@pytest.mark.parametrize(
+    "raw", ['""', "[]", "false", "0", "null", '{"vars":""}', '{"vars":[]}', '{"sessionId":""}']
+)
+def test_what_the_gateway_sets_replaces_what_is_nothing(raw):
+    prediction = read_json(f'{{"overrideConfig":{raw}}}'.encode(), RULES)
+    changes = Changes(session_id="s", vars={"u": "x"})
+    assert json.loads(prediction.encode(changes)) == {
+        "overrideConfig": {"sessionId": "s", "vars": {"u": "x"}}
+    }
+
+
+@pytest.mark.parametrize("bind", [False, True])
+def test_an_empty_id_is_none_and_does_not_reach_flowise(bind):
+    """Flowise would give everyone who sends it one conversation."""
+    rules = allowing(bind=bind)
+    prediction = read_json(b'{"chatId":"", "question":"q","overrideConfig":{"sessionId":""}}', rules)
+    assert (prediction.client_chat_id, prediction.session_id, prediction.dropped) == (None, None, ())
+    assert prediction.encode(NOTHING) == b'{"question":"q","overrideConfig":{}}'
+    assert json.loads(prediction.encode(Changes(chat_id="m", session_id="s"))) == {
+        "chatId": "m", "question": "q", "overrideConfig": {"sessionId": "s"},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("raw", ["42", "-0", "3.14", "1e3", "12345678901234567890", "true", "false"])
+def test_a_question_that_is_a_number_or_a_boolean_is_its_text(raw):
+    prediction = read_json(f'{{"question":{raw},"a":1}}'.encode(), RULES)
+    assert prediction.question == raw
+    assert prediction.encode(NOTHING) == f'{{"question":"{raw}","a":1}}'.encode()
+
+
 @pytest.mark.parametrize(
     ("raw", "streaming"),
     [("true", True), ('"true"', True), ('"\\u0074rue"', True)]
@@ -68,7 +118,8 @@ def test_ids_and_question_are_read_and_null_is_absent():
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ('{"chatId":""}', "^chatId must be 1 to 128"),
+        ('{"chatId":0}', "^chatId must be a string"),
+        ('{"chatId":false}', "^chatId must be a string"),
         ('{"chatId":123}', "^chatId must be a string"),
         ('{"chatId":["a"]}', "^chatId must be a string"),
         ('{"chatId":"a/b"}', "^chatId must be 1 to 128"),
@@ -87,9 +138,15 @@ def test_ids_and_question_are_read_and_null_is_absent():
             "may not set mcpServerConfig, b .* Allowed: sessionId",
         ),
         ('{"overrideConfig":{"vars":{"x":1}}}', "may not set vars.x "),
-        ('{"question":1}', "^question must be a string"),
-        ('{"form":[]}', "^form must be an object"),
+        ('{"overrideConfig":[1]}', "overrideConfig must be a JSON object"),
+        ('{"overrideConfig":true}', "overrideConfig must be a JSON object"),
+        ('{"overrideConfig":{"vars":"x"}}', "overrideConfig.vars must be a JSON object"),
+        ('{"question":["a"]}', "^question must be a string"),
+        ('{"question":{"a":1}}', "^question must be a string"),
+        ('{"form":[1]}', "^form must be an object"),
         ('{"humanInput":"x"}', "^humanInput must be an object"),
+        ('{"humanInput":[]}', "^humanInput must be an object"),
+        ('{"uploads":"x"}', "^uploads must be an array"),
         ('{"uploads":{}}', "^uploads must be an array"),
         ('{"uploads":[{}]}', "Uploads are off on this route"),
         ('{"question":"FILE-STORAGE::x"}', "^question holds FILE-STORAGE::"),
@@ -103,6 +160,13 @@ def test_ids_and_question_are_read_and_null_is_absent():
 def test_what_the_route_does_not_allow_is_refused_and_named(body, message):
     with pytest.raises(BadRequest, match=message):
         read_json(body.encode(), RULES)
+
+
+def test_a_question_that_is_a_number_is_limited_as_its_text():
+    with pytest.raises(TooLarge, match="question has a word of 51"):
+        read_json(b'{"question":%d}' % (10**50), RULES)
+    with pytest.raises(TooLarge, match="question holds 120 characters"):
+        read_json(b'{"question":0.%s}' % (b"1" * 118), RULES)
 
 
 @pytest.mark.parametrize(

@@ -76,10 +76,11 @@ async def test_every_error_of_a_prediction_is_as_documented(called, accept):
     path, ask, accepts = "/api/v1/prediction/{}", {"question": "hi"}, {"Accept": accept}
     wrong = {"Authorization": "Bearer fgw_wrong"}
     requests = {
-        400: [("chat", {"question": 5}, called.key, True), ("chat", b"{", {**called.key, **JSON}, True)],
+        400: [("chat", {"question": [5]}, called.key, True), ("chat", b"{", {**called.key, **JSON}, True)],
         401: [("chat", ask, {}, False), ("chat", ask, wrong, False)],
         403: [("public", ask, {"Origin": "https://other.example.com"}, False)],
         404: [("nothing", ask, {}, False)],
+        415: [("public", ask, {"Content-Encoding": "gzip"}, False)],
         413: [
             ("public", {"question": "x " * 20_000}, {}, False),
             ("public", {"question": "x" * 3000}, {}, False),

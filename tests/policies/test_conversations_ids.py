@@ -188,7 +188,7 @@ async def test_a_bound_id_may_be_any_text(start, connect):
     assert uuid.UUID(upstream.seen[0].json()["chatId"]).version == 4
 
 
-@pytest.mark.parametrize("text", ["", "x" * 257, "a\nb", "\ud800"])
+@pytest.mark.parametrize("text", ["x" * 257, "a\nb", "\ud800"])
 async def test_an_invalid_bound_id_is_refused(text, start, connect):
     route = {"conversations": {"bind": True}}
     async with answering() as upstream, start(upstream.url, route=route) as gateway:
