@@ -101,6 +101,12 @@ class TooLarge(GatewayError):
     code, status, title = "too_large", 413, "Too large"
 
 
+class TargetTooLong(GatewayError):
+    """The target of the request line is above `server.max_header`."""
+
+    code, status, title = "target_too_long", 414, "Target too long"
+
+
 class UnsupportedMediaType(GatewayError):
     """The body is compressed. `Accept-Encoding` says what would be right (RFC 9110 15.5.16)."""
 
@@ -108,12 +114,6 @@ class UnsupportedMediaType(GatewayError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, headers=_NO_CODING)
-
-
-class TargetTooLong(GatewayError):
-    """The target of the request line is above `server.max_header`."""
-
-    code, status, title = "target_too_long", 414, "Target too long"
 
 
 class HeaderTooLarge(GatewayError):

@@ -105,6 +105,8 @@ class Exchange:
     # policies/auth
     caller: Caller = UNAUTHENTICATED
     auth: str = ""  # the kind of credential, also of a refused one
+    flowise_key: str = field(default="", repr=False)  # of the client, in place of the one that is configured
+    has_ignored_credential: bool = False
     # policies/body
     content: bytes = field(default=b"", repr=False)  # of the gateway's own endpoints
     document: Document | None = None

@@ -14,7 +14,6 @@ from aiohttp import web
 
 from gateway.admission.factory import Limiting
 from gateway.aio import Tasks, WorkThread
-from gateway.auth.caller import check_permission
 from gateway.auth.service import AuthService
 from gateway.config import Config
 from gateway.exchange import Exchange
@@ -27,7 +26,7 @@ from gateway.handlers.predict import Predict
 from gateway.handlers.session_tokens import IssueSessionToken
 from gateway.pipeline import Handler, Policy
 from gateway.policies.access_log import access_log
-from gateway.policies.auth import auth
+from gateway.policies.auth import auth, check_route
 from gateway.policies.body import BodyThreads, body
 from gateway.policies.body_reader import Arrivals, BodyBounds, Budget
 from gateway.policies.chatflow import chatflow
@@ -138,7 +137,7 @@ class Serving:
         """Do for a flow that the body names what routing, cors and auth do for one in the target."""
         exchange.route = find_route(flow, self.routes)
         check_origin(exchange, exchange.route.cors)
-        check_permission(exchange.route, exchange.caller)
+        check_route(exchange, exchange.route)
 
     def _handler(self, limits: Limits) -> Handler:
         config, services = self.config, self._services

@@ -22,6 +22,7 @@ from gateway.http.forwarded import site_of
 
 PREFIX = "fgw:"
 KEY_LIMIT_PREFIX = "key:"  # of the name of an API key's own limit, so that it differs from every route's
+ADDRESS_LIMIT_PREFIX = "address:"  # of a limit by caller that counts by address as well, likewise
 BYTES_PER_TOKEN = 4  # estimate for a question whose tokens are not counted yet
 _PLAIN = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
 _LETTERS: dict[LimitKind, str] = {"requests": "r", "tokens": "t", "concurrent": "c"}
@@ -51,6 +52,11 @@ class LimitResolver:
             name: tuple(quota for quota in quotas if not _is_pre_auth(quota))
             for name, quotas in self._by_route.items()
         }
+        self._of_unproven = {
+            route.name: _quotas(f"route:{route.name}", _by_address(route.limits), ADDRESS_LIMIT_PREFIX)
+            for route in routes
+            if route.takes_flowise_keys
+        }
         self._by_key: dict[str, tuple[tuple[Limit, ...], tuple[Quota, ...]]] = {}
 
     def of_route(self, route: str, caller: str, address: str) -> list[ApplicableLimit]:
@@ -65,6 +71,10 @@ class LimitResolver:
         """All other limits of a route."""
         return _applicable(self._post_auth[route], caller, address)
 
+    def of_unproven(self, route: str, address: str) -> list[ApplicableLimit]:
+        """The limits by caller of a route once more, by address: for callers that anybody can make up."""
+        return _applicable(self._of_unproven.get(route, ()), "", address)
+
     def of_key(self, name: str, limits: tuple[Limit, ...]) -> list[ApplicableLimit]:
         """The limits of an API key, which count it with all its sessions over all routes."""
         if not limits:
@@ -78,6 +88,10 @@ class LimitResolver:
 def _is_pre_auth(quota: Quota) -> bool:
     """Tokens and slots are charged for a prediction only, which is not read before its caller is known."""
     return quota.by == "address" and quota.rule.kind == "requests"
+
+
+def _by_address(limits: Sequence[Limit]) -> list[Limit]:
+    return [limit.model_copy(update={"by": "address"}) for limit in limits if limit.by == "caller"]
 
 
 def _quotas(scope: str, limits: Sequence[Limit], prefix: str = "") -> tuple[Quota, ...]:

@@ -63,6 +63,10 @@ class Authenticator:
         """The number of cached credentials."""
         return len(self._cache)
 
+    def is_of_an_issuer(self, text: str) -> bool:
+        """Whether this is a JWT that names a configured issuer, valid or not."""
+        return self._jwts.names_issuer(text)
+
     def authenticate_cached(self, credential: str) -> Caller | None:
         """The caller, without waiting; None for a JWT that is not cached, which needs `authenticate`.
 

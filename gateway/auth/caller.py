@@ -1,11 +1,12 @@
 """The caller that a credential identifies, and the routes it may use.
 
-Its full name is `key:<name>`, `session:<key name>/<user>`, `jwt:<issuer>:<subject>` or `anonymous`, so that callers of
-different kinds never have the same name.
+Its full name is `key:<name>`, `session:<key name>/<user>`, `jwt:<issuer>:<subject>`, `flowise:<hash>` or `anonymous`:
+callers of different kinds never have the same name.
 """
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,7 +15,7 @@ from gateway.errors import Forbidden, GatewayError, Unauthenticated
 
 LONGEST_NAME = 256  # characters of the full name
 
-Method = Literal["anonymous", "api_key", "session", "jwt"]
+Method = Literal["anonymous", "api_key", "session", "jwt", "upstream"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class Caller:
     Attributes:
         name: the full name.
         method: the kind of credential.
-        user: the short name: the user of a session, the subject of a JWT, the name of a key.
+        user: the short name: the user of a session, the subject of a JWT, the name of a key, the hash of Flowise's key.
         routes: names of the routes that the credential may use; None: every route.
         key_id: the API key, also of a session; empty: none. When the key ends, its streams are terminated.
         key_name: the name of that key.
@@ -44,9 +45,24 @@ class Caller:
         """The name that limits count; empty for an anonymous caller, which counts by address."""
         return "" if self.method == "anonymous" else self.name
 
+    @property
+    def is_unproven(self) -> bool:
+        """Whether only Flowise can say that the credential is valid: anybody can make up such callers."""
+        return self.method == "upstream"
+
 
 ANONYMOUS = Caller("anonymous", "anonymous", "anonymous")
 UNAUTHENTICATED = Caller("", "anonymous")  # before authentication
+
+
+def caller_of_flowise_key(key: str) -> Caller:
+    """The caller that a key of Flowise stands for; only Flowise knows whether it is valid.
+
+    Its name begins like the output of `printf %s KEY | sha256sum`. 128 bits of it, because conversations belong to the
+    name: no key can be made up that has the name of another one.
+    """
+    name = hashlib.sha256(key.encode()).hexdigest()[:32]
+    return Caller(f"flowise:{name}", "upstream", name)
 
 
 def session_name(key_name: str, user: str) -> str:
@@ -54,7 +70,12 @@ def session_name(key_name: str, user: str) -> str:
     return f"session:{key_name}/{user}"
 
 
-_WORDS = {"api_key": "an API key", "session": "a session token", "jwt": "a JWT"}
+_WORDS = {
+    "api_key": "an API key",
+    "session": "a session token",
+    "jwt": "a JWT",
+    "upstream": "a key of Flowise",
+}
 
 
 def check_permission(route: Route, caller: Caller) -> None:

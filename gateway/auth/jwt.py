@@ -87,6 +87,17 @@ class JsonWebTokens:
         for issuer in self._issuers.values():
             issuer.keys.tick(now)
 
+    def names_issuer(self, text: str) -> bool:
+        """Whether a text is a JWT, valid or not, of one of these issuers."""
+        if not self._issuers or text.count(".") != 2:
+            return False
+        try:
+            _, claims = _unverified(text)
+        except Unauthenticated:
+            return False
+        issuer = claims.get("iss")
+        return isinstance(issuer, str) and issuer in self._issuers
+
     async def verify(self, token: str, now: float) -> JwtIdentity:
         """The caller of a token; `now` in seconds since the epoch. Waits only for a fetch of the issuer's keys.
 

@@ -40,6 +40,7 @@ def check(root: Node, mistakes: Mistakes) -> None:
         _upstream(root, route, mistakes)
         _max_body(root, route, mistakes)
         _credentials(root, route, mistakes)
+        _foreign_credentials(route, mistakes)
         check_limits(route, mistakes)
     _binding(root, routes, mistakes)
 
@@ -240,6 +241,15 @@ def _credentials(root: Node, route: Node, mistakes: Mistakes) -> None:
         elif method.text == "jwt" and not has_issuers:
             message = f'"jwt" needs an issuer: write {entry_in(root, "auth", ISSUER)}'
             mistakes.add(method.line, method.path, message)
+
+
+def _foreign_credentials(route: Node, mistakes: Mistakes) -> None:
+    methods = {method.text for method in _items(route, "auth")}
+    if "upstream" in methods and route.text_at("foreign_credentials") == "ignore":
+        message = (
+            "contradicts upstream in auth, which passes them to Flowise: leave it out, or leave upstream out"
+        )
+        mistakes.add(*route.place_of("foreign_credentials"), message)
 
 
 def _binding(root: Node, routes: list[Node], mistakes: Mistakes) -> None:

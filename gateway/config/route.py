@@ -32,6 +32,7 @@ from gateway.config.types import (
 )
 
 _WHEN_BUSY = {"queue": "wait", "block": "wait", "reject": "refuse", "deny": "refuse", "fail": "refuse"}
+_FOREIGN = {"pass": "ignore", "drop": "ignore", "allow": "ignore", "deny": "refuse", "reject": "refuse"}
 _BY = {
     **dict.fromkeys(("ip", "client", "client_ip", "remote_addr", "remote_address"), "address"),
     **dict.fromkeys(("user", "key", "api_key", "consumer", "token", "credential", "session"), "caller"),
@@ -128,6 +129,10 @@ class RouteKeys(Section):
     """Limits of the route; a request must pass all of them."""
     cors: Annotated[CorsSettings | None, BeforeValidator(_null_as_none)] = None
     """Which web pages may call; null or left out: no Origin is checked and no CORS header is sent."""
+    foreign_credentials: Annotated[
+        Literal["refuse", "ignore"] | None, one_of("refuse", "ignore", others=_FOREIGN)
+    ] = None
+    """What happens to a credential that is not of this gateway; left out: refuse, with auth: [anonymous] ignore."""
     conversations: ConversationSettings = ConversationSettings()
     override_config: OverrideSettings = OverrideSettings()
     vars: Mapping[Text, VariableText] = Field(default={}, repr=False)
@@ -171,4 +176,15 @@ class Route(RouteKeys):
     upstream: Name = Field(examples=["main"])
     """The name of one of the upstreams."""
     auth: frozenset[AuthMethod] = Field(examples=[["anonymous"]], min_length=1)
-    """Accepted credentials: any of api_key, session and jwt; [anonymous] for a public route."""
+    """Accepted credentials: any of api_key, session, jwt and upstream; [anonymous] for a public route."""
+
+    @property
+    def ignores_foreign(self) -> bool:
+        """What `foreign_credentials` says, or, left out, whether the route takes no credentials at all."""
+        if self.foreign_credentials is None:
+            return self.auth == {"anonymous"}
+        return self.foreign_credentials == "ignore"
+
+    @property
+    def takes_flowise_keys(self) -> bool:
+        return "upstream" in self.auth

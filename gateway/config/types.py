@@ -258,10 +258,11 @@ VariableText = Annotated[str, ValueType("a text", values.template, _STRING)]
 AuthMethod = Annotated[
     str,
     one_of(
-        *("anonymous", "api_key", "session", "jwt"),
+        *("anonymous", "api_key", "session", "jwt", "upstream"),
         others={
             **dict.fromkeys(("none", "public", "open", "off", "no", "false", "guest"), "anonymous"),
             **dict.fromkeys(("key", "keys", "bearer", "token", "secret", "x-api-key", "basic"), "api_key"),
+            **dict.fromkeys(("flowise", "flowise_key", "passthrough", "pass_through", "forward"), "upstream"),
             **dict.fromkeys(("oidc", "oauth", "oauth2", "openid", "sso"), "jwt"),
         },
     ),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aiohttp import hdrs, web
 
@@ -89,7 +89,9 @@ class ChatbotConfig:
         kept = self._kept.get(route.name)
         known = b"" if kept is None else kept.etag
         try:
-            reply = await upstream.fetch(target, identity_of(exchange), known, LARGEST)
+            # its answer is shared, so the client's own key is not sent
+            identity = replace(identity_of(exchange), key="")
+            reply = await upstream.fetch(target, identity, known, LARGEST)
             check_head(ResponseHead(reply.status), may_be_unmodified=kept is not None)
         except GatewayError as error:
             exchange.upstream_result = upstream_result(error, 0, None)

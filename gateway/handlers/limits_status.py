@@ -9,8 +9,8 @@ from aiohttp import web
 
 from gateway.admission.gcra import LimitStatus
 from gateway.admission.limiter import Limiter
-from gateway.admission.quotas import LimitResolver, Quota
-from gateway.auth.caller import refusal
+from gateway.admission.quotas import ApplicableLimit, LimitResolver, Quota
+from gateway.auth.caller import Caller, refusal
 from gateway.config import Route
 from gateway.exchange import Exchange
 from gateway.pipeline import json_response
@@ -35,7 +35,7 @@ class LimitsStatus:
             (route.name, limit)
             for route in self._routes
             if refusal(route, caller) is None
-            for limit in self._resolver.of_route(route.name, caller.counted_name, exchange.client)
+            for limit in self._of_route(route.name, caller, exchange.client)
         ]
         limits += [("", limit) for limit in self._resolver.of_key(caller.key_name, caller.limits)]
         charges = [limit.quota.charge(limit.subject) for _, limit in limits]
@@ -45,6 +45,10 @@ class LimitsStatus:
             for (route, limit), status in zip(limits, statuses, strict=True)
         ]
         return json_response({"caller": caller.name, "limits": listed})
+
+    def _of_route(self, route: str, caller: Caller, address: str) -> list[ApplicableLimit]:
+        limits = self._resolver.of_route(route, caller.counted_name, address)
+        return limits + self._resolver.of_unproven(route, address) if caller.is_unproven else limits
 
 
 def _described(route: str, quota: Quota, status: LimitStatus) -> dict[str, object]:

@@ -62,6 +62,8 @@ def _optional_fields(exchange: Exchange, *, with_prompt: bool) -> dict[str, Any]
         line["tokens_implausible"] = implausible
     if error := _error(exchange, with_text=with_prompt):
         line["error"] = error
+    if exchange.has_ignored_credential:
+        line["foreign_credential"] = "ignored"
     if exchange.cors:
         line["cors"] = exchange.cors
     if exchange.prediction is not None and exchange.prediction.dropped:

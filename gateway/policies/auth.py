@@ -1,32 +1,53 @@
 """Authenticates the caller by at most one credential, from a header or the base path, and checks it for the route.
 
-A credential must be valid wherever it is sent, also on public routes. No part of it is logged or returned.
+A credential of this gateway must be valid wherever it is sent, also on public routes. One of somebody else is refused,
+ignored, or passed to Flowise, as the route says. No part of any is logged or returned.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
-from aiohttp import hdrs, web
+from aiohttp import hdrs
 
 from gateway.auth.authenticator import Authenticator, kind_of
-from gateway.auth.caller import ANONYMOUS, Caller, check_permission
+from gateway.auth.caller import ANONYMOUS, Caller, caller_of_flowise_key, check_permission
+from gateway.auth.credentials import (
+    NOT_FLOWISES_EITHER,
+    NOT_OURS,
+    Credentials,
+    looks_like_jwt,
+    read_credentials,
+)
 from gateway.config import Route
-from gateway.errors import AuthUnavailable, BadRequest, Forbidden, GatewayError, Unauthenticated
+from gateway.errors import AuthUnavailable, Forbidden, GatewayError, Unauthenticated
 from gateway.exchange import Exchange
 from gateway.flowise.endpoints import Access
 from gateway.telemetry.metrics import Metrics
 
 API_KEY_HEADER = "X-API-Key"
-_BEARER = re.compile(r"bearer +([!-~]+)", re.IGNORECASE)
-_VISIBLE = re.compile(r"[!-~]+")
+
+
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    """What happens to foreign credentials."""
+
+    ignores_foreign: bool
+    takes_flowise_keys: bool
+
+    @property
+    def refuses_all_foreign(self) -> bool:
+        return not (self.ignores_foreign or self.takes_flowise_keys)
 
 
 def auth(
     authenticator: Authenticator, metrics: Metrics, routes: Sequence[Route]
 ) -> Callable[[Exchange], Awaitable[None]]:
     has_public_route = any("anonymous" in route.auth for route in routes)
+    anywhere = _Rules(
+        any(route.ignores_foreign for route in routes), any(route.takes_flowise_keys for route in routes)
+    )
 
     async def policy(exchange: Exchange) -> None:
         try:
@@ -39,7 +60,17 @@ def auth(
 
     async def _caller(exchange: Exchange) -> Caller:
         exchange.auth = "unknown"
-        credential = presented(exchange.request, exchange.path_token)
+        headers = exchange.request.headers
+        rules = _rules(exchange, anywhere)
+        sent = read_credentials(
+            headers.getall(hdrs.AUTHORIZATION, []),
+            headers.getall(API_KEY_HEADER, []),
+            exchange.path_token,
+            looks_like_jwt if rules.refuses_all_foreign else authenticator.is_of_an_issuer,
+        )
+        if sent.foreign and (caller := _of_foreign(exchange, sent, rules)) is not None:
+            return caller
+        credential = sent.only()
         if credential is None:
             exchange.auth = ANONYMOUS.method
             return ANONYMOUS
@@ -53,6 +84,40 @@ def auth(
     return policy
 
 
+def _rules(exchange: Exchange, anywhere: _Rules) -> _Rules:
+    """Those of the route; what any route does, while the route is not known."""
+    if exchange.route is not None:
+        return _Rules(exchange.route.ignores_foreign, exchange.route.takes_flowise_keys)
+    access = Access.ANYONE if exchange.match is None else exchange.match.endpoint.access
+    return _Rules(anywhere.ignores_foreign, anywhere.takes_flowise_keys and access is Access.ANY_ROUTE)
+
+
+def _of_foreign(exchange: Exchange, sent: Credentials, rules: _Rules) -> Caller | None:
+    """The caller of a key of Flowise; None: the foreign credentials are ignored. Raises where they are refused."""
+    if rules.takes_flowise_keys and sent.flowise_key and not sent.own:
+        exchange.auth, exchange.flowise_key = "upstream", sent.flowise_key
+        return caller_of_flowise_key(sent.flowise_key)
+    if not rules.ignores_foreign:
+        sent.check_all_own(NOT_FLOWISES_EITHER if rules.takes_flowise_keys else NOT_OURS)
+    exchange.has_ignored_credential = True
+    return None
+
+
+def check_route(exchange: Exchange, route: Route) -> None:
+    """Check the caller again, once the body has named the route.
+
+    Raises:
+        Unauthenticated: the route refuses the foreign credential, or requires one.
+        Forbidden: the credential does not allow this route.
+    """
+    if exchange.flowise_key and not route.takes_flowise_keys:
+        exchange.caller, exchange.auth, exchange.flowise_key = ANONYMOUS, ANONYMOUS.method, ""
+        exchange.has_ignored_credential = True
+    if exchange.has_ignored_credential and not route.ignores_foreign:
+        raise Unauthenticated(NOT_OURS)
+    check_permission(route, exchange.caller)
+
+
 def _check(exchange: Exchange, caller: Caller, *, has_public_route: bool) -> None:
     """Check that this caller may use the route, or the endpoint while no route is known."""
     access = Access.ANYONE if exchange.match is None else exchange.match.endpoint.access
@@ -64,31 +129,6 @@ def _check(exchange: Exchange, caller: Caller, *, has_public_route: bool) -> Non
         raise Forbidden("Session tokens are issued only for an API key; send one.")
     elif caller is ANONYMOUS and not (has_public_route and access is Access.ANY_ROUTE):
         raise Unauthenticated("This endpoint requires a credential, sent as `Authorization: Bearer …`.")
-
-
-def presented(request: web.BaseRequest, path_token: str) -> str | None:
-    """The one credential of a request; None if there is none.
-
-    Raises:
-        BadRequest: there are several, which could name several callers.
-        Unauthenticated: it is malformed.
-    """
-    bearers = request.headers.getall(hdrs.AUTHORIZATION, [])
-    keys = request.headers.getall(API_KEY_HEADER, [])
-    if not (bearers or keys or path_token):
-        return None
-    if len(bearers) + len(keys) + bool(path_token) > 1:
-        raise BadRequest("The request has more than one credential; send one.")
-    if path_token:
-        return path_token
-    if keys:
-        return keys[0] if _VISIBLE.fullmatch(keys[0]) else _unreadable()
-    bearer = _BEARER.fullmatch(bearers[0])
-    return bearer[1] if bearer else _unreadable()
-
-
-def _unreadable() -> str:
-    raise Unauthenticated("The credential cannot be read; send `Authorization: Bearer …` or `X-API-Key: …`.")
 
 
 def _result(error: GatewayError, method: str) -> str:

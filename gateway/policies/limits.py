@@ -77,6 +77,8 @@ class Limits:
         is_late = found.endpoint.flow_in is FlowIn.BODY  # the route was not known before authentication
         by_address = self.resolver.pre_auth(route, address) if is_late else []
         by_caller = self.resolver.post_auth(route, caller.counted_name, address)
+        if caller.is_unproven:
+            by_caller += self.resolver.of_unproven(route, address)
         return by_address + by_caller + self.resolver.of_key(caller.key_name, caller.limits)
 
     async def _check(self, exchange: Exchange, limits: list[ApplicableLimit], *, is_shadow: bool) -> None:

@@ -24,7 +24,7 @@ def choose_upstream(exchange: Exchange, upstreams: Mapping[str, Upstream]) -> Up
 
 
 def identity_of(exchange: Exchange) -> ForwardedIdentity:
-    return ForwardedIdentity(exchange.request_id, exchange.client)
+    return ForwardedIdentity(exchange.request_id, exchange.client, exchange.flowise_key)
 
 
 def upstream_request(exchange: Exchange, upstream: Upstream, body: UpstreamBody) -> UpstreamRequest:

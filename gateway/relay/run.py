@@ -14,6 +14,7 @@ from time import monotonic
 from gateway.aio import Tasks, WorkThread
 from gateway.errors import GatewayError, UnknownRoute, UpstreamBadReply, UpstreamTimeout
 from gateway.exchange import Exchange
+from gateway.flowise.error_texts import WRONG_KEY
 from gateway.flowise.outcome import Outcome, of_error
 from gateway.flowise.usage import Usage, UsageSource
 from gateway.relay.call import UpstreamCall
@@ -192,9 +193,12 @@ class PredictionRun:
 
     def _learn(self) -> None:
         exchange = self.exchange
-        if exchange.failure is not None or exchange.outcome in _ANSWERED:
+        failure = exchange.failure
+        if exchange.flowise_key and (failure is None or failure.kind == WRONG_KEY):
+            return  # says nothing about the configured key
+        if failure is not None or exchange.outcome in _ANSWERED:
             _, route = exchange.matched
-            self._chatflows.learn(route, exchange.failure)
+            self._chatflows.learn(route, failure)
 
     def _close_soon(self, outcome: Outcome, error: GatewayError, reason: str) -> None:
         if self._close_at is None:

@@ -1,13 +1,14 @@
 """One configured Flowise: a connection pool for relayed calls, and another for the gateway's own short requests.
 
-Every request to Flowise gets its Host, forwarding fields, request id and API key here. The client's credentials,
-cookies and forwarding fields never pass.
+Every request to Flowise gets its Host, forwarding fields, request id and API key here. The client's cookies and
+forwarding fields never pass, nor do its credentials: only a key of Flowise on a route with `auth: [upstream]`, in place
+of the configured one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -27,10 +28,14 @@ MAX_SHORT = 100  # connections, likewise: an abort does not wait for a run to en
 
 @dataclass(frozen=True, slots=True)
 class ForwardedIdentity:
-    """Request id and client address that Flowise sees; no address: a request of the gateway's own."""
+    """Request id and client address that Flowise sees; no address: a request of the gateway's own.
+
+    `key`: the client's own key of Flowise; empty: the configured one is sent.
+    """
 
     request_id: str
     client: str = ""
+    key: str = field(default="", repr=False)
 
 
 class Connections(NamedTuple):
@@ -139,7 +144,8 @@ class Upstream:
 
     def _own(self, identity: ForwardedIdentity) -> dict[str, str]:
         forwarded = {"X-Forwarded-For": identity.client, "X-Request-ID": identity.request_id}
-        return {**self._configured, **forwarded}
+        own = {"Authorization": f"Bearer {identity.key}"} if identity.key else {}
+        return {**self._configured, **forwarded, **own}
 
 
 def _connections(

@@ -202,3 +202,34 @@ def test_two_names_of_one_flowise_bind_alike(two, url, is_right):
 def test_a_limit_whose_count_may_be_under_another_name_lacks_nothing(messages, limit):
     found = messages(route=f"limits: [{limit}]")
     assert all("`<<` is not" in said or "is not a key here" in said for said in found.values())
+
+
+    assert all("merge keys" in said or "is not a key here" in said for said in found.values())
+
+
+def test_keys_of_flowise_cannot_be_ignored_and_passed_on(two, messages_of):
+    assert messages_of(auth="[api_key, upstream]", foreign_credentials="ignore") == {
+        "routes[1].foreign_credentials": "contradicts upstream in auth, which passes them to Flowise: leave it out, or "
+        "leave upstream out"
+    }
+    route = load(two(auth="[api_key, upstream]", foreign_credentials="refuse"), {}).routes[1]
+    assert (route.ignores_foreign, route.takes_flowise_keys) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("auth", "keys", "ignores"),
+    [
+        ("[anonymous]", {}, True),
+        ("[anonymous]", {"foreign_credentials": "refuse"}, False),
+        ("[anonymous, jwt]", {}, False),
+        ("[api_key]", {}, False),
+        ("[api_key]", {"foreign_credentials": "ignore"}, True),
+        ("[upstream]", {}, False),
+        ("[anonymous, upstream]", {}, False),
+    ],
+)
+def test_foreign_credentials_are_ignored_by_default_where_none_are_taken(two, auth, keys, ignores):
+    jwt = "[{issuer: i, audience: a, jwks_url: 'https://id.example.com/j'}]"
+    path = two(auth=auth, **keys)
+    path.write_text(f"{path.read_text()}\nauth: {{jwt: {jwt}}}\n")
+    assert load(path, {}).routes[1].ignores_foreign is ignores

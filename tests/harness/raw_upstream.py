@@ -103,6 +103,7 @@ class RawUpstream:
         self._open: set[asyncio.Task[None]] = set()
         self.seen: list[Seen] = []
         self.aborts: list[str] = []
+        self.abort_calls: list[Seen] = []
         self.aborted = asyncio.Event()
         self.may_answer_abort = asyncio.Event()
         self.may_answer_abort.set()
@@ -159,6 +160,7 @@ class RawUpstream:
                 peer.answer(self.streamable, self.streamable_status)
             elif seen.method == "PUT" and "/chatmessage/abort/" in seen.target:
                 self.aborts.append(seen.target)
+                self.abort_calls.append(seen)
                 self.aborted.set()
                 await self.may_answer_abort.wait()
                 peer.answer(b'{"status":200,"message":"Chat message aborted"}')
