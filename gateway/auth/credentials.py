@@ -17,7 +17,9 @@ LONGEST_FLOWISE_KEY = 512  # characters; Flowise makes keys of 43
 NOT_OURS = (
     "This is no key of this gateway. Send one of its own as `Authorization: Bearer …` or `X-API-Key: …`."
 )
-NOT_FLOWISES_EITHER = "This is no key of this gateway, and Flowise takes its own as `Authorization: Bearer …` only. Send one of them."
+NOT_FLOWISES_EITHER = (
+    "This is no key of this gateway, and Flowise takes its own only as `Authorization: Bearer …`."
+)
 _PREFIXES = (key_format.PREFIX, session_tokens.PREFIX)
 _BEARER = re.compile(r"bearer +([!-~]+)", re.IGNORECASE)
 _VISIBLE = re.compile(r"[!-~]+")

@@ -185,7 +185,7 @@ async def test_both_kinds_of_keys_are_never_mixed(start, connect, tmp_path):
         f"Bearer {FLOWISE_KEY}",
     ]
     assert [reply.status for reply in (both, without, in_another_field, typo)] == [400, 401, 401, 401]
-    assert "Flowise takes its own as `Authorization" in in_another_field.json()["message"]
+    assert "Flowise takes its own only as `Authorization" in in_another_field.json()["message"]
     assert "an API key or a key of Flowise" in without.json()["message"]
 
 
