@@ -21,6 +21,17 @@ REDIS_PORT = 6379
 _LISTEN_EXAMPLE = "write HOST:PORT, like 127.0.0.1:8080, or [::1]:8080 for IPv6"
 _URL_EXAMPLE = "write one like http://127.0.0.1:3000"
 _ORIGIN_EXAMPLE = 'write scheme://host[:port], like https://app.example.com, or "*"'
+_APP_SCHEMES = (
+    "capacitor",
+    "ionic",
+    "tauri",
+    "app",
+    "chrome-extension",
+    "moz-extension",
+    "safari-web-extension",
+)
+_ANY_LABEL = "*."  # in front of a host: one label
+_LABEL = re.compile(r"[a-z0-9_-]{1,63}")
 _STORE_EXAMPLE = "write memory, redis://HOST:PORT/0, rediss://HOST:PORT/0 or unix:///PATH"
 
 _AUTHORITY = re.compile(r"(?P<host>\[[^\[\]]*\]|[^\[\]:]*)(:(?P<port>[^:]*))?")
@@ -143,16 +154,28 @@ def parse_public_url(text: str) -> Url | None:
 
 
 def parse_origin(text: str) -> str:
-    """An Origin as browsers send it (RFC 6454 6.2), or `*` for all of them.
+    """An Origin as browsers send it (RFC 6454 6.2), `null`, one with `*.` in front of its host, or `*` for all.
+
+    Apps and extensions have schemes of their own, like `capacitor://localhost`; pages from files send `null`.
 
     Raises:
         ValueError: not scheme://host[:port].
     """
-    if text == "*":
+    if text in ("*", "null"):
         return text
+    scheme, separator, host = text.partition("://")
+    if separator and scheme.lower() in _APP_SCHEMES:
+        if not _HOST_NAME.fullmatch(host):
+            raise ValueError(
+                f"is not an origin of an app: write {scheme.lower()}://HOST, like capacitor://localhost"
+            )
+        return f"{scheme.lower()}://{host.lower()}"
+    if host.startswith(_ANY_LABEL):
+        return _any_label(parse_origin(f"{scheme}://{host.removeprefix(_ANY_LABEL)}"))
     if "*" in text:
         raise ValueError(
-            'has a * in it: write each origin in full, like https://app.example.com, or "*" for all'
+            "has a * that is not one label in front of the host: write https://*.example.com, each origin in full, or"
+            ' "*" for all'
         )
     url = _http_url(text, f"is not an origin: {_ORIGIN_EXAMPLE}")
     if "@" in url.raw_authority:
@@ -161,6 +184,26 @@ def parse_origin(text: str) -> str:
     if text.count("/") > 2 or "?" in text or "#" in text:
         raise ValueError(f"has a slash or path after the host: {_ORIGIN_EXAMPLE}")
     return str(Url(url.scheme, host, port))
+
+
+def _any_label(origin: str) -> str:
+    scheme, _, rest = origin.partition("://")
+    name = rest.partition(":")[0]
+    if "*" in rest or "[" in rest or _IPV4_LIKE.fullmatch(name) or ("." not in name and name != "localhost"):
+        raise ValueError(
+            "has a * for more than the pages of one domain: write one like https://*.example.com"
+        )
+    return f"{scheme}://{_ANY_LABEL}{rest}"
+
+
+def covers_origin(pattern: str, origin: str) -> bool:
+    """Whether a configured origin is this one, or has `*.` in front of its host where this one has one label."""
+    before, star, after = pattern.partition("*")
+    if not star:
+        return pattern == origin
+    if not (after and origin.startswith(before) and origin.endswith(after)):
+        return False
+    return _LABEL.fullmatch(origin[len(before) : len(origin) - len(after)]) is not None
 
 
 def parse_network(text: str) -> Network:

@@ -41,7 +41,10 @@ def check(root: Node, mistakes: Mistakes) -> None:
         _max_body(root, route, mistakes)
         _credentials(root, route, mistakes)
         _foreign_credentials(route, mistakes)
+        _cors_credentials(route, mistakes)
         check_limits(route, mistakes)
+    if (defaults := root.at("defaults")) is not None:
+        _cors_credentials(defaults, mistakes)
     _binding(root, routes, mistakes)
 
 
@@ -250,6 +253,17 @@ def _foreign_credentials(route: Node, mistakes: Mistakes) -> None:
             "contradicts upstream in auth, which passes them to Flowise: leave it out, or leave upstream out"
         )
         mistakes.add(*route.place_of("foreign_credentials"), message)
+
+
+def _cors_credentials(owner: Node, mistakes: Mistakes) -> None:
+    """Browsers refuse credentials with "*"; and a page of any site can send null, from a sandboxed frame."""
+    cors = owner.at("cors")
+    if cors is None or (cors.text_at("credentials") or "").lower() != "true":
+        return
+    for origin in _items(cors, "origins"):
+        if origin.text in ("*", "null"):
+            message = "stands for pages of any site, which credentials must not allow: list the origins"
+            mistakes.add(origin.line, origin.path, message)
 
 
 def _binding(root: Node, routes: list[Node], mistakes: Mistakes) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
+from gateway.config.addresses import covers_origin
 from gateway.config.section import Section, without_required
 from gateway.config.tree import Scalar, ScalarKind
 from gateway.config.types import (
@@ -74,13 +75,15 @@ class CorsSettings(Section):
     """Which web pages may call the route."""
 
     origins: tuple[WebOrigin, ...] = Field(examples=[["https://app.example.com"]])
-    """Origins as browsers send them, or "*" for all; others are refused."""
+    """Origins as browsers send them, https://*.example.com for one label, "null" for files, "*" for all."""
+    credentials: Switch = False
+    """Whether pages may send cookies and the like, as a front with a login of its own needs; not with "*" or "null"."""
 
     def allowed(self, origin: str) -> str | None:
         """The value of Access-Control-Allow-Origin; None if the origin is not listed."""
         if "*" in self.origins:
             return "*"
-        return origin if origin in self.origins else None
+        return origin if any(covers_origin(listed, origin) for listed in self.origins) else None
 
 
 class ConversationSettings(Section):

@@ -233,7 +233,13 @@ WebAddress = Annotated[
     str, ValueType("a URL like https://id.example.com/jwks.json", values.web_address, _STRING, ANY)
 ]
 WebOrigin = Annotated[
-    str, ValueType('an origin like https://app.example.com, or "*"', addresses.parse_origin, _STRING, ANY)
+    str,
+    ValueType(
+        'an origin like https://app.example.com, "null" in quotes, or "*"',
+        addresses.parse_origin,
+        _STRING,
+        ANY,
+    ),
 ]
 StoreUrl = Annotated[
     addresses.Store,

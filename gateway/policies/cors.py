@@ -1,7 +1,8 @@
 """Checks Origin, answers preflights and names the headers that a page may read (Fetch standard, CORS).
 
 Flowise's own CORS headers never pass, so errors and answers carry the same ones. A route without `cors` checks no
-Origin and sends no CORS header. `defaults.cors` applies where no route is known.
+Origin and sends no CORS header. `defaults.cors` applies where no route is known; an error about an unknown path or
+chatflow can be read by the pages of every route.
 """
 
 from __future__ import annotations
@@ -17,11 +18,18 @@ from gateway.exchange import Exchange
 from gateway.flowise.endpoints import FlowIn
 
 ALLOWED_HEADERS = "Authorization, Content-Type, X-API-Key, X-Request-ID, traceparent, tracestate"
-EXPOSED_HEADERS = "X-Request-ID, RateLimit, RateLimit-Policy, Retry-After"
+EXPOSED_HEADERS = "X-Request-ID, X-Gateway-Status, RateLimit, RateLimit-Policy, Retry-After"
 MAX_AGE = "600"  # seconds
 NOT_CONFIGURED = (
     "cors_not_configured"  # in the log: the browser blocks the page, and the operator looks for the reason
 )
+_SET = (
+    hdrs.ACCESS_CONTROL_ALLOW_ORIGIN,
+    hdrs.ACCESS_CONTROL_ALLOW_CREDENTIALS,
+    hdrs.ACCESS_CONTROL_EXPOSE_HEADERS,
+    hdrs.VARY,
+)
+_PRIVATE_NETWORK = "Access-Control-Request-Private-Network"  # Private Network Access, of Chromium
 _HEADER_NAMES = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+(?:\s*,\s*[A-Za-z0-9!#$%&'*+.^_`|~-]+)*")
 
 
@@ -30,16 +38,17 @@ def cors(
 ) -> Callable[[Exchange], web.StreamResponse | None]:
     """Accepts the Origin of any route where the flow is named in the body; it is checked again when that is read."""
     known = [settings for settings in (default, *(route.cors for route in routes)) if settings is not None]
-    listed = sorted({origin for settings in known for origin in settings.origins})
-    of_any_route = CorsSettings(origins=tuple(listed)) if listed else None
+    known.sort(key=lambda settings: "*" in settings.origins)  # those that name their origins first
     is_any_open = any(route.cors is None for route in routes)
 
     def policy(exchange: Exchange) -> web.StreamResponse | None:
         settings = default if exchange.route is None else exchange.route.cors
         is_late = exchange.match is not None and exchange.match.endpoint.flow_in is FlowIn.BODY
-        if is_late:
-            settings = of_any_route
-        check_origin(exchange, settings, may_be_unlisted=is_late and is_any_open)
+        is_unknown = exchange.route is None and exchange.routing_error is not None
+        if is_late or is_unknown:
+            settings = _that_allows(exchange, known)
+        may_be_unlisted = (is_late and is_any_open) or (is_unknown and default is None)
+        check_origin(exchange, settings, may_be_unlisted=may_be_unlisted)
         if exchange.request.method == hdrs.METH_OPTIONS and exchange.routing_error is None:
             return _preflight(exchange, settings)
         return None
@@ -47,12 +56,18 @@ def cors(
     return policy
 
 
+def _that_allows(exchange: Exchange, known: Sequence[CorsSettings]) -> CorsSettings | None:
+    """The first settings that list the Origin; without one, any."""
+    origin = exchange.request.headers.get(hdrs.ORIGIN, "")
+    return next((one for one in known if one.allowed(origin)), known[0] if known else None)
+
+
 def check_origin(exchange: Exchange, settings: CorsSettings | None, *, may_be_unlisted: bool = False) -> None:
     """Replaces the CORS headers of the response by those for the request's Origin; a request without one passes.
 
     Raises Forbidden if the Origin is not listed, unless `may_be_unlisted`.
     """
-    for name in (hdrs.ACCESS_CONTROL_ALLOW_ORIGIN, hdrs.ACCESS_CONTROL_EXPOSE_HEADERS, hdrs.VARY):
+    for name in _SET:
         exchange.response_headers.pop(name, None)
     if settings is None:
         return
@@ -67,6 +82,8 @@ def check_origin(exchange: Exchange, settings: CorsSettings | None, *, may_be_un
         raise Forbidden("This Origin is not allowed here. The route's `cors.origins` must list it.")
     exchange.response_headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = allowed
     exchange.response_headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = EXPOSED_HEADERS
+    if settings.credentials and allowed != "*":
+        exchange.response_headers[hdrs.ACCESS_CONTROL_ALLOW_CREDENTIALS] = "true"
 
 
 def _preflight(exchange: Exchange, settings: CorsSettings | None) -> web.Response:
@@ -82,7 +99,9 @@ def _preflight(exchange: Exchange, settings: CorsSettings | None) -> web.Respons
         headers[hdrs.ACCESS_CONTROL_ALLOW_METHODS] = methods
         headers[hdrs.ACCESS_CONTROL_ALLOW_HEADERS] = names
         headers[hdrs.ACCESS_CONTROL_MAX_AGE] = MAX_AGE
-        headers[hdrs.VARY] = "Origin, Access-Control-Request-Headers"
+        headers[hdrs.VARY] = f"Origin, Access-Control-Request-Headers, {_PRIVATE_NETWORK}"
+        if exchange.request.headers.get(_PRIVATE_NETWORK) == "true":
+            headers["Access-Control-Allow-Private-Network"] = "true"
     if settings is None and hdrs.ORIGIN in exchange.request.headers:
         exchange.cors = NOT_CONFIGURED
     return web.Response(status=204)

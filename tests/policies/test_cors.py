@@ -11,7 +11,7 @@ from tests.harness.surface import ANSWER, PREDICT, answering, answering_raw, ask
 APP, EVIL = "https://app.example.com", "https://evil.example"
 LISTED = {"cors": {"origins": [APP]}}
 EVERY = {"cors": {"origins": ["*"]}}
-EXPOSED = "X-Request-ID, RateLimit, RateLimit-Policy, Retry-After"
+EXPOSED = "X-Request-ID, X-Gateway-Status, RateLimit, RateLimit-Policy, Retry-After"
 ABORT = f"/api/v1/chatmessage/abort/{FLOW}/c"
 
 
@@ -81,7 +81,7 @@ async def test_preflight(path, methods, start, connect):
         allowed
     )
     assert (reply.fields["access-control-max-age"], reply.fields["vary"]) == (
-        "600", "Origin, Access-Control-Request-Headers",
+        "600", "Origin, Access-Control-Request-Headers, Access-Control-Request-Private-Network",
     )  # fmt: skip
     assert (line["status"], line["outcome"]) == (204, "ok")
     assert upstream.seen == []
@@ -123,7 +123,7 @@ async def test_defaults_decide_where_no_route_is_known(method, path, status, sta
 
 
 @pytest.mark.parametrize(
-    ("asked", "status"), [({"method": "GET"}, 405), ({"body": b"[]"}, 400), ({"Authorization": "x"}, 401)]
+    ("asked", "status"), [({"method": "GET"}, 405), ({"body": b"[]"}, 400), ({"X_API_Key": "fgw_x"}, 401)]
 )
 async def test_refusals_can_be_read_by_the_page(asked, status, start, connect):
     async with answering() as upstream, start(upstream.url, route=LISTED) as gateway:
@@ -243,3 +243,138 @@ async def test_no_other_request_is_logged_with_it(sections, method, headers, sta
         await ask(connect, gateway, method, **headers)
         line = await gateway.lines.request()
     assert "cors" not in line
+
+
+WILD = {
+    "cors": {"origins": ["https://*.example.com", "https://*.example.org:8443", "http://*.localhost:5173"]}
+}
+APPS = [
+    "capacitor://localhost",
+    "ionic://localhost",
+    "tauri://localhost",
+    "chrome-extension://abcdefghijklmnop",
+]
+
+
+@pytest.mark.parametrize(
+    ("origin", "is_allowed"),
+    [
+        ("https://a.example.com", True),
+        ("https://a-b_c9.example.com", True),
+        ("https://a.example.org:8443", True),
+        ("http://shop.localhost:5173", True),
+        ("https://example.com", False),
+        ("https://.example.com", False),
+        ("https://a.b.example.com", False),
+        ("https://a.example.com.attacker", False),
+        ("https://evil.example.com.attacker.net", False),
+        ("https://evilexample.com", False),
+        ("https://evil.net/.example.com", False),
+        ("https://evil.net#.example.com", False),
+        ("https://evil.net?.example.com", False),
+        ("https://evil.net:1.example.com", False),
+        ("https://u@.example.com", False),
+        ("https://*.example.com", False),
+        ("https://A.example.com", False),
+        ("https://é.example.com", False),
+        ("https://" + "a" * 64 + ".example.com", False),
+        ("http://a.example.com", False),
+        ("https://a.example.com:8443", False),
+        ("https://a.example.com, https://a.example.com", False),
+        ("null", False),
+    ],
+)
+async def test_one_label_in_front_of_a_host(origin, is_allowed, start, connect):
+    async with answering() as upstream, start(upstream.url, route=WILD) as gateway:
+        reply = await ask(connect, gateway, Origin=origin)
+    assert (reply.status, reply.fields.get("access-control-allow-origin")) == (
+        (200, origin) if is_allowed else (403, None)
+    )
+    assert reply.fields["vary"] == "Origin"
+    assert len(upstream.seen) == is_allowed
+
+
+@pytest.mark.parametrize("origin", [*APPS, "null"])
+async def test_apps_extensions_and_files_are_listed_by_name(origin, start, connect):
+    async with answering() as upstream:
+        for listed, status in ((origin, 200), (APP, 403)):
+            async with start(upstream.url, route={"cors": {"origins": [listed]}}) as gateway:
+                reply = await ask(connect, gateway, Origin=origin)
+                assert (reply.status, reply.fields.get("access-control-allow-origin")) == (
+                    status, origin if status == 200 else None,
+                )  # fmt: skip
+    (seen,) = upstream.seen
+    assert seen.fields.get("origin") == (None if origin == "null" else origin)  # null makes Flowise hang
+
+
+CREDENTIALS = {"cors": {"origins": [APP, "https://*.example.com"], "credentials": True}}
+
+
+@pytest.mark.parametrize("method", ["POST", "OPTIONS", "GET"])
+async def test_credentials_are_allowed_where_the_route_says_so(method, start, connect):
+    """On answers, preflights and errors (405)."""
+    async with answering() as upstream, start(upstream.url, route=CREDENTIALS) as gateway:
+        for origin in (APP, "https://b.example.com"):
+            reply = await ask(connect, gateway, method, Origin=origin)
+            assert reply.fields["access-control-allow-credentials"] == "true"
+            assert reply.fields["access-control-allow-origin"] == origin
+        for origin in (EVIL, None):
+            reply = await ask(connect, gateway, method, Origin=origin)
+            assert "access-control-allow-credentials" not in reply.fields
+
+
+async def test_credentials_of_one_route_do_not_reach_another(start, connect):
+    other = {"name": "other", "chatflow": FLOW.replace("3f", "4f"), "upstream": "main", "auth": ["anonymous"]}
+    chat = {"name": "chat", "chatflow": FLOW, "upstream": "main", "auth": ["anonymous"], **CREDENTIALS}
+    async with answering() as upstream, start(upstream.url, routes=[{**other, **EVERY}, chat]) as gateway:
+        found = {
+            flow: await ask(
+                connect,
+                gateway,
+                path="/api/v1/leads",
+                body=b'{"chatflowid":"%b"}' % flow.encode(),
+                Origin=APP,
+            )
+            for flow in ("other", "chat")
+        }
+    fields = {flow: reply.fields for flow, reply in found.items()}
+    assert (
+        fields["other"]["access-control-allow-origin"],
+        fields["chat"]["access-control-allow-origin"],
+    ) == ("*", APP)
+    assert ["access-control-allow-credentials" in fields[flow] for flow in ("other", "chat")] == [False, True]
+
+
+@pytest.mark.parametrize(("asked", "allowed"), [("true", "true"), ("1", None), (None, None)])
+async def test_a_page_of_a_public_network_may_call_a_private_address(asked, allowed, start, connect):
+    async with answering() as upstream, start(upstream.url, route=LISTED) as gateway:
+        headers = {"Access_Control_Request_Private_Network": asked}
+        reply = await ask(connect, gateway, "OPTIONS", Origin=APP, **headers)
+        refused = await ask(connect, gateway, "OPTIONS", Origin=EVIL, **headers)
+        answer = await ask(connect, gateway, Origin=APP, **headers)
+    assert reply.fields.get("access-control-allow-private-network") == allowed
+    for other in (refused, answer):
+        assert "access-control-allow-private-network" not in other.fields
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/api/v1/nothing", 404),
+        ("/api/v1/prediction/other", 404),
+        ("/api/v1/prediction/", 404),
+        ("/%2e", 400),
+    ],
+)
+async def test_errors_for_unknown_paths_can_be_read_by_the_pages_of_every_route(path, status, start, connect):
+    async with answering() as upstream, start(upstream.url, route=CREDENTIALS) as gateway:
+        reply = await ask(connect, gateway, path=path, Origin=APP)
+        other = await ask(connect, gateway, path=path, Origin=EVIL)
+        served = await ask(connect, gateway, "GET", "/api/v1/ping", Origin=APP)
+    assert (reply.status, reply.fields["access-control-allow-origin"], reply.fields["vary"]) == (
+        status,
+        APP,
+        "Origin",
+    )
+    assert (other.status, "access-control-allow-origin" in other.fields) == (status, False)
+    assert "access-control-allow-origin" not in served.fields  # that is for `defaults`
