@@ -94,7 +94,7 @@ class Authenticator:
             AuthUnavailable: the keys of its issuer are not known yet.
         """
         identity = await self._jwts.verify(credential, self._now())
-        caller = Caller(identity.name, "jwt", identity.subject, identity.routes)
+        caller = Caller(identity.name, "jwt", identity.subject, identity.routes, claims=identity.claims)
         self._store(hashlib.sha256(credential.encode()).digest(), _Token(identity, caller))
         return caller
 
@@ -125,4 +125,4 @@ def _of_grant(grant: SessionGrant, key: ApiKey) -> Caller:
     if allowed is not None:
         routes = allowed if routes is None else routes & allowed
     name = session_name(key.name, grant.user)
-    return Caller(name, "session", grant.user, routes, key.id, key.name, key.limits)
+    return Caller(name, "session", grant.user, routes, key.id, key.name, key.limits, grant.claims)

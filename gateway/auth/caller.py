@@ -7,7 +7,9 @@ callers of different kinds never have the same name.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Literal
 
 from gateway.config import Limit, Route
@@ -16,6 +18,10 @@ from gateway.errors import Forbidden, GatewayError, Unauthenticated
 LONGEST_NAME = 256  # characters of the full name
 
 Method = Literal["anonymous", "api_key", "session", "jwt", "upstream"]
+
+
+Claims = Mapping[str, str | None]
+_NO_CLAIMS: Claims = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +36,7 @@ class Caller:
         key_id: the API key, also of a session; empty: none. When the key ends, its streams are terminated.
         key_name: the name of that key.
         limits: the limits of that key, which count it with all its sessions.
+        claims: of its token, as text; None: one that cannot be used.
     """
 
     name: str
@@ -39,6 +46,7 @@ class Caller:
     key_id: str = ""
     key_name: str = ""
     limits: tuple[Limit, ...] = ()
+    claims: Claims = field(default_factory=lambda: _NO_CLAIMS, repr=False, compare=False)
 
     @property
     def counted_name(self) -> str:

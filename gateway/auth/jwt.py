@@ -14,7 +14,8 @@ from typing import Any, NoReturn
 
 import jwt
 
-from gateway.auth.caller import LONGEST_NAME
+from gateway.auth.caller import LONGEST_NAME, Claims
+from gateway.auth.claims import claim_texts
 from gateway.auth.jwks import IssuerKeys
 from gateway.auth.key_set import KEY_TYPES, LONGEST_KEY_ID, PublishedKey
 from gateway.auth.session_tokens import base64url_decode
@@ -49,6 +50,7 @@ class JwtIdentity:
         not_before: start of its validity, minus the leeway, in seconds since the epoch.
         expires_at: end of its validity, plus the leeway, in seconds since the epoch.
         thumbprint: of the key that signed it; empty before the signature is verified.
+        claims: all of them, as text.
     """
 
     issuer: str
@@ -57,6 +59,7 @@ class JwtIdentity:
     not_before: float
     expires_at: float
     thumbprint: str = field(default="", repr=False)
+    claims: Claims = field(default_factory=dict, repr=False)
 
     @property
     def name(self) -> str:
@@ -219,6 +222,7 @@ class _Issuer:
             max(begins, default=0) - leeway,
             _time(claims, "exp") + leeway,
             thumbprint,
+            claim_texts(claims),
         )
         identity.check(now)
         return identity

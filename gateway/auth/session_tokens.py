@@ -10,8 +10,8 @@ import hmac
 import re
 from base64 import urlsafe_b64encode
 from binascii import a2b_base64, b2a_base64
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import msgspec
@@ -60,6 +60,7 @@ class SessionGrant:
         routes: names of the routes that may be used; None: all that the key may use.
         expires_at: seconds since the epoch.
         issued_at: seconds since the epoch.
+        claims: what the backend says about the user; everyone who has the token can read them, none can change them.
     """
 
     key_id: str
@@ -67,6 +68,7 @@ class SessionGrant:
     routes: frozenset[str] | None
     expires_at: int
     issued_at: int
+    claims: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def check(self, now: float) -> None:
         """Check its times, on each use; `now` in seconds since the epoch.
@@ -80,8 +82,8 @@ class SessionGrant:
             raise Unauthenticated("The session token has expired.")
 
 
-class _Payload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Short names, because the token is part of every URL of the widget."""
+class _Payload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Short names, because the token is part of every URL of the widget. Without claims, as releases before them."""
 
     v: Literal[1]
     k: str
@@ -89,6 +91,7 @@ class _Payload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     r: list[str] | None
     e: int
     i: int
+    c: dict[str, str] = {}
 
 
 _encode = msgspec.json.Encoder().encode
@@ -108,7 +111,8 @@ class SessionTokens:
             BadRequest: it would be too long, or a text in it cannot be encoded in UTF-8.
         """
         routes = None if grant.routes is None else sorted(grant.routes)
-        payload = _Payload(1, grant.key_id, grant.user, routes, grant.expires_at, grant.issued_at)
+        claims = dict(grant.claims)
+        payload = _Payload(1, grant.key_id, grant.user, routes, grant.expires_at, grant.issued_at, claims)
         try:
             signed = PREFIX + base64url_encode(_encode(payload))
         except UnicodeEncodeError:
@@ -116,8 +120,8 @@ class SessionTokens:
         token = f"{signed}.{_signature(self._keys[0], signed)}"
         if len(token) > LONGEST:
             raise BadRequest(
-                f"The session token would be longer than {LONGEST} characters: name fewer routes, or none, which"
-                " allows all routes of the key."
+                f"The session token would be longer than {LONGEST} characters: name fewer routes, or none, which allows"
+                " all routes of the key; and send fewer or shorter claims."
             )
         return token
 
@@ -151,4 +155,4 @@ def _grant(payload: str) -> SessionGrant:
     except ValueError:
         raise Unauthenticated("The session token has a format that this release does not support.") from None
     routes = None if read.r is None else frozenset(read.r)
-    return SessionGrant(read.k, read.u, routes, read.e, read.i)
+    return SessionGrant(read.k, read.u, routes, read.e, read.i, read.c)

@@ -12,7 +12,7 @@ from gateway.config.problems import Kind, Mistakes, did_you_mean
 from gateway.config.remedies import ISSUER, SHARED_STORE, entry_in
 from gateway.config.route import Limit
 from gateway.config.tree import Node, Scalar, ScalarKind
-from gateway.config.values import format_size, is_above_one, parse_duration, parse_size
+from gateway.config.values import PLACEHOLDER, format_size, is_above_one, parse_duration, parse_size
 
 _PATH_OF_FLOWISE = re.compile(
     r"(?P<first>/api)/v[0-9]+(/|$)|(?P<second>/(v2/)?(chatbot|canvas|agentcanvas|agentflows|chatflows))/[^/]+$"
@@ -42,6 +42,7 @@ def check(root: Node, mistakes: Mistakes) -> None:
         _credentials(root, route, mistakes)
         _foreign_credentials(route, mistakes)
         _cors_credentials(route, mistakes)
+        _claims(route, mistakes)
         check_limits(route, mistakes)
     if (defaults := root.at("defaults")) is not None:
         _cors_credentials(defaults, mistakes)
@@ -253,6 +254,17 @@ def _foreign_credentials(route: Node, mistakes: Mistakes) -> None:
             "contradicts upstream in auth, which passes them to Flowise: leave it out, or leave upstream out"
         )
         mistakes.add(*route.place_of("foreign_credentials"), message)
+
+
+def _claims(route: Node, mistakes: Mistakes) -> None:
+    """A public route takes every valid credential, so it may have claims too."""
+    methods = {method.text for method in _items(route, "auth")}
+    for variable in _entries(route, "vars"):
+        for found in PLACEHOLDER.finditer(variable.text or ""):
+            needed = {"claims": "jwt", "session": "session"}.get(found["source"] or "", "")
+            if needed and methods and not methods & {needed, "anonymous"}:
+                message = f"has {found[0]}, but no caller has it: add {needed} to auth of the route, or leave it out"
+                mistakes.add(variable.line, variable.path, message)
 
 
 def _cors_credentials(owner: Node, mistakes: Mistakes) -> None:

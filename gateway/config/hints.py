@@ -6,7 +6,7 @@ from gateway.config.addresses import parse_url
 from gateway.config.problems import EXAMPLE_CHATFLOW, Mistakes
 from gateway.config.tree import Node, Scalar, ScalarKind
 from gateway.config.types import FOREIGN_VARIABLE
-from gateway.config.values import CHATFLOW_PLACE
+from gateway.config.values import CHATFLOW_PLACE, PLACEHOLDER
 from gateway.flowise.withheld import repeating
 
 _NIL = "00000000-0000-0000-0000-000000000000"
@@ -27,6 +27,7 @@ def warn(root: Node, mistakes: Mistakes) -> None:
         _example_chatflow(route, mistakes)
         _public_anyway(route, mistakes)
         _repeated(route, mistakes)
+        _claims_without_default(route, mistakes)
 
 
 def _foreign_variable(section: Node, key: str, mistakes: Mistakes) -> None:
@@ -64,6 +65,19 @@ def _public_anyway(route: Node, mistakes: Mistakes) -> None:
     if auth and others and len(others) < len(methods):
         message = f"anonymous is listed too, so anybody can call without {others[0]}: remove anonymous to require it"
         mistakes.warn(auth.line, auth.path, message)
+
+
+def _claims_without_default(route: Node, mistakes: Mistakes) -> None:
+    auth, variables = route.at("auth"), route.at("vars")
+    methods = [method.text for method in auth.items if method.text] if auth else []
+    for variable in variables.entries.values() if variables else ():
+        for found in PLACEHOLDER.finditer(variable.text or ""):
+            needed = {"claims": "jwt", "session": "session"}.get(found["source"] or "", "")
+            others = [method for method in methods if method != needed]
+            if needed and found["default"] is None and others:
+                written = f"{found[0][:-1]}:-none}}"
+                message = f"has {found[0]}, so that callers with {others[0]} get 403: write a default, like {written}"
+                mistakes.warn(variable.line, variable.path, message)
 
 
 def _repeated(route: Node, mistakes: Mistakes) -> None:

@@ -139,7 +139,7 @@ class RouteKeys(Section):
     conversations: ConversationSettings = ConversationSettings()
     override_config: OverrideSettings = OverrideSettings()
     vars: Mapping[Text, VariableText] = Field(default={}, repr=False)
-    """Values that the gateway sets in overrideConfig.vars; {caller}, {user} and {route} are replaced."""
+    """Values set in overrideConfig.vars; {caller}, {user}, {route}, {claims.NAME} and {session.NAME} are replaced."""
     body: BodySettings = BodySettings()
     max_body: Size = 1024 * 1024
     """Largest request body; a route with uploads: server.max_body."""

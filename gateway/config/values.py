@@ -32,7 +32,11 @@ UUID_PATTERN = "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 NAME_WANTED = "1 to 64 characters of A-Z a-z 0-9 . _ -"
 WHOLE_WANTED = "a whole number from 1 to 999999999"
 SHORTEST_SECRET = 32
-VARIABLES = frozenset({"caller", "user", "route"})
+# In a text of `vars`: {caller}, {user}, {route}, {claims.NAME}, {session.NAME}, and the last two with `:-default`.
+PLACEHOLDER = re.compile(
+    r"\{(?:(?P<word>caller|user|route)"
+    r"|(?P<source>claims|session)\.(?P<name>[A-Za-z0-9_./:@-]{1,128}?)(?::-(?P<default>[^{}]*))?)\}"
+)
 
 CHATFLOW_PLACE = "the last part of the address when the chatflow is open in Flowise (…/canvas/ID)"
 
@@ -49,7 +53,7 @@ _ABOVE_ONE = re.compile(r"[2-9]|[1-9][0-9]+")
 _ONE_LINE = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _HEADER_VALUE = re.compile(r"[\x21-\x7e]*")
 _OVERRIDE = re.compile(r"(?!vars$)[A-Za-z0-9_-]{1,128}|vars\.(\*|[A-Za-z0-9_.-]{1,128})")
-_VARIABLE = re.compile(r"\{([A-Za-z0-9_]+)\}")
+_BRACED = re.compile(r"\{(?:[A-Za-z0-9_]+|(?i:claims?|jwt|token|session)\.[^{}]*)\}")
 _CUSTOM = "custom:"
 _Amount = TypeVar("_Amount", int, float)
 
@@ -223,9 +227,12 @@ def override_name(written: str) -> str:
 
 
 def template(written: str) -> str:
-    """A text with `{caller}`, `{user}` and `{route}`, which are replaced for each request."""
-    if set(_VARIABLE.findall(written)) - VARIABLES:
-        raise ValueError("has an unknown name in braces: write {caller}, {user} or {route}")
+    """A text with placeholders, which are replaced for each request."""
+    if not all(PLACEHOLDER.fullmatch(braced) for braced in _BRACED.findall(written)):
+        raise ValueError(
+            "has an unknown name in braces: write {caller}, {user}, {route}, {claims.NAME} or {session.NAME}, the last"
+            " two also with a default, like {claims.NAME:-none}"
+        )
     return written
 
 

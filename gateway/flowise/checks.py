@@ -153,6 +153,11 @@ def refuse_storage_references(body: JsonObject, *objects: tuple[str, JsonObject]
     raise BadRequest(f"The body holds {_NOT_ALLOWED}")
 
 
+def holds_storage_reference(text: bytes) -> bool:
+    """Whether a JSON text holds `FILE-STORAGE::`, escaped or not."""
+    return _has_storage_prefix(text, 0, len(text))
+
+
 def _has_storage_prefix(source: Buffer, start: int, end: int) -> bool:
     """Searches step by step; what may be the beginning of the prefix is searched again with the next step."""
     rest: Buffer = b""

@@ -5,6 +5,8 @@ A token never allows more than its key, and ends with it.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
@@ -12,6 +14,7 @@ import msgspec
 from aiohttp import web
 
 from gateway.auth.caller import LONGEST_NAME, session_name
+from gateway.auth.claims import LONGEST_CLAIM, claim_text
 from gateway.auth.session_tokens import SessionGrant, SessionTokens
 from gateway.config import Route, SessionTokenSettings
 from gateway.config.values import format_duration, parse_duration
@@ -21,7 +24,10 @@ from gateway.flowise.checks import bound_id
 from gateway.flowise.raw_json import JsonObject, read_document, shown, text_of
 from gateway.pipeline import json_response
 
-_FIELDS = ("caller", "routes", "ttl")
+_FIELDS = ("caller", "routes", "ttl", "claims")
+MOST_CLAIMS = 16
+_LONGEST_RAW = 12 * LONGEST_CLAIM + 2  # bytes: two escapes for each character
+_CLAIM_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 class IssueSessionToken:
@@ -46,7 +52,8 @@ class IssueSessionToken:
         routes = self._narrowed(_route_names(request), caller.routes)
         now = int(self._now())
         expires_at = now + int(self._ttl(request))
-        grant = SessionGrant(caller.key_id, user, routes, expires_at=expires_at, issued_at=now)
+        claims = _claims(request)
+        grant = SessionGrant(caller.key_id, user, routes, expires_at=expires_at, issued_at=now, claims=claims)
         content = {"token": self._tokens.issue(grant), "expires_at": datetime.fromtimestamp(expires_at, UTC)}
         return json_response(content)
 
@@ -94,6 +101,28 @@ def _user(request: JsonObject, key_name: str) -> str:
             f"caller is too long; session:KEY/CALLER must have at most {LONGEST_NAME} characters."
         )
     return user
+
+
+def _claims(request: JsonObject) -> dict[str, str]:
+    """What routes may use as `{session.NAME}`, as text; null and empty ones are left out."""
+    given = request.object("claims", "claims")
+    if len(given.members) > MOST_CLAIMS:
+        raise BadRequest(f"claims has {len(given.members)} members; send at most {MOST_CLAIMS}.")
+    claims: dict[str, str] = {}
+    for name in given.members:
+        if not _CLAIM_NAME.fullmatch(name):
+            raise BadRequest("claims has a name that is not 1 to 64 of the characters A-Z a-z 0-9 _ . -")
+        raw = given.short(name, _LONGEST_RAW)
+        if raw in (None, b'""'):
+            continue
+        text = claim_text(json.loads(raw)) if raw and len(raw) <= _LONGEST_RAW else None
+        if text is None:
+            raise BadRequest(
+                f"claims.{shown(name)} must be a number, a boolean, or text of at most {LONGEST_CLAIM} characters"
+                " without control characters."
+            )
+        claims[name] = text
+    return claims
 
 
 def _route_names(request: JsonObject) -> list[str] | None:

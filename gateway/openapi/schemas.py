@@ -183,6 +183,14 @@ _SESSION_TOKEN_REQUEST: Schema = {
             "description": "Left out: all routes of the key.",
         },
         "ttl": {"type": ["string", "null"], "pattern": "^[0-9]{1,15}(ms|s|m|h|d)$", "examples": ["15m"]},
+        "claims": {
+            "type": ["object", "null"],
+            "maxProperties": 16,
+            "propertyNames": {"pattern": "^[A-Za-z0-9_.-]{1,64}$"},
+            "additionalProperties": {"type": ["string", "number", "boolean", "null"], "maxLength": 256},
+            "description": "For {session.NAME} in vars of a route. The user can read them.",
+            "examples": [{"tenant": "acme"}],
+        },
     },
 }
 

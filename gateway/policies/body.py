@@ -6,7 +6,6 @@ read up to its first file; the rest is read while it is sent to Flowise.
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -14,10 +13,10 @@ from functools import partial
 from aiohttp import hdrs, web
 
 from gateway.aio import WorkThread
+from gateway.auth.claims import filled
 from gateway.config import Route
 from gateway.errors import BadRequest
 from gateway.exchange import Document, Exchange, UpstreamBody
-from gateway.flowise.checks import STORAGE_PREFIX
 from gateway.flowise.endpoints import BodyKind, FlowIn, Match
 from gateway.flowise.feedback import lead_flow, read_feedback, read_leads
 from gateway.flowise.forms import read_urlencoded
@@ -42,7 +41,6 @@ LARGE = 1024 * 1024  # bytes of a body
 # Bodies that are read or wait for it, before further ones get 503: about 3 s of work for the usual ones, which take up
 # to 50 ms each, and 20 s for the large ones, which take up to 3 s.
 MOST_USUAL, MOST_LARGE = 64, 8
-_VARIABLE = re.compile(r"\{(caller|user|route)\}")
 _JSON, _URLENCODED, _MULTIPART = (
     "application/json",
     "application/x-www-form-urlencoded",
@@ -83,6 +81,7 @@ def body(
         limit = MAX_RECORD if exchange.route is None else exchange.route.max_body
         if found.endpoint.body not in (BodyKind.PREDICTION, BodyKind.ATTACHMENTS):
             limit = min(limit, MAX_RECORD)
+        variables = _variables(exchange)  # before anything is read: a caller may lack a claim
         reader = BodyReader(exchange.request, site_of(exchange.client), limit, bounds)
         exchange.body_sent = reader.release
         exchange.on_response_done(reader.release)
@@ -90,7 +89,7 @@ def body(
             await _read(exchange, found, reader, enter_route, threads)
         finally:
             exchange.timings.waited += reader.waited
-        exchange.changes = Changes(vars=_variables(exchange))
+        exchange.changes = Changes(vars=variables)
 
     return policy
 
@@ -201,14 +200,8 @@ def _parts(reader: BodyReader) -> PartStream:
 
 
 def _variables(exchange: Exchange) -> dict[str, str]:
-    """What the gateway sets in `overrideConfig.vars`: the route's `vars` with their placeholders replaced."""
-    if exchange.route is None or not exchange.route.vars:
+    """What the gateway sets in `overrideConfig.vars`: the route's `vars` with their placeholders filled."""
+    route = exchange.route
+    if route is None or exchange.match is None or exchange.match.endpoint.body is not BodyKind.PREDICTION:
         return {}
-    if STORAGE_PREFIX in exchange.caller.name:
-        raise BadRequest(
-            f"The caller's name holds {STORAGE_PREFIX}, which makes Flowise read one of its stored files."
-        )
-    words = {"caller": exchange.caller.name, "user": exchange.caller.user, "route": exchange.route.name}
-    return {
-        name: _VARIABLE.sub(lambda found: words[found[1]], text) for name, text in exchange.route.vars.items()
-    }
+    return {name: filled(text, exchange.caller, route.name) for name, text in route.vars.items()}

@@ -7,12 +7,20 @@ import hashlib
 import hmac
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.auth.session_tokens import CLOCK_SKEW, LONGEST, SessionGrant, SessionTokens
+from gateway.auth.session_tokens import (
+    CLOCK_SKEW,
+    LONGEST,
+    SessionGrant,
+    SessionTokens,
+    base64url_decode,
+    base64url_encode,
+)
 from gateway.errors import BadRequest, Unauthenticated
 from tests.harness.hkdf import hkdf
 
@@ -200,6 +208,17 @@ def test_the_longest_token_that_is_issued_can_be_read():
     assert TOKENS.read(TOKENS.issue(longest)) == longest
     with pytest.raises(BadRequest):
         TOKENS.issue(SessionGrant("Ab3dEf9h", "u" * (room + 1), None, NOW, NOW))
+
+
+def test_claims_are_in_the_signed_part_and_a_token_without_them_is_as_before():
+    plain = TOKENS.issue(GRANT)
+    named = TOKENS.issue(replace(GRANT, claims={"tenant": "acme é"}))
+    assert TOKENS.read(named).claims == {"tenant": "acme é"}
+    assert TOKENS.read(plain).claims == {}
+    assert b'"c"' not in base64url_decode(plain.partition(".")[0].removeprefix("fgs_"))
+    other = base64url_encode(base64url_decode(named[4:].partition(".")[0]).replace(b"acme", b"evil"))
+    with pytest.raises(Unauthenticated, match="signature is wrong"):
+        TOKENS.read(f"fgs_{other}.{named.partition('.')[2]}")
 
 
 def test_a_user_with_unpaired_surrogates_is_refused():

@@ -248,3 +248,26 @@ def test_credentials_for_pages_of_any_site_are_a_mistake(two, messages_of, origi
 
 def test_null_as_an_origin_needs_quotes(messages_of):
     assert "in quotes" in messages_of(cors="{origins: [null]}")["routes[1].cors.origins[0]"]
+
+
+@pytest.mark.parametrize(
+    ("auth", "text", "needed"),
+    [
+        ("[api_key]", "{claims.tenant}", "jwt"),
+        ("[api_key]", "{claims.tenant:-none}", "jwt"),
+        ("[api_key]", "a {session.tenant}", "session"),
+        ("[api_key, session]", "{session.tenant:-none}", ""),
+        ("[anonymous]", "{claims.tenant:-none}", ""),
+        ("[api_key]", "{caller} {claims}", ""),
+    ],
+)
+def test_a_claim_that_no_caller_has_is_a_mistake(two, auth, text, needed):
+    path = two(auth=auth, vars=f"{{a: '{text}'}}")
+    if "{claims}" in text:
+        with pytest.raises(ConfigError, match="unknown name in braces"):
+            load(path, {})
+    elif needed:
+        with pytest.raises(ConfigError, match=f"but no caller has it: add {needed} to auth"):
+            load(path, {})
+    else:
+        load(path, {})

@@ -13,13 +13,19 @@ def warnings(tmp_path):
     """The warnings for a configuration with this route, by key."""
 
     def warnings(
-        chatflow=REAL, auth="[anonymous]", url="http://127.0.0.1:3000", key="''", withhold="[]", **environ
+        chatflow=REAL,
+        auth="[anonymous]",
+        url="http://127.0.0.1:3000",
+        key="''",
+        withhold="[]",
+        more="",
+        **environ,
     ):
         path = tmp_path / "gateway.yaml"
         path.write_text(
             f"upstreams: {{main: {{servers: [{{url: '{url}'}}], api_key: {key}}}}}\n"
             f"routes: [{{name: a, chatflow: '{chatflow}', upstream: main, auth: {auth}, "
-            f"events: {{withhold: {withhold}}}}}]\n"
+            f"events: {{withhold: {withhold}}}}}]\n{more}"
         )
         reading = read(path, environ)
         assert reading.config is not None
@@ -90,3 +96,26 @@ def test_a_variable_of_a_shell_that_would_be_sent_as_a_key_is_a_warning(warnings
     said = 'this looks like a variable, and is not replaced: write "${NAME}", with the quotes'
     assert warnings(key=key) == {"upstreams.main.api_key": said}
     assert warnings(key="'${KEY}'", KEY="$secret") == warnings(key="a$b") == {}
+
+
+@pytest.mark.parametrize(
+    ("auth", "text", "said"),
+    [
+        (
+            "[api_key, jwt]",
+            "{claims.tenant}",
+            "callers with api_key get 403: write a default, like {claims.tenant:-none}",
+        ),
+        (
+            "[session, api_key]",
+            "{session.t}",
+            "callers with api_key get 403: write a default, like {session.t:-none}",
+        ),
+        ("[api_key, jwt]", "{claims.tenant:-none}", ""),
+        ("[jwt]", "{claims.tenant}", ""),
+    ],
+)
+def test_a_claim_that_some_callers_lack_is_a_warning(warnings, auth, text, said):
+    issuer = "auth: {jwt: [{issuer: i, audience: a, jwks_url: 'https://id.example.com/jwks.json'}]}\n"
+    found = warnings(auth=f"{auth}, vars: {{a: '{text}'}}", more=issuer)
+    assert [message.partition("so that ")[2] for message in found.values()] == ([said] if said else [])
