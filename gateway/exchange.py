@@ -98,7 +98,7 @@ class Exchange:
     path_token: str = field(default="", repr=False)  # the session token from the base path
     # policies/routing, app
     route: Route | None = None
-    # policies/routing, policies/cors, policies/limits, relay/delivery
+    # policies/routing, policies/cors, policies/limits, handlers/predict, relay/delivery
     response_headers: dict[str, str] = field(default_factory=dict)  # replace those of any response
     # policies/cors
     cors: str = ""  # why a preflight got no CORS headers

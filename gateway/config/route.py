@@ -150,6 +150,8 @@ class RouteKeys(Section):
     uploads: Switch = False
     """Whether clients may send files."""
     events: EventSettings = EventSettings()
+    no_transform: Switch = False
+    """Whether event streams carry Cache-Control: no-transform, so that no proxy in front compresses them."""
     heartbeat: Duration = 45.0
     """A comment is sent after this long without data; 0s: never."""
     on_disconnect: Annotated[Literal["abort", "ignore"], one_of("abort", "ignore")] = "abort"

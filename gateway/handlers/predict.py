@@ -64,8 +64,21 @@ class Predict:
         missing = {
             name: value for name, value in _STREAM_HEADERS.items() if not head.get(name.lower().encode())
         }
+        if route.no_transform:
+            missing[hdrs.CACHE_CONTROL] = _not_to_be_transformed(exchange, head)
         active = self._services.metrics.streams_active.labels(route.name).track_inprogress()
         return Delivery(missing, self._send_timeout, lambda client: _event_writer(client, route), active)
+
+
+def _not_to_be_transformed(exchange: Exchange, head: ResponseHead) -> str:
+    """The value of Cache-Control, which becomes that of the exchange too: below `/t/` it has one of its own."""
+    given = exchange.response_headers.get(hdrs.CACHE_CONTROL) or head.get(b"cache-control").decode("latin-1")
+    value = given or _STREAM_HEADERS[hdrs.CACHE_CONTROL]
+    if "no-transform" not in value.lower():
+        value = f"{value}, no-transform"
+    if hdrs.CACHE_CONTROL in exchange.response_headers:
+        exchange.response_headers[hdrs.CACHE_CONTROL] = value
+    return value
 
 
 def _body(exchange: Exchange, *, may_stream: bool) -> UpstreamBody:

@@ -76,7 +76,7 @@ def test_keys_that_are_commented_out_are_valid(tmp_path):
     path.write_text(everything())
     route = load(path, {"GATEWAY_SECRET": "x" * 32}).routes[0]
     assert [limit.name for limit in route.limits] == ["burst", "daily", "open"]
-    assert route.vars == {"userId": "{caller}"}
+    assert route.vars == {"userId": "{caller}", "tenant": "{claims.tenant:-none}"}
 
 
 def test_the_json_schema_is_fresh():
