@@ -103,3 +103,11 @@ def test_garbage_is_read_or_refused(value):
     for read in (read_feedback, read_leads):
         with suppress(BadRequest, TooLarge):
             read(json.dumps(value).encode(), RULES).encode("f", "c")
+
+
+@pytest.mark.parametrize("bind", [False, True])
+def test_an_empty_chat_id_of_a_lead_is_none_and_does_not_reach_flowise(bind):
+    record = read_leads(b'{"chatflowid":"f","chatId":"","name":"n"}', body_rules(bind=bind))
+    assert record.client_chat_id is None
+    assert record.encode("f", None) == b'{"chatflowid":"f","name":"n"}'
+    assert json.loads(record.encode("f", "m")) == {"chatflowid": "f", "chatId": "m", "name": "n"}

@@ -114,6 +114,7 @@ BAD = {
     "a header": ({"a": "x\r\ny"}, "claims.a must be a number"),
     "half a surrogate pair": ({"a": "\ud800"}, "claims.a must be a number"),
     "long": ({"a": "x" * 257}, "claims.a must be a number"),
+    "longer": ({"a": "x" * 5000}, "claims.a must be a number"),
     "a huge number": ({"a": 10**4000}, "claims.a must be a number"),
     "a larger number": (b'{"caller":"a","claims":{"a":%s}}' % (b"1" * 6000), "claims.a must be a number"),
     "nested": ({"a": {"b": 1}}, "claims.a must be a number"),

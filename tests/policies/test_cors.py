@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+from types import SimpleNamespace
 
+import pytest
+from multidict import CIMultiDict
+
+from gateway.config import CorsSettings
+from gateway.policies.cors import check_origin
 from tests.harness.gateway import FLOW
 from tests.harness.raw_client import request
 from tests.harness.surface import ANSWER, PREDICT, answering, answering_raw, ask
@@ -378,3 +383,13 @@ async def test_errors_for_unknown_paths_can_be_read_by_the_pages_of_every_route(
     )
     assert (other.status, "access-control-allow-origin" in other.fields) == (status, False)
     assert "access-control-allow-origin" not in served.fields  # that is for `defaults`
+
+
+def test_credentials_never_go_with_the_star_though_check_already_refuses_that():
+    settings = CorsSettings.model_construct(origins=("*",), credentials=True)
+    exchange = SimpleNamespace(
+        response_headers={}, request=SimpleNamespace(headers=CIMultiDict({"Origin": EVIL}))
+    )
+    check_origin(exchange, settings)
+    assert exchange.response_headers["Access-Control-Allow-Origin"] == "*"
+    assert "Access-Control-Allow-Credentials" not in exchange.response_headers

@@ -128,7 +128,14 @@ async def test_a_lead_is_checked_again_once_its_body_names_the_route(start, conn
     }
     closed = {"name": "chat", "chatflow": FLOW, "upstream": "main", "auth": ["api_key"]}
     asked = {"Authorization": f"Bearer {FLOWISE_KEY}"}
-    async with answering() as upstream, start(upstream.url, routes=[closed, other, open_route]) as gateway:
+    strict = {
+        **open_route,
+        "name": "strict",
+        "chatflow": FLOW.replace("3f", "6f"),
+        "foreign_credentials": "refuse",
+    }
+    routes = [closed, other, open_route, strict]
+    async with answering() as upstream, start(upstream.url, routes=routes) as gateway:
         replies = {
             (flow, name): await ask(
                 connect,
@@ -137,12 +144,12 @@ async def test_a_lead_is_checked_again_once_its_body_names_the_route(start, conn
                 body=json.dumps({"chatflowid": flow}).encode(),
                 **headers,
             )
-            for flow in ("chat", "shop", "open")
+            for flow in ("chat", "shop", "open", "strict")
             for name, headers in {"key": asked, "basic": {"Authorization": "Basic dTpw"}}.items()
         }
     assert {key: reply.status for key, reply in replies.items()} == {
         ("chat", "key"): 401, ("chat", "basic"): 401, ("shop", "key"): 200, ("shop", "basic"): 401,
-        ("open", "key"): 200, ("open", "basic"): 200,
+        ("open", "key"): 200, ("open", "basic"): 200, ("strict", "key"): 401, ("strict", "basic"): 401,
     }  # fmt: skip
     assert [seen.fields.get("authorization") for seen in upstream.seen] == [
         f"Bearer {FLOWISE_KEY}",
@@ -279,6 +286,13 @@ async def test_the_abort_for_a_client_that_left_has_its_key(start, connect):
             await wire.until(b'"token"')
         await upstream.aborted.wait()
     assert [call.fields["authorization"] for call in upstream.abort_calls] == [f"Bearer {FLOWISE_KEY}"]
+
+
+async def test_the_shared_settings_of_the_widget_are_not_asked_with_a_key_of_a_client(start, connect):
+    path = f"/api/v1/public-chatbotConfig/{FLOW}"
+    async with answering(b"{}") as upstream, start(upstream.url, route=UPSTREAM, upstreams=KEYED) as gateway:
+        reply = await ask(connect, gateway, "GET", path, Authorization=f"Bearer {FLOWISE_KEY}")
+    assert (reply.status, upstream.seen[0].fields["authorization"]) == (200, "Bearer configured")
 
 
 async def test_no_session_token_is_issued_for_a_key_of_flowise(start, connect):
