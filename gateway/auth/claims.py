@@ -1,4 +1,4 @@
-"""The claims of a token as text, and the placeholders of a route's `vars` filled from them (pure).
+"""The claims of a token as text, and the placeholders of a route's `vars` filled from them.
 
 `{claims.NAME}` is a claim of a JWT, `{session.NAME}` one that a backend put into a session token. Only a token that was
 verified has any. What is no scalar, or too long, is kept as unusable, so that its refusal can say so.

@@ -60,14 +60,9 @@ def auth(
 
     async def _caller(exchange: Exchange) -> Caller:
         exchange.auth = "unknown"
-        headers = exchange.request.headers
         rules = _rules(exchange, anywhere)
-        sent = read_credentials(
-            headers.getall(hdrs.AUTHORIZATION, []),
-            headers.getall(API_KEY_HEADER, []),
-            exchange.path_token,
-            looks_like_jwt if rules.refuses_all_foreign else authenticator.is_of_an_issuer,
-        )
+        is_our_jwt = looks_like_jwt if rules.refuses_all_foreign else authenticator.is_of_an_issuer
+        sent = _sent(exchange, is_our_jwt)
         if sent.foreign and (caller := _of_foreign(exchange, sent, rules)) is not None:
             return caller
         credential = sent.only()
@@ -82,6 +77,12 @@ def auth(
         return authenticator.authenticate_cached(credential) or await authenticator.authenticate(credential)
 
     return policy
+
+
+def _sent(exchange: Exchange, is_our_jwt: Callable[[str], bool]) -> Credentials:
+    headers = exchange.request.headers
+    authorizations, keys = headers.getall(hdrs.AUTHORIZATION, []), headers.getall(API_KEY_HEADER, [])
+    return read_credentials(authorizations, keys, exchange.path_token, is_our_jwt)
 
 
 def _rules(exchange: Exchange, anywhere: _Rules) -> _Rules:

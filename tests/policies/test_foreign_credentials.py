@@ -134,7 +134,7 @@ async def test_a_lead_is_checked_again_once_its_body_names_the_route(start, conn
         "chatflow": FLOW.replace("3f", "6f"),
         "foreign_credentials": "refuse",
     }
-    routes = [closed, other, open_route, strict]
+    routes = json.loads(json.dumps([closed, other, open_route, strict]))  # YAML would alias what occurs twice
     async with answering() as upstream, start(upstream.url, routes=routes) as gateway:
         replies = {
             (flow, name): await ask(

@@ -185,7 +185,7 @@ async def test_limits_by_address_are_checked_before_the_credential(start, connec
         found = await statuses(connect, gateway, 3, X_API_Key="hunter2")
         metrics = await gateway.metrics()
     assert found == [401, 401, 429]
-    assert metrics['flowise_gateway_auth_total{method="jwt",result="invalid"}'] == 2
+    assert metrics['flowise_gateway_auth_total{method="unknown",result="invalid"}'] == 2
     assert upstream.seen == []
 
 
