@@ -15,7 +15,7 @@ EVENTS = "text/event-stream"
 REFUSALS = {
     "bad_request": (400, {"body": b"[]"}),
     "too_large": (413, {"body": b'{"question":"%s"}' % (b"a" * 3000)}),
-    "unauthenticated": (401, {"Authorization": "Bearer x"}),
+    "unauthenticated": (401, {"Authorization": "Bearer fgw_x"}),
     "forbidden": (403, {"Origin": "https://evil.example"}),
     "upstream_bad_reply": (502, {}),
 }

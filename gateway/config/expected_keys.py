@@ -44,7 +44,7 @@ _CORS = 'write cors: {origins: ["https://app.example.com"]}'
 _SERVER_URL = "write servers: [{url: http://127.0.0.1:3000}]"
 _FLOWISE_KEY = "write api_key, the key that is sent to Flowise"
 _AUTH = "write auth, like auth: [api_key]"
-_FIXED_CORS = "methods, headers and credentials are answered as Flowise needs them: leave it out"
+_FIXED_CORS = "methods and headers are answered as Flowise needs them: leave it out"
 _OVERRIDE = "write override_config: {allow: [sessionId]} for what clients may set"
 
 _EVERYWHERE: Mapping[str, str | _EntryOfSection] = {
@@ -150,9 +150,8 @@ _PLACES: Mapping[str, Mapping[str, str]] = {
         **dict.fromkeys(
             ("methods", "allowmethods", "allowedmethods", "headers", "allowheaders"), _FIXED_CORS
         ),
-        **dict.fromkeys(
-            ("allowedheaders", "credentials", "allowcredentials", "maxage", "expose"), _FIXED_CORS
-        ),
+        **dict.fromkeys(("allowedheaders", "maxage", "expose"), _FIXED_CORS),
+        "allowcredentials": "write credentials",
     },
     "Limit": {
         **dict.fromkeys(("rate", "limit", "max", "count", "rps", "rpm"), "write requests: 60 and per: 1m"),

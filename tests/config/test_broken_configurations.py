@@ -137,7 +137,7 @@ MISTAKES = [
         "a key where keys of callers are needed",
         "auth: [api_key]",
         "auth: [bearer]",
-        'routes[0].auth[0]: "bearer" is unknown: write api_key, or else anonymous, session or jwt',
+        'routes[0].auth[0]: "bearer" is unknown: write api_key, or else anonymous, session, jwt or upstream',
         "auth: [api_key]",
     ),
     Broken(
