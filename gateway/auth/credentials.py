@@ -27,7 +27,7 @@ _JWT_DOTS = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Credentials:
+class SentCredentials:
     """Everything that one request sends.
 
     Attributes:
@@ -63,13 +63,13 @@ class Credentials:
             raise Unauthenticated(message)
 
 
-NO_CREDENTIALS = Credentials()
+NO_CREDENTIALS = SentCredentials()
 _SEVERAL = "The request has more than one credential; send one."
 
 
 def read_credentials(
     authorizations: Sequence[str], keys: Sequence[str], path_token: str, is_our_jwt: Callable[[str], bool]
-) -> Credentials:
+) -> SentCredentials:
     """Read the fields Authorization and X-API-Key, and the token of the base path.
 
     Raises:
@@ -88,7 +88,7 @@ def read_credentials(
             else:
                 foreign.append(_flowise_key(value, text) if to_flowise else "")
     flowise_key = foreign[0] if len(foreign) == 1 else ""
-    return Credentials(tuple(own), len(foreign), flowise_key)
+    return SentCredentials(tuple(own), len(foreign), flowise_key)
 
 
 def looks_like_jwt(text: str) -> bool:

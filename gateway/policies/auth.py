@@ -16,7 +16,7 @@ from gateway.auth.caller import ANONYMOUS, Caller, caller_of_flowise_key, check_
 from gateway.auth.credentials import (
     NOT_FLOWISES_EITHER,
     NOT_OURS,
-    Credentials,
+    SentCredentials,
     looks_like_jwt,
     read_credentials,
 )
@@ -79,7 +79,7 @@ def auth(
     return policy
 
 
-def _sent(exchange: Exchange, is_our_jwt: Callable[[str], bool]) -> Credentials:
+def _sent(exchange: Exchange, is_our_jwt: Callable[[str], bool]) -> SentCredentials:
     headers = exchange.request.headers
     authorizations, keys = headers.getall(hdrs.AUTHORIZATION, []), headers.getall(API_KEY_HEADER, [])
     return read_credentials(authorizations, keys, exchange.path_token, is_our_jwt)
@@ -93,7 +93,7 @@ def _rules(exchange: Exchange, anywhere: _Rules) -> _Rules:
     return _Rules(anywhere.ignores_foreign, anywhere.takes_flowise_keys and access is Access.ANY_ROUTE)
 
 
-def _of_foreign(exchange: Exchange, sent: Credentials, rules: _Rules) -> Caller | None:
+def _of_foreign(exchange: Exchange, sent: SentCredentials, rules: _Rules) -> Caller | None:
     """The caller of a key of Flowise; None: the foreign credentials are ignored. Raises where they are refused."""
     if rules.takes_flowise_keys and sent.flowise_key and not sent.own:
         exchange.auth, exchange.flowise_key = "upstream", sent.flowise_key
