@@ -96,7 +96,7 @@ class Exchange:
     routing_error: GatewayError | None = None
     trace_id: str = ""
     path_token: str = field(default="", repr=False)  # the session token from the base path
-    # policies/routing, app
+    # policies/routing, serving
     route: Route | None = None
     # policies/routing, policies/cors, policies/limits, relay/delivery
     response_headers: dict[str, str] = field(default_factory=dict)  # replace those of any response

@@ -354,7 +354,8 @@ async def test_the_log_follows_its_level(start):
         quiet = configuration("http://127.0.0.1:1", logs={"level": "warning"})
         await asyncio.to_thread(gateway.path.write_text, yaml.safe_dump(quiet))
         gateway.process.reloads.request()
-        await until(lambda: not gateway.process.reloads._is_requested)
+        await until(lambda: gateway.serving().config.logs.level == "warning")
+        await until(lambda: not gateway.process.reloads._is_looking)  # after its line, which is not logged
         await gateway.reload("wrong: 1")
         assert gateway.lines.of("config_reloaded") == []
         assert len(gateway.lines.of("config_mistake")) > 0
