@@ -354,7 +354,8 @@ async def test_the_log_follows_its_level(start):
         quiet = configuration("http://127.0.0.1:1", logs={"level": "warning"})
         await asyncio.to_thread(gateway.path.write_text, yaml.safe_dump(quiet))
         gateway.process.reloads.request()
-        await until(lambda: not gateway.process.reloads._is_requested)
+        await until(lambda: gateway.serving().config.logs.level == "warning")
+        await until(lambda: not gateway.process.reloads._is_looking)  # after its line, which is not logged
         await gateway.reload("wrong: 1")
         assert gateway.lines.of("config_reloaded") == []
         assert len(gateway.lines.of("config_mistake")) > 0
@@ -417,7 +418,7 @@ async def test_a_config_map_whose_link_is_swapped_is_noticed(start, connect):
 
 
 async def test_a_file_that_is_still_being_written_is_not_taken_for_the_whole(start, connect, monkeypatch):
-    monkeypatch.setattr(reload, "LOOK_EVERY", 0.05)
+    monkeypatch.setattr(reload, "LOOK_EVERY", 0.3)
     async with answering() as upstream, start(upstream.url) as gateway:
         more = configuration(upstream.url)
         second = {"name": "second", "chatflow": OTHER_FLOW, "upstream": "main", "auth": ["anonymous"]}
@@ -429,7 +430,7 @@ async def test_a_file_that_is_still_being_written_is_not_taken_for_the_whole(sta
             for at in range(0, len(text), 40):
                 file.write(text[at : min(end, at + 40)] if at < end else "")
                 file.flush()
-                await time_passes(0.005)
+                await time_passes(0.03)
             assert gateway.lines.of("config_reloaded") == []
             file.write(text[end:])
         await gateway.lines.until("config_reloaded")
