@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from time import time
+from time import monotonic, time
 from weakref import WeakSet
 
 from gateway.admission.factory import Limiting, create_limiter, store_use
@@ -64,6 +64,7 @@ class Gateway:
         self.metrics = Metrics(per_caller=config.metrics.per_caller)
         self.is_ready = False
         self._loop_watch = LoopWatch(self.metrics.lagged, logger)
+        self._upstream_tasks = Tasks(self._on_task_error)  # checks and look-ups
         self._store_tasks = Tasks(self._on_task_error)  # of the limit store, which never end by themselves
         self._services = self._make_services(config)
         self._tasks = self._services.tasks
@@ -110,12 +111,14 @@ class Gateway:
             self._limiting.limiter.tick,
             self._identity.tick,
             self._revocation.tick,
-            self._sweep,
+            self._tick_upstreams,
         ]
 
-    def _sweep(self, now: float) -> None:
-        for upstream in self._current.serving.upstreams.values():
-            upstream.sweep(now)
+    def _tick_upstreams(self, now: float) -> None:
+        serving = self._current.serving
+        for name, upstream in serving.upstreams.items():
+            upstream.tick(now, self._upstream_tasks)
+            serving.origins.met(name, upstream.places)
 
     def watch(self, watcher: Callable[[float], None]) -> None:
         """Add a callback of the coarse timer, which gets the monotonic time; before `start`."""
@@ -130,6 +133,7 @@ class Gateway:
         self.metrics.reloaded(True)  # the configuration, whose mistakes end the process before this
         await self._identity.start(self._revocation.apply, self._known_keys)
         await self._limiting.limiter.start()
+        await self._current.serving.start(monotonic())
         self._ticker = Ticker(self._watchers)
         self._ticker.start()
         self._loop_watch.start()
@@ -149,6 +153,7 @@ class Gateway:
             OSError: a file with certificates cannot be read.
         """
         serving = await self._building.run(Serving, config, self._services, self._current.serving)
+        await serving.start(monotonic())
         return Prepared(serving, await self._identity.keys.prepare(config.auth.keys_file, known_keys))
 
     async def abandon(self, prepared: Prepared) -> None:
@@ -171,13 +176,11 @@ class Gateway:
         self._learn()
 
     def _replace_upstreams(self, before: Serving) -> None:
-        current = self._current.serving.upstreams.values()
-        for upstream in current:
+        current = self._current.serving.upstreams
+        for upstream in current.values():
             upstream.adopt()
-        kept = {upstream.pool for upstream in current}
-        for upstream in before.upstreams.values():
-            if upstream.pool not in kept:
-                upstream.drain()
+        for name, upstream in before.upstreams.items():
+            upstream.drain(current.get(name))
             self._retired.add(upstream)
 
     # -- the end -----------------------------------------------------------------------------------
@@ -223,6 +226,7 @@ class Gateway:
         await self._services.body_threads.close()
         await self._services.reading.close()
         await self._building.close()
+        await self._upstream_tasks.join(0)
         for upstream in (*self._current.serving.upstreams.values(), *self._retired):
             upstream.close()
         await self._identity.close()

@@ -42,6 +42,7 @@ from gateway.telemetry.logs import Logger
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream.chatflows import Chatflows
 from gateway.upstream.large_reads import LargeReads
+from gateway.upstream.origins import Origins
 from gateway.upstream.upstream import Upstream
 
 
@@ -71,6 +72,7 @@ class Serving:
         routes: each route by its name and by its chatflow id.
         trusted: networks of proxies.
         upstreams: by name.
+        origins: what the conversations of each belong to.
         credentials: what it issues and verifies.
         chatflows: what Flowise says of them.
         policies: in their order.
@@ -87,9 +89,10 @@ class Serving:
         self._services = services
         known = {} if before is None else before.upstreams
         self.upstreams: Mapping[str, Upstream] = {
-            name: Upstream(name, settings, services.metrics, services.reads, known.get(name))
+            name: Upstream(name, settings, services.metrics, services.logger, services.reads, known.get(name))
             for name, settings in config.upstreams.items()
         }
+        self.origins = Origins({name: upstream.origins for name, upstream in self.upstreams.items()})
         self.routes = index_routes(config.routes)
         self.trusted = config.server.trusted_proxies
         self.credentials = services.identity.prepare(config.auth)
@@ -109,11 +112,16 @@ class Serving:
         self.policies: Sequence[Policy] = self._policies(limits)
         self.handler: Handler = self._handler(limits)
 
+    async def start(self, now: float) -> None:
+        """Wait a moment for the addresses of names that are looked up. `now`: monotonic seconds."""
+        for name, upstream in self.upstreams.items():
+            await upstream.start(now)
+            self.origins.met(name, upstream.places)
+
     def _policies(self, limits: Limits) -> tuple[Policy, ...]:
         config, services = self.config, self._services
         timeouts = config.server.timeouts
         bounds = BodyBounds(timeouts.body_idle, timeouts.body, services.bodies, services.arrivals)
-        origins = {name: upstream.origin for name, upstream in self.upstreams.items()}
         limits_by_address, limits_by_caller = limits.policies(is_shadow=config.limits.shadow)
         return (
             access_log(
@@ -128,7 +136,7 @@ class Serving:
             body(bounds, services.body_threads, self._enter_route),
             chatflow(self.chatflows.check),  # after body, which may name it; before anything is locked
             conversations(  # needs the caller and the chatId of the body
-                services.limiting.locks, services.metrics, origins, self.credentials.conversation_ids
+                services.limiting.locks, services.metrics, self.origins, self.credentials.conversation_ids
             ),
             limits_by_caller,  # last: caller and size are known, and the conversation is free
         )
@@ -143,7 +151,8 @@ class Serving:
         config, services = self.config, self._services
         send_timeout = config.server.timeouts.send
         in_flight, tasks, reading = services.in_flight, services.tasks, services.reading
-        passthrough = Passthrough(self.upstreams, in_flight, services.limiting.locks, send_timeout)
+        locks = services.limiting.locks
+        passthrough = Passthrough(self.upstreams, in_flight, locks, self.origins, tasks, send_timeout)
         counting = TokenCounting(services.kept, config.limits.max_run_tokens, reading)
         runs = RunServices(in_flight, tasks, services.metrics, counting, reading, self.chatflows)
         handlers: dict[str, Handler] = {

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, settings
 from gateway import aio
 from gateway.relay import run
 from gateway.server import reload
-from gateway.upstream.pool import Pool, Server
+from gateway.upstream.pool import Place, Pool, PoolSettings
 from tests.harness import bounds
 from tests.harness.gateway import running
 from tests.harness.processes import serving
@@ -167,8 +167,8 @@ async def pool_to():
 
     def begin(url, *, max_connections=10, connect_timeout=5.0, tls=None):
         parts = urlsplit(url)
-        server = Server(parts.hostname, parts.port, tls)
-        pools.append(Pool(server, max_connections=max_connections, connect_timeout=connect_timeout))
+        place = Place(parts.hostname, parts.port, tls)
+        pools.append(Pool(place, PoolSettings(max_connections, connect_timeout)))
         return pools[-1]
 
     yield begin

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from dataclasses import replace
 
-from gateway.config.addresses import Address, is_shared_store, parse_listen, parse_url
+from gateway.config.addresses import Address, is_shared_store, parse_listen
 from gateway.config.model import AdminSettings, ServerSettings, SessionTokenSettings
-from gateway.config.problems import Kind, Mistakes, did_you_mean
+from gateway.config.problems import Mistakes, did_you_mean
 from gateway.config.remedies import ISSUER, SHARED_STORE, entry_in
 from gateway.config.route import Limit
-from gateway.config.tree import Node, Scalar, ScalarKind
+from gateway.config.tree import Node, Scalar
+from gateway.config.upstream_checks import check_upstreams, sharing_upstreams
 from gateway.config.values import PLACEHOLDER, format_size, is_above_one, parse_duration, parse_size
 
-_PATH_OF_FLOWISE = re.compile(
-    r"(?P<first>/api)/v[0-9]+(/|$)|(?P<second>/(v2/)?(chatbot|canvas|agentcanvas|agentflows|chatflows))/[^/]+$"
-)
 _DISCOVERY = "/.well-known/openid-configuration"
 _COUNTS = ("requests", "tokens", "concurrent")
 
@@ -29,10 +25,7 @@ def check(root: Node, mistakes: Mistakes) -> None:
     _session_tokens(root, mistakes)
     _issuers(root, mistakes)
     _store_tls(root, mistakes)
-    for upstream in _entries(root, "upstreams"):
-        _upstream_tls(upstream, mistakes)
-        for server in _items(upstream, "servers"):
-            _server_path(server, mistakes)
+    check_upstreams(root, mistakes)
     routes = _items(root, "routes")
     for key in ("name", "chatflow"):
         _unique(routes, key, "another route", mistakes)
@@ -181,35 +174,6 @@ def _store_tls(root: Node, mistakes: Mistakes) -> None:
         mistakes.add(*root.place_of("limits", "tls", "ca"), message)
 
 
-def _server_path(server: Node, mistakes: Mistakes) -> None:
-    """The URL of the API, a flow or a page was copied, not that of the server."""
-    node = server.at("url")
-    try:
-        url = parse_url(server.text_at("url") or "")
-    except ValueError:
-        return
-    found = _PATH_OF_FLOWISE.search(url.prefix)
-    if node is None or found is None or not isinstance(node.value, Scalar):
-        return
-    right = f"write {replace(url, prefix=url.prefix[: found.start()])}"
-    if node.value.kind is ScalarKind.EXPANDED:
-        right = f"leave out everything from {found['first'] or found['second']} on"
-    message = f"{node.value.shown} contains a path of Flowise ({found['first'] or found['second']}…): {right}"
-    mistakes.add(node.line, node.path, message, Kind.FUTILE)
-
-
-def _upstream_tls(upstream: Node, mistakes: Mistakes) -> None:
-    if not upstream.text_at("tls", "ca"):
-        return
-    try:
-        schemes = {parse_url(server.text_at("url") or "").scheme for server in _items(upstream, "servers")}
-    except ValueError:
-        return
-    if schemes and "https" not in schemes:
-        message = "is for https servers only: write https in the server's url, or leave it out"
-        mistakes.add(*upstream.place_of("tls", "ca"), message)
-
-
 def _upstream(root: Node, route: Node, mistakes: Mistakes) -> None:
     node, upstreams = route.at("upstream"), root.at("upstreams")
     if node is None or not isinstance(node.value, Scalar) or not node.text or upstreams is None:
@@ -281,23 +245,15 @@ def _cors_credentials(owner: Node, mistakes: Mistakes) -> None:
 def _binding(root: Node, routes: list[Node], mistakes: Mistakes) -> None:
     """Routes to one Flowise either all bind conversation ids or none does: else a raw id could equal a bound one."""
     first: dict[str, tuple[str, int]] = {}
+    sharing = sharing_upstreams(root)
     for route in routes:
         upstream, bind = route.text_at("upstream"), _bind(route)
         if upstream is None or bind is None:
             continue
-        known, line = first.setdefault(_server_of(root, upstream), (bind, route.line))
+        known, line = first.setdefault(sharing.get(upstream, upstream), (bind, route.line))
         if known != bind:
             message = f"differs from the route in line {line} to the same Flowise: write the same in both"
             mistakes.add(route.line, f"{route.path}.conversations.bind", message)
-
-
-def _server_of(root: Node, upstream: str) -> str:
-    """The URL behind the name of an upstream, since two names may mean one server; the name if it has no valid URL."""
-    servers = root.at("upstreams", upstream, "servers")
-    try:
-        return str(parse_url((servers.items[0].text_at("url") or "") if servers and servers.items else ""))
-    except ValueError:
-        return upstream
 
 
 def _bind(route: Node) -> str | None:

@@ -26,7 +26,7 @@ _TLS = _EntryOfSection(
     "trusted_proxies: [127.0.0.1]",
     "the gateway has no TLS of its own: remove it, put a proxy with TLS in front, and write its address, like ",
 )
-_HEALTH = "Flowise is not probed: write no key for that; the gateway's own probes are /livez and /readyz"
+_HEALTH = "write health into an upstream; the gateway's own probes are /livez and /readyz"
 _KEYS = (
     "API keys are in a file of their own: create them with `flowise-gateway keys create`, see auth.keys_file"
 )
@@ -109,13 +109,29 @@ _PLACES: Mapping[str, Mapping[str, str]] = {
             "certificates are always verified: for a private authority write tls: {ca: FILE}",
         ),
         **dict.fromkeys(
-            ("loadbalancing", "loadbalancer", "strategy", "weight"), "one server is supported: leave it out"
+            ("loadbalancing", "loadbalancer", "strategy", "policy", "algorithm", "lb", "sticky"),
+            "write balance: conversation, or balance: least_busy",
+        ),
+        **dict.fromkeys(("weight", "weights"), "write weight beside the url of a server"),
+        **dict.fromkeys(("dns", "resolver", "servicediscovery", "discovery"), "write discover: dns"),
+        **dict.fromkeys(
+            ("healthcheck", "healthchecks", "probe", "activehealthchecks"),
+            "write health: {path: /api/v1/ping, every: 5s}",
+        ),
+        **dict.fromkeys(
+            ("outlierdetection", "circuitbreaker", "passivehealthchecks", "maxfails", "failtimeout"),
+            "write eject: {failures: 5, within: 30s, for: 10s}",
+        ),
+        **dict.fromkeys(
+            ("maxidle", "idletimeout", "keepalivetimeout", "keepaliverequests", "maxlifetime"),
+            "write max_age: 5m; idle connections are closed before Flowise closes them",
         ),
     },
     "UpstreamServer": {
         **dict.fromkeys(("host", "port", "address", "target", "scheme"), "write url: http://127.0.0.1:3000"),
         **dict.fromkeys(("apikey", "key", "token"), "write api_key beside servers, not inside"),
-        **dict.fromkeys(("weight", "priority"), "one server is supported: leave it out"),
+        "priority": "there is none: write weight, its share relative to the other servers",
+        **dict.fromkeys(("backup", "down"), "leave the server out, or write weight for a smaller share"),
     },
     "Route": {
         **dict.fromkeys(

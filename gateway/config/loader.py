@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -23,22 +23,6 @@ Overrides = Mapping[str, str]  # of a key like server.listen
 _NONE: Overrides = MappingProxyType({})
 _SERVER_MAX_BODY = ServerSettings().max_body
 _ROUTE_MAX_BODY = RouteKeys().max_body
-
-
-@dataclass(frozen=True, slots=True)
-class NotImplementedKey:
-    """A use of a key that is not implemented yet; `*` in its path stands for every entry."""
-
-    path: tuple[str, ...]
-    is_used: Callable[[Node], bool]
-    remedy: str
-
-
-def _has_several(node: Node) -> bool:
-    return len(node.items) > 1
-
-
-NOT_IMPLEMENTED = (NotImplementedKey(("upstreams", "*", "servers"), _has_several, "write one server"),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +117,6 @@ def _reading(written: Node, folder: Path, overrides: Overrides, mistakes: Mistak
     config = validate(filled, folder, mistakes, written)
     check(root, mistakes)
     warn(root, mistakes)
-    _check_implemented(root, mistakes)
     found = tuple(mistakes.in_order)
     wrong = [mistake for mistake in found if not mistake.is_warning]
     of_keys = tuple(mistake for mistake in wrong if mistake.key in ("", "auth", "auth.keys_file"))
@@ -192,20 +175,3 @@ def _with_max_body(route: Node, largest: str) -> Node:
     if not has_uploads and not is_default_too_large:
         return route
     return with_default(route, ("max_body",), Scalar(largest, ScalarKind.EXPANDED, largest))
-
-
-def _check_implemented(root: Node, mistakes: Mistakes) -> None:
-    for key in NOT_IMPLEMENTED:
-        for node in _nodes(root, key.path):
-            if key.is_used(node):
-                mistakes.add(node.line, node.path, f"is not available yet: {key.remedy}")
-
-
-def _nodes(node: Node, path: tuple[str, ...]) -> Iterator[Node]:
-    if not path:
-        yield node
-    elif path[0] == "*":
-        for below in (*node.entries.values(), *node.items):
-            yield from _nodes(below, path[1:])
-    elif (entry := node.at(path[0])) is not None:
-        yield from _nodes(entry, path[1:])

@@ -22,7 +22,9 @@ from gateway.config.types import (
     Duration,
     HeaderSecret,
     HeaderSize,
+    HealthPath,
     JwtAlgorithm,
+    KeepAlive,
     KeysFile,
     Listen,
     Name,
@@ -30,6 +32,7 @@ from gateway.config.types import (
     PositiveDuration,
     PublicUrl,
     ServerUrl,
+    Share,
     SigningSecret,
     Size,
     StoreUrl,
@@ -37,6 +40,7 @@ from gateway.config.types import (
     Text,
     TrustedNetwork,
     WebAddress,
+    Weight,
     Whole,
     one_of,
 )
@@ -44,6 +48,14 @@ from gateway.config.types import (
 MINUTE, HOUR = 60.0, 3600.0
 KIB, MIB = 1024, 1024**2
 _FORMATS = dict.fromkeys(("text", "plain", "pretty", "logfmt"), "console")
+_DISCOVERIES = {
+    **dict.fromkeys(("static", "off", "no", "false"), "none"),
+    **dict.fromkeys(("a", "srv", "k8s", "kubernetes", "headless"), "dns"),
+}
+_BALANCES = {
+    **dict.fromkeys(("hash", "sticky", "consistent", "ip_hash", "chat", "chatid"), "conversation"),
+    **dict.fromkeys(("least_conn", "leastconn", "least_connections", "round_robin", "random"), "least_busy"),
+}
 _LEVELS = {"trace": "debug", "all": "debug", "notice": "info", "fatal": "error", "critical": "error"}
 
 
@@ -125,6 +137,36 @@ class UpstreamServer(Section):
 
     url: ServerUrl = Field(examples=["http://127.0.0.1:3000"])
     """The URL of Flowise; a path is kept as a prefix."""
+    weight: Weight = 1
+    """Its share of the conversations and runs, relative to the other servers, up to 100."""
+
+
+class HealthSettings(Section):
+    """Checks of each server; an answer with a status below 500 counts as one that it passes."""
+
+    path: HealthPath = "/api/v1/ping"
+    """What is requested, below the path of the server's url."""
+    every: Duration = 5.0
+    """Between two checks of a server, per worker; 0s: none."""
+    timeout: PositiveDuration = 2.0
+    """To the end of the answer."""
+    fall: Whole = 3
+    """After so many failed checks in a row a server is down."""
+    rise: Whole = 2
+    """After so many passed checks in a row it is up again."""
+
+
+class EjectSettings(Section):
+    """When a server gets no requests for a while, by what requests meet there."""
+
+    failures: Whole = 5
+    """Failures in a row: no connection, no head in time, closed before the head, status 502, 503 or 504."""
+    within: PositiveDuration = 30.0
+    """The time in which they come."""
+    for_: PositiveDuration = Field(default=10.0, alias="for")
+    """How long it gets none; then one request tries whether it works again."""
+    most: Share = 0.5
+    """The share of the servers that may be out at once, rounded down: 0.5 of one server is none."""
 
 
 class TlsSettings(Section):
@@ -138,14 +180,26 @@ class UpstreamSettings(Section):
     """A Flowise and how the gateway calls it."""
 
     servers: tuple[UpstreamServer, ...] = Field(examples=[[{"url": "http://127.0.0.1:3000"}]], min_length=1)
-    """The servers of this Flowise; only one is available yet."""
+    """The servers of this Flowise, which share its database and storage."""
+    discover: Annotated[Literal["none", "dns"], one_of("none", "dns", others=_DISCOVERIES)] = "none"
+    """dns: each host name stands for all its addresses, looked up every 10 s."""
+    balance: Annotated[
+        Literal["conversation", "least_busy"], one_of("conversation", "least_busy", others=_BALANCES)
+    ] = "conversation"
+    """conversation: each stays on one server while that is up; least_busy: the server with the fewest open runs."""
+    health: HealthSettings = HealthSettings()
+    eject: EjectSettings = EjectSettings()
+    max_age: PositiveDuration = 5 * MINUTE
+    """An open connection that is older gets no further request, so that a moved name is followed."""
+    keepalive: KeepAlive = MINUTE
+    """Silence after which TCP probes a connection, from 1s to 9h; 0s: never."""
     api_key: HeaderSecret = SecretStr("")
     """Sent with every request to Flowise; credentials of the client are never forwarded."""
     public_url: PublicUrl = None
     """Sets the Host and X-Forwarded-Proto that Flowise sees; empty: those of the server's URL."""
     timeouts: UpstreamTimeouts = UpstreamTimeouts()
     max_connections: Whole = 1000
-    """Open connections to this Flowise, per worker."""
+    """Open connections to each server of this Flowise, per worker."""
     tls: TlsSettings = TlsSettings()
     """For https servers."""
 

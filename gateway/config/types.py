@@ -214,6 +214,24 @@ OptionalDuration = Annotated[
     ValueType(_DURATION_WANTED, values.positive_duration, _DURATION_SCHEMA, ANY, _optional_duration),
 ]
 Size = Annotated[int, ValueType(_SIZE_WANTED, values.positive_size, _SIZE_SCHEMA, ANY, values.format_size)]
+Weight = Annotated[
+    int,
+    ValueType(
+        values.WEIGHT_WANTED, values.weight, {"type": "integer", "minimum": 1, "maximum": 100}, UNQUOTED, int
+    ),
+]
+Share = Annotated[
+    float,
+    ValueType(
+        values.SHARE_WANTED, values.share, {"type": "number", "minimum": 0, "maximum": 1}, UNQUOTED, float
+    ),
+]
+KeepAlive = Annotated[
+    float, ValueType(_DURATION_WANTED, values.keep_alive, _DURATION_SCHEMA, ANY, values.format_duration)
+]
+HealthPath = Annotated[
+    str, ValueType("a path like /api/v1/ping", values.request_path, _STRING | {"pattern": "^/"})
+]
 HeaderSize = Annotated[
     int, ValueType(_SIZE_WANTED, values.header_size, _SIZE_SCHEMA, ANY, values.format_size)
 ]

@@ -82,7 +82,7 @@ def note_errors(
 
 def _missing(error: ErrorDetails, root: Node, model: type[Section]) -> str:
     *above, key = error["loc"]
-    field = _section_at(model, above).model_fields[str(key)]
+    field = _section_at(model, above).written_keys()[str(key)]
     examples = field.examples or [""]
     if key == "upstream" and (upstreams := root.at("upstreams")):
         examples = [*upstreams.entries, *examples]
@@ -95,7 +95,7 @@ def _message(error: ErrorDetails, node: Node, model: type[Section]) -> str:
     if kind == "value_error":
         return str(error["ctx"]["error"])
     section = _section_at(model, above)
-    field = section.model_fields.get(key) if isinstance(key, str) else None
+    field = section.written_keys().get(key) if isinstance(key, str) else None
     is_optional = field is not None and not field.is_required()
     ending = ", or leave it out" if is_optional else ""
     if kind in _LISTS:
@@ -115,7 +115,7 @@ def _message(error: ErrorDetails, node: Node, model: type[Section]) -> str:
 def _right_key(error: ErrorDetails, root: Node, model: type[Section], hidden: frozenset[str]) -> str:
     *above, last = error["loc"]
     key, section, mapping = str(last), _section_at(model, above), root.nearest(above)
-    known = section.model_fields.keys() - hidden
+    known = section.written_keys().keys() - hidden
     meant = same_key(key, known)
     if not meant and model is Config and (said := advice(section.__name__, key, root, mapping.path)):
         return without_present(said, mapping)
@@ -131,9 +131,9 @@ def _right_key(error: ErrorDetails, root: Node, model: type[Section], hidden: fr
 
 def _places(section: type[Section], key: str, path: str = "") -> Iterator[tuple[str, FieldInfo]]:
     """The sections that have a key of this name, by their paths, and the key; those below `defaults` are left out."""
-    if key in section.model_fields:
-        yield path, section.model_fields[key]
-    for name, field in section.model_fields.items():
+    if key in section.written_keys():
+        yield path, section.written_keys()[key]
+    for name, field in section.written_keys().items():
         below = _inner_section(field.annotation)
         if below is not None and path != "defaults":
             many = "[]" if _is_list(field) else ".*" if get_origin(field.annotation) is Mapping else ""
@@ -159,11 +159,11 @@ def _mapping_example(
     """How the mapping is written, with the value that was written in its place where it fits."""
     start = f"{key if key.isprintable() else json.dumps(key)}: " if isinstance(key, str) else ""
     if section is not None and not (field is not None and get_origin(field.annotation) is Mapping):
-        required = [name for name, one in section.model_fields.items() if one.is_required()]
-        if len(required) == 1 and (wrapped := _wrapped(section.model_fields[required[0]], node)):
+        required = [name for name, one in section.written_keys().items() if one.is_required()]
+        if len(required) == 1 and (wrapped := _wrapped(section.written_keys()[required[0]], node)):
             return f"like {start}{{{required[0]}: {wrapped}}}"
-        example = {name: section.model_fields[name].examples[0] for name in required}  # type: ignore[index] # each has one
-        keys = ", ".join(sorted(section.model_fields))
+        example = {name: section.written_keys()[name].examples[0] for name in required}  # type: ignore[index] # each has one
+        keys = ", ".join(sorted(section.written_keys()))
         return f"like {start}{_json(example)}" if example else f"any of {keys}"
     return (
         f"like {start}{_json(field.examples[0])}"
@@ -200,7 +200,7 @@ def _section_at(model: type[Section], loc: Iterable[int | str]) -> type[Section]
     section = model
     steps = iter(loc)
     for key in steps:
-        annotation = section.model_fields[str(key)].annotation
+        annotation = section.written_keys()[str(key)].annotation
         section = _inner_section(annotation) or section
         if get_origin(annotation) in (tuple, Mapping):
             next(steps, None)

@@ -31,7 +31,11 @@ NAME_PATTERN = "[A-Za-z0-9._-]{1,64}"
 UUID_PATTERN = "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 NAME_WANTED = "1 to 64 characters of A-Z a-z 0-9 . _ -"
 WHOLE_WANTED = "a whole number from 1 to 999999999"
+WEIGHT_WANTED = "a whole number from 1 to 100"
+SHARE_WANTED = "a number from 0 to 1"
 SHORTEST_SECRET = 32
+HEAVIEST = 100
+LONGEST_KEEP_ALIVE = 9 * 3600  # the system takes 32767 s
 # In a text of `vars`: {caller}, {user}, {route}, {claims.NAME}, {session.NAME}, and the last two with `:-default`.
 PLACEHOLDER = re.compile(
     r"\{(?:(?P<word>caller|user|route)"
@@ -51,6 +55,8 @@ _UUID = re.compile(UUID_PATTERN)
 _WHOLE = re.compile(r"[1-9][0-9]{0,8}")
 _ABOVE_ONE = re.compile(r"[2-9]|[1-9][0-9]+")
 _ONE_LINE = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+_SHARE = re.compile(r"0|1|0?\.[0-9]{1,6}|1\.0{1,6}|0\.[0-9]{1,6}")
+_PATH = re.compile(r"/[\x21-\x22\x24-\x7e]*")
 _HEADER_VALUE = re.compile(r"[\x21-\x7e]*")
 _OVERRIDE = re.compile(r"(?!vars$)[A-Za-z0-9_-]{1,128}|vars\.(\*|[A-Za-z0-9_.-]{1,128})")
 _BRACED = re.compile(r"\{(?:[A-Za-z0-9_]+|(?i:claims?|jwt|token|session)\.[^{}]*)\}")
@@ -268,6 +274,37 @@ def keys_file(path: str) -> Path:
             "is in a folder that does not exist: create the folder, or write a path in another folder"
         )
     return Path(path)
+
+
+def weight(written: str) -> int:
+    if not _WHOLE.fullmatch(written) or int(written) > HEAVIEST:
+        raise ValueError(f"is not valid: write {WEIGHT_WANTED}")
+    return int(written)
+
+
+def share(written: str) -> float:
+    if not _SHARE.fullmatch(written):
+        raise ValueError(f"is not a share: write {SHARE_WANTED}, like 0.5")
+    return float(written)
+
+
+def keep_alive(written: str) -> float:
+    """A duration that TCP takes: whole seconds; zero is none."""
+    seconds = parse_duration(written)
+    if seconds != int(seconds):
+        raise ValueError("has a part of a second, which TCP does not count: write whole seconds, like 60s")
+    if seconds > LONGEST_KEEP_ALIVE:
+        raise ValueError("is longer than TCP counts: write 9h or less, or 0s for none")
+    return seconds
+
+
+def request_path(written: str) -> str:
+    """A path and perhaps a query, as they are sent."""
+    if not _PATH.fullmatch(written) or written.startswith("//"):
+        raise ValueError(
+            "is not a path: write one that begins with a slash, like /api/v1/ping, without spaces"
+        )
+    return written
 
 
 positive_duration = above_zero(parse_duration)

@@ -66,7 +66,7 @@ async def _ask(world: World, route: Route, *, is_streaming: bool) -> Finding:
         async with (
             _session(world.tls(route.upstream), key) as session,
             session.post(
-                f"{settings.servers[0].url}/api/v1/prediction/{route.chatflow}",
+                f"{world.url(route.upstream)}/api/v1/prediction/{route.chatflow}",
                 json=body,
                 allow_redirects=False,
             ) as response,

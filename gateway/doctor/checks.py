@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 
 from gateway.aio import Tasks
+from gateway.config import Url
 from gateway.doctor.ask import PATIENCE, ask
 from gateway.doctor.flowise import api_keys, servers
 from gateway.doctor.issuers import issuers
@@ -44,8 +45,10 @@ async def run_checks(
     bugs: list[BaseException] = []
     tasks = Tasks(bugs.append)
     longest = deadline + PATIENCE * len(world.config.routes) * bool(world.question)
-    for upstream in world.config.upstreams:
-        tasks.start(_survey(world, upstream), upstream)  # all at the same time; the checks wait for theirs
+    for place in [place for upstream in world.config.upstreams for place in world.servers(upstream)]:
+        tasks.start(
+            _survey(world, place), world.subject(place)
+        )  # all at the same time; the checks wait for theirs
     for name, check in checks.items():
         limit = longest if name == "ask" else deadline
         tasks.start(_run(name, check, world, found, limit), name)
@@ -55,8 +58,8 @@ async def run_checks(
     return [finding for name in checks for finding in found.get(name, [])]
 
 
-async def _survey(world: World, upstream: str) -> None:
-    await world.survey(upstream)
+async def _survey(world: World, place: tuple[str, Url]) -> None:
+    await world.survey_of(place)
 
 
 async def _run(name: str, check: Check, world: World, found: dict[str, list[Finding]], limit: float) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from gateway.causes import cause_of
+from gateway.config import Url
+from gateway.connecting import look_up
 from gateway.doctor.clocks import compare, seconds_of
 from gateway.doctor.report import Finding, failed, ok, warning
 from gateway.doctor.world import World
@@ -10,19 +13,38 @@ from gateway.upstream.flowise_admin import FlowiseQueryError
 
 
 async def servers(world: World) -> list[Finding]:
-    """Reachable, TLS, version, clock."""
+    """Of each server: reachable, TLS, version, clock; and the addresses of a name that is looked up."""
     findings = []
-    for name, settings in world.config.upstreams.items():
-        greeting = (await world.survey(name)).greeting
-        if isinstance(greeting, FlowiseQueryError):
-            check = "tls" if greeting.kind == "tls" else "server"
-            findings.append(failed(check, name, str(greeting)))
-            continue
-        url = settings.servers[0].url
-        findings.append(ok("server", name, f"{url} answers in {greeting.seconds * 1000:.0f} ms"))
-        findings.append(_version(name, greeting.version))
-        findings += compare(name, world.now(), seconds_of(greeting.date))
+    for upstream, settings in world.config.upstreams.items():
+        for place in world.servers(upstream):
+            if settings.discover == "dns":
+                findings.append(await _addresses(world.subject(place), place[1]))
+            findings += await _server(world, place)
     return findings
+
+
+async def _server(world: World, place: tuple[str, Url]) -> list[Finding]:
+    name, greeting = world.subject(place), (await world.survey_of(place)).greeting
+    if isinstance(greeting, FlowiseQueryError):
+        return [failed("tls" if greeting.kind == "tls" else "server", name, str(greeting))]
+    return [
+        ok("server", name, f"{place[1]} answers in {greeting.seconds * 1000:.0f} ms"),
+        _version(name, greeting.version),
+        *compare(name, world.now(), seconds_of(greeting.date)),
+    ]
+
+
+async def _addresses(name: str, url: Url) -> Finding:
+    try:
+        infos = await look_up(url.host, url.port)
+    except (OSError, UnicodeError) as error:
+        advice = "Write the name as the name server has it; of Kubernetes that of a headless service."
+        return failed("discover", name, f"{url.host}: {cause_of(error).words}. {advice}")
+    count = len({info[4][0] for info in infos})
+    if count == 1:
+        advice = "Of Kubernetes write a headless service, or leave out discover: dns."
+        return warning("discover", name, f"{url.host} stands for one address only. {advice}")
+    return ok("discover", name, f"{url.host} stands for {count} addresses")
 
 
 def _version(subject: str, text: str) -> Finding:
@@ -41,8 +63,8 @@ def _version(subject: str, text: str) -> Finding:
 async def api_keys(world: World) -> list[Finding]:
     """Whether each server accepts the key of its upstream, and lets it list chatflows; predictions may need neither."""
     findings = []
-    for name in world.config.upstreams:
-        survey = await world.survey(name)
+    for place in [place for name in world.config.upstreams for place in world.servers(name)]:
+        name, survey = world.subject(place), await world.survey_of(place)
         if isinstance(survey.greeting, FlowiseQueryError):
             continue  # reported by `servers`
         if isinstance(survey.chatflows, FlowiseQueryError):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from yarl import URL
 
-from gateway.config import Config, Route, UpstreamSettings
+from gateway.config import Config, Route, UpstreamSettings, Url
 from gateway.flowise.chatflows import Chatflow
 from gateway.upstream.flowise_admin import Advice, FlowiseAdmin, FlowiseQueryError, Greeting
 from gateway.upstream.pool import tls_context
@@ -23,6 +23,10 @@ class Survey:
     greeting: Greeting | FlowiseQueryError
     chatflows: Mapping[str, Chatflow] | FlowiseQueryError
 
+    @property
+    def is_answered(self) -> bool:
+        return not isinstance(self.greeting, FlowiseQueryError)
+
 
 class World:
     """One examination. `question`: to ask every chatflow; empty: nothing is asked."""
@@ -34,11 +38,28 @@ class World:
         self.environ = environ
         self.now = now
         self.question = question
-        self._surveys: dict[str, Survey] = {}
-        self._locks = {name: asyncio.Lock() for name in config.upstreams}
+        self._surveys: dict[tuple[str, Url], Survey] = {}
+        self._locks = {place: asyncio.Lock() for name in config.upstreams for place in self.servers(name)}
         self._tls = {name: _context(settings) for name, settings in config.upstreams.items()}
 
-    def admin(self, upstream: str) -> FlowiseAdmin:
+    def servers(self, upstream: str) -> list[tuple[str, Url]]:
+        """Each server of an upstream, by the upstream's name and its own URL."""
+        return [(upstream, server.url) for server in self.config.upstreams[upstream].servers]
+
+    def subject(self, place: tuple[str, Url]) -> str:
+        """How a finding names a server: by its upstream, and by its address if that has several."""
+        upstream, url = place
+        return upstream if len(self.servers(upstream)) == 1 else f"{upstream} {url.netloc}{url.prefix}"
+
+    def url(self, upstream: str) -> Url:
+        """Of a server that answers, if one has; else of the first."""
+        urls = [url for _, url in self.servers(upstream)]
+        surveys = [(url, self._surveys.get((upstream, url))) for url in urls]
+        answering = (url for url, survey in surveys if survey is not None and survey.is_answered)
+        return next(answering, urls[0])
+
+    def admin(self, upstream: str, url: Url | None = None) -> FlowiseAdmin:
+        """Of this server; without a URL of one that answers."""
         settings = self.config.upstreams[upstream]
         place = f"upstreams.{upstream}"
         advice = Advice(
@@ -46,7 +67,7 @@ class World:
             key=f"write it into {place}.api_key",
         )
         key = settings.api_key.get_secret_value()
-        return FlowiseAdmin(settings.servers[0].url, key, self._tls[upstream], advice)
+        return FlowiseAdmin(url or self.url(upstream), key, self._tls[upstream], advice)
 
     def tls(self, upstream: str) -> ssl.SSLContext | None:
         return self._tls[upstream]
@@ -54,19 +75,24 @@ class World:
     def routes_of(self, upstream: str) -> list[Route]:
         return [route for route in self.config.routes if route.upstream == upstream]
 
+    async def survey_of(self, place: tuple[str, Url]) -> Survey:
+        """What a server answers; asked by the first that wants to know."""
+        async with self._locks[place]:
+            if place not in self._surveys:
+                self._surveys[place] = await _ask(self.admin(*place))
+            return self._surveys[place]
+
     async def survey(self, upstream: str) -> Survey:
-        """What a Flowise answers; asked by the first that wants to know."""
-        async with self._locks[upstream]:
-            if upstream not in self._surveys:
-                self._surveys[upstream] = await _ask(self.admin(upstream))
-            return self._surveys[upstream]
+        """What the first server of an upstream that answers says; else what the first one does."""
+        surveys = [await self.survey_of(place) for place in self.servers(upstream)]
+        return next((survey for survey in surveys if survey.is_answered), surveys[0])
 
     async def chatflows(self, upstream: str) -> Mapping[str, Chatflow]:
         """The chatflows of a Flowise by id, as far as the key of any upstream to this server may list them."""
-        url = self.config.upstreams[upstream].servers[0].url
+        urls = {url for _, url in self.servers(upstream)}
         found: dict[str, Chatflow] = {}
-        for name, settings in self.config.upstreams.items():
-            if settings.servers[0].url == url:
+        for name in self.config.upstreams:
+            if any(url in urls for _, url in self.servers(name)):
                 listed = (await self.survey(name)).chatflows
                 found |= {} if isinstance(listed, FlowiseQueryError) else listed
         return found
@@ -98,4 +124,4 @@ async def _ask(admin: FlowiseAdmin) -> Survey:
 
 def _context(settings: UpstreamSettings) -> ssl.SSLContext | None:
     ca: Path | None = settings.tls.ca
-    return tls_context(ca) if settings.servers[0].url.scheme == "https" else None
+    return tls_context(ca) if any(server.url.scheme == "https" for server in settings.servers) else None

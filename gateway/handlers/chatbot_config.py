@@ -19,8 +19,9 @@ from gateway.exchange import Exchange
 from gateway.flowise.chatbot_config import trim
 from gateway.flowise.endpoints import upstream_target
 from gateway.pipeline import Handler
-from gateway.relay.outgoing import check_head, choose_upstream, identity_of
+from gateway.relay.outgoing import check_head, choose_upstream, identity_of, note_server
 from gateway.relay.results import upstream_result
+from gateway.upstream.choice import Choice
 from gateway.upstream.response_parser import BodyEnd, ResponseHead
 from gateway.upstream.upstream import Upstream
 
@@ -71,27 +72,32 @@ class ChatbotConfig:
         if question is None:
             question = self._questions[route.name] = Question()
             question.task = self._tasks.start(self._ask(question, exchange, upstream), "chatbot config")
-        return _response(exchange, await question.answer())
+        try:
+            return _response(exchange, await question.answer())
+        finally:
+            note_server(exchange, question.choice)
 
     async def _ask(self, question: Question, exchange: Exchange, upstream: Upstream) -> None:
         """Ask Flowise on behalf of this request, whose line has the result, and of those that wait for the same."""
         _, route = exchange.matched
         try:
-            question.settings = await self._fetch(exchange, upstream)
+            question.settings = await self._fetch(question, exchange, upstream)
         except GatewayError as error:
             question.error = error
         finally:
             del self._questions[route.name]
 
-    async def _fetch(self, exchange: Exchange, upstream: Upstream) -> Settings:
+    async def _fetch(self, question: Question, exchange: Exchange, upstream: Upstream) -> Settings:
         match, route = exchange.matched
-        target = upstream_target(match, route.chatflow, prefix=upstream.server.prefix)
+        target = upstream_target(match, route.chatflow)
         kept = self._kept.get(route.name)
         known = b"" if kept is None else kept.etag
         try:
+            choice = upstream.choose(None, is_short=True)
+            question.choice = choice
             # its answer is shared, so the client's own key is not sent
             identity = replace(identity_of(exchange), key="")
-            reply = await upstream.fetch(target, identity, known, LARGEST)
+            reply = await upstream.fetch(choice, target, identity, known, LARGEST)
             check_head(ResponseHead(reply.status), may_be_unmodified=kept is not None)
         except GatewayError as error:
             exchange.upstream_result = upstream_result(error, 0, None)
@@ -115,6 +121,7 @@ class Question:
 
     def __init__(self) -> None:
         self.task: asyncio.Task[None] | None = None
+        self.choice: Choice | None = None
         self.settings: Settings | None = None
         self.error: GatewayError | None = None
 

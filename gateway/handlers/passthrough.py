@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from aiohttp import hdrs, web
 
 from gateway.admission.locks import ConversationLocks
+from gateway.aio import Tasks
 from gateway.exchange import Exchange, UpstreamBody
 from gateway.flowise.endpoints import Purpose
 from gateway.relay.delivery import Delivery, deliver
-from gateway.relay.outgoing import choose_upstream, deadlines_of, upstream_request
+from gateway.relay.outgoing import (
+    choose_server,
+    choose_upstream,
+    deadlines_of,
+    identity_of,
+    send,
+    upstream_request,
+)
 from gateway.relay.registry import InFlight
 from gateway.relay.transfer import Transfer
+from gateway.upstream import flowise_api
+from gateway.upstream.choice import Connector
 from gateway.upstream.headers import downward
+from gateway.upstream.origins import Origins
 from gateway.upstream.response_parser import ResponseHead
+from gateway.upstream.server import Pinned, Server
 from gateway.upstream.upstream import Upstream
 
 # An uploaded file is a stranger's content: it must not become a page of this site.
@@ -34,30 +46,68 @@ class Passthrough:
         upstreams: Mapping[str, Upstream],
         in_flight: InFlight,
         locks: ConversationLocks,
+        origins: Origins,
+        tasks: Tasks,
         send_timeout: float,
     ) -> None:
         self._upstreams = upstreams
         self._in_flight = in_flight
         self._locks = locks
+        self._origins = origins
+        self._tasks = tasks
         self._send_timeout = send_timeout
 
     async def __call__(self, exchange: Exchange) -> web.StreamResponse:
         match, route = exchange.matched
         upstream = choose_upstream(exchange, self._upstreams)
-        if match.endpoint.purpose is Purpose.ABORT and exchange.chat_id is not None:
-            self._locks.cancel_waiter((upstream.origin, exchange.chat_id))
         body = UpstreamBody("", b"")
         if exchange.document is not None:
             body = exchange.document.encode(route.chatflow, exchange.chat_id)
         request = upstream_request(exchange, upstream, body)
-        transfer = Transfer(exchange, deadlines_of(upstream), self._in_flight)
+        if match.endpoint.purpose is Purpose.ABORT and exchange.chat_id is not None:
+            connector, others = self._aborted(exchange, upstream, exchange.chat_id)
+        else:
+            connector, others = choose_server(exchange, upstream), []
+        transfer = Transfer(exchange, deadlines_of(upstream), connector, self._in_flight)
         try:
-            head = await transfer.call.send(upstream.pool, request)
+            head = await send(exchange, transfer.call, request)
+            if others := [server for server in others if server is not connector.server]:
+                self._tasks.start(_abort_on(others, exchange, upstream), "abort elsewhere")
             is_file = match.endpoint.purpose is Purpose.FILE
             headers = _file_headers(head, match.query["fileName"]) if is_file else {}
             return await deliver(exchange, transfer.call, head, Delivery(headers, self._send_timeout))
         finally:
             transfer.call.detach()
+
+    def _aborted(
+        self, exchange: Exchange, upstream: Upstream, chat_id: str
+    ) -> tuple[Connector, list[Server]]:
+        """Which server an abort goes to: the one that has the run; and then to which others.
+
+        Another process may have sent the run, and not to the server that the conversation has now.
+        """
+        origin = self._origins[upstream.name]
+        self._locks.cancel_waiter((origin, chat_id))
+        if len(upstream.servers) == 1:
+            return choose_server(exchange, upstream), []
+        found = self._in_flight.server_of_run(
+            lambda other: other.chat_id == chat_id and self._origins[other.upstream] == origin
+        )
+        if found is not None and (server := upstream.servers.same(found)) is not None:
+            return Pinned(server), []
+        choice = choose_server(exchange, upstream)
+        return choice, upstream.servers.ranked(chat_id)
+
+
+async def _abort_on(servers: Sequence[Server], exchange: Exchange, upstream: Upstream) -> None:
+    """Abort on those that were not asked yet, one after the other, in the order in which the conversation has them.
+
+    All at once, one could come so late that it hits the next run, which goes to the first that is up. The client has
+    its answer from another server; one that cannot be reached has no run.
+    """
+    _, route = exchange.matched
+    for server in servers:
+        await flowise_api.abort(upstream, server, route, exchange.chat_id, identity_of(exchange))
 
 
 def _file_headers(head: ResponseHead, file_name: str) -> dict[str, str]:

@@ -13,7 +13,7 @@ from gateway.flowise.error_responses import error_tail
 from gateway.flowise.events import HEARTBEAT
 from gateway.relay.client import ClientStream
 from gateway.relay.delivery import Delivery, deliver
-from gateway.relay.outgoing import choose_upstream, deadlines_of, upstream_request
+from gateway.relay.outgoing import choose_server, choose_upstream, deadlines_of, send, upstream_request
 from gateway.relay.run import PredictionRun, RunServices
 from gateway.relay.whole_answer import answer_without
 from gateway.relay.writers import EventStreamWriter
@@ -44,10 +44,11 @@ class Predict:
         upstream = choose_upstream(exchange, self._upstreams)
         may_stream = exchange.prediction.streaming and self._services.chatflows.may_stream(route)
         deadlines = deadlines_of(upstream, total_only=not may_stream)
-        run = PredictionRun(exchange, deadlines, upstream, self._services)
+        choice = choose_server(exchange, upstream)
+        run = PredictionRun(exchange, deadlines, upstream, choice, self._services)
         try:
             body = _body(exchange, may_stream=may_stream)
-            head = await run.call.send(upstream.pool, upstream_request(exchange, upstream, body))
+            head = await send(exchange, run.call, upstream_request(exchange, upstream, body))
             exchange.body_sent()
             if route.events.withhold and _is_answer(exchange, head):
                 services = self._services

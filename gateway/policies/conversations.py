@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from time import monotonic
+from typing import Protocol
 
 from gateway.admission.locks import ConversationLocks, Key
 from gateway.admission.store import STORE_TIMEOUT, StoreBudget
@@ -27,10 +28,17 @@ from gateway.telemetry.metrics import Metrics
 SHARED_WAIT = STORE_TIMEOUT + 0.02
 
 
+class ConversationOrigins(Protocol):
+    """What the conversations of an upstream belong to."""
+
+    def __getitem__(self, upstream: str) -> str:
+        """The same text for upstreams that share a server."""
+
+
 def conversations(
-    locks: ConversationLocks, metrics: Metrics, origins: Mapping[str, str], ids: ConversationIds
+    locks: ConversationLocks, metrics: Metrics, origins: ConversationOrigins, ids: ConversationIds
 ) -> Callable[[Exchange], Awaitable[None]]:
-    """The policy. `origins`: the Flowise of each upstream; upstreams of one Flowise share its conversations."""
+    """The policy. Upstreams that share a server share its conversations."""
 
     async def policy(exchange: Exchange) -> None:
         if exchange.prediction is None:

@@ -16,10 +16,11 @@ from gateway.aio import OneShot
 from gateway.errors import GatewayError, UpstreamBadReply, UpstreamUnreachable
 from gateway.relay.deadlines import Deadline, Deadlines
 from gateway.relay.replies import ReplyObserver
-from gateway.upstream.connection import Connection, StaleConnectionError
+from gateway.upstream.choice import NO_HEAD, Connector
+from gateway.upstream.connection import Connection, UnansweredError
 from gateway.upstream.headers import UpstreamRequest
-from gateway.upstream.pool import Pool
 from gateway.upstream.response_parser import BodyEnd, ResponseHead
+from gateway.upstream.short_request import CLOSED_EARLY
 
 # Observing some reads at once costs a third of what each costs by itself.
 UNREAD = 8192  # the most bytes that the observer lags behind, besides those of the last read
@@ -86,6 +87,7 @@ class UpstreamCall:
         "_writer",
         "broken_by",
         "bytes_in",
+        "connector",
         "deadlines",
         "delivered",
         "head",
@@ -94,8 +96,9 @@ class UpstreamCall:
         "terminated_by",
     )
 
-    def __init__(self, listener: CallListener, deadlines: Deadlines) -> None:
+    def __init__(self, listener: CallListener, deadlines: Deadlines, connector: Connector) -> None:
         self._listener = listener
+        self.connector = connector
         self.deadlines = deadlines
         self.observer: ReplyObserver | None = None
         self._connection: Connection | None = None
@@ -117,10 +120,10 @@ class UpstreamCall:
 
     # -- the request -------------------------------------------------------------------------------
 
-    async def send(self, pool: Pool, request: UpstreamRequest) -> ResponseHead:
+    async def send(self, request: UpstreamRequest) -> ResponseHead:
         """Send the request and wait for the head of the reply.
 
-        A GET or HEAD is sent once more, on a fresh connection, if a reused one closed before one byte came back.
+        A GET or HEAD may be sent once more, on a fresh connection, if its own closed before one byte came back.
         Nothing else is ever sent twice: Flowise may have begun to work on it.
 
         Raises:
@@ -130,28 +133,37 @@ class UpstreamCall:
         is_upload = not isinstance(request.body, bytes | tuple)
         try:
             try:
-                return await self._send_on(await self._acquire(pool, fresh=is_upload), request)
-            except StaleConnectionError:
-                if self.is_over or self.delivered.is_set:
-                    error = UpstreamUnreachable("Flowise closed the connection before it answered.")
-                    self.close(error)
-                    raise error from None
+                return await self._send_on(await self._acquire(fresh=is_upload), request)
+            except UnansweredError as error:
+                unanswered = error
+            if self.is_over or self.delivered.is_set or not self.connector.may_repeat(unanswered):
+                raise self._unanswered(unanswered)
             self.head = OneShot()
             self.deadlines.sent_at = math.inf
-            return await self._send_on(await self._acquire(pool, fresh=True), request)
+            try:
+                return await self._send_on(await self._acquire(fresh=True), request)
+            except UnansweredError as error:
+                raise self._unanswered(error) from None
         except GatewayError as error:
             if not self.is_sent:
                 self.close(error)
             raise
 
-    async def _acquire(self, pool: Pool, *, fresh: bool) -> Connection:
+    def _unanswered(self, unanswered: UnansweredError) -> UpstreamUnreachable:
+        """The error of a call that is over with it."""
+        self.connector.lost(unanswered.cause)
+        error = UpstreamUnreachable(CLOSED_EARLY, unanswered.cause)
+        self.close(error)
+        return error
+
+    async def _acquire(self, *, fresh: bool) -> Connection:
         """A connection. The wait ends if the call is terminated.
 
         Raises:
             GatewayError: there is none, or why the call was terminated.
         """
         with self.head.interrupts():
-            return await pool.acquire(fresh=fresh)
+            return await self.connector.connect(fresh=fresh)
         await self.head.wait()
         raise AssertionError("a call without a connection has no head")
 
@@ -160,7 +172,7 @@ class UpstreamCall:
             connection.close()
             return await self.head.wait()
         self._connection = connection
-        connection.start(request.method, request.encoded(), self)
+        connection.start(request.method, request.encoded(self.connector.server.addressed), self)
         if isinstance(request.body, bytes):
             connection.finish_request()
         elif isinstance(request.body, tuple):
@@ -195,6 +207,7 @@ class UpstreamCall:
     def on_head(self, head: ResponseHead) -> None:
         """Pause reading until there is a writer."""
         self.deadlines.head_at = self.deadlines.last_byte_at = monotonic()
+        self.connector.answered(head.status)
         if self._connection is not None and not self.delivered.is_set:
             self._connection.pause_reading()
         try:
@@ -231,14 +244,16 @@ class UpstreamCall:
             self._early_end = end
         self._finish(end)
 
-    def on_failure(self, error: GatewayError | StaleConnectionError) -> None:
-        """A stale connection does not end the call if `send` can try again."""
+    def on_failure(self, error: GatewayError | UnansweredError) -> None:
+        """A request that may be sent again does not end the call: `send` decides."""
         self._connection = None
         self.head.fail(error)
+        if isinstance(error, UpstreamUnreachable):
+            self.connector.lost(error.cause)
         if isinstance(error, GatewayError):
             self._finish(error)
         elif self.delivered.is_set:
-            self._finish(UpstreamUnreachable("Flowise closed the connection before it answered."))
+            self._finish(UpstreamUnreachable(CLOSED_EARLY, error.cause))
 
     # -- the client --------------------------------------------------------------------------------
 
@@ -299,6 +314,8 @@ class UpstreamCall:
         if self._is_throttled:
             self._refill_allowance(now)
         if not self.is_over and (deadline := self.deadlines.passed(now)) is not None:
+            if deadline is Deadline.HEAD:
+                self.connector.lost(NO_HEAD)
             self._listener.on_deadline(deadline)
 
     def terminate(self, error: GatewayError) -> None:
@@ -368,4 +385,5 @@ class UpstreamCall:
     def _finish(self, end: BodyEnd | GatewayError) -> None:
         if not self.is_over:
             self.is_over = True
+            self.connector.gave_up()
             self._listener.on_over(end)

@@ -9,7 +9,9 @@ from time import monotonic
 from gateway.errors import UpstreamBadReply
 from gateway.exchange import Exchange, UpstreamBody
 from gateway.flowise.endpoints import upstream_target
+from gateway.relay.call import UpstreamCall
 from gateway.relay.deadlines import Deadlines
+from gateway.upstream.choice import Choice, Connector
 from gateway.upstream.headers import UpstreamRequest, check_coding
 from gateway.upstream.response_parser import Framing, ResponseHead
 from gateway.upstream.upstream import ForwardedIdentity, Upstream
@@ -19,8 +21,32 @@ def choose_upstream(exchange: Exchange, upstreams: Mapping[str, Upstream]) -> Up
     """The upstream of the exchange's route; noted in the exchange."""
     _, route = exchange.matched
     upstream = upstreams[route.upstream]
-    exchange.upstream, exchange.server = upstream.name, str(upstream.server)
+    exchange.upstream = upstream.name
     return upstream
+
+
+def choose_server(exchange: Exchange, upstream: Upstream) -> Choice:
+    """The server for the exchange's conversation; noted in the exchange.
+
+    Raises:
+        UpstreamUnreachable: no server is up.
+    """
+    choice = upstream.choose(exchange.chat_id)
+    note_server(exchange, choice)
+    return choice
+
+
+def note_server(exchange: Exchange, choice: Connector | None) -> None:
+    """Note the server that has the request now; None: it never had one."""
+    exchange.server = "" if choice is None else choice.server.label
+
+
+async def send(exchange: Exchange, call: UpstreamCall, request: UpstreamRequest) -> ResponseHead:
+    """As `UpstreamCall.send`; notes the server that it ended with."""
+    try:
+        return await call.send(request)
+    finally:
+        note_server(exchange, call.connector)
 
 
 def identity_of(exchange: Exchange) -> ForwardedIdentity:
@@ -30,7 +56,7 @@ def identity_of(exchange: Exchange) -> ForwardedIdentity:
 def upstream_request(exchange: Exchange, upstream: Upstream, body: UpstreamBody) -> UpstreamRequest:
     match, route = exchange.matched
     fields = upstream.fields(identity_of(exchange), exchange.request.raw_headers, body.content_type)
-    target = upstream_target(match, route.chatflow, exchange.chat_id, upstream.server.prefix)
+    target = upstream_target(match, route.chatflow, exchange.chat_id)
     exchange.timings.upstream_written = monotonic()
     return UpstreamRequest(exchange.request.method, target, fields, body.content)
 

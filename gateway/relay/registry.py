@@ -8,12 +8,17 @@ from typing import Protocol
 
 from gateway.errors import GatewayError
 from gateway.exchange import Exchange
+from gateway.upstream.server import Server
 
 
 class InFlightCall(Protocol):
     """A run or a transfer."""
 
     exchange: Exchange
+
+    @property
+    def server_of_run(self) -> Server | None:
+        """The server that has the run; None: it is no run."""
 
     @property
     def has_client(self) -> bool:
@@ -82,6 +87,11 @@ class InFlight:
             if is_meant(call.exchange):
                 call.exchange.may_abort = False
         self.terminate(error, is_meant)
+
+    def server_of_run(self, is_meant: Callable[[Exchange], bool]) -> Server | None:
+        """The server that has the run of this exchange; None: no such run is open in this process."""
+        runs = (call for call in self._open if call.server_of_run is not None and is_meant(call.exchange))
+        return next((run.server_of_run for run in runs), None)
 
     def close_all(self, error: GatewayError) -> None:
         """End every call now."""

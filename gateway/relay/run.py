@@ -27,7 +27,9 @@ from gateway.relay.results import upstream_result
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream import flowise_api
 from gateway.upstream.chatflows import Chatflows
+from gateway.upstream.choice import Connector
 from gateway.upstream.response_parser import BodyEnd, ResponseHead
+from gateway.upstream.server import Server
 from gateway.upstream.upstream import Upstream
 
 GRACE = 10.0  # seconds for which a reply is still read after a deadline
@@ -76,10 +78,11 @@ class PredictionRun:
         exchange: Exchange,
         deadlines: Deadlines,
         upstream: Upstream,
+        choice: Connector,
         services: RunServices,
     ) -> None:
         self.exchange = exchange
-        self.call = UpstreamCall(self, deadlines)
+        self.call = UpstreamCall(self, deadlines, choice)
         self._upstream = upstream
         self._in_flight = services.in_flight
         self._tasks = services.tasks
@@ -102,6 +105,11 @@ class PredictionRun:
     @property
     def has_client(self) -> bool:
         return not self.call.delivered.is_set
+
+    @property
+    def server_of_run(self) -> Server:
+        """Also while it is not sent: the one that it would be sent to now."""
+        return self.call.connector.server
 
     # -- CallListener ------------------------------------------------------------------------------
 
@@ -219,7 +227,7 @@ class PredictionRun:
         exchange = self.exchange
         if exchange.route is not None:
             self._abort_failure = await flowise_api.abort(
-                self._upstream, exchange.route, exchange.chat_id, identity_of(exchange)
+                self._upstream, self.server_of_run, exchange.route, exchange.chat_id, identity_of(exchange)
             )
             self._is_abort_taken = not self._abort_failure
 

@@ -11,15 +11,18 @@ from gateway.relay.deadlines import Deadline, Deadlines
 from gateway.relay.outgoing import check_head
 from gateway.relay.registry import InFlight
 from gateway.relay.results import upstream_result
+from gateway.upstream.choice import Connector
 from gateway.upstream.response_parser import BodyEnd, ResponseHead
 
 
 class Transfer:
     """The listener of its call."""
 
-    def __init__(self, exchange: Exchange, deadlines: Deadlines, in_flight: InFlight) -> None:
+    def __init__(
+        self, exchange: Exchange, deadlines: Deadlines, connector: Connector, in_flight: InFlight
+    ) -> None:
         self.exchange = exchange
-        self.call = UpstreamCall(self, deadlines)
+        self.call = UpstreamCall(self, deadlines, connector)
         self._in_flight = in_flight
         self._status = 0
         in_flight.add(self)
@@ -27,6 +30,10 @@ class Transfer:
     @property
     def has_client(self) -> bool:
         return not self.call.delivered.is_set
+
+    @property
+    def server_of_run(self) -> None:
+        """None: it is no run."""
 
     def tick(self, now: float) -> None:
         self.call.tick(now)

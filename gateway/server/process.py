@@ -78,7 +78,9 @@ async def serve(
 
 def descriptors_needed(config: Config) -> int:
     """Open files of one process: one for each connection that it may have."""
-    upstreams = sum(upstream.max_connections for upstream in config.upstreams.values())
+    upstreams = sum(
+        upstream.max_connections * len(upstream.servers) for upstream in config.upstreams.values()
+    )
     return config.server.max_connections + upstreams + OWN_DESCRIPTORS
 
 

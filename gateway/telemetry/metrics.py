@@ -39,7 +39,7 @@ GC_EVERY = 5.0  # seconds between two looks at the garbage collector
 Processes = Callable[
     [], Iterable[tuple[str, int]]
 ]  # number of the worker and process id; "": the parent, or no workers
-_Merge = Literal["livesum", "livemax"]  # how the gauges of living workers are merged
+_Merge = Literal["livesum", "livemax", "livemin"]  # how the gauges of living workers are merged
 
 
 class Metrics:
@@ -128,6 +128,23 @@ class Metrics:
             ("upstream", "server"),
             CONNECT_BUCKETS,
         )
+        self.upstream_server_up = self._gauge(
+            "upstream_server_up",
+            "Whether a server gets requests; of a name with several addresses the share that does.",
+            "upstream",
+            "server",
+            merge="livemin",
+        )
+        self.upstream_ejections = self._counter(
+            "upstream_ejections",
+            "Times that failures of requests took a server out.",
+            *("upstream", "server", "reason"),
+        )
+        self.upstream_failovers = self._counter(
+            "upstream_failovers",
+            "Requests that went to another server, because there was no connection.",
+            *("upstream", "reason"),
+        )
         self.conversation_waits = self._counter(
             "conversation_waits", "Requests whose conversation was busy.", "route", "result"
         )
@@ -187,10 +204,6 @@ class Metrics:
         self.child(self.config_reloads, "ok" if is_valid else "error").inc()
         if is_valid:
             self.config_reload_timestamp.set_to_current_time()
-
-    def connected(self, upstream: str, server: object, seconds: float) -> None:
-        """Record the time that a connection to Flowise took to open."""
-        self.child(self.upstream_connect, upstream, str(server)).observe(seconds)
 
     def child(self, metric: M, *values: str) -> M:
         """The metric's child with these label values, cached: `labels()` takes three times as long."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from threading import Lock
 from time import time
+from types import MappingProxyType
 from typing import NamedTuple
 
 import msgspec
@@ -42,7 +43,7 @@ class Series(NamedTuple):
     """The name of one value in shared memory, as JSON.
 
     Attributes:
-        kind: `counter`, `histogram`, or how a gauge is merged, `livesum` or `livemax`.
+        kind: `counter`, `histogram`, or how a gauge is merged, `livesum`, `livemax` or `livemin`.
         family: the metric's name, without the suffix of the sample.
         sample: the sample's name.
         labels: in the order of the metric's.
@@ -54,6 +55,9 @@ class Series(NamedTuple):
     labels: Labels
 
 
+_MERGED: Mapping[str, Callable[[float, float], float]] = MappingProxyType(
+    {'["livemax"': max, '["livemin"': min}
+)  # by the beginning of a name; others are added
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Series).decode
 
@@ -142,8 +146,8 @@ class SharedMetrics(Collector):
                     if known is None:
                         merged[name] = value
                     else:
-                        is_maximum = name.startswith('["livemax"')
-                        merged[name] = max(known, value) if is_maximum else known + value
+                        merge = _MERGED.get(name.partition(",")[0])
+                        merged[name] = known + value if merge is None else merge(known, value)
         return merged
 
 

@@ -81,7 +81,7 @@ class Chatflows:
         return {
             name: is_reachable
             for name, is_reachable in self._is_reachable.items()
-            if name in upstreams and upstreams[name].server == self._upstreams[name].server
+            if name in upstreams and upstreams[name].label == self._upstreams[name].label
         }
 
     def may_stream(self, route: Route) -> bool:
@@ -167,12 +167,12 @@ class Chatflows:
     def _note_answer(self, upstream: Upstream) -> None:
         if self._is_reachable.get(upstream.name) is not True:
             self._is_reachable[upstream.name] = True
-            self._logger.info("upstream_reachable", upstream=upstream.name, server=str(upstream.server))
+            self._logger.info("upstream_reachable", upstream=upstream.name, server=upstream.label)
 
     def _note_silence(self, upstream: Upstream, error: GatewayError) -> None:
         if self._is_reachable.get(upstream.name) is not False:
             self._is_reachable[upstream.name] = False
-            server = str(upstream.server)
+            server = upstream.label
             self._logger.warning(
                 "upstream_unreachable", upstream=upstream.name, server=server, error=error.for_log
             )

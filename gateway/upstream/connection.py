@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import select
+import socket
 from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic
 from typing import Protocol, cast
 
-from gateway.causes import CLOSED, cause_of
+from gateway.causes import CLOSED, Cause, cause_of
 from gateway.errors import GatewayError, UpstreamBadReply, UpstreamUnreachable
 from gateway.upstream.large_reads import SLICE, LargeReads
 from gateway.upstream.response_parser import BodyEnd, Framing, ResponseHead, ResponseParser
@@ -24,13 +26,22 @@ DEFAULT_KEEP_ALIVE = (
     4.0  # seconds; Flowise closes idle connections after 5 to 6 s and does not announce it on streams
 )
 KEEP_ALIVE_MARGIN = 1.0  # seconds before the announced timeout
+PROBES = 4  # of TCP without an answer, after which the connection is lost
 _MOST_DIGITS = 5
 # RFC 9110 9.2.2. PUT is an abort here: a second one could end the next run of the conversation.
 _REPEATABLE = frozenset({"GET", "HEAD"})
 
 
-class StaleConnectionError(Exception):
-    """A reused connection closed before one byte came back, and the request may be sent again: it is a GET or HEAD."""
+class UnansweredError(Exception):
+    """The connection closed before one byte came back, and the request may be sent again: it is a GET or HEAD.
+
+    `is_stale`: the connection was used before, so its server may only have closed it for being idle.
+    """
+
+    def __init__(self, cause: Cause, *, is_stale: bool) -> None:
+        super().__init__(cause.words)
+        self.cause = cause
+        self.is_stale = is_stale
 
 
 class ResponseSink(Protocol):
@@ -45,7 +56,7 @@ class ResponseSink(Protocol):
     def on_end(self, end: BodyEnd) -> None:
         """The body ended, or broke off."""
 
-    def on_failure(self, error: GatewayError | StaleConnectionError) -> None:
+    def on_failure(self, error: GatewayError | UnansweredError) -> None:
         """There will be no head."""
 
 
@@ -73,6 +84,7 @@ class Connection(asyncio.Protocol):
         "_unblocked",
         "_written",
         "broken_by",
+        "opened_at",
         "responses",
         "usable_until",
     )
@@ -105,6 +117,7 @@ class Connection(asyncio.Protocol):
         self._idle_seconds = 0.0
         self.broken_by = ""  # why the last body broke off, for the log
         self.responses = 0
+        self.opened_at = 0.0  # monotonic seconds
         self.usable_until = 0.0
 
     def __repr__(self) -> str:
@@ -137,6 +150,19 @@ class Connection(asyncio.Protocol):
     def is_answered(self) -> bool:
         """Whether the head has arrived: sending more of the request body is useless."""
         return self._has_head
+
+    def keep_alive(self, seconds: int) -> None:
+        """Let TCP probe the connection after this much silence, and end it after `PROBES` without an answer."""
+        if self._transport is None or self._transport.is_closing():
+            return
+        connected = self._transport.get_extra_info("socket")
+        every = max(1, seconds // PROBES)
+        options = (("TCP_KEEPIDLE", seconds), ("TCP_KEEPINTVL", every), ("TCP_KEEPCNT", PROBES))
+        with suppress(OSError):  # of a connection that was lost at once, which is reported by itself
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for name, value in options:
+                if (option := getattr(socket, name, None)) is not None:  # not every system has them
+                    connected.setsockopt(socket.IPPROTO_TCP, option, value)
 
     # -- the request -------------------------------------------------------------------------------
 
@@ -197,6 +223,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self.opened_at = monotonic()
         self._transport.set_write_buffer_limits(high=HIGH_WATER)
 
     def data_received(self, data: bytes) -> None:
@@ -278,8 +305,8 @@ class Connection(asyncio.Protocol):
             self.broken_by = cause.words
             is_whole = exc is None and head.framing is Framing.CLOSE
             sink.on_end(BodyEnd.CLOSED if is_whole else BodyEnd.CUT)
-        elif self._is_repeatable and self.responses and not self._got_bytes:
-            sink.on_failure(StaleConnectionError())
+        elif self._is_repeatable and not self._got_bytes:
+            sink.on_failure(UnansweredError(cause, is_stale=self.responses > 0))
         else:
             sink.on_failure(UpstreamUnreachable("Flowise closed the connection before it answered.", cause))
 

@@ -5,22 +5,23 @@ from __future__ import annotations
 from gateway.config import Route
 from gateway.errors import GatewayError
 from gateway.http.target import join_target
+from gateway.upstream.server import Server
 from gateway.upstream.upstream import ForwardedIdentity, Upstream
 
 
-async def abort(upstream: Upstream, route: Route, chat_id: str | None, identity: ForwardedIdentity) -> str:
-    """Ask Flowise to stop a run; return why it did not agree, empty if it did.
+async def abort(
+    upstream: Upstream, server: Server, route: Route, chat_id: str | None, identity: ForwardedIdentity
+) -> str:
+    """Ask the server that has a run to stop it; return why it did not agree, empty if it did.
 
     It always agrees (capture abort-idle), but stops agentflows only (capture abort-chain), so the result shows in how
     the run ends. Without a chat id a run cannot be stopped.
     """
     if chat_id is None:
         return "the conversation is known to Flowise alone"
-    target = join_target(
-        (*upstream.server.prefix, "api", "v1", "chatmessage", "abort", route.chatflow, chat_id), {}
-    )
+    target = join_target(("api", "v1", "chatmessage", "abort", route.chatflow, chat_id), {})
     try:
-        status, _ = await upstream.request("PUT", target, identity)
+        status, _ = await upstream.request("PUT", target, identity, server)
     except GatewayError as error:
         return error.for_log
     return "" if status == 200 else f"Flowise answered with status {status}"
@@ -32,5 +33,5 @@ async def chatflows_streaming(upstream: Upstream, route: Route) -> tuple[int, by
     Raises:
         GatewayError: there is no reply, or no valid one.
     """
-    target = join_target((*upstream.server.prefix, "api", "v1", "chatflows-streaming", route.chatflow), {})
+    target = join_target(("api", "v1", "chatflows-streaming", route.chatflow), {})
     return await upstream.request("GET", target, ForwardedIdentity("streamability"))

@@ -26,6 +26,7 @@ _ORIGIN = re.compile(
 )
 _NUMERIC_END = re.compile(rb"(?:.*\.)?(?:[0-9]+|0[Xx][0-9A-Fa-f]*)\.?")
 _HIGHEST_PORT = 65535
+_AUTHORIZATION = b"Authorization"
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -104,23 +105,41 @@ def _text(value: bytes) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Addressed:
+    """What a request has from the server that it goes to: the path of its URL, and header fields, which come first."""
+
+    prefix: bytes = b""
+    fields: tuple[tuple[bytes, bytes], ...] = ()
+
+
+NOWHERE = Addressed()
+
+
+@dataclass(frozen=True, slots=True)
 class UpstreamRequest:
-    """A request to Flowise. The pieces of a tuple are sent one after the other; an iterator is sent chunked."""
+    """A request to any server of a Flowise. The pieces of a tuple are sent in turn; an iterator is sent chunked."""
 
     method: str
     target: bytes
     fields: list[tuple[bytes, bytes]]
     body: bytes | tuple[bytes | bytearray | memoryview, ...] | AsyncIterator[bytes] = b""
 
-    def encoded(self) -> bytes:
-        """The head, and the body if it is bytes."""
+    def encoded(self, server: Addressed = NOWHERE) -> bytes:
+        """The head for this server, and the body if it is bytes."""
+        target, fields = server.prefix + self.target, [*server.fields, *self.fields]
+        if (
+            self.fields and self.fields[0][0] == _AUTHORIZATION
+        ):  # the client's own key, in place of the server's
+            fields = [pair for pair in server.fields if pair[0] != _AUTHORIZATION] + self.fields
         if isinstance(self.body, bytes):
-            length = [] if self.method in ("GET", "HEAD") else [(b"Content-Length", b"%d" % len(self.body))]
-            return request_head(self.method, self.target, [*self.fields, *length]) + self.body
+            if self.method not in ("GET", "HEAD"):
+                fields.append((b"Content-Length", b"%d" % len(self.body)))
+            return request_head(self.method, target, fields) + self.body
         if isinstance(self.body, tuple):
-            size = sum(map(len, self.body))
-            return request_head(self.method, self.target, [*self.fields, (b"Content-Length", b"%d" % size)])
-        return request_head(self.method, self.target, [*self.fields, (b"Transfer-Encoding", b"chunked")])
+            fields.append((b"Content-Length", b"%d" % sum(map(len, self.body))))
+        else:
+            fields.append((b"Transfer-Encoding", b"chunked"))
+        return request_head(self.method, target, fields)
 
 
 def request_head(method: str, target: bytes, fields: Sequence[tuple[bytes, bytes]]) -> bytes:

@@ -3,31 +3,52 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 from gateway.causes import cause_of
+from gateway.connecting import destination
 from gateway.errors import Overloaded, UpstreamTimeout, UpstreamUnreachable
 from gateway.upstream.connection import Connection
 from gateway.upstream.large_reads import LargeReads
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
-    """Address of a Flowise server. `prefix`: the segments of its URL's path."""
+class Place:
+    """Where a server is. `address`: the one of the host's addresses that is meant; empty: any."""
 
     host: str
     port: int
     tls: ssl.SSLContext | None = None
-    prefix: tuple[str, ...] = ()
+    address: str = ""
 
     def __str__(self) -> str:
+        """As it is configured, also for one of several addresses."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSettings:
+    """Bounds of a pool; times in seconds.
+
+    Attributes:
+        max_connections: open or opening.
+        connect_timeout: to get a connection: for the wait for a free one, and to open one.
+        max_age: of a connection that is used again.
+        keepalive: silence until TCP probes; 0: never.
+    """
+
+    max_connections: int
+    connect_timeout: float
+    max_age: float = math.inf
+    keepalive: int = 0
 
 
 def tls_context(ca: Path | None) -> ssl.SSLContext:
@@ -40,22 +61,19 @@ def tls_context(ca: Path | None) -> ssl.SSLContext:
 
 
 class Pool:
-    """At most `max_connections`, open or opening. `connect_timeout` (seconds) also bounds the wait for a free one."""
+    """The connections to one server. `settings` may be replaced at any time."""
 
     def __init__(
         self,
-        server: Server,
-        *,
-        max_connections: int,
-        connect_timeout: float,
+        place: Place,
+        settings: PoolSettings,
         on_connect: Callable[[float], None] = lambda _: None,
         reads: LargeReads | None = None,
     ) -> None:
         """`on_connect` is called with the seconds that a new connection took. `reads`: shared with other pools."""
         self._reads = reads or LargeReads()
-        self.server = server
-        self._max_connections = max_connections
-        self._connect_timeout = connect_timeout
+        self.place = place
+        self.settings = settings
         self._on_connect = on_connect
         self._idle: list[Connection] = []
         self._open: set[Connection] = set()
@@ -65,17 +83,30 @@ class Pool:
 
     def __repr__(self) -> str:
         counts = f"{len(self._open)} open, {len(self._idle)} idle, {len(self._waiting)} waiting"
-        return f"<Pool {self.server}: {counts}>"
+        return f"<Pool {self.place}: {counts}>"
 
-    async def acquire(self, *, fresh: bool = False) -> Connection:
+    @property
+    def busy(self) -> int:
+        """Requests that have a connection, or get one."""
+        return len(self._open) - len(self._idle) + self._opening + len(self._waiting)
+
+    async def acquire(
+        self, *, fresh: bool = False, deadline: float | None = None, share: float = 1.0
+    ) -> Connection:
         """The idle connection that was used last, else a new one; with `fresh` always a new one.
 
+        Args:
+            fresh: take none that was used before.
+            deadline: of the loop's clock; None: in `connect_timeout`.
+            share: of the time that is left then, for opening one.
+
         Raises:
-            Overloaded: all connections stayed busy for `connect_timeout`.
+            Overloaded: all connections stayed busy until the deadline.
             UpstreamUnreachable: the server refused, or its certificate is not valid.
-            UpstreamTimeout: the server did not accept within `connect_timeout`.
+            UpstreamTimeout: the server did not accept in time.
         """
-        deadline = asyncio.get_running_loop().time() + self._connect_timeout
+        if deadline is None:
+            deadline = asyncio.get_running_loop().time() + self.settings.connect_timeout
         try:
             async with asyncio.timeout_at(deadline):
                 while not self._is_closed:
@@ -86,7 +117,7 @@ class Pool:
                     await self._wait_for_capacity()
         except TimeoutError:
             raise Overloaded("All connections to Flowise are busy; try again shortly.") from None
-        return await self._connect(deadline)
+        return await self._connect(deadline, share)
 
     def sweep(self, now: float) -> None:
         """Close idle connections that the server is about to close. `now`: monotonic seconds."""
@@ -94,17 +125,15 @@ class Pool:
             self._idle.remove(connection)
             connection.close()
 
-    def resize(self, max_connections: int, connect_timeout: float) -> None:
-        """Follow a new configuration; connections above a smaller number stay open."""
-        self._max_connections = max_connections
-        self._connect_timeout = connect_timeout
-        self._wake_one()
-
     def drain(self) -> None:
         """Close idle connections now, and the others once they are idle. Requests that need one still get it."""
         self._is_draining = True
         while self._idle:
             self._drop(self._idle.pop())
+
+    @property
+    def is_drained(self) -> bool:
+        return self._is_draining and not (self._open or self._opening or self._waiting)
 
     def close(self) -> None:
         """Close every connection; one that is still being opened is closed at once."""
@@ -149,27 +178,27 @@ class Pool:
             if waiter in self._waiting:
                 self._waiting.remove(waiter)
 
-    async def _connect(self, deadline: float) -> Connection:
-        server, loop = self.server, asyncio.get_running_loop()
+    async def _connect(self, deadline: float, share: float) -> Connection:
+        loop = asyncio.get_running_loop()
         self._opening += 1
         began = monotonic()
         try:
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout_at(deadline - (deadline - loop.time()) * (1 - share)):
                 _, connection = await loop.create_connection(
                     lambda: Connection(self._on_idle, self._on_closed, self._reads),
-                    server.host,
-                    server.port,
-                    ssl=server.tls,
+                    **await self._destination(),
                 )
             if self._is_closed:
                 connection.close()
             if connection.is_closed:  # lost before this task woke, and reported to `_on_closed` already
                 raise ConnectionResetError("closed at once")
             self._open.add(connection)
+            if self.settings.keepalive:
+                connection.keep_alive(self.settings.keepalive)
             self._on_connect(monotonic() - began)
         except TimeoutError:
             raise UpstreamTimeout(
-                f"Flowise did not accept a connection within {self._connect_timeout:g} s."
+                f"Flowise did not accept a connection within {self.settings.connect_timeout:g} s."
             ) from None
         except (OSError, UnicodeError) as error:  # UnicodeError: an impossible host name
             raise UpstreamUnreachable("Flowise cannot be reached.", cause_of(error)) from error
@@ -178,7 +207,15 @@ class Pool:
             self._wake_one()
         return connection
 
+    async def _destination(self) -> dict[str, Any]:
+        place = self.place
+        if place.address:
+            name = {"ssl": place.tls, "server_hostname": place.host} if place.tls is not None else {}
+            return {"host": place.address, "port": place.port, **name}
+        return await destination(place.host, place.port, place.tls)
+
     def _on_idle(self, connection: Connection) -> None:
+        connection.usable_until = min(connection.usable_until, connection.opened_at + self.settings.max_age)
         if self._is_draining:
             self._drop(connection)
         else:
@@ -193,7 +230,7 @@ class Pool:
 
     @property
     def _has_capacity(self) -> bool:
-        return len(self._open) + self._opening < self._max_connections
+        return len(self._open) + self._opening < self.settings.max_connections
 
     def _wake_one(self) -> None:
         while self._waiting and (self._idle or self._has_capacity):

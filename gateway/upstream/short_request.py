@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import NamedTuple
 
-from gateway.errors import GatewayError, UpstreamBadReply, UpstreamTimeout
-from gateway.upstream.connection import Connection, StaleConnectionError
+from gateway.errors import GatewayError, UpstreamBadReply, UpstreamTimeout, UpstreamUnreachable
+from gateway.upstream.choice import NO_HEAD, Connector
+from gateway.upstream.connection import Connection, UnansweredError
 from gateway.upstream.headers import UpstreamRequest, check_coding
-from gateway.upstream.pool import Pool
 from gateway.upstream.response_parser import BodyEnd, ResponseHead
 
 
@@ -20,10 +21,15 @@ class ShortReply(NamedTuple):
     etag: bytes
 
 
-async def send_short(pool: Pool, request: UpstreamRequest, seconds: float, limit: int) -> ShortReply:
+CLOSED_EARLY = "Flowise closed the connection before it answered."
+
+
+async def send_short(
+    connector: Connector, request: UpstreamRequest, seconds: float, limit: int
+) -> ShortReply:
     """The reply; a redirect is not followed. `limit`: bytes of the body.
 
-    A GET is sent once more if a reused connection closed before one byte came back.
+    A GET may be sent once more if its connection closed before one byte came back.
 
     Raises:
         UpstreamUnreachable: no connection, or it closed before the head.
@@ -33,17 +39,37 @@ async def send_short(pool: Pool, request: UpstreamRequest, seconds: float, limit
     """
     try:
         async with asyncio.timeout(seconds):
-            try:
-                return await _exchange(await pool.acquire(), request, limit)
-            except StaleConnectionError:
-                return await _exchange(await pool.acquire(fresh=True), request, limit)
+            return await _sent(connector, request, limit)
     except TimeoutError:
+        connector.lost(NO_HEAD)
         raise UpstreamTimeout(f"Flowise did not answer within {seconds:g} s.") from None
+    except UpstreamUnreachable as error:
+        connector.lost(error.cause)
+        raise
+    finally:
+        connector.gave_up()
 
 
-async def _exchange(connection: Connection, request: UpstreamRequest, limit: int) -> ShortReply:
-    reply = _WholeReply(limit)
-    connection.start(request.method, request.encoded(), reply)
+async def _sent(connector: Connector, request: UpstreamRequest, limit: int) -> ShortReply:
+    """The reply to the request, which is sent once more where that is harmless."""
+    try:
+        return await _exchange(connector, request, limit)
+    except UnansweredError as error:
+        unanswered = error
+    if connector.may_repeat(unanswered):
+        try:
+            return await _exchange(connector, request, limit, fresh=True)
+        except UnansweredError as error:
+            unanswered = error
+    raise UpstreamUnreachable(CLOSED_EARLY, unanswered.cause)
+
+
+async def _exchange(
+    connector: Connector, request: UpstreamRequest, limit: int, *, fresh: bool = False
+) -> ShortReply:
+    connection: Connection = await connector.connect(fresh=fresh)
+    reply = _WholeReply(limit, connector.answered)
+    connection.start(request.method, request.encoded(connector.server.addressed), reply)
     connection.finish_request()
     try:
         return await reply.result
@@ -55,15 +81,17 @@ async def _exchange(connection: Connection, request: UpstreamRequest, limit: int
 class _WholeReply:
     """The sink of the connection. `is_over`: the connection has reported the end."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, answered: Callable[[int], None]) -> None:
         self.result: asyncio.Future[ShortReply] = asyncio.get_running_loop().create_future()
         self.is_over = False
         self._limit = limit
+        self._answered = answered
         self._status, self._etag = 0, b""
         self._body = bytearray()
 
     def on_head(self, head: ResponseHead) -> None:
         self._status, self._etag = head.status, head.get(b"etag")
+        self._answered(head.status)
         try:
             check_coding(head.fields)
         except UpstreamBadReply as error:
@@ -81,7 +109,7 @@ class _WholeReply:
         elif not self.result.done():
             self.result.set_result(ShortReply(self._status, bytes(self._body), self._etag))
 
-    def on_failure(self, error: GatewayError | StaleConnectionError) -> None:
+    def on_failure(self, error: GatewayError | UnansweredError) -> None:
         self.is_over = True
         self._fail(error)
 

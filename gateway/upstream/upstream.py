@@ -1,4 +1,4 @@
-"""One configured Flowise: a connection pool for relayed calls, and another for the gateway's own short requests.
+"""One configured Flowise: its servers, and the requests of the gateway's own to them.
 
 Every request to Flowise gets its Host, forwarding fields, request id and API key here. The client's cookies and
 forwarding fields never pass, nor do its credentials: only a key of Flowise on a route with `auth: [upstream]`, in place
@@ -7,23 +7,31 @@ of the configured one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
-from typing import NamedTuple
 
-from gateway.config import UpstreamSettings, Url
+from gateway.aio import Tasks
+from gateway.config import UpstreamServer, UpstreamSettings, Url
+from gateway.http.target import join_target
+from gateway.telemetry.logs import Logger
 from gateway.telemetry.metrics import Metrics
-from gateway.upstream.headers import UpstreamRequest, own_fields, upward
+from gateway.upstream.checking import Checks
+from gateway.upstream.choice import Choice, Connector
+from gateway.upstream.discovery import START_WITHIN, Discovery
+from gateway.upstream.headers import Addressed, UpstreamRequest, own_fields, upward
 from gateway.upstream.large_reads import LargeReads
-from gateway.upstream.pool import Pool, Server, tls_context
+from gateway.upstream.pool import Place, PoolSettings, tls_context
+from gateway.upstream.server import Identity, Pinned, Server, ServerOptions
+from gateway.upstream.server_reports import ServerReports
+from gateway.upstream.servers import Servers
 from gateway.upstream.short_request import ShortReply, send_short
 
 REQUEST_TIMEOUT = 10.0  # seconds, for the gateway's own requests
 MAX_REPLY = (
     64 * 1024
 )  # bytes, likewise; the answers to an abort and to chatflows-streaming have less than 100
-MAX_SHORT = 100  # connections, likewise: an abort does not wait for a run to end
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +46,6 @@ class ForwardedIdentity:
     key: str = field(default="", repr=False)
 
 
-class Connections(NamedTuple):
-    """The pools to one server. `destination`: what makes two of them lead to the same place."""
-
-    destination: tuple[Url, bytes]
-    server: Server
-    pool: Pool
-    short: Pool  # for the gateway's own requests
-
-
 class Upstream:
     """Connects when it is asked to send; until `close`, or `drain` and the end of its last request."""
 
@@ -55,83 +54,140 @@ class Upstream:
         name: str,
         settings: UpstreamSettings,
         metrics: Metrics,
+        logger: Logger,
         reads: LargeReads | None = None,
         before: Upstream | None = None,
     ) -> None:
-        """An upstream that has no connection yet, or those of another one.
+        """Make its servers; they connect when they are asked to.
 
         Args:
             name: as configured.
-            settings: of the configuration.
-            metrics: where connections are counted.
+            settings: as configured.
+            metrics: where its servers are counted.
+            logger: where they are logged.
             reads: shared with other upstreams.
-            before: of this name until now; its connections are kept if they lead to the same server.
+            before: of this name until now; of its servers those that are the same are kept, with what they have.
 
         Raises:
             OSError: a file with certificates cannot be read.
         """
         self.name = name
         self.settings = settings
-        self._configured = _configured_fields(settings)
-        destination = _destination(settings)
-        is_same = before is not None and before.connections.destination == destination
-        self.connections: Connections = (
-            before.connections
-            if before is not None and is_same
-            else _connections(self, metrics, reads or LargeReads(), destination)
-        )
-        self.server, self.pool = self.connections.server, self.connections.pool
-        self._short = self.connections.short
+        self._known = {} if before is None else dict(before.by_identity())
+        self._kept: list[tuple[Server, ServerOptions]] = []
+        self._reads = reads or LargeReads()
+        self._authority = "" if settings.tls.ca is None else sha256(settings.tls.ca.read_bytes()).hexdigest()
+        is_tls = any(server.url.scheme == "https" for server in settings.servers)
+        self._tls = tls_context(settings.tls.ca) if is_tls else None
+        self._reports = ServerReports(name, metrics, logger)
+        self._labels = [str(Place(server.url.host, server.url.port)) for server in settings.servers]
+        self.servers = Servers(settings, self._labels, self._reports)
+        self._checks = Checks(settings.health, self.servers)
+        self._discovery: Discovery | None = None
+        if settings.discover == "dns":
+            self._discovery = Discovery(settings.servers, self.servers, self._server, self._reports)
+            self._discovery.begin_with(self._known.values())
+        else:
+            self.servers.replace(self._server(server) for server in settings.servers)
 
-    def adopt(self) -> None:
-        """Serve from now on: pools that were those of `before` follow the settings."""
-        connect = self.settings.timeouts.connect
-        self.pool.resize(self.settings.max_connections, connect)
-        self._short.resize(MAX_SHORT, connect)
-
-    def drain(self) -> None:
-        """Keep no connection any more: the idle ones are closed now, the others when their requests end."""
-        self.pool.drain()
-        self._short.drain()
+    # -- its servers -------------------------------------------------------------------------------
 
     @property
-    def origin(self) -> str:
-        """Server and path. Two upstreams of one origin (with two API keys, for example) share its conversations."""
-        return "/".join((str(self.server), *self.server.prefix))
+    def label(self) -> str:
+        """Its servers by their configured names, for the log."""
+        return ", ".join(self._labels)
+
+    @property
+    def origins(self) -> list[str]:
+        """Host, port and path of each configured server: what conversations belong to."""
+        return [Identity(server.url).origin for server in self.settings.servers]
+
+    @property
+    def places(self) -> list[str]:
+        """The same of the servers that there are, by their addresses where those are known."""
+        return [server.identity.met_at for server in self.servers]
+
+    async def start(self, now: float) -> None:
+        """Wait a moment for the addresses of names that are looked up. `now`: monotonic seconds."""
+        if self._discovery is not None:
+            await self._discovery.begin(now, START_WITHIN)
+
+    def tick(self, now: float, tasks: Tasks) -> None:
+        """Close idle connections in time, check servers, look up names. `now`: monotonic seconds."""
+        self.sweep(now)
+        self._checks.tick(now, tasks)
+        if self._discovery is not None and self._discovery.is_due(now):
+            tasks.start(self._discovery.run(now), "look-up")
 
     def sweep(self, now: float) -> None:
-        """Close idle connections that the server is about to close. `now`: monotonic seconds."""
-        self.pool.sweep(now)
-        self._short.sweep(now)
+        """Close idle connections that a server is about to close. `now`: monotonic seconds."""
+        self.servers.tick(now)
+
+    def by_identity(self) -> Mapping[Identity, Server]:
+        """What a successor may keep."""
+        return {server.identity: server for server in self.servers}
+
+    def adopt(self) -> None:
+        """Serve from now on: servers that were those of `before` follow the settings."""
+        for server, options in self._kept:
+            server.adopt(options)
+        self._kept.clear()
+
+    def drain(self, successor: Upstream | None = None) -> None:
+        """Keep no connection to servers that the successor does not have; requests that have begun still get them."""
+        self.servers.drain(() if successor is None else successor.servers)
+
+    @property
+    def is_drained(self) -> bool:
+        return self.servers.is_drained
 
     def close(self) -> None:
-        """Close every connection of both pools."""
-        self.pool.close()
-        self._short.close()
+        """Close every connection of every server."""
+        self.servers.close()
+
+    # -- requests ----------------------------------------------------------------------------------
+
+    def choose(self, chat_id: str | None, *, is_short: bool = False) -> Choice:
+        """The server for one request. `is_short`: of the gateway's own, which does not wait for runs.
+
+        Raises:
+            UpstreamUnreachable: no server is up.
+        """
+        return Choice(self.servers, chat_id, is_short=is_short)
 
     def fields(
         self, identity: ForwardedIdentity, from_client: Iterable[tuple[bytes, bytes]], content_type: str = ""
     ) -> list[tuple[bytes, bytes]]:
-        """The header fields of a relayed request: the gateway's own, and those of the client that may pass.
+        """The header fields of a relayed request to any of the servers: the gateway's own, and what may pass.
 
         `content_type`: of the body as it is sent, which is not always the client's; empty: no body.
         """
         passed = [pair for pair in upward(from_client) if pair[0] != b"content-type"]
-        return [*own_fields({**self._own(identity), "Content-Type": content_type}), *passed]
+        return [*own_fields({**_own(identity), "Content-Type": content_type}), *passed]
 
-    async def request(self, method: str, target: bytes, identity: ForwardedIdentity) -> tuple[int, bytes]:
+    async def request(
+        self, method: str, target: bytes, identity: ForwardedIdentity, server: Server | None = None
+    ) -> tuple[int, bytes]:
         """Send a short request of the gateway's own; return status and body. Redirects are not followed.
+
+        `server`: this one and no other.
 
         Raises:
             GatewayError: there is no reply, no complete one within `REQUEST_TIMEOUT`, or one that is not valid or
                 larger than `MAX_REPLY`.
         """
-        request = UpstreamRequest(method, target, own_fields(self._own(identity)))
-        reply = await send_short(self._short, request, REQUEST_TIMEOUT, MAX_REPLY)
+        request = UpstreamRequest(method, target, own_fields(_own(identity)))
+        connector: Connector = self.choose(None, is_short=True) if server is None else Pinned(server)
+        reply = await send_short(connector, request, REQUEST_TIMEOUT, MAX_REPLY)
         return reply.status, reply.body
 
     async def fetch(
-        self, target: bytes, identity: ForwardedIdentity, known: bytes = b"", limit: int = MAX_REPLY
+        self,
+        choice: Choice,
+        target: bytes,
+        identity: ForwardedIdentity,
+        known: bytes = b"",
+        limit: int = MAX_REPLY,
     ) -> ShortReply:
         """GET of the gateway's own. `known`: an ETag; if it still holds, the reply is a 304. `limit`: bytes.
 
@@ -139,52 +195,51 @@ class Upstream:
             GatewayError: as `request`.
         """
         condition = [(b"If-None-Match", known)] if known else []
-        request = UpstreamRequest("GET", target, [*own_fields(self._own(identity)), *condition])
-        return await send_short(self._short, request, REQUEST_TIMEOUT, limit)
+        request = UpstreamRequest("GET", target, [*own_fields(_own(identity)), *condition])
+        return await send_short(choice, request, REQUEST_TIMEOUT, limit)
 
-    def _own(self, identity: ForwardedIdentity) -> dict[str, str]:
-        forwarded = {"X-Forwarded-For": identity.client, "X-Request-ID": identity.request_id}
-        own = {"Authorization": f"Bearer {identity.key}"} if identity.key else {}
-        return {**self._configured, **forwarded, **own}
+    # -- how a server is made ----------------------------------------------------------------------
 
+    def _server(self, entry: UpstreamServer, address: str = "") -> Server:
+        """The server of an entry, at one of its addresses; the known one if it is the same."""
+        url = entry.url
+        is_tls = url.scheme == "https"
+        identity = Identity(url, self._authority if is_tls else "", address)
+        settings = ServerOptions(self._pool_settings(), entry.weight, _addressed(self.settings, url))
+        server = self._known.pop(identity, None)
+        if server is not None:
+            self._kept.append((server, settings))
+            return server
+        place = Place(url.host, url.port, self._tls if is_tls else None, address)
+        on_connect = partial(self._reports.connected, str(place))
+        return Server(identity, place, settings, on_connect, self._reads)
 
-def _connections(
-    upstream: Upstream, metrics: Metrics, reads: LargeReads, destination: tuple[Url, bytes]
-) -> Connections:
-    name, settings = upstream.name, upstream.settings
-    url, connect = settings.servers[0].url, settings.timeouts.connect
-    tls = tls_context(settings.tls.ca) if url.scheme == "https" else None
-    prefix = tuple(url.prefix.strip("/").split("/")) if url.prefix else ()
-    server = Server(url.host, url.port, tls, prefix)
-    pool = Pool(
-        server,
-        max_connections=settings.max_connections,
-        connect_timeout=connect,
-        on_connect=lambda seconds: metrics.connected(name, server, seconds),
-        reads=reads,
-    )
-    short = Pool(server, max_connections=MAX_SHORT, connect_timeout=connect, reads=reads)
-    return Connections(destination, server, pool, short)
+    def _pool_settings(self) -> PoolSettings:
+        settings = self.settings
+        return PoolSettings(
+            settings.max_connections, settings.timeouts.connect, settings.max_age, int(settings.keepalive)
+        )
 
 
-def _destination(settings: UpstreamSettings) -> tuple[Url, bytes]:
-    """What makes two connections lead to the same place: the URL, and the certificates that it is verified with.
-
-    Raises:
-        OSError: their file cannot be read.
-    """
-    url, ca = settings.servers[0].url, settings.tls.ca
-    is_verified = url.scheme == "https" and ca is not None
-    return url, sha256(ca.read_bytes()).digest() if is_verified and ca is not None else b""
-
-
-def _configured_fields(settings: UpstreamSettings) -> dict[str, str]:
-    """Host and X-Forwarded-Proto come from the configuration, never from the client: Flowise builds links from them."""
-    public, url = settings.public_url, settings.servers[0].url
-    key = settings.api_key.get_secret_value()
+def _own(identity: ForwardedIdentity) -> dict[str, str]:
+    """The client's own key, if it has one, comes first: it replaces the one that is configured."""
+    key = f"Bearer {identity.key}" if identity.key else ""
     return {
-        "Host": public.netloc if public else url.netloc,
-        "X-Forwarded-Proto": public.scheme if public else url.scheme,
+        "Authorization": key,
+        "X-Forwarded-For": identity.client,
+        "X-Request-ID": identity.request_id,
+    }
+
+
+def _addressed(settings: UpstreamSettings, url: Url) -> Addressed:
+    """Host and X-Forwarded-Proto come from the configuration, never from the client: Flowise builds links from them."""
+    public = settings.public_url or url
+    key = settings.api_key.get_secret_value()
+    fields = {
+        "Host": public.netloc,
+        "X-Forwarded-Proto": public.scheme,
         "Authorization": f"Bearer {key}" if key else "",
         "Accept-Encoding": "identity",
     }
+    prefix = join_target(url.prefix.strip("/").split("/"), {}) if url.prefix else b""
+    return Addressed(prefix, tuple(own_fields(fields)))

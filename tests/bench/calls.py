@@ -28,7 +28,7 @@ from gateway.auth.key_set import KeySet
 from gateway.auth.keyring import Keyring
 from gateway.auth.keys_model import ApiKey
 from gateway.auth.session_tokens import SessionGrant, SessionTokens
-from gateway.config import JwtSettings, Limit, LogSettings, Route
+from gateway.config import JwtSettings, Limit, LogSettings, Route, UpstreamServer, UpstreamSettings, Url
 from gateway.exchange import Exchange, Timings
 from gateway.flowise.outcome import Outcome
 from gateway.flowise.usage import Usage
@@ -36,6 +36,9 @@ from gateway.policies.access_log import request_line
 from gateway.policies.metrics import record
 from gateway.telemetry.logs import make_logger
 from gateway.telemetry.metrics import Metrics
+from gateway.upstream.choice import Choice
+from gateway.upstream.servers import Servers
+from gateway.upstream.upstream import Upstream
 from tests.bench.report import Verdict
 
 ROUNDS = 15
@@ -59,7 +62,8 @@ class Cost:
 
 def measure() -> list[Cost]:
     return [
-        Cost(name, _us(work), allowed) for name, allowed, work in (*_identity(), *_limits(), *_telemetry())
+        Cost(name, _us(work), allowed)
+        for name, allowed, work in (*_identity(), *_limits(), *_balance(), *_telemetry())
     ]
 
 
@@ -138,6 +142,38 @@ def _limits() -> Iterator[Measured]:
         30.0,
         lambda: _each(one, [str(n % 50) for n in range(MANY)]),
     )
+
+
+def _balance() -> Iterator[Measured]:
+    """The choice of a server and what it hears of the request, all but the connection itself."""
+    for count, balance, allowed in (
+        (1, "conversation", None),
+        (8, "conversation", 5.0),
+        (8, "least_busy", None),
+    ):
+        servers = _servers(count, balance)
+
+        def one(chat_id: str, servers: Servers = servers) -> None:
+            choice = Choice(servers, chat_id)
+            servers.has_another((choice.server,))
+            choice.answered(200)
+            choice.gave_up()
+
+        yield (
+            f"server of {count}, {balance}",
+            allowed,
+            lambda one=one: _each(one, [f"3f6a9b1c-2222-4333-8444-{n:012}" for n in range(MANY)]),
+        )
+
+
+def _servers(count: int, balance: str) -> Servers:
+    entries = tuple(
+        UpstreamServer.model_construct(url=Url("http", f"flowise-{number}", 3000), weight=number % 3 + 1)
+        for number in range(count)
+    )
+    settings = UpstreamSettings.model_construct(servers=entries, balance=balance)
+    logger = make_logger(LogSettings(), io.StringIO())
+    return Upstream("main", settings, Metrics(), logger).servers
 
 
 def _telemetry() -> Iterator[Measured]:

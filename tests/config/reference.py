@@ -41,7 +41,7 @@ def rows(path, below, schema):
         yield from rows(path + step, value, schema)
     if "properties" not in below:
         return
-    fields = getattr(config, below["title"]).model_fields
+    fields = getattr(config, below["title"]).written_keys()
     for key in sorted(below["properties"], key=lambda key: not fields[key].is_required()):
         value = below["properties"][key]
         default = "required" if fields[key].is_required() else written(value)

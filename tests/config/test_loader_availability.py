@@ -1,15 +1,5 @@
 from __future__ import annotations
 
-CHATFLOW = "2c5e8d0a-1111-4222-8333-444455556666"
-
-
-def test_several_servers_are_not_available(raw_mistakes):
-    found = raw_mistakes(
-        "upstreams: {main: {servers: [{url: 'http://a'}, {url: 'http://b'}]}}\n"
-        f"routes: [{{name: a, chatflow: {CHATFLOW}, upstream: main, auth: [anonymous]}}]\n"
-    )
-    assert [str(mistake.message) for mistake in found] == ["is not available yet: write one server"]
-
 
 def test_values_that_ask_for_nothing_are_right(loaded):
     config = loaded(

@@ -399,3 +399,35 @@ async def test_a_folder_for_temporary_files_that_is_missing_and_slow_parsing_are
     assert (subject, sentence[:46]) == ("/none", "cannot be written (No such file or directory).")
     assert "Set TMPDIR to a folder that this user can write" in sentence
     assert of(findings, "extensions")[0] == "warning"
+
+
+async def test_each_server_of_an_upstream_has_a_line_of_its_own(flowise, examine):
+    async with Simulator(FLOWS, api_key="another") as other:
+        down = f"http://127.0.0.1:{free_port()}"
+        listed = [{"url": url} for url in (down, flowise.url, other.url)]
+        status, findings = await examine(flowise.url, upstream={"servers": listed})
+    places = [f"main {url.removeprefix('http://')}" for url in (down, flowise.url, other.url)]
+    assert status == 1
+    assert [(level, subject) for level, check, subject, _ in findings if check == "server"] == [
+        ("failed", places[0]),
+        ("ok", places[1]),
+        ("ok", places[2]),
+    ]
+    assert [(level, subject) for level, check, subject, _ in findings if check == "api_key"] == [
+        ("ok", places[1]),
+        ("failed", places[2]),
+    ]
+    assert of(findings, "route")[0] == "ok"  # asked of a server that answers
+
+
+async def test_a_name_that_is_looked_up_says_for_how_many_addresses_it_stands(flowise, examine):
+    port = flowise.url.rpartition(":")[2]
+    listed = {"servers": [{"url": f"http://localhost:{port}"}], "discover": "dns"}
+    _, findings = await examine(flowise.url, upstream=listed)
+    level, subject, sentence = of(findings, "discover")
+    assert subject == "main"
+    assert (level, "one address only" in sentence) in (("warning", True), ("ok", False))
+    listed = {"servers": [{"url": "http://name.invalid"}], "discover": "dns"}
+    status, findings = await examine(flowise.url, upstream=listed)
+    assert (status, of(findings, "discover")[0]) == (1, "failed")
+    assert of(findings, "discover")[2].startswith("name.invalid: no ")

@@ -25,6 +25,7 @@ class DyingUpstream:
     def __init__(self) -> None:
         self.death: Death | None = None
         self.begun: list[bytes] = []
+        self.last = b""  # the request that was answered last
         self._listening = socket.create_server(("127.0.0.1", 0), backlog=100)
         self._listening.setblocking(False)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -68,8 +69,10 @@ class DyingUpstream:
             if self.death is not None and peer.recv(1, socket.MSG_PEEK):
                 await self._die(peer, self.death)
                 return
-            if not await loop.sock_recv(peer, 65536):
+            read = await loop.sock_recv(peer, 65536)
+            if not read:
                 return
+            self.last = read
             await loop.sock_sendall(peer, EMPTY)
 
     async def _die(self, peer: socket.socket, death: Death) -> None:

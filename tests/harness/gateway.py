@@ -16,7 +16,7 @@ import yaml
 
 from gateway.admission.redis.locks import RedisConversationLocks
 from gateway.app import Gateway
-from gateway.config import read, usable
+from gateway.config import UpstreamSettings, read, usable
 from gateway.exchange import Exchange
 from gateway.flowise.chatflow_state import ChatflowFinding
 from gateway.relay.registry import InFlightCall
@@ -26,6 +26,8 @@ from gateway.server.reload import Source, version_of
 from gateway.serving import Serving
 from gateway.telemetry.logs import LogOutput
 from gateway.upstream.pool import Pool
+from gateway.upstream.server import Server
+from gateway.upstream.upstream import Upstream
 
 FLOW = "3f6a9b1c-2222-4333-8444-555566667777"
 
@@ -151,7 +153,23 @@ class RunningGateway:
         return self._inside._current.serving
 
     def pool(self, upstream: str = "main") -> Pool:
-        return self._inside._current.serving.upstreams[upstream].pool
+        (server,) = self.upstream(upstream).servers
+        return server.pool
+
+    def upstream(self, name: str = "main") -> Upstream:
+        return self._inside._current.serving.upstreams[name]
+
+    def servers(self, upstream: str = "main") -> list[Server]:
+        return list(self.upstream(upstream).servers)
+
+    def succeed(self, settings: UpstreamSettings, name: str = "main") -> tuple[Upstream, Upstream]:
+        """Put an upstream with these settings in the place of the present one; returns both."""
+        before, inside = self.upstream(name), self._inside
+        after = Upstream(name, settings, inside.metrics, inside._logger, before=before)
+        inside._current.serving.upstreams[name] = after
+        after.adopt()
+        before.drain(after)
+        return before, after
 
     def streamability(self) -> dict[str, bool]:
         """Whether the chatflow of a route streams, by route, as far as Flowise was asked."""

@@ -72,6 +72,12 @@ class Child:
             raise AssertionError(f"the process ended before {wanted}: {self.output}")
         self.output.append(line.decode().rstrip("\n"))
 
+    async def all_lines(self) -> list[dict[str, Any]]:
+        """Its log lines, until it ends."""
+        while line := await self._process.stdout.readline():
+            self.output.append(line.decode().rstrip("\n"))
+        return self.lines
+
     def forget_output(self) -> None:
         """Discard its output from now on, so that it never blocks on a full pipe."""
 

@@ -92,7 +92,7 @@ Script = Callable[[Peer, Seen], Awaitable[None]]
 
 
 class RawUpstream:
-    """`script` answers the requests of clients; the gateway's own (streamability, abort) are answered here.
+    """`script` answers the requests of clients; the gateway's own (streamability, health, abort) are answered here.
 
     `seen` has the requests of clients, `aborts` the targets of aborts, `questions` counts those about streamability.
     """
@@ -110,7 +110,7 @@ class RawUpstream:
         self.asked = asyncio.Event()
         self.may_answer_question = asyncio.Event()
         self.may_answer_question.set()
-        self.connections = 0
+        self.connections = self.checks = 0
         self.questions = 0
         self.streamable, self.streamable_status = STREAMABLE, "200 OK"
         self.errors: list[BaseException] = []
@@ -158,6 +158,9 @@ class RawUpstream:
                 self.asked.set()
                 await self.may_answer_question.wait()
                 peer.answer(self.streamable, self.streamable_status)
+            elif seen.fields.get("x-request-id") == "health":
+                self.checks += 1
+                peer.answer(b"pong")
             elif seen.method == "PUT" and "/chatmessage/abort/" in seen.target:
                 self.aborts.append(seen.target)
                 self.abort_calls.append(seen)

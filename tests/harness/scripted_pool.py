@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 
 from gateway.relay.deadlines import Deadlines
-from gateway.upstream.headers import UpstreamRequest
+from gateway.upstream.headers import NOWHERE, UpstreamRequest
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 FIELDS = [(b"Host", b"a")]
@@ -18,6 +19,37 @@ def url_of(listening):
 
 def ask(body=b"{}", method="POST"):
     return UpstreamRequest(method, b"/", FIELDS, body)
+
+
+class OnlyPool:
+    """The connector of a call that has one server; records what the call reports of it."""
+
+    server = SimpleNamespace(addressed=NOWHERE, label="only")
+
+    def __init__(self, pool):
+        self.pool = pool
+        self.reports = []
+
+    async def connect(self, *, fresh=False):
+        return await self.pool.acquire(fresh=fresh)
+
+    def may_repeat(self, unanswered):
+        return unanswered.is_stale
+
+    def answered(self, status):
+        self.reports.append(status)
+
+    def lost(self, cause):
+        self.reports.append(cause.label)
+
+    def gave_up(self):
+        self.reports.append("gave up")
+
+
+async def send(call, pool, request):
+    """Send a request through a pool; the call is new."""
+    call.connector = OnlyPool(pool)
+    return await call.send(request)
 
 
 class RecordingSink:

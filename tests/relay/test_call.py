@@ -20,7 +20,16 @@ from gateway.relay.call import UpstreamCall
 from gateway.relay.deadlines import Deadline
 from gateway.upstream.response_parser import BodyEnd
 from tests.harness.raw_upstream import Peer, RawUpstream
-from tests.harness.scripted_pool import RecordingListener, RecordingWriter, ask, deadlines, exchange, url_of
+from tests.harness.scripted_pool import (
+    OnlyPool,
+    RecordingListener,
+    RecordingWriter,
+    ask,
+    deadlines,
+    exchange,
+    send,
+    url_of,
+)
 
 EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -33,7 +42,7 @@ def listener():
 
 @pytest.fixture
 def call(listener):
-    return UpstreamCall(listener, deadlines())
+    return UpstreamCall(listener, deadlines(), OnlyPool(None))
 
 
 async def pieces(*parts):
@@ -46,7 +55,7 @@ async def test_a_whole_reply(call, listener, pool_to):
         peer.answer(b"hello")
 
     async with RawUpstream(script) as upstream:
-        head = await call.send(pool_to(upstream.url), ask(b"question"))
+        head = await send(call, pool_to(upstream.url), ask(b"question"))
         writer = RecordingWriter()
         call.attach(writer)
         await listener.over.wait()
@@ -61,7 +70,7 @@ async def test_a_body_of_pieces_is_chunked(call, listener, pool_to):
         peer.send(EMPTY)
 
     async with RawUpstream(script) as upstream:
-        await call.send(pool_to(upstream.url), ask(pieces(b"a" * 20, b"", b"b")))
+        await send(call, pool_to(upstream.url), ask(pieces(b"a" * 20, b"", b"b")))
         assert upstream.seen[0].body == b"a" * 20 + b"b"
         assert "content-length" not in upstream.seen[0].fields
     assert listener.ends == [BodyEnd.WHOLE]
@@ -72,7 +81,7 @@ async def test_get_has_no_length(call, pool_to):
         peer.send(EMPTY)
 
     async with RawUpstream(script) as upstream:
-        await call.send(pool_to(upstream.url), ask(b"", "GET"))
+        await send(call, pool_to(upstream.url), ask(b"", "GET"))
         assert upstream.seen[0].head == b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
@@ -97,7 +106,7 @@ async def test_a_reply_before_the_end_of_the_upload_ends_the_upload(call, listen
     listener.on_head = lambda head: is_answered.set()
     async with server:
         pool = pool_to(url_of(server.sockets[0]))
-        assert (await call.send(pool, ask(endless()))).status == 413
+        assert (await send(call, pool, ask(endless()))).status == 413
         call.skip_body()
         go_on.set()
         await listener.over.wait()
@@ -116,7 +125,7 @@ async def test_a_body_that_fails_ends_the_call(call, listener, pool_to):
     async with RawUpstream(script) as upstream:
         pool = pool_to(upstream.url)
         with pytest.raises(BadRequest):
-            await call.send(pool, ask(broken()))
+            await send(call, pool, ask(broken()))
         assert repr(pool).endswith("0 idle, 0 waiting>")
     assert [type(end) for end in listener.ends] == [BadRequest]
 
@@ -124,7 +133,7 @@ async def test_a_body_that_fails_ends_the_call(call, listener, pool_to):
 async def test_no_free_connection_ends_the_call(call, listener, pool_to):
     pool = pool_to("http://127.0.0.1:1", max_connections=0, connect_timeout=0.01)
     with pytest.raises(Overloaded):
-        await call.send(pool, ask())
+        await send(call, pool, ask())
     assert [type(end) for end in listener.ends] == [Overloaded]
     assert not call.is_sent
 
@@ -136,7 +145,7 @@ async def test_a_call_closed_while_it_waits_for_a_connection_sends_nothing(call,
     async with RawUpstream(script) as upstream:
         pool = pool_to(upstream.url, max_connections=1)
         busy = await pool.acquire()
-        sending = asyncio.create_task(call.send(pool, ask()))
+        sending = asyncio.create_task(send(call, pool, ask()))
         await asyncio.sleep(0)
         call.close(Draining("ending"))
         busy.usable_until = math.inf
@@ -154,13 +163,13 @@ async def test_an_invalid_response_is_reported(call, listener, pool_to):
 
     async with RawUpstream(script) as upstream:
         with pytest.raises(UpstreamBadReply):
-            await call.send(pool_to(upstream.url), ask())
+            await send(call, pool_to(upstream.url), ask())
     assert [type(end) for end in listener.ends] == [UpstreamBadReply]
 
 
 async def test_a_client_that_leaves_before_the_request_is_sent_ends_it(call, listener, pool_to):
     pool = pool_to("http://127.0.0.1:1", max_connections=0)
-    sending = asyncio.create_task(call.send(pool, ask()))
+    sending = asyncio.create_task(send(call, pool, ask()))
     await asyncio.sleep(0)
     sending.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -179,7 +188,7 @@ async def test_a_client_that_leaves_after_the_send_leaves_the_reply_to_be_read(c
         peer.answer(b"all of it")
 
     async with RawUpstream(script) as upstream:
-        sending = asyncio.create_task(call.send(pool_to(upstream.url), ask()))
+        sending = asyncio.create_task(send(call, pool_to(upstream.url), ask()))
         await is_sent.wait()
         sending.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -207,7 +216,7 @@ async def test_a_client_that_reads_nothing_stops_the_reading(call, listener, poo
     async with RawUpstream(script) as upstream:
         pool = pool_to(upstream.url)
         writer = RecordingWriter()
-        await call.send(pool, ask())
+        await send(call, pool, ask())
         call.attach(writer)
         call.on_client_paused()
         go_on.set()
@@ -226,7 +235,7 @@ async def test_a_deadline_is_reported_and_can_fail_the_pending_head(call, listen
         await peer.closed_by_gateway()
 
     async with RawUpstream(script) as upstream:
-        sending = asyncio.create_task(call.send(pool_to(upstream.url), ask()))
+        sending = asyncio.create_task(send(call, pool_to(upstream.url), ask()))
         await is_sent.wait()
         call.deadlines.started_at = monotonic()
         call.tick(monotonic() + 9)

@@ -13,7 +13,16 @@ from gateway.relay.call import UpstreamCall
 from gateway.upstream.response_parser import BodyEnd
 from tests.harness import bounds
 from tests.harness.raw_upstream import RawUpstream
-from tests.harness.scripted_pool import RecordingListener, RecordingSink, ask, deadlines, exchange, url_of
+from tests.harness.scripted_pool import (
+    OnlyPool,
+    RecordingListener,
+    RecordingSink,
+    ask,
+    deadlines,
+    exchange,
+    send,
+    url_of,
+)
 
 EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
@@ -25,7 +34,7 @@ def listener():
 
 @pytest.fixture
 def call(listener):
-    return UpstreamCall(listener, deadlines())
+    return UpstreamCall(listener, deadlines(), OnlyPool(None))
 
 
 async def pieces(*parts):
@@ -54,7 +63,7 @@ async def test_a_get_goes_once_more_on_a_fresh_connection(call, listener, pool_t
     async with RawUpstream(dies_on_reuse(peers)) as upstream:
         pool = pool_to(upstream.url)
         await exchange(pool)
-        head = await call.send(pool, ask(b"", method))
+        head = await send(call, pool, ask(b"", method))
         assert [seen.method for seen in upstream.seen[1:]] == [method, method]
     assert head.status == 200
     assert peers[0] is peers[1] is not peers[2]
@@ -69,7 +78,7 @@ async def test_anything_else_is_never_sent_again(call, listener, pool_to, method
         pool = pool_to(upstream.url)
         await exchange(pool)
         with pytest.raises(UpstreamUnreachable, match="before it answered"):
-            await call.send(pool, ask(b"once", method))
+            await send(call, pool, ask(b"once", method))
         assert [seen.body for seen in upstream.seen[1:]] == [b"once"]
     assert peers[0] is peers[1]
     assert [type(end) for end in listener.ends] == [UpstreamUnreachable]
@@ -85,7 +94,7 @@ async def test_a_second_get_goes_out_on_a_fresh_connection_even_if_others_are_id
             connection.usable_until = math.inf
             pool._on_idle(connection)
         peers.append(None)
-        await call.send(pool, ask(b"", "GET"))
+        await send(call, pool, ask(b"", "GET"))
         assert peers[2] is not peers[1]
         assert repr(pool).endswith("2 open, 2 idle, 0 waiting>")
         assert await pool.acquire() is not second
@@ -97,7 +106,7 @@ async def test_a_fresh_connection_that_dies_is_not_tried_again(call, listener, p
 
     async with RawUpstream(script) as upstream:
         with pytest.raises(UpstreamUnreachable):
-            await call.send(pool_to(upstream.url), ask(b"", "GET"))
+            await send(call, pool_to(upstream.url), ask(b"", "GET"))
         assert len(upstream.seen) == 1
     assert [type(end) for end in listener.ends] == [UpstreamUnreachable]
 
@@ -113,7 +122,7 @@ async def test_a_second_death_is_not_tried_again(call, listener, pool_to):
         pool = pool_to(upstream.url)
         await exchange(pool)
         with pytest.raises(UpstreamUnreachable):
-            await call.send(pool, ask(b"", "GET"))
+            await send(call, pool, ask(b"", "GET"))
         assert len(upstream.seen) == 3
     assert [type(end) for end in listener.ends] == [UpstreamUnreachable]
 
@@ -131,7 +140,7 @@ async def test_one_byte_back_and_a_get_is_not_tried_again(call, listener, pool_t
         pool = pool_to(upstream.url)
         await exchange(pool)
         with pytest.raises(UpstreamUnreachable):
-            await call.send(pool, ask(b"", "GET"))
+            await send(call, pool, ask(b"", "GET"))
         assert len(upstream.seen) == 2
     assert [type(end) for end in listener.ends] == [UpstreamUnreachable]
 
@@ -147,7 +156,7 @@ async def test_a_body_of_pieces_takes_a_fresh_connection_and_its_call_is_over(ca
         pool = pool_to(upstream.url)
         await exchange(pool)
         with pytest.raises(UpstreamUnreachable, match="before it answered"):
-            await call.send(pool, ask(pieces(b"a")))
+            await send(call, pool, ask(pieces(b"a")))
         assert len(upstream.seen) == 2
         assert upstream.connections == 2
     call.detach()
@@ -170,7 +179,7 @@ async def test_nothing_is_sent_again_for_a_client_that_left(call, listener, pool
     async with RawUpstream(script) as upstream:
         pool = pool_to(upstream.url)
         await exchange(pool)
-        sending = asyncio.create_task(call.send(pool, ask(b"", method)))
+        sending = asyncio.create_task(send(call, pool, ask(b"", method)))
         await is_sent.wait()
         sending.cancel()
         await asyncio.gather(sending, return_exceptions=True)
@@ -257,5 +266,5 @@ async def test_a_prediction_after_an_idle_close_is_answered(call, pool_to, liste
     answering = asyncio.create_task(asyncio.to_thread(answer_the_next))
     await asyncio.sleep(0)
     peer.close()  # as above
-    assert (await call.send(pool, ask(b"question"))).status == 200
+    assert (await send(call, pool, ask(b"question"))).status == 200
     assert (await answering).endswith(b"question")

@@ -12,7 +12,16 @@ from gateway.upstream.response_parser import BodyEnd
 from tests.harness.dying_upstream import Death, DyingUpstream
 from tests.harness.gateway import FLOW
 from tests.harness.raw_client import request
-from tests.harness.scripted_pool import RecordingListener, RecordingWriter, ask, deadlines, exchange
+from tests.harness.scripted_pool import (
+    OnlyPool,
+    RecordingListener,
+    RecordingWriter,
+    ask,
+    deadlines,
+    exchange,
+    send,
+)
+from tests.harness.servers import chat_on, servers
 
 JSON_REPLY = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 13\r\n\r\n{"text":"hi"}'
 STREAM = (
@@ -32,9 +41,9 @@ async def end_of(upstream, pool, death, method="POST"):
     await exchange(pool)
     upstream.death = death
     listener = RecordingListener()
-    call = UpstreamCall(listener, deadlines())
+    call = UpstreamCall(listener, deadlines(), OnlyPool(None))
     try:
-        await call.send(pool, ask(QUESTION if method == "POST" else b"", method))
+        await send(call, pool, ask(QUESTION if method == "POST" else b"", method))
     except (UpstreamUnreachable, UpstreamBadReply):
         pass
     else:
@@ -139,3 +148,46 @@ async def test_every_kind_of_request_that_changes_something_reaches_flowise_once
         assert upstream.begun[0].startswith(f"{method} ".encode())
         line = (await gateway.lines.until("request", 2))[1]
         assert (line["status"], line["outcome"]) == (502, "upstream_error")
+
+
+# -- with another server behind it ------------------------------------------------------------------
+
+
+def dies_before_the_request(death, *, is_get):
+    """Whether another server may get the request: never a POST, whose first byte was written."""
+    return is_get and not death.sent
+
+
+@is_rude
+@pytest.mark.parametrize("method", ["POST", "GET"])
+async def test_with_two_servers_a_death_at_any_byte_is_seen_by_one_of_them(start, connect, method, is_rude):
+    """Of a GET by each at most once; of a POST by the first alone, wherever it dies after it was connected to."""
+    path = f"/api/v1/prediction/{FLOW}"
+    async with DyingUpstream() as first, DyingUpstream() as second:
+        sections = servers(first.url, second.url, eject={"most": 0}, health={"every": "0s"})
+        async with start(first.url, **sections) as gateway, connect(gateway) as wire:
+            chat = chat_on(gateway, first.url)
+            if method == "GET":
+                path = f"/api/v1/get-upload-file?chatflowId={FLOW}&chatId={chat}&fileName=a"
+            body = b"" if method == "GET" else json.dumps({"question": "hi", "chatId": chat}).encode()
+            wire.send(request(method, path, body))  # leaves a used connection in the pool
+            assert (await wire.reply()).status == 200
+            size = len(first.last)
+            deaths = [Death(read, is_rude=is_rude) for read in range(0, size + 1, 1 if size < 300 else 7)]
+            deaths += [
+                Death(size, JSON_REPLY[:sent], is_rude) for sent in range(JSON_REPLY.index(b"\r\n\r\n") + 4)
+            ]
+            for death in deaths:
+                for upstream in (first, second):
+                    upstream.death = death
+                    upstream.begun.clear()
+                wire.send(request(method, path, body))
+                reply = await wire.reply()
+                assert reply.status == 502, death
+                assert len(first.begun) >= 1, death
+                begun = len(first.begun) + len(second.begun)
+                assert begun <= (2 if dies_before_the_request(death, is_get=method == "GET") else 1), death
+                for upstream in (first, second):
+                    upstream.death = None
+                wire.send(request(method, path, body))
+                assert (await wire.reply()).status == 200

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 from gateway.auth.caller import Caller
+from gateway.causes import REFUSED
 from gateway.exchange import Exchange, Timings
 from gateway.flowise.outcome import Outcome
 from gateway.flowise.usage import Usage
 from gateway.policies.metrics import record
 from gateway.telemetry.metrics import Metrics
+from gateway.upstream.server_reports import ServerReports
 
 GOLDEN = Path(__file__).parent / "golden.txt"
 _VOLATILE = re.compile(
@@ -34,7 +37,11 @@ def everything():
     exchange.events, exchange.gaps = {"token": 2, "end": 1}, ([0, 1] + [0] * 13, 0.005)
     exchange.usage, exchange.bytes_in, exchange.bytes_out = Usage(12, 34, "reported"), 100, 90
     record(metrics, exchange)
-    metrics.connected("main", "127.0.0.1:3000", 0.002)
+    reports = ServerReports("main", metrics, logger=None)
+    reports.connected("127.0.0.1:3000", 0.002)
+    reports.standings(["127.0.0.1:3000"], [])
+    reports.ejected(SimpleNamespace(label="127.0.0.1:3000"), REFUSED)
+    reports.moved(REFUSED)
     metrics.reloaded(True)
     metrics.auth.labels("session", "ok").inc()
     metrics.limited.labels("support", "burst").inc()

@@ -36,13 +36,13 @@ class Workers:
         self.shared = SharedMetrics()
         self.failures = []
 
-    def use(self, streams=1, gauge=0):
+    def use(self, streams=1, gauge=0, up=None):
         """Count as a worker that is then killed; returns its memory."""
         memory = self.shared.add_worker()
         with self._monkeypatch.context() as patch:
             patch.setattr(values, "ValueClass", None)  # restored afterwards
             share_values(memory, self.failures.append)
-            use(Metrics(), streams, gauge)
+            use(Metrics(), streams, gauge, up)
         return memory
 
     def samples(self):
@@ -85,11 +85,13 @@ def a_stream():
     return exchange
 
 
-def use(metrics, streams=1, gauge=0):
+def use(metrics, streams=1, gauge=0, up=None):
     for _ in range(streams):
         record(metrics, a_stream())
     metrics.stream_events.labels("chat", "token").inc(3)
     metrics.streams_active.labels("chat").inc(gauge)
+    if up is not None:
+        metrics.upstream_server_up.labels("main", "a:3000").set(up)
 
 
 def test_one_worker_exposes_the_same_as_a_single_process(workers):
@@ -126,6 +128,14 @@ def test_counters_gauges_and_histograms_are_sums_and_build_info_stays_one(worker
     found = workers.samples()
     assert (found[STREAMS], found[TOKENS], found[GAPS]) == (7, 6, 35)
     assert [value for name, value in found.items() if "build_info" in name] == [1]
+
+
+@pytest.mark.parametrize("found", [(1, 1, 1), (1, 0.5, 1), (0, 1)])
+def test_a_server_is_as_much_up_as_the_worker_says_that_has_it_lowest(workers, found):
+    for up in found:
+        workers.use(up=up)
+    name = 'flowise_gateway_upstream_server_up{server="a:3000",upstream="main"}'
+    assert workers.samples()[name] == min(found)
 
 
 def test_dead_workers_keep_their_counts_and_lose_their_gauges(workers):

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.errors import UpstreamBadReply, UpstreamUnreachable
 from gateway.upstream import connection as connection_file
-from gateway.upstream.connection import StaleConnectionError
+from gateway.upstream.connection import UnansweredError
 from gateway.upstream.response_parser import BodyEnd
 from tests.harness.raw_upstream import RawUpstream
 from tests.harness.scripted_pool import GET, RecordingSink, closed, exchange, url_of
@@ -81,7 +81,7 @@ async def test_head_is_over_with_the_head_and_its_connection_dropped(pool_to):
         (sends(OK + b"X: 1\r\n" * 200 + b"\r\n"), UpstreamBadReply, "128 fields"),
         (sends(OK + b"X: " + b"a" * 70_000), UpstreamBadReply, "65536 bytes"),
         (sends(OK + b"X: 1\r\n", fin=True), UpstreamUnreachable, "before it answered"),
-        (sends(fin=True), UpstreamUnreachable, "before it answered"),
+        (sends(fin=True), UnansweredError, "connection closed"),
     ],
 )
 async def test_why_there_is_no_head(script, failure, words, pool_to):
@@ -180,7 +180,7 @@ POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"
 @pytest.mark.parametrize(
     ("method", "data", "sent_back", "failure"),
     [
-        ("GET", GET, b"", StaleConnectionError),
+        ("GET", GET, b"", UnansweredError),
         ("GET", GET, b"H", UpstreamUnreachable),
         ("POST", POST, b"", UpstreamUnreachable),
         ("POST", POST, b"H", UpstreamUnreachable),

@@ -18,14 +18,13 @@ ROUTE = SimpleNamespace(name="chat", chatflow=FLOW, upstream="main")
 class Flowise:
     """Answers requests with these replies, one after the other."""
 
-    server = SimpleNamespace(prefix=("a b",))
-
     def __init__(self, *replies):
         self.replies = list(replies)
-        self.requests = []
+        self.requests, self.servers = [], []
 
-    async def request(self, method, target, identity):
+    async def request(self, method, target, identity, server=None):
         self.requests.append((method, target, identity.request_id))
+        self.servers.append(server)
         reply = self.replies.pop(0)
         if isinstance(reply, Exception):
             raise reply
@@ -45,18 +44,19 @@ IDENTITY = ForwardedIdentity("r", "1.2.3.4")
 )
 async def test_abort(answer, failure):
     flowise = Flowise(answer)
-    assert await abort(flowise, ROUTE, "c@1", IDENTITY) == failure
-    assert flowise.requests == [("PUT", f"/a%20b/api/v1/chatmessage/abort/{FLOW}/c%401".encode(), "r")]
+    assert await abort(flowise, "its server", ROUTE, "c@1", IDENTITY) == failure
+    assert flowise.requests == [("PUT", f"/api/v1/chatmessage/abort/{FLOW}/c%401".encode(), "r")]
+    assert flowise.servers == ["its server"]
 
 
 async def test_a_run_without_a_chat_id_cannot_be_aborted():
     flowise = Flowise()
-    assert "known to Flowise alone" in await abort(flowise, ROUTE, None, IDENTITY)
+    assert "known to Flowise alone" in await abort(flowise, "its server", ROUTE, None, IDENTITY)
     assert flowise.requests == []
 
 
 async def test_the_question_about_a_chatflow():
     flowise = Flowise((200, b'{"isStreaming":true}'))
     assert await chatflows_streaming(flowise, ROUTE) == (200, b'{"isStreaming":true}')
-    target = f"/a%20b/api/v1/chatflows-streaming/{FLOW}".encode()
+    target = f"/api/v1/chatflows-streaming/{FLOW}".encode()
     assert flowise.requests == [("GET", target, "streamability")]

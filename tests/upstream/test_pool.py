@@ -11,7 +11,7 @@ import pytest
 from gateway.errors import Overloaded, UpstreamTimeout, UpstreamUnreachable
 from gateway.upstream import pool as pool_file
 from gateway.upstream.connection import Connection
-from gateway.upstream.pool import Server
+from gateway.upstream.pool import Place
 from tests.harness.raw_upstream import RawUpstream
 from tests.harness.scripted_pool import closed, exchange, url_of
 
@@ -217,4 +217,4 @@ async def test_close_closes_idle_and_busy_ones(url, pool_to):
 
 
 def test_an_ipv6_server_is_named_with_brackets():
-    assert (str(Server("::1", 80)), str(Server("flowise", 3000))) == ("[::1]:80", "flowise:3000")
+    assert (str(Place("::1", 80)), str(Place("flowise", 3000))) == ("[::1]:80", "flowise:3000")

@@ -6,12 +6,14 @@ import asyncio
 import json
 import socket
 from contextlib import asynccontextmanager, closing
+from io import StringIO
 from time import monotonic
 
 import pytest
 
 from gateway.config import load
 from gateway.errors import UpstreamBadReply, UpstreamTimeout, UpstreamUnreachable
+from gateway.telemetry.logs import make_logger
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream import upstream as service_file
 from gateway.upstream.upstream import ForwardedIdentity, Upstream
@@ -212,7 +214,7 @@ async def asking(tmp_path, url, **main):
         )
     )
     config = await asyncio.to_thread(load, path, {})
-    upstream = Upstream("main", config.upstreams["main"], Metrics())
+    upstream = Upstream("main", config.upstreams["main"], Metrics(), make_logger(config.logs, StringIO()))
     try:
         yield upstream
     finally:

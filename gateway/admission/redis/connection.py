@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, cast
 
 from redis._parsers import _AsyncRESP2Parser
-from redis.asyncio.connection import Connection, parse_url
+from redis.asyncio.connection import Connection, SSLConnection, parse_url
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
@@ -27,6 +28,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from gateway.admission.redis.commands import ErrorReply, NoScript, Word
 from gateway.admission.store import StoreError, StoreFailure
 from gateway.causes import UNREACHABLE, cause_of
+from gateway.connecting import destination
 
 URL_OPTIONS = {"db", "username", "password", "host", "port", "path"}  # and all that begin with ssl_
 _BAD_URL = (
@@ -71,6 +73,24 @@ _FIXED_OPTIONS: dict[str, Any] = {
     "driver_info": None,
     "client_name": "flowise-gateway",
 }
+
+
+class _RacingConnection(Connection):
+    """Connects to the address of the host that answers first; the package tries one after the other."""
+
+    async def _connect(self) -> None:
+        where = self._connection_arguments()
+        place = await destination(where["host"], where["port"], where.get("ssl"))
+        self._reader, self._writer = await asyncio.open_connection(**place)
+
+
+class _RacingTlsConnection(_RacingConnection, SSLConnection):
+    """The same with TLS."""
+
+
+_RACING: Mapping[type[Connection], type[Connection]] = MappingProxyType(
+    {Connection: _RacingConnection, SSLConnection: _RacingTlsConnection}
+)
 _CONNECTION_ERRORS = (
     *(RedisError, OSError, TimeoutError, asyncio.IncompleteReadError),
     ValueError,  # the server is no Redis
@@ -171,7 +191,7 @@ def _connection(url: str, ca: str | None) -> Connection:
         if ca is not None:
             options["ssl_ca_certs"] = ca
         if all(name in URL_OPTIONS or name.startswith("ssl_") for name in options):
-            made: Connection = kind(**(options | _FIXED_OPTIONS))
+            made: Connection = _RACING.get(kind, kind)(**(options | _FIXED_OPTIONS))
             return made
     except (RedisError, TypeError, ValueError):
         pass

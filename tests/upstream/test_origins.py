@@ -1,0 +1,46 @@
+"""What conversations belong to, for upstreams with and without a server in common."""
+
+from __future__ import annotations
+
+from gateway.upstream.origins import Origins
+
+
+def test_one_server_is_its_own_origin():
+    origins = Origins({"main": ["flowise:3000"], "other": ["flowise:3000/path"]})
+    assert (origins["main"], origins["other"]) == ("flowise:3000", "flowise:3000/path")
+
+
+def test_upstreams_of_one_server_share_it():
+    origins = Origins({"main": ["b:3000", "c:3000"], "other": ["a:3000", "b:3000"]})
+    assert origins["main"] == origins["other"] == "a:3000"
+
+
+def test_upstreams_share_through_others():
+    origins = Origins(
+        {"one": ["a:1", "b:1"], "two": ["c:1", "d:1"], "three": ["d:1", "a:1"], "four": ["e:1"]}
+    )
+    assert origins["one"] == origins["two"] == origins["three"] != origins["four"]
+
+
+def test_an_address_that_two_names_have_joins_them_for_good():
+    origins = Origins({"main": ["flowise.svc:3000"], "other": ["10.0.0.7:3000"], "third": ["x:3000"]})
+    assert origins["main"] != origins["other"]
+    origins.met("main", ["10.0.0.6:3000", "10.0.0.7:3000"])
+    assert origins["main"] == origins["other"] != origins["third"]
+    origins.met("main", ["10.0.0.6:3000"])
+    assert origins["main"] == origins["other"]
+
+
+def test_two_names_that_are_looked_up_meet_at_an_address():
+    origins = Origins({"main": ["a.svc:3000"], "other": ["b.svc:3000"]})
+    origins.met("main", ["10.0.0.7:3000"])
+    origins.met("other", ["10.0.0.7:3000"])
+    assert origins["main"] == origins["other"] == "a.svc:3000"
+
+
+def test_the_origin_names_no_address_that_is_not_configured():
+    """It is part of the lock's key in a shared store, and other processes may not have looked up the same yet."""
+    origins = Origins({"main": ["z.svc:3000"], "other": ["y.svc:3000"]})
+    for upstream in ("main", "other"):
+        origins.met(upstream, ["10.0.0.7:3000"])
+    assert origins["main"] == "y.svc:3000"
