@@ -38,7 +38,7 @@ def copied(home, folder):
 @pytest.fixture
 async def servers(tmp_path):
     """Each takes 0.9 GB of memory."""
-    places = [os.environ.get(name) for name in ("FLOWISE_APP", "FLOWISE_NODE", "FLOWISE_HOME")]
+    places = [os.environ.get("FLOWISE_APP"), os.environ.get("FLOWISE_NODE"), os.environ.get("FLOWISE_HOME")]
     if not all(places):
         pytest.skip("FLOWISE_APP, FLOWISE_NODE and FLOWISE_HOME are not set; tests/e2e/run sets them")
     app, node, home = map(Path, places)

@@ -13,7 +13,6 @@ from gateway.errors import Overloaded, UnknownRoute, UpstreamBadReply, UpstreamU
 from gateway.flowise.error_texts import of_text
 from gateway.upstream import chatflows as chatflows_file
 from gateway.upstream.chatflows import Chatflows
-from gateway.upstream.pool import Server
 
 FLOW = "2c5e8d0a-1111-4222-8333-444455556666"
 ROUTE = SimpleNamespace(name="chat", chatflow=FLOW, upstream="main")
@@ -60,7 +59,7 @@ class Flowise:
     """Answers with these replies, one after the other, the last one for ever."""
 
     def __init__(self, name="main"):
-        self.name, self.server = name, Server("f", 1)
+        self.name, self.label = name, "f:1"
         self.replies = [STREAMS]
         self.asked = 0
         self.may_answer = asyncio.Event()
