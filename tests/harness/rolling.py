@@ -175,7 +175,7 @@ def judge(
             assert _meet(out[home], during), f"away from {home}, which was up: {turn} {line}"
         if turn.is_complete and len(turn.words) == TOKENS:
             count["whole"] += 1
-        elif turn.is_aborted and line["status"] == 200 and len(turn.words) < TOKENS:
+        elif turn.is_aborted and line["status"] == 200:  # perhaps after its last token
             count["aborted"] += 1
         else:
             count["lost"] += 1
