@@ -216,7 +216,7 @@ async def test_a_server_that_stays_keeps_its_connections_with_other_settings(sta
         await gateway.reload(configuration(upstream.url, upstreams={"main": changed}))
         await ask(connect, gateway)
         assert upstream.seen[-1].fields["authorization"] == "Bearer another-key"
-        assert gateway.pool()._max_connections == 7
+        assert gateway.pool().settings.max_connections == 7
         assert peers[0] is peers[1]
         assert repr(gateway.pool()).endswith(": 1 open, 1 idle, 0 waiting>")
 
