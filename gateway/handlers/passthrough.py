@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from aiohttp import hdrs, web
 
 from gateway.admission.locks import ConversationLocks
+from gateway.config import Route
 from gateway.exchange import Exchange, UpstreamBody
 from gateway.flowise.endpoints import Purpose
 from gateway.relay.delivery import Delivery, deliver
@@ -46,27 +48,50 @@ class Passthrough:
         upstream = choose_upstream(exchange, self._upstreams)
         if match.endpoint.purpose is Purpose.ABORT and exchange.chat_id is not None:
             self._locks.cancel_waiter((upstream.origin, exchange.chat_id))
-        body = UpstreamBody("", b"")
-        if exchange.document is not None:
-            body = exchange.document.encode(route.chatflow, exchange.chat_id)
-        request = upstream_request(exchange, upstream, body)
-        transfer = Transfer(exchange, deadlines_of(upstream), self._in_flight)
+        request = upstream_request(exchange, upstream, _body(exchange, route))
+        is_whole = match.endpoint.purpose is Purpose.STORE
+        transfer = Transfer(exchange, deadlines_of(upstream, total_only=is_whole), self._in_flight)
         try:
             head = await transfer.call.send(upstream.pool, request)
+            exchange.body_sent()
             is_file = match.endpoint.purpose is Purpose.FILE
-            headers = _file_headers(head, match.query["fileName"]) if is_file else {}
+            headers = _file_headers(head, exchange) if is_file else {}
             return await deliver(exchange, transfer.call, head, Delivery(headers, self._send_timeout))
         finally:
             transfer.call.detach()
 
 
-def _file_headers(head: ResponseHead, file_name: str) -> dict[str, str]:
-    """Flowise 3.1.4 sends no content type for a stored file, so an image's follows from its name."""
+def _body(exchange: Exchange, route: Route) -> UpstreamBody:
+    """The body for Flowise. What is stored is never streamed: Flowise would answer no error then (unknown-stream)."""
+    if exchange.document is not None:
+        return exchange.document.encode(route.chatflow, exchange.chat_id)
+    prediction = exchange.prediction
+    if prediction is None:
+        return UpstreamBody("", b"")
+    changes = replace(exchange.changes, streaming=False if prediction.streaming else None)
+    exchange.prediction = prediction.without_body()  # held by the request alone, until it is sent
+    if exchange.upload is not None:
+        return exchange.upload(changes)
+    return UpstreamBody("application/json", prediction.written(changes))
+
+
+def _file_headers(head: ResponseHead, exchange: Exchange) -> dict[str, str]:
+    """Flowise 3.1.4 sends no content type for a stored file, so an image's follows from its name.
+
+    A file that is asked for by POST is saved, never shown.
+    """
+    match, _ = exchange.matched
+    file_name = match.query.get("fileName")
+    if file_name is None:
+        return {**_FILE_HEADERS, hdrs.CONTENT_DISPOSITION: _as_attachment(head)}
     content_type = head.get(b"content-type")
     if not content_type and (kind := _BY_ENDING.get(file_name.rpartition(".")[2].lower())):
         return {**_FILE_HEADERS, hdrs.CONTENT_TYPE: kind}
     if content_type.split(b";")[0].strip().lower().decode("latin-1") in _RASTER:
         return dict(_FILE_HEADERS)
+    return {**_FILE_HEADERS, hdrs.CONTENT_DISPOSITION: _as_attachment(head)}
+
+
+def _as_attachment(head: ResponseHead) -> str:
     disposition = dict(downward(head.fields)).get(hdrs.CONTENT_DISPOSITION, "")
-    as_attachment = disposition if disposition.lower().startswith("attachment") else "attachment"
-    return {**_FILE_HEADERS, hdrs.CONTENT_DISPOSITION: as_attachment}
+    return disposition if disposition.lower().startswith("attachment") else "attachment"

@@ -15,7 +15,7 @@ from typing import Protocol
 from gateway.aio import OneShot
 from gateway.errors import GatewayError, UpstreamBadReply, UpstreamUnreachable
 from gateway.relay.deadlines import Deadline, Deadlines
-from gateway.relay.replies import ReplyObserver
+from gateway.relay.replies import BodyObserver
 from gateway.upstream.connection import Connection, StaleConnectionError
 from gateway.upstream.headers import UpstreamRequest
 from gateway.upstream.pool import Pool
@@ -97,7 +97,7 @@ class UpstreamCall:
     def __init__(self, listener: CallListener, deadlines: Deadlines) -> None:
         self._listener = listener
         self.deadlines = deadlines
-        self.observer: ReplyObserver | None = None
+        self.observer: BodyObserver | None = None
         self._connection: Connection | None = None
         self._writer: ResponseWriter | None = None
         self._early: list[bytes] = []  # body bytes that came before there was a writer

@@ -1,4 +1,4 @@
-"""The gateway's own requests to Flowise: abort a run, ask about a chatflow."""
+"""The gateway's own requests to Flowise: abort a run or speech, ask about a chatflow."""
 
 from __future__ import annotations
 
@@ -21,6 +21,16 @@ async def abort(upstream: Upstream, route: Route, chat_id: str | None, identity:
     )
     try:
         status, _ = await upstream.request("PUT", target, identity)
+    except GatewayError as error:
+        return error.for_log
+    return "" if status == 200 else f"Flowise answered with status {status}"
+
+
+async def abort_speech(upstream: Upstream, content: bytes, identity: ForwardedIdentity) -> str:
+    """Ask Flowise to stop reading aloud; return why it did not agree, empty if it did. `content`: of the request."""
+    target = join_target((*upstream.server.prefix, "api", "v1", "text-to-speech", "abort"), {})
+    try:
+        status, _ = await upstream.request("POST", target, identity, content)
     except GatewayError as error:
         return error.for_log
     return "" if status == 200 else f"Flowise answered with status {status}"

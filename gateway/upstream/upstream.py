@@ -119,14 +119,19 @@ class Upstream:
         passed = [pair for pair in upward(from_client) if pair[0] != b"content-type"]
         return [*own_fields({**self._own(identity), "Content-Type": content_type}), *passed]
 
-    async def request(self, method: str, target: bytes, identity: ForwardedIdentity) -> tuple[int, bytes]:
+    async def request(
+        self, method: str, target: bytes, identity: ForwardedIdentity, content: bytes = b""
+    ) -> tuple[int, bytes]:
         """Send a short request of the gateway's own; return status and body. Redirects are not followed.
+
+        `content`: JSON; empty: no body.
 
         Raises:
             GatewayError: there is no reply, no complete one within `REQUEST_TIMEOUT`, or one that is not valid or
                 larger than `MAX_REPLY`.
         """
-        request = UpstreamRequest(method, target, own_fields(self._own(identity)))
+        kind = {"Content-Type": "application/json"} if content else {}
+        request = UpstreamRequest(method, target, own_fields({**self._own(identity), **kind}), content)
         reply = await send_short(self._short, request, REQUEST_TIMEOUT, MAX_REPLY)
         return reply.status, reply.body
 

@@ -14,6 +14,7 @@ import base64
 import itertools
 import json
 import re
+import struct
 import time
 from pathlib import Path
 
@@ -135,6 +136,29 @@ def usage(tokens):
     return {"prompt_tokens": 7, "completion_tokens": tokens, "total_tokens": 7 + tokens}
 
 
+async def speech(request):
+    """Sound: `text[[seconds=2]]` lasts that long, half a second else. Each second is 25 parts of 640 bytes."""
+    text = (await request.json())["input"]
+    seconds = float(dict(DIRECTIVES.findall(text.rpartition("[[")[2])).get("seconds", 0.5))
+    response = web.StreamResponse(headers={"Content-Type": "audio/mpeg"})
+    await response.prepare(request)
+    for at in range(int(25 * seconds)):
+        await response.write(bytes([at % 256]) * 640)
+        await asyncio.sleep(0.04)
+    return response
+
+
+async def embeddings(request):
+    """The same vector for every text."""
+    body = await request.json()
+    texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
+    vector = [0.1] * 8
+    if body.get("encoding_format") == "base64":
+        vector = base64.b64encode(struct.pack("<8f", *vector)).decode()
+    found = [{"object": "embedding", "index": at, "embedding": vector} for at in range(len(texts))]
+    return web.json_response({"object": "list", "data": found, "model": "fake", "usage": usage(0)})
+
+
 async def models(_):
     return web.json_response({"object": "list", "data": [{"id": "gpt-4o-mini", "object": "model"}]})
 
@@ -146,7 +170,12 @@ def main() -> None:
     given = parser.parse_args()
     app = web.Application(client_max_size=64 * 2**20)  # images come inside the messages
     app.add_routes(
-        [web.get("/v1/models", models), web.post("/v1/chat/completions", Model(given.log).answer)],
+        [
+            web.get("/v1/models", models),
+            web.post("/v1/chat/completions", Model(given.log).answer),
+            web.post("/v1/audio/speech", speech),
+            web.post("/v1/embeddings", embeddings),
+        ],
     )
     # A client that hangs up cancels the answer, so that its end is noted at once.
     web.run_app(app, host="127.0.0.1", port=given.port, print=None, handler_cancellation=True)
