@@ -91,7 +91,7 @@ async def upsert(state: State, responder: Responder, request: ReceivedRequest) -
 
 
 async def icon(_state: State, responder: Responder, request: ReceivedRequest) -> web.StreamResponse:
-    """Captures node-icon, node-icon-unknown."""
+    """An icon, or a 500 (captures node-icon, node-icon-unknown)."""
     name = request.path.rpartition("/")[2]
     if name not in _ICONS:
         raise FlowiseError(500, f"Error: nodesService.getSingleNodeIcon - Node {name} not found")
