@@ -20,6 +20,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+SILENT_FRAME = bytes.fromhex("fffb9000") + bytes(413)  # MPEG 1 layer 3, 128 kbit/s, 44.1 kHz: 26 ms
 DIRECTIVES = re.compile(r"(\w+)=([\w.]+)")
 
 
@@ -137,13 +138,15 @@ def usage(tokens):
 
 
 async def speech(request):
-    """Sound: `text[[seconds=2]]` lasts that long, half a second else. Each second is 25 parts of 640 bytes."""
+    """Silence as MP3: `text[[seconds=2]]` lasts that long, half a second else. Each second is 25 parts of 640 bytes."""
     text = (await request.json())["input"]
     seconds = float(dict(DIRECTIVES.findall(text.rpartition("[[")[2])).get("seconds", 0.5))
     response = web.StreamResponse(headers={"Content-Type": "audio/mpeg"})
     await response.prepare(request)
-    for at in range(int(25 * seconds)):
-        await response.write(bytes([at % 256]) * 640)
+    parts = int(25 * seconds)
+    sound = SILENT_FRAME * (640 * parts // len(SILENT_FRAME) + 1)
+    for at in range(0, 640 * parts, 640):
+        await response.write(sound[at : at + 640])
         await asyncio.sleep(0.04)
     return response
 
