@@ -131,9 +131,9 @@ def guard(flowise, keys, tmp_path):
     """`async with guard(origin, speech=True) as gateway:` a guarded gateway for pages of these origins."""
 
     @asynccontextmanager
-    async def begin(*origins: str, **keys):
+    async def begin(*origins: str, **more):
         config, (file, names) = tmp_path / "gateway.yaml", keys
-        config.write_text(guarded(flowise, *origins, **keys))
+        config.write_text(guarded(flowise, *origins, **more))
         shutil.copy(file, tmp_path)
         async with processes.gateway("serve", "--config", str(config)) as child:
             await child.listens()

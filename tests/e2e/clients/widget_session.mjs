@@ -105,10 +105,11 @@ const verbs = {
     },
     // opens the trace of the newest answer at the step of this name; the widths of the icons, 0 for a broken one
     trace: async (step) => {
-        await widget.getByText(step).last().click()
-        await widget.getByText('Traces').waitFor()
+        await widget.getByText('Traces').last().click()
+        await tab.getByText('Process Flow').waitFor()
+        await tab.getByText(step).last().click()
         await tab.waitForLoadState('networkidle')
-        return widget.locator('img[src*="/node-icon/"]').evaluateAll((all) => all.map((image) => image.naturalWidth))
+        return tab.locator('img[src*="/node-icon/"]').evaluateAll((all) => all.map((image) => image.naturalWidth))
     },
     // what a user can click: titles of buttons, and the kinds of files
     offered: async () => ({

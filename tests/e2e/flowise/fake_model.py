@@ -138,9 +138,9 @@ def usage(tokens):
 
 
 async def speech(request):
-    """Silence as MP3: `text[[seconds=2]]` lasts that long, half a second else. Each second is 25 parts of 640 bytes."""
+    """Silence as MP3, as long as 20 characters a second take, or `text[[seconds=2]]`. A second is 25 parts of 640 bytes."""
     text = (await request.json())["input"]
-    seconds = float(dict(DIRECTIVES.findall(text.rpartition("[[")[2])).get("seconds", 0.5))
+    seconds = float(dict(DIRECTIVES.findall(text.rpartition("[[")[2])).get("seconds", len(text) / 20))
     response = web.StreamResponse(headers={"Content-Type": "audio/mpeg"})
     await response.prepare(request)
     parts = int(25 * seconds)
