@@ -232,16 +232,16 @@ async def test_a_document_reaches_the_vector_store(guard, page, tmp_path):
         assert await page.complaints() == []
 
 
-async def test_the_trace_of_an_answer_has_its_icons(guard, page):
+async def test_a_trace_opens_and_a_page_shows_the_icons_of_nodes(guard, page):
+    """The widget has the icons of agentflow nodes in it, and loads those of tools and models so."""
     async with guard(page.origin) as gateway:
         await page.open(await gateway.host("ann", "assistant"), "assistant", showAgentMessages=True)
-        await page.ask(unique("tokens=2"))
-        await page.shows("tok1")
-        await page.idle()
-        icons = await page.trace("General Agent")
-        assert icons
-        assert all(icons)
-        assert "GET node-icon 200" in await page.called()
+        await page.answer_to(unique("tokens=2"), "tok1")
+        await page.trace("General Agent")
+        assert await page.complaints() == []
+        assert await page.image("/api/v1/node-icon/chatOpenAI") > 0
+        assert await page.image("/api/v1/node-icon/nothing") == 0
+        assert (await page.called())[-2:] == ["GET node-icon 200", "GET node-icon 404"]
 
 
 @pytest.mark.parametrize("flow", ["pictures", "assistant", "library"])

@@ -103,14 +103,19 @@ const verbs = {
         await widget.locator('button[title="Stop audio"]').click()
         await widget.locator('button[title="Stop audio"]').waitFor({ state: 'detached' })
     },
-    // opens the trace of the newest answer at the step of this name; the widths of the icons, 0 for a broken one
+    // opens the trace of the newest answer at the step of this name
     trace: async (step) => {
         await widget.getByText('Traces').last().click()
         await tab.getByText('Process Flow').waitFor()
         await tab.getByText(step).last().click()
         await tab.waitForLoadState('networkidle')
-        return tab.locator('img[src*="/node-icon/"]').evaluateAll((all) => all.map((image) => image.naturalWidth))
     },
+    // the width of an image as the page loads it, 0 for a broken one
+    image: (path) => tab.evaluate((from) => new Promise((loaded) => {
+        const image = new Image()
+        image.onload = image.onerror = () => loaded(image.naturalWidth)
+        image.src = from
+    }), settings.apiHost + path),
     // what a user can click: titles of buttons, and the kinds of files
     offered: async () => ({
         buttons: (await widget.locator('button[title]').evaluateAll((all) => all.map((one) => one.title))).filter(Boolean),
