@@ -129,9 +129,8 @@ class Serving:
             limits_by_address,  # before an unknown caller costs more
             # before the body, so that nothing is buffered for an unknown caller
             auth(self.credentials.authenticator, services.metrics, config.routes),
-            feedback(
-                services.limiting.owners, self._enter_route
-            ),  # needs the caller; its route bounds the body
+            # needs the caller; finds the route, whose bounds the body needs
+            feedback(services.limiting.owners, self._enter_route),
             body(bounds, services.body_threads, self._enter_route),
             chatflow(self.chatflows.check),  # after body, which may name it; before anything is locked
             conversations(  # needs the caller and the chatId of the body

@@ -13,20 +13,23 @@ from gateway.admission.quotas import digest
 from gateway.admission.store import StoreBudget
 from gateway.errors import UnknownRoute
 from gateway.exchange import Exchange
-from gateway.flowise.endpoints import FlowIn
+from gateway.flowise.endpoints import FlowIn, Match
 
 NOT_GIVEN = "You have given no feedback with this id here in the last 24 hours. POST it first."
 
 
 def feedback(
     owners: Owners, enter_route: Callable[[Exchange, str], None]
-) -> Callable[[Exchange], Awaitable[None]]:
+) -> Callable[[Exchange], Awaitable[None] | None]:
     """`enter_route` sets and checks the route of an exchange, given by its name."""
 
-    async def policy(exchange: Exchange) -> None:
+    def policy(exchange: Exchange) -> Awaitable[None] | None:
         found = exchange.match
         if found is None or found.endpoint.flow_in is not FlowIn.FEEDBACK:
-            return
+            return None
+        return look_up(exchange, found)
+
+    async def look_up(exchange: Exchange, found: Match) -> None:
         exchange.store_budget = exchange.store_budget or StoreBudget()
         owner = await owners.find(found.params["feedbackId"], exchange.store_budget)
         route, _, caller = (owner or "").partition(" ")
