@@ -89,6 +89,7 @@ class Endpoint:
         query: the query parameters that may be sent.
         other_methods: those that another row has for the same paths.
         templates: `paths`, split into segments.
+        is_route_late: whether the route is not known before the caller.
     """
 
     name: str
@@ -102,20 +103,17 @@ class Endpoint:
     query: tuple[str, ...] = ()
     other_methods: tuple[str, ...] = ()
     templates: tuple[tuple[str, ...], ...] = field(init=False, repr=False)
+    is_route_late: bool = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         templates = tuple(tuple(path[1:].split("/")) for path in self.paths)
         object.__setattr__(self, "templates", templates)  # the dataclass is frozen
+        object.__setattr__(self, "is_route_late", self.flow_in in (FlowIn.BODY, FlowIn.FEEDBACK))
 
     @property
     def allow(self) -> str:
         """The value of the `Allow` header (RFC 9110 10.2.1)."""
         return ", ".join((*self.methods, *self.other_methods, "OPTIONS"))
-
-    @property
-    def is_route_late(self) -> bool:
-        """Whether the route is not known before the caller."""
-        return self.flow_in in (FlowIn.BODY, FlowIn.FEEDBACK)
 
 
 _GET = ("GET", "HEAD")

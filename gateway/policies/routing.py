@@ -72,10 +72,10 @@ def request_handler(
             exchange.route = routes.get(
                 exchange.match.named_flow or ""
             )  # for `cors`, also if a check below fails
-            _route_of(exchange.match, routes)
+            in_path = _route_of(exchange.match, routes)
             if request.method != hdrs.METH_OPTIONS:
                 exchange.match = exchange.match.check(request.method)
-                exchange.route = _route_of(exchange.match, routes)
+                exchange.route = in_path or _route_of(exchange.match, routes)
         except GatewayError as error:
             exchange.routing_error = error
         exchange.routing_error = request.get(REFUSAL, exchange.routing_error)
