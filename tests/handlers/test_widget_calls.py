@@ -301,10 +301,11 @@ DOWNLOAD = "/api/v1/openai-assistants-file/download"
     "disposition",
     ["", 'Content-Disposition: attachment; filename="a.html"\r\n', "Content-Disposition: inline\r\n"],
 )
-async def test_a_file_of_an_assistant_is_saved_not_shown(disposition, start, connect):
+@pytest.mark.parametrize("kind", ["text/html", "image/png"])
+async def test_a_file_of_an_assistant_is_saved_not_shown(kind, disposition, start, connect):
     async def script(peer, _):
         peer.send(
-            f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n{disposition}Content-Length: 2\r\n\r\nhi".encode()
+            f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\n{disposition}Content-Length: 2\r\n\r\nhi".encode()
         )
 
     wanted = b'{"fileName":"a.html","chatflowId":"chat","chatId":"c"}'
