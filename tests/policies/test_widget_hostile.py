@@ -130,7 +130,9 @@ CASES = {
     "speech without a conversation": speak(
         {"chatId": ...}, *BAD, f"chatId is missing. This request takes {TAKES_SPEECH[9:]}"
     ),
-    "speech of an empty conversation": speak({"chatId": ""}, *BAD, BOUND_FORM),
+    "speech of an empty conversation": speak(
+        {"chatId": ""}, *BAD, f"chatId is missing. This request takes {TAKES_SPEECH[9:]}"
+    ),
     "speech of a conversation with a line break": speak({"chatId": "a\n"}, *BAD, BOUND_FORM),
     "speech of a list of conversations": speak({"chatId": ["c"]}, *BAD, "chatId must be a string."),
     "speech of a message in a folder": speak({"chatMessageId": "../m"}, *BAD, f"chatMessageId {ID_FORM}"),
@@ -211,7 +213,7 @@ CASES = {
     "an override beside a document": store(
         part("txtFile", "x") + DOCUMENT + END,
         *BAD,
-        "overrideConfig may not set txtFile on this route. Allowed: sessionId.",
+        "overrideConfig may not set txtFile on this route. Allowed: sessionId. Leave out the others, or add them to override_config.allow of the route.",
     ),
     "a stored file beside a document": store(
         part("question", "FILE-STORAGE::x") + DOCUMENT + END, *BAD, f"question holds {STORAGE}"
@@ -224,7 +226,7 @@ CASES = {
     "an override as JSON": store(
         {"chatId": "c", "overrideConfig": {"openAIApiKey": "k"}},
         *BAD,
-        "overrideConfig may not set openAIApiKey on this route. Allowed: sessionId.",
+        "overrideConfig may not set openAIApiKey on this route. Allowed: sessionId. Leave out the others, or add them to override_config.allow of the route.",
     ),
     "a conversation as a number": store({"chatId": 7}, *BAD, "chatId must be a string."),
     "documents as text": store(
