@@ -48,11 +48,13 @@ class UpstreamBody:
 class Document:
     """A checked body that is no prediction: feedback, a lead, attachments.
 
-    `client_chat_id` is unmapped; `encode` takes the chatflow id and the chat id for Flowise.
+    `client_chat_id` is unmapped; `encode` takes the chatflow id and the chat id for Flowise. `texts`: the fields of one
+    that was read whole.
     """
 
     client_chat_id: str | None
     encode: Callable[[str, str | None], UpstreamBody]
+    texts: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(slots=True)
@@ -61,7 +63,7 @@ class Timings:
 
     received: float  # policies/routing
     upstream_written: float | None = None  # relay/outgoing
-    upstream_head: float | None = None  # relay/run, relay/transfer
+    upstream_head: float | None = None  # relay/run, relay/transfer, relay/speech
     client_head: float | None = None  # relay/delivery
     first_token: float | None = None  # relay/run
     ended: float | None = None  # exchange: the client has its response, or has left
@@ -112,34 +114,37 @@ class Exchange:
     document: Document | None = None
     upload: Callable[[Changes], UpstreamBody] | None = None
     body_sent: Callable[[], None] = lambda: None  # frees the memory that the body holds
-    # policies/body, handlers/predict
+    # policies/body, handlers/predict, handlers/passthrough
     prediction: Prediction | None = None
     # policies/body, policies/conversations
     changes: Changes = NO_CHANGES
     # policies/conversations
     chat_id: str | None = None  # as Flowise sees it, never the client's own text on a route that binds
     release_conversation: Callable[[], None] | None = None
-    # policies/conversations, policies/limits
+    # policies/conversations, policies/limits, policies/feedback
     store_budget: StoreBudget | None = None  # the time that is left for calls to the store
     # policies/limits
     admissions: tuple[Admission, ...] = ()
     limit_statuses: tuple[tuple[Quota, LimitStatus], ...] = ()
     limited_by: str = ""
-    # relay/outgoing
+    # relay/outgoing, handlers/node_icon
     upstream: str = ""
     server: str = ""
-    # relay/run, relay/transfer, handlers/chatbot_config
+    # relay/run, relay/transfer, handlers/chatbot_config, handlers/node_icon
     upstream_result: str = ""  # the label of `upstream_requests_total`; empty: nothing was sent
     # relay/run, relay/transfer
     bytes_in: int = 0
-    # relay/run
+    # relay/run, relay/speech
     is_streaming: bool = False
     events: Mapping[str, int] = field(default_factory=dict)
+    abort: str = ""
+    # relay/run
     gaps: tuple[Sequence[int], float] | None = None  # between tokens: a count for each bucket, and their sum
     usage: Usage | None = None
     uncounted: str = ""  # why the usage that Flowise reported could not be read
     failure: FlowiseFailure | None = None  # what Flowise says went wrong in the run
-    abort: str = ""
+    # relay/speech
+    tts_seconds: float | None = None  # from Flowise's head to its end
     # pipeline, relay/registry
     terminated_by: GatewayError | None = (
         None  # why the gateway ended the request from outside of the pipeline

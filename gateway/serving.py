@@ -18,12 +18,15 @@ from gateway.auth.service import AuthService
 from gateway.config import Config
 from gateway.exchange import Exchange
 from gateway.flowise.content_budget import ContentBudget
-from gateway.handlers.chatbot_config import ChatbotConfig
+from gateway.handlers.chatbot_config import ChatbotConfig, UploadSettings
+from gateway.handlers.feedback import Feedback
 from gateway.handlers.limits_status import LimitsStatus
 from gateway.handlers.local import ping
+from gateway.handlers.node_icon import NodeIcon
 from gateway.handlers.passthrough import Passthrough
 from gateway.handlers.predict import Predict
 from gateway.handlers.session_tokens import IssueSessionToken
+from gateway.handlers.speech import ReadAloud
 from gateway.pipeline import Handler, Policy
 from gateway.policies.access_log import access_log
 from gateway.policies.auth import auth, check_route
@@ -32,6 +35,7 @@ from gateway.policies.body_reader import Arrivals, BodyBounds, Budget
 from gateway.policies.chatflow import chatflow
 from gateway.policies.conversations import conversations
 from gateway.policies.cors import check_origin, cors
+from gateway.policies.feedback import feedback
 from gateway.policies.limits import Limits
 from gateway.policies.metrics import metrics
 from gateway.policies.routing import find_route, index_routes, routing
@@ -133,6 +137,8 @@ class Serving:
             limits_by_address,  # before an unknown caller costs more
             # before the body, so that nothing is buffered for an unknown caller
             auth(self.credentials.authenticator, services.metrics, config.routes),
+            # needs the caller; finds the route, whose bounds the body needs
+            feedback(services.limiting.owners, self._enter_route),
             body(bounds, services.body_threads, self._enter_route),
             chatflow(self.chatflows.check),  # after body, which may name it; before anything is locked
             conversations(  # needs the caller and the chatId of the body
@@ -158,6 +164,10 @@ class Serving:
         handlers: dict[str, Handler] = {
             "prediction": Predict(self.upstreams, runs, send_timeout),
             "chatbot_config": ChatbotConfig(self.upstreams, passthrough, tasks, reading),
+            "chatflows_uploads": UploadSettings(self.upstreams, passthrough, tasks, reading),
+            "feedback": Feedback(self.upstreams, in_flight, services.limiting.owners, counting.budget),
+            "node_icon": NodeIcon(self.upstreams),
+            "speech": ReadAloud(self.upstreams, in_flight, locks, self.origins, tasks, send_timeout),
             "ping": ping,
             "limits": LimitsStatus(services.limiting.limiter, limits.resolver, config.routes),
             "session_tokens": IssueSessionToken(

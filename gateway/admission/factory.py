@@ -11,6 +11,7 @@ from gateway.admission.gcra import SECOND
 from gateway.admission.limiter import LEASE, Limiter
 from gateway.admission.locks import ConversationLocks
 from gateway.admission.memory import MemoryStore
+from gateway.admission.owners import Owners
 from gateway.admission.store import Spawn, StoreListener, StoreUse
 from gateway.config import LimitSettings
 
@@ -22,10 +23,11 @@ _NO_PACKAGE = "limits.store needs the package redis, which is not installed: pip
 
 @dataclass(frozen=True, slots=True)
 class Limiting:
-    """The limiter and the locks of one process; `start`, `tick` and `close` of the limiter serve both."""
+    """The limiter, locks and owners of one process; `start`, `tick` and `close` of the limiter serve all of them."""
 
     limiter: Limiter
     locks: ConversationLocks
+    owners: Owners
 
 
 def create_limiter(
@@ -44,7 +46,7 @@ def create_limiter(
     """
     name = secrets.token_hex(8)
     if not settings.store.is_shared:
-        return Limiting(Limiter(MemoryStore(int(LEASE * SECOND)), name), ConversationLocks())
+        return Limiting(Limiter(MemoryStore(int(LEASE * SECOND)), name), ConversationLocks(), Owners())
     return _shared(settings, spawn, listener, name, ca)
 
 
@@ -70,13 +72,14 @@ def _shared(
     connection = _connection(settings, ca)
     from gateway.admission.redis.limiter import SharedLimiter, SharedSettings  # noqa: PLC0415 - not without a store
     from gateway.admission.redis.locks import RedisConversationLocks  # noqa: PLC0415 - not without a store
+    from gateway.admission.redis.owners import SharedOwners  # noqa: PLC0415 - not without a store
 
     random = SystemRandom().random
     shared = SharedSettings(name, is_closed=settings.when_store_fails == "closed")
     limiter = SharedLimiter(connection, shared, spawn, listener, random)
     locks = RedisConversationLocks(limiter.client, limiter.outbox, name, random)
     limiter.attach(locks)
-    return Limiting(limiter, locks)
+    return Limiting(limiter, locks, SharedOwners(limiter.client, limiter.outbox, listener))
 
 
 def _connection(settings: LimitSettings, ca: str | None) -> RedisConnection:

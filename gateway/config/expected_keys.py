@@ -156,6 +156,8 @@ _PLACES: Mapping[str, Mapping[str, str]] = {
         **dict.fromkeys(("overrides", "override"), _OVERRIDE),
         **dict.fromkeys(("upload", "files", "fileupload"), "write uploads: true"),
         **dict.fromkeys(("limit", "ratelimit", "ratelimits", "ratelimiting", "throttle", "quota"), _LIMIT),
+        **dict.fromkeys(("vector", "vectorupsert", "rag"), "write upsert: true"),
+        **dict.fromkeys(("tts", "texttospeech", "voice", "audio"), "write speech: true"),
         "concurrency": "write limits: [{name: open, concurrent: 4}]",
         "maxconcurrent": "write limits: [{name: open, concurrent: 4}]",
     },

@@ -166,12 +166,12 @@ def _fill(root: Node) -> Node:
 
 
 def _with_max_body(route: Node, largest: str) -> Node:
-    """With uploads the maximum of the server; else the default of a route, at most the maximum of the server."""
+    """With files the maximum of the server; else the default of a route, at most the maximum of the server."""
     try:
         is_default_too_large = parse_size(largest) < _ROUTE_MAX_BODY
     except ValueError:
         return route
-    has_uploads = (route.text_at("uploads") or "").lower() == "true"
-    if not has_uploads and not is_default_too_large:
+    takes_files = any((route.text_at(key) or "").lower() == "true" for key in ("uploads", "upsert"))
+    if not takes_files and not is_default_too_large:
         return route
     return with_default(route, ("max_body",), Scalar(largest, ScalarKind.EXPANDED, largest))

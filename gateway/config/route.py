@@ -142,13 +142,17 @@ class RouteKeys(Section):
     """Values set in overrideConfig.vars; {caller}, {user}, {route}, {claims.NAME} and {session.NAME} are replaced."""
     body: BodySettings = BodySettings()
     max_body: Size = 1024 * 1024
-    """Largest request body; a route with uploads: server.max_body."""
+    """Largest request body; a route with uploads or upsert: server.max_body."""
     max_question: Whole = 20000
     """Most characters in a question, and in form, history and feedback texts."""
     max_word: Whole = 2000
     """Most characters without white space between them."""
     uploads: Switch = False
     """Whether clients may send files."""
+    upsert: Switch = False
+    """Whether clients may store documents in the chatflow's vector store; the widget needs uploads, too."""
+    speech: Switch = False
+    """Whether clients may have answers read aloud by the text-to-speech of the chatflow."""
     events: EventSettings = EventSettings()
     no_transform: Switch = False
     """Whether event streams carry Cache-Control: no-transform, so that no proxy in front compresses them."""
@@ -157,7 +161,7 @@ class RouteKeys(Section):
     on_disconnect: Annotated[Literal["abort", "ignore"], one_of("abort", "ignore")] = "abort"
     """What happens to the run of a client that disconnects."""
     chatbot_config: Annotated[Literal["public", "full", "off"], one_of("public", "full", "off")] = "public"
-    """What public-chatbotConfig returns: all but flowData, everything, or 404."""
+    """What public-chatbotConfig returns: no flow, code or prompts, and what is allowed here; everything; or 404."""
 
 
 class Defaults(RouteKeys):

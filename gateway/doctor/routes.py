@@ -82,6 +82,6 @@ def _key(world: World, route: Route, flow: Chatflow, listed: Mapping[str, Chatfl
 def _uploads(route: Route, flow: Chatflow | None, offered: frozenset[str]) -> Iterator[Finding]:
     wanted = {*offered, *(["files"] if flow is not None and flow.takes_files else [])}
     if wanted and not route.uploads:
-        what = f"Its chat window offers {', '.join(sorted(wanted))}, which the route refuses."
+        what = f"Its chatflow takes {', '.join(sorted(wanted))}, which the route refuses."
         advice = "Write uploads: true into the route, or switch them off in Flowise."
         yield warning("uploads", route.name, f"{what} {advice}")

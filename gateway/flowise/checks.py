@@ -20,6 +20,8 @@ BOUND_ID_CHARACTERS = 256
 FILE_NAME_BYTES = 255
 
 _UNBOUND_ID = re.compile(rf"[A-Za-z0-9._+@-]{{1,{UNBOUND_ID_CHARACTERS}}}")
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_NODE_NAME = re.compile(r"[A-Za-z0-9_]{1,64}")
 _STORAGE_PREFIX = STORAGE_PREFIX.encode()
 # Escapes without their backslashes, in both cases of the digits. Those of a backslash go first: `\\u005cu0046` is an
 # escape in a text that is parsed twice.
@@ -56,6 +58,27 @@ def bound_id(text: str, what: str) -> str:
             f"{what} must be 1 to {BOUND_ID_CHARACTERS} characters"
             " without control characters or half surrogate pairs."
         )
+    return text
+
+
+def is_feedback_id(text: str) -> bool:
+    """Whether this could be the id of a feedback: a UUID in lower case."""
+    return _UUID.fullmatch(text) is not None
+
+
+def feedback_id(text: str) -> str:
+    """Returns `text` if it could be the id of a feedback, else raises BadRequest."""
+    if not is_feedback_id(text):
+        raise BadRequest(
+            "The path must end in the id of a feedback, as the answer to POST has it, like 2c5e8d0a-…."
+        )
+    return text
+
+
+def node_name(text: str) -> str:
+    """Returns `text` if Flowise could have a node of this name, else raises BadRequest."""
+    if not _NODE_NAME.fullmatch(text):
+        raise BadRequest("The path must end in the name of a node: 1 to 64 of the characters A-Z a-z 0-9 _.")
     return text
 
 

@@ -12,7 +12,7 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from gateway.errors import BadRequest, MethodNotAllowed, UnknownRoute
-from gateway.flowise.checks import bound_id, file_name, unbound_id
+from gateway.flowise.checks import bound_id, feedback_id, file_name, node_name, unbound_id
 from gateway.http.target import join_target, split_query, split_target
 
 _NO_TEXT: Mapping[str, str] = MappingProxyType({})
@@ -25,6 +25,8 @@ class FlowIn(StrEnum):
     PATH = "path"
     QUERY = "query"
     BODY = "body"
+    FEEDBACK = "feedback"  # the path has the id of a feedback, whose caller and route the gateway remembers
+    ANY = "any"  # none, but Flowise answers: any of them has the same
     NOWHERE = "nowhere"
 
 
@@ -43,8 +45,13 @@ class BodyKind(StrEnum):
     NONE = "none"
     PREDICTION = "prediction"
     FEEDBACK = "feedback"
+    FEEDBACK_CHANGE = "feedback change"
     LEADS = "leads"
     ATTACHMENTS = "attachments"
+    DOCUMENTS = "documents"  # for the vector store: as a prediction, with or without files
+    SPEECH = "speech"
+    SPEECH_ABORT = "speech abort"
+    ASSISTANT_FILE = "assistant file"
     OWN = "own"  # JSON for an endpoint that Flowise does not have
 
 
@@ -55,7 +62,7 @@ class Counted(StrEnum):
     ROUTE = "route"  # the limits of its route and of its key
     TOKENS = "tokens"  # `auth.session_tokens.per_minute`
     STATUS = "status"  # the fixed limit on limit queries
-    SETTINGS = "settings"  # the fixed limit on queries for the widget's settings, for each address
+    SETTINGS = "settings"  # the fixed limit on queries for the widget's settings and icons, for each address
 
 
 class Purpose(StrEnum):
@@ -63,20 +70,26 @@ class Purpose(StrEnum):
 
     RUN = "run"  # runs the chatflow: tokens and concurrency count, errors may come as an event stream
     ABORT = "abort"  # ends a run, so a request that waits for the same conversation is rejected
-    FILE = "file"  # returns a file that a user uploaded
+    FILE = "file"  # returns a file that a user uploaded or an assistant made
+    STORE = "store"  # reads documents, so the answer begins only when they are stored
+    SPEECH = "speech"  # reads an answer aloud, as an event stream
+    SPEECH_ABORT = "speech abort"  # ends that; Flowise would end an answer of the same conversation with it
     OTHER = "other"
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One row of the table. Each row states every column but `query`.
+    """One row of the table. Each row states every column but `query` and `other_methods`.
 
     Attributes:
         name: label in metrics and log.
-        paths: templates; `{flow}` and `{chatId}` stand for one segment. The first is the one sent to Flowise.
+        paths: templates; `{flow}`, `{chatId}`, `{feedbackId}` and `{name}` stand for one segment. The first is the one
+            sent to Flowise.
         methods: HEAD stands wherever GET does.
         query: the query parameters that may be sent.
+        other_methods: those that another row has for the same paths.
         templates: `paths`, split into segments.
+        is_route_late: whether the route is not known before the caller.
     """
 
     name: str
@@ -88,16 +101,19 @@ class Endpoint:
     counted: Counted
     purpose: Purpose
     query: tuple[str, ...] = ()
+    other_methods: tuple[str, ...] = ()
     templates: tuple[tuple[str, ...], ...] = field(init=False, repr=False)
+    is_route_late: bool = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         templates = tuple(tuple(path[1:].split("/")) for path in self.paths)
         object.__setattr__(self, "templates", templates)  # the dataclass is frozen
+        object.__setattr__(self, "is_route_late", self.flow_in in (FlowIn.BODY, FlowIn.FEEDBACK))
 
     @property
     def allow(self) -> str:
         """The value of the `Allow` header (RFC 9110 10.2.1)."""
-        return ", ".join((*self.methods, "OPTIONS"))
+        return ", ".join((*self.methods, *self.other_methods, "OPTIONS"))
 
 
 _GET = ("GET", "HEAD")
@@ -127,7 +143,12 @@ ENDPOINTS = (
     ),
     Endpoint(
         "feedback", ("/api/v1/feedback/{flow}",), _POST,
-        FlowIn.PATH, Access.ROUTE, BodyKind.FEEDBACK, Counted.ROUTE, Purpose.OTHER,
+        FlowIn.PATH, Access.ROUTE, BodyKind.FEEDBACK, Counted.ROUTE, Purpose.OTHER, other_methods=("PUT",),
+    ),
+    Endpoint(
+        "feedback_change", ("/api/v1/feedback/{feedbackId}",), ("PUT",),
+        FlowIn.FEEDBACK, Access.ANY_ROUTE, BodyKind.FEEDBACK_CHANGE, Counted.ROUTE, Purpose.OTHER,
+        other_methods=_POST,
     ),
     Endpoint(  # Flowise's documentation has the first path, its widget the second
         "leads", ("/api/v1/leads", "/api/v1/leads/"), _POST,
@@ -140,6 +161,26 @@ ENDPOINTS = (
     Endpoint(
         "upload_file", ("/api/v1/get-upload-file",), _GET,
         FlowIn.QUERY, Access.ROUTE, BodyKind.NONE, Counted.NOTHING, Purpose.FILE, _FILE_QUERY,
+    ),
+    Endpoint(
+        "assistant_file", ("/api/v1/openai-assistants-file/download",), _POST,
+        FlowIn.BODY, Access.ANY_ROUTE, BodyKind.ASSISTANT_FILE, Counted.ROUTE, Purpose.FILE,
+    ),
+    Endpoint(
+        "vector_upsert", ("/api/v1/vector/upsert/{flow}",), _POST,
+        FlowIn.PATH, Access.ROUTE, BodyKind.DOCUMENTS, Counted.ROUTE, Purpose.STORE,
+    ),
+    Endpoint(
+        "speech", ("/api/v1/text-to-speech/generate",), _POST,
+        FlowIn.BODY, Access.ANY_ROUTE, BodyKind.SPEECH, Counted.ROUTE, Purpose.SPEECH,
+    ),
+    Endpoint(
+        "speech_abort", ("/api/v1/text-to-speech/abort",), _POST,
+        FlowIn.BODY, Access.ANY_ROUTE, BodyKind.SPEECH_ABORT, Counted.NOTHING, Purpose.SPEECH_ABORT,
+    ),
+    Endpoint(
+        "node_icon", ("/api/v1/node-icon/{name}",), _GET,
+        FlowIn.ANY, Access.ANYONE, BodyKind.NONE, Counted.SETTINGS, Purpose.OTHER,
     ),
     Endpoint(
         "ping", ("/api/v1/ping",), _GET,
@@ -157,8 +198,8 @@ ENDPOINTS = (
 # fmt: on
 
 
-def find(raw_target: str) -> Match:
-    """Finds the endpoint of a target, whatever the method; leaves the query unchecked.
+def find(raw_target: str, method: str = "") -> Match:
+    """Finds the endpoint of a target; leaves the query unchecked. Without one for the method, any of the path.
 
     One slash at the end is allowed, as Flowise does.
 
@@ -170,6 +211,8 @@ def find(raw_target: str) -> Match:
     if segments and not segments[-1]:
         segments = segments[:-1]
     for endpoint in ENDPOINTS:
+        if method in endpoint.other_methods:
+            continue
         for template in endpoint.templates:
             params = _params(template, segments)
             if params is not None:
@@ -197,7 +240,7 @@ class Match:
 
     Attributes:
         endpoint: the row.
-        params: `flow` and `chatId` of the path, decoded once, not looked up, checked or mapped.
+        params: `flow`, `chatId`, `feedbackId` and `name` of the path, decoded once, not looked up, checked or mapped.
         raw_query: as the client wrote it.
         query: the checked parameters of the query; empty before `check`.
     """
@@ -232,15 +275,23 @@ class Match:
 
         Raises:
             MethodNotAllowed: the endpoint does not take this method; the error's headers carry `Allow`.
-            BadRequest: the query is malformed or not allowed there.
+            BadRequest: the query is malformed or not allowed there, or a name in the path has a form that Flowise does
+                not use.
         """
         endpoint = self.endpoint
         if method not in endpoint.methods:
             raise MethodNotAllowed(
-                f"This path takes {' and '.join(endpoint.methods)} only.", headers={"Allow": endpoint.allow}
+                f"This path takes {' and '.join((*endpoint.methods, *endpoint.other_methods))} only.",
+                headers={"Allow": endpoint.allow},
             )
+        for name, text in self.params.items():
+            if name in _CHECKS:
+                _CHECKS[name](text)
         query = _checked_query(endpoint, self.raw_query)
         return Match(endpoint, self.params, self.raw_query, query)
+
+
+_CHECKS = {"feedbackId": feedback_id, "name": node_name}
 
 
 def _checked_query(endpoint: Endpoint, raw_query: str) -> Mapping[str, str]:
@@ -274,7 +325,7 @@ def upstream_target(
         BadRequest: an id has a form that Flowise must not see.
         ValueError: `chat_id` is missing and required.
     """
-    ids = {"flow": unbound_id(chatflow_id, "The chatflow id")}
+    ids = {**found.params, "flow": unbound_id(chatflow_id, "The chatflow id")}
     if found.client_chat_id is not None:
         if chat_id is None:
             raise ValueError(f"the target of {found.endpoint.name} needs a chat id")

@@ -1,13 +1,16 @@
-"""Feedback and leads, the two small JSON documents that the widget posts (pure).
+"""The small JSON documents that the widget posts: feedback, leads, speech, the name of an assistant's file (pure).
 
-Only known fields pass: Flowise copies every field of a feedback into its database row, the row's id too.
+Only known fields pass: Flowise copies every field of a feedback into its database row, the row's id too, and would use
+a `credentialId` that a client names for speech (CVE-2026-41279).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
+
+import msgspec
 
 from gateway.errors import BadRequest
 from gateway.flowise.body_rules import BodyRules
@@ -15,34 +18,52 @@ from gateway.flowise.checks import (
     BOUND_ID_CHARACTERS,
     bound_id,
     check_texts,
+    file_name,
+    is_feedback_id,
     refuse_storage_references,
     unbound_id,
 )
+from gateway.flowise.events import UNREADABLE
 from gateway.flowise.raw_json import JsonObject, encode, read_document, shown, text_of
 
 _FEEDBACK = ("chatflowid", "chatId", "messageId", "rating", "content")
+_CHANGE = ("rating", "content")
 _LEAD = ("chatflowid", "chatId", "name", "email", "phone")
+_SPEECH = ("chatflowId", "chatId", "chatMessageId", "text")
+_SPEECH_ABORT = ("chatflowId", "chatId", "chatMessageId")
+_ASSISTANT_FILE = ("chatflowId", "chatId", "fileName")
 _RATINGS = ("THUMBS_UP", "THUMBS_DOWN")
+
+
+class _Stored(msgspec.Struct):
+    id: str = ""
+
+
+_STORED = msgspec.json.Decoder(_Stored)
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A checked feedback or lead.
+    """A checked document.
 
     Attributes:
-        flow: its `chatflowid`: a route's name or a chatflow id; None if absent or null.
+        flow: the flow that it names: a route's name or a chatflow id; None if absent or null.
         client_chat_id: as the client sent it, checked, not mapped; None if absent, null or empty.
+        texts: its fields.
+        flow_field: where Flowise reads the flow; empty: nowhere.
     """
 
     flow: str | None
     client_chat_id: str | None
     _body: JsonObject
+    texts: Mapping[str, str] = field(repr=False)
+    flow_field: str = "chatflowid"
 
     def encode(self, flow: str, chat_id: str | None) -> bytes:
         """The JSON for Flowise with the route's chatflow id and, unless None, the conversation id for Flowise."""
         edits: dict[str, bytes | None] = {}
-        if flow != self.flow:
-            edits["chatflowid"] = encode(flow)
+        if flow != self.flow and self.flow_field:
+            edits[self.flow_field] = encode(flow)
         if chat_id is not None and chat_id != self.client_chat_id:
             edits["chatId"] = encode(chat_id)
         elif self.client_chat_id is None and self._body.size("chatId"):  # empty: one conversation for all
@@ -75,13 +96,63 @@ def read_leads(body: bytes, rules: BodyRules) -> Record:
     return _record(document, texts, rules)
 
 
-def lead_flow(body: bytes) -> str:
-    """The flow that a lead names, read before the rules of its route are known. Raises BadRequest."""
-    raw = read_document(body).raw("chatflowid")
+def read_feedback_change(body: bytes, rules: BodyRules) -> Record:
+    """Reads the body of `PUT /api/v1/feedback/{id}`: a comment, a rating or both. Raises as `read_feedback` does."""
+    document, texts = _read(body, _CHANGE, rules)
+    if not texts:
+        raise BadRequest("The feedback has neither content nor rating. Send one of them.")
+    if texts.get("rating", _RATINGS[0]) not in _RATINGS:
+        raise BadRequest(f"rating must be {' or '.join(_RATINGS)}.")
+    return Record(None, None, document, texts, flow_field="")
+
+
+def read_speech(body: bytes, rules: BodyRules) -> Record:
+    """Reads the body of `POST /api/v1/text-to-speech/generate`; every field is required. Raises as `read_feedback`."""
+    record = _read_named(body, _SPEECH, rules)
+    if not record.texts["text"].strip():
+        raise BadRequest("text is empty. Send the answer that is to be read aloud.")
+    return record
+
+
+def read_speech_abort(body: bytes, rules: BodyRules) -> Record:
+    """Reads the body of `POST /api/v1/text-to-speech/abort`; every field is required. Raises as `read_feedback`."""
+    return _read_named(body, _SPEECH_ABORT, rules)
+
+
+def read_assistant_file(body: bytes, rules: BodyRules) -> Record:
+    """Reads the body of `POST /api/v1/openai-assistants-file/download`. Raises as `read_feedback`."""
+    record = _read_named(body, _ASSISTANT_FILE, rules)
+    file_name(record.texts["fileName"])
+    return record
+
+
+def _read_named(body: bytes, fields: tuple[str, ...], rules: BodyRules) -> Record:
+    """A document whose fields are all required; a `chatMessageId` among them is checked."""
+    document, texts = _read(body, fields, rules)
+    for name in fields:
+        if not texts.get(name):
+            raise BadRequest(f"{name} is missing. This request takes {', '.join(fields)}.")
+    if "chatMessageId" in texts:
+        unbound_id(texts["chatMessageId"], "chatMessageId")
+    return _record(document, texts, rules, fields[0])
+
+
+def named_flow(body: bytes, field: str) -> str:
+    """The flow that a document names, read before the rules of its route are known. Raises BadRequest."""
+    raw = read_document(body).raw(field)
     text = None if raw is None else text_of(raw)
     if text is None:
-        raise BadRequest("chatflowid must be a string: the route's name or its chatflow id.")
-    return bound_id(text, "chatflowid")
+        raise BadRequest(f"{field} must be a string: the route's name or its chatflow id.")
+    return bound_id(text, field)
+
+
+def stored_id(answer: bytes) -> str:
+    """The id in Flowise's answer to a new feedback; empty if it has none of the form that a change may name."""
+    try:
+        found = _STORED.decode(answer).id
+    except UNREADABLE:
+        return ""
+    return found if is_feedback_id(found) else ""
 
 
 def _read(body: bytes, allowed: tuple[str, ...], rules: BodyRules) -> tuple[JsonObject, Mapping[str, str]]:
@@ -102,11 +173,15 @@ def _read(body: bytes, allowed: tuple[str, ...], rules: BodyRules) -> tuple[Json
     return document, MappingProxyType(texts)
 
 
-def _record(document: JsonObject, texts: Mapping[str, str], rules: BodyRules) -> Record:
-    flow, client_chat_id = texts.get("chatflowid"), texts.get("chatId")
+def _record(
+    document: JsonObject, texts: Mapping[str, str], rules: BodyRules, flow_field: str = "chatflowid"
+) -> Record:
+    flow, client_chat_id = texts.get(flow_field), texts.get("chatId")
     check_id = bound_id if rules.conversations.bind else unbound_id
     return Record(
-        flow=None if flow is None else bound_id(flow, "chatflowid"),
+        flow=None if flow is None else bound_id(flow, flow_field),
         client_chat_id=None if client_chat_id is None else check_id(client_chat_id, "chatId"),
         _body=document,
+        texts=texts,
+        flow_field=flow_field,
     )

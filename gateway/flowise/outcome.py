@@ -11,6 +11,7 @@ from http import HTTPStatus
 
 from gateway.errors import GatewayError
 from gateway.flowise.observer import StreamObserver
+from gateway.flowise.speech import SpeechObserver
 
 
 class Outcome(StrEnum):
@@ -38,6 +39,15 @@ def of_stream(seen: StreamObserver) -> Outcome:
     if not (seen.has_end and seen.has_metadata):
         return Outcome.TRUNCATED
     return Outcome.OK if seen.has_content else Outcome.EMPTY
+
+
+def of_speech(seen: SpeechObserver) -> Outcome:
+    """The outcome of a text-to-speech stream that neither the gateway nor the client ended."""
+    if seen.has_error:
+        return Outcome.ERROR_EVENT
+    if not seen.has_end:
+        return Outcome.TRUNCATED
+    return Outcome.OK if "tts_data" in seen.events else Outcome.EMPTY
 
 
 def of_answer(status: int, *, is_whole: bool) -> Outcome:

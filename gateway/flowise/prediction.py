@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -68,6 +68,7 @@ class Changes:
     streaming: bool | None = None
     session_id: str | None = None
     vars: Mapping[str, str] = field(default_factory=dict)
+    late_chat_id: Callable[[str], str] | None = None  # the same for a chatId behind the files of a form
 
 
 @dataclass(frozen=True, slots=True)

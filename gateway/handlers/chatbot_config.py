@@ -1,4 +1,4 @@
-"""Answers public-chatbotConfig, the widget's settings, without the flow's prompts and addresses that Flowise adds.
+"""Answers public-chatbotConfig and chatflows-uploads without prompts, addresses and what the route does not allow.
 
 Anyone may ask. So the requests that come while Flowise is being asked share its answer, an answer that has not changed
 (by its ETag) is not read again, and a large one is read in a thread.
@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 from aiohttp import hdrs, web
 
 from gateway.aio import Tasks, WorkThread
+from gateway.config import Route
 from gateway.errors import GatewayError, UnknownRoute, UpstreamUnreachable
 from gateway.exchange import Exchange
-from gateway.flowise.chatbot_config import trim
+from gateway.flowise.chatbot_config import trim, trim_uploads
 from gateway.flowise.endpoints import upstream_target
 from gateway.pipeline import Handler
 from gateway.relay.outgoing import check_head, choose_upstream, identity_of, note_server
@@ -36,16 +37,20 @@ _ETAG = re.compile(rb'(?:W/)?"[!#-~]{1,128}"')  # RFC 9110 8.8.3, in ASCII
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Flowise's answer as the widget gets it. `etag`: of Flowise, empty if there is none that is valid."""
+    """Flowise's answer as the widget gets it.
+
+    `etag`: of Flowise, empty if there is none that is valid. `allowed`: a letter for each feature of the route.
+    """
 
     status: int
     content: bytes
     etag: bytes = b""
+    allowed: str = ""
 
     @property
     def own_etag(self) -> str:
-        """Another one than Flowise's: the content differs."""
-        return f'{self.etag[:-1].decode()}-public"' if self.etag else ""
+        """Another one than Flowise's, and for each set of allowed features: the content differs."""
+        return f'{self.etag[:-1].decode()}-public{self.allowed}"' if self.etag else ""
 
 
 class ChatbotConfig:
@@ -63,8 +68,7 @@ class ChatbotConfig:
 
     async def __call__(self, exchange: Exchange) -> web.StreamResponse:
         _, route = exchange.matched
-        if route.chatbot_config == "off":
-            raise UnknownRoute("The chatbot settings of this route are off.")
+        self.check(route)
         if route.chatbot_config == "full":
             return await self._passthrough(exchange)
         upstream = choose_upstream(exchange, self._upstreams)
@@ -76,6 +80,15 @@ class ChatbotConfig:
             return _response(exchange, await question.answer())
         finally:
             note_server(exchange, question.choice)
+
+    def check(self, route: Route) -> None:
+        """Raise UnknownRoute where there are none."""
+        if route.chatbot_config == "off":
+            raise UnknownRoute("The chatbot settings of this route are off.")
+
+    def trimmed(self, content: bytes, route: Route) -> bytes:
+        """Flowise's answer as this route allows it. Raises UpstreamBadReply if it cannot be read."""
+        return trim(content, route)
 
     async def _ask(self, question: Question, exchange: Exchange, upstream: Upstream) -> None:
         """Ask Flowise on behalf of this request, whose line has the result, and of those that wait for the same."""
@@ -107,13 +120,30 @@ class ChatbotConfig:
             return kept
         content = reply.body
         if reply.status < 400:
-            content = await self._thread.run(trim, content) if len(content) > LONG else trim(content)
+            is_long = len(content) > LONG
+            read = self.trimmed
+            content = await self._thread.run(read, content, route) if is_long else read(content, route)
         etag = reply.etag if reply.status == 200 and _ETAG.fullmatch(reply.etag) else b""
-        settings = Settings(reply.status, content, etag)
+        settings = Settings(reply.status, content, etag, _letters(route))
         self._kept.pop(route.name, None)
         if etag and len(content) <= LARGEST_KEPT:
             self._kept[route.name] = settings
         return settings
+
+
+class UploadSettings(ChatbotConfig):
+    """The same for chatflows-uploads, which is a part of those settings and cannot be switched off."""
+
+    def check(self, route: Route) -> None:
+        """There are some on every route."""
+
+    def trimmed(self, content: bytes, route: Route) -> bytes:
+        return trim_uploads(content, route)
+
+
+def _letters(route: Route) -> str:
+    features = {"f": route.uploads, "v": route.upsert, "s": route.speech}
+    return "".join(letter for letter, is_allowed in features.items() if is_allowed)
 
 
 class Question:

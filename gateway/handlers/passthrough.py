@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from aiohttp import hdrs, web
 
 from gateway.admission.locks import ConversationLocks
 from gateway.aio import Tasks
+from gateway.config import Route
 from gateway.exchange import Exchange, UpstreamBody
 from gateway.flowise.endpoints import Purpose
 from gateway.relay.delivery import Delivery, deliver
@@ -60,21 +62,21 @@ class Passthrough:
     async def __call__(self, exchange: Exchange) -> web.StreamResponse:
         match, route = exchange.matched
         upstream = choose_upstream(exchange, self._upstreams)
-        body = UpstreamBody("", b"")
-        if exchange.document is not None:
-            body = exchange.document.encode(route.chatflow, exchange.chat_id)
-        request = upstream_request(exchange, upstream, body)
+        request = upstream_request(exchange, upstream, _body(exchange, route))
         if match.endpoint.purpose is Purpose.ABORT and exchange.chat_id is not None:
             connector, others = self._aborted(exchange, upstream, exchange.chat_id)
         else:
             connector, others = choose_server(exchange, upstream), []
-        transfer = Transfer(exchange, deadlines_of(upstream), connector, self._in_flight)
+        is_whole = match.endpoint.purpose is Purpose.STORE
+        deadlines = deadlines_of(upstream, total_only=is_whole)
+        transfer = Transfer(exchange, deadlines, connector, self._in_flight)
         try:
             head = await send(exchange, transfer.call, request)
+            exchange.body_sent()
             if others := [server for server in others if server is not connector.server]:
                 self._tasks.start(_abort_on(others, exchange, upstream), "abort elsewhere")
             is_file = match.endpoint.purpose is Purpose.FILE
-            headers = _file_headers(head, match.query["fileName"]) if is_file else {}
+            headers = _file_headers(head, exchange) if is_file else {}
             return await deliver(exchange, transfer.call, head, Delivery(headers, self._send_timeout))
         finally:
             transfer.call.detach()
@@ -110,13 +112,37 @@ async def _abort_on(servers: Sequence[Server], exchange: Exchange, upstream: Ups
         await flowise_api.abort(upstream, server, route, exchange.chat_id, identity_of(exchange))
 
 
-def _file_headers(head: ResponseHead, file_name: str) -> dict[str, str]:
-    """Flowise 3.1.4 sends no content type for a stored file, so an image's follows from its name."""
+def _body(exchange: Exchange, route: Route) -> UpstreamBody:
+    """The body for Flowise. What is stored is never streamed: Flowise would answer no error then (unknown-stream)."""
+    if exchange.document is not None:
+        return exchange.document.encode(route.chatflow, exchange.chat_id)
+    prediction = exchange.prediction
+    if prediction is None:
+        return UpstreamBody("", b"")
+    changes = replace(exchange.changes, streaming=False if prediction.streaming else None)
+    exchange.prediction = prediction.without_body()  # held by the request alone, until it is sent
+    if exchange.upload is not None:
+        return exchange.upload(changes)
+    return UpstreamBody("application/json", prediction.written(changes))
+
+
+def _file_headers(head: ResponseHead, exchange: Exchange) -> dict[str, str]:
+    """Flowise 3.1.4 sends no content type for a stored file, so an image's follows from its name.
+
+    A file that is asked for by POST is saved, never shown.
+    """
+    match, _ = exchange.matched
+    file_name = match.query.get("fileName")
+    if file_name is None:
+        return {**_FILE_HEADERS, hdrs.CONTENT_DISPOSITION: _as_attachment(head)}
     content_type = head.get(b"content-type")
     if not content_type and (kind := _BY_ENDING.get(file_name.rpartition(".")[2].lower())):
         return {**_FILE_HEADERS, hdrs.CONTENT_TYPE: kind}
     if content_type.split(b";")[0].strip().lower().decode("latin-1") in _RASTER:
         return dict(_FILE_HEADERS)
+    return {**_FILE_HEADERS, hdrs.CONTENT_DISPOSITION: _as_attachment(head)}
+
+
+def _as_attachment(head: ResponseHead) -> str:
     disposition = dict(downward(head.fields)).get(hdrs.CONTENT_DISPOSITION, "")
-    as_attachment = disposition if disposition.lower().startswith("attachment") else "attachment"
-    return {**_FILE_HEADERS, hdrs.CONTENT_DISPOSITION: as_attachment}
+    return disposition if disposition.lower().startswith("attachment") else "attachment"

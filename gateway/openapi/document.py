@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any
@@ -11,7 +12,7 @@ from gateway import errors
 from gateway.errors import GatewayError
 from gateway.flowise.endpoints import ENDPOINTS, Access, BodyKind, Counted, Endpoint, FlowIn, Purpose
 from gateway.openapi.operations import ANY, HTML, JSON, OPERATIONS, PLAIN
-from gateway.openapi.schemas import CHAT_ID, FLOW, SCHEMAS, Schema, ref
+from gateway.openapi.schemas import CHAT_ID, FLOW, NODE_NAME, SCHEMAS, Schema, ref
 
 PROBLEM = "application/problem+json"
 _ALWAYS: tuple[type[GatewayError], ...] = (
@@ -31,6 +32,7 @@ _OF_UPSTREAM = (
     errors.UpstreamTimeout,
     errors.Overloaded,
 )
+_PARAMETER = re.compile(r"\{\w+\}")
 _PRINTED = frozenset({401, 403, 429})  # for the widget, as a sentence
 _SECURITY: dict[Access, list[dict[str, list[str]]]] = {
     Access.ANYONE: [{}],
@@ -65,9 +67,20 @@ def document(version: str) -> dict[str, Any]:
                 "variables": {"token": {"default": "fgs_TOKEN"}},
             },
         ],
-        "paths": {path: _path_item(endpoint, path) for endpoint in ENDPOINTS for path in endpoint.paths},
+        "paths": _paths(),
         "components": _components(),
     }
+
+
+def _paths() -> dict[str, Any]:
+    """Every path once: two templates that differ in a parameter's name alone are one (OpenAPI 3.1, Paths Object)."""
+    found: dict[str, dict[str, Any]] = {}
+    templates: dict[str, str] = {}
+    for endpoint in ENDPOINTS:
+        for path in endpoint.paths:
+            template = templates.setdefault(_PARAMETER.sub("{}", path), path)
+            found[template] = _path_item(endpoint, path) | found.get(template, {})
+    return found
 
 
 def _reaches_flowise(endpoint: Endpoint) -> bool:
@@ -89,7 +102,7 @@ def _path_item(endpoint: Endpoint, path: str) -> dict[str, Any]:
 
 
 def _parameters(path: str) -> Iterator[dict[str, Any]]:
-    for name, schema in (("flow", FLOW), ("chatId", CHAT_ID)):
+    for name, schema in (("flow", FLOW), ("chatId", CHAT_ID), ("name", NODE_NAME)):
         if f"{{{name}}}" in path:
             yield {"name": name, "in": "path", "required": True, "schema": schema}
     yield {"$ref": "#/components/parameters/requestId"}
@@ -162,7 +175,7 @@ def _errors_of(endpoint: Endpoint) -> Iterator[type[GatewayError]]:
     if endpoint.counted is not Counted.NOTHING or _reaches_flowise(endpoint):  # by address: on every route
         yield errors.RateLimited
         yield errors.StoreUnavailable
-    if endpoint.purpose is Purpose.RUN:
+    if endpoint.purpose in (Purpose.RUN, Purpose.SPEECH_ABORT):
         yield errors.ConversationBusy
     if _reaches_flowise(endpoint):
         yield from _OF_UPSTREAM

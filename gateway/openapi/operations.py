@@ -56,11 +56,15 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
             " so does an empty text, false or 0 in place of an object or a list.",
         ),
         "chatflows_streaming": Operation("See whether a chatflow can stream", {JSON: ref("Streamability")}),
-        "chatflows_uploads": Operation("See what a chatflow takes as files", {JSON: ref("UploadSettings")}),
+        "chatflows_uploads": Operation(
+            "See what a chatflow takes as files",
+            {JSON: ref("UploadSettings")},
+            description="Without what the route refuses, unless it says chatbot_config: full.",
+        ),
         "chatbot_config": Operation(
             "Read the settings of the widget",
             {JSON: ref("ChatbotConfig")},
-            description="Without the prompts and addresses of the flow, unless the route says chatbot_config: full.",
+            description="Without prompts, addresses and what the route refuses, unless it says chatbot_config: full.",
         ),
         "abort": Operation(
             "Abort the run of a conversation",
@@ -68,6 +72,13 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
             description="Flowise answers 200 whether or not there is a run; it stops agentflows only.",
         ),
         "feedback": Operation("Rate an answer", {JSON: ref("Feedback")}, {JSON: ref("FeedbackRequest")}),
+        "feedback_change": Operation(
+            "Add a comment to a rating, or change it",
+            {JSON: ref("Done")},
+            {JSON: ref("FeedbackChange")},
+            "Only the caller that the gateway has given the id to, in the answer to its POST, may do so, for 24 hours."
+            " The path ends in that id.",
+        ),
         "leads": Operation("Leave contact details", {JSON: ref("Lead")}, {JSON: ref("LeadRequest")}),
         "attachments": Operation(
             "Send files for a conversation",
@@ -86,6 +97,38 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
                 "download": {"enum": ["true", "false"]},
             },
             optional_query=frozenset({"download"}),
+        ),
+        "assistant_file": Operation(
+            "Load a file that an assistant has made",
+            {ANY: {}},
+            {JSON: ref("AssistantFile")},
+            "As an attachment.",
+        ),
+        "vector_upsert": Operation(
+            "Store documents in the vector store of a chatflow",
+            {JSON: ref("Upserted")},
+            {
+                JSON: ref("PredictionRequest"),
+                FORM: {"type": "object", "properties": _FORM_FIELDS},
+                MULTIPART: {"type": "object", "properties": {**_FORM_FIELDS, "files": _FILES}},
+            },
+            "Refused unless the route says upsert: true.",
+        ),
+        "speech": Operation(
+            "Read an answer aloud",
+            {EVENT_STREAM: ref("SpeechStream")},
+            {JSON: ref("SpeechRequest")},
+            "The sound comes in events tts_data as base64. Refused unless the route says speech: true.",
+        ),
+        "speech_abort": Operation(
+            "Stop reading aloud",
+            {JSON: ref("SpeechAborted")},
+            {JSON: ref("SpeechAbort")},
+            "409 while an answer of the conversation is running, because Flowise would end that, too.",
+        ),
+        "node_icon": Operation(
+            "Load the icon of a node",
+            {"image/svg+xml": {"type": "string"}, "image/png": {}, "image/jpeg": {}},
         ),
         "ping": Operation("See that the gateway serves", {PLAIN: {"const": "pong"}}),
         "session_tokens": Operation(

@@ -19,6 +19,7 @@ _TIME: Schema = {"type": "string", "format": "date-time"}
 
 CHAT_ID: Schema = {"type": "string", "minLength": 1, "maxLength": 256}
 FLOW: Schema = {"type": "string", "minLength": 1, "maxLength": 64}
+NODE_NAME: Schema = {"type": "string", "pattern": "^[A-Za-z0-9_]{1,64}$"}
 
 
 def ref(name: str) -> Schema:
@@ -194,6 +195,7 @@ _SESSION_TOKEN_REQUEST: Schema = {
     },
 }
 
+_SPEECH: Schema = {"chatflowId": FLOW, "chatId": CHAT_ID, "chatMessageId": CHAT_ID}
 SCHEMAS: dict[str, Schema] = {
     "PredictionRequest": _PREDICTION_REQUEST,
     "Prediction": _PREDICTION,
@@ -247,6 +249,46 @@ SCHEMAS: dict[str, Schema] = {
         "required": ["id", "chatflowid", "chatId", "messageId", "createdDate"],
         "properties": {**_FEEDBACK_FIELDS, "id": _TEXT, "createdDate": _TIME},
     },
+    "FeedbackChange": {
+        "type": "object",
+        "additionalProperties": False,
+        "minProperties": 1,
+        "properties": {"content": _TEXT_OR_NULL, "rating": {"enum": ["THUMBS_UP", "THUMBS_DOWN", None]}},
+    },
+    "Done": {"type": "object", "required": ["status"], "properties": {"status": {"const": "OK"}}},
+    "SpeechRequest": {
+        "type": "object",
+        "required": [*_SPEECH, "text"],
+        "additionalProperties": False,
+        "properties": {**_SPEECH, "text": {"type": "string", "minLength": 1}},
+    },
+    "SpeechStream": {
+        "type": "string",
+        "description": "Events of the form `event: NAME` LF `data: {event, data}` LF LF: tts_start, tts_data with"
+        " audioChunk in base64, and tts_end or tts_error.",
+    },
+    "SpeechAbort": {
+        "type": "object",
+        "required": list(_SPEECH),
+        "additionalProperties": False,
+        "properties": _SPEECH,
+    },
+    "SpeechAborted": {
+        "type": "object",
+        "required": ["message", "chatId", "chatMessageId"],
+        "properties": {"message": _TEXT, "chatId": _TEXT, "chatMessageId": _TEXT},
+    },
+    "AssistantFile": {
+        "type": "object",
+        "required": ["chatflowId", "chatId", "fileName"],
+        "additionalProperties": False,
+        "properties": {
+            "chatflowId": FLOW,
+            "chatId": CHAT_ID,
+            "fileName": {"type": "string", "minLength": 1, "maxLength": 255},
+        },
+    },
+    "Upserted": {"type": "object", "description": "What the vector store says, like numAdded."},
     "LeadRequest": {
         "type": "object",
         "required": ["chatflowid"],

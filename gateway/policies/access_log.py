@@ -60,6 +60,9 @@ def _optional_fields(exchange: Exchange, *, with_prompt: bool) -> dict[str, Any]
         line["uncounted"] = exchange.uncounted
     if usage is not None and (implausible := usage.implausible_input + usage.implausible_output):
         line["tokens_implausible"] = implausible
+    if exchange.tts_seconds is not None:
+        line["tts_seconds"] = _seconds(exchange.tts_seconds)
+        line["tts_bytes"] = exchange.bytes_in
     if error := _error(exchange, with_text=with_prompt):
         line["error"] = error
     if exchange.has_ignored_credential:

@@ -18,7 +18,15 @@ from gateway.config import Route
 from gateway.errors import BadRequest
 from gateway.exchange import Document, Exchange, UpstreamBody
 from gateway.flowise.endpoints import BodyKind, FlowIn, Match
-from gateway.flowise.feedback import lead_flow, read_feedback, read_leads
+from gateway.flowise.feedback import (
+    named_flow,
+    read_assistant_file,
+    read_feedback,
+    read_feedback_change,
+    read_leads,
+    read_speech,
+    read_speech_abort,
+)
 from gateway.flowise.forms import read_urlencoded
 from gateway.flowise.prediction import Changes, Prediction, read_json
 from gateway.flowise.raw_json import is_heavy
@@ -79,7 +87,7 @@ def body(
         if found is None or found.endpoint.body is BodyKind.NONE:
             return
         limit = MAX_RECORD if exchange.route is None else exchange.route.max_body
-        if found.endpoint.body not in (BodyKind.PREDICTION, BodyKind.ATTACHMENTS):
+        if found.endpoint.body not in (BodyKind.PREDICTION, BodyKind.ATTACHMENTS, BodyKind.DOCUMENTS):
             limit = min(limit, MAX_RECORD)
         variables = _variables(exchange)  # before anything is read: a caller may lack a claim
         reader = BodyReader(exchange.request, site_of(exchange.client), limit, bounds)
@@ -102,6 +110,10 @@ async def _read(
         await _read_prediction(exchange, reader, threads)
     elif kind is BodyKind.ATTACHMENTS:
         await _read_attachments(exchange, found, reader)
+    elif kind is BodyKind.DOCUMENTS:
+        if not _route(exchange).upsert:
+            raise BadRequest("Documents for the vector store are off on this route (its key upsert).")
+        await _read_prediction(exchange, reader, threads, may_have_files=True)
     elif kind is BodyKind.OWN:
         _media_type(exchange.request, _JSON)
         exchange.content = bytes(await reader.read())
@@ -109,16 +121,18 @@ async def _read(
         _media_type(exchange.request, _JSON)
         content = bytes(await reader.read())
         if found.endpoint.flow_in is FlowIn.BODY:
-            enter_route(exchange, lead_flow(content))
+            enter_route(exchange, named_flow(content, _FLOW_FIELDS.get(kind, "chatflowId")))
             reader.keep_within(_route(exchange).max_body)
         _read_record(exchange, kind, content)
 
 
-async def _read_prediction(exchange: Exchange, reader: BodyReader, threads: BodyThreads) -> None:
+async def _read_prediction(
+    exchange: Exchange, reader: BodyReader, threads: BodyThreads, *, may_have_files: bool | None = None
+) -> None:
     route = _route(exchange)
     media_type = _media_type(exchange.request, _JSON, _URLENCODED, _MULTIPART)
     if media_type == _MULTIPART:
-        prediction = await _read_upload(exchange, reader, route, threads)
+        prediction = await _read_upload(exchange, reader, threads, may_have_files=may_have_files)
     else:
         if media_type == _URLENCODED:
             reader.limit = min(reader.limit, MAX_FORM_TEXT)
@@ -133,10 +147,11 @@ async def _read_prediction(exchange: Exchange, reader: BodyReader, threads: Body
 
 
 async def _read_upload(
-    exchange: Exchange, reader: BodyReader, route: Route, threads: BodyThreads
+    exchange: Exchange, reader: BodyReader, threads: BodyThreads, *, may_have_files: bool | None
 ) -> Prediction:
     await reader.begin()
-    upload = await open_upload(_parts(reader), route, partial(reader.in_thread, threads.usual))
+    in_thread = partial(reader.in_thread, threads.usual)
+    upload = await open_upload(_parts(reader), _route(exchange), in_thread, may_have_files=may_have_files)
     if upload.files:
         reader.pass_on()
         exchange.upload = lambda changes: UpstreamBody(
@@ -172,11 +187,26 @@ async def _read_attachments(exchange: Exchange, found: Match, reader: BodyReader
 
 
 def _read_record(exchange: Exchange, kind: BodyKind, content: bytes) -> None:
-    read = read_leads if kind is BodyKind.LEADS else read_feedback
-    record = read(content, _route(exchange))
+    route = _route(exchange)
+    if kind in (BodyKind.SPEECH, BodyKind.SPEECH_ABORT) and not route.speech:
+        raise BadRequest("Reading aloud is off on this route (its key speech).")
+    record = _READERS[kind](content, route)
     exchange.document = Document(
-        record.client_chat_id, lambda flow, chat_id: UpstreamBody(_JSON, record.encode(flow, chat_id))
+        record.client_chat_id,
+        lambda flow, chat_id: UpstreamBody(_JSON, record.encode(flow, chat_id)),
+        record.texts,
     )
+
+
+_FLOW_FIELDS = {BodyKind.LEADS: "chatflowid"}
+_READERS = {
+    BodyKind.FEEDBACK: read_feedback,
+    BodyKind.FEEDBACK_CHANGE: read_feedback_change,
+    BodyKind.LEADS: read_leads,
+    BodyKind.SPEECH: read_speech,
+    BodyKind.SPEECH_ABORT: read_speech_abort,
+    BodyKind.ASSISTANT_FILE: read_assistant_file,
+}
 
 
 def _route(exchange: Exchange) -> Route:

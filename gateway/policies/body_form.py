@@ -10,7 +10,7 @@ import secrets
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ParamSpec, Protocol, TypeVar
 
 import aiohttp
@@ -300,28 +300,41 @@ class Upload:
         self.content_type = form.content_type
         self._form = form
         self._rules = rules
+        self._late_chat_id: Callable[[str], str] | None = None
 
     def chunks(self, changes: Changes) -> AsyncIterator[bytes]:
         """Yields the form for Flowise, once. Raises as `Form.rewritten` does."""
         fields = upload_fields(self.prediction.encode(changes))
+        self._late_chat_id = changes.late_chat_id
         self.prediction = self.prediction.without_body()
         return self._form.rewritten(fields, self._late_field)
 
     def _late_field(self, name: str, text: str) -> Fields:
+        if name == "chatId" and self._late_chat_id is not None:
+            if self.prediction.client_chat_id is not None:
+                raise BadRequest("The form has the field chatId twice. Send it once.")
+            self.prediction = replace(self.prediction, client_chat_id=text)
+            return [(name, self._late_chat_id(text))]
         self.prediction, fields = with_late_field(self.prediction, name, text, self._rules)
         return fields
 
 
 async def open_upload(
-    stream: PartStream, rules: BodyRules, in_thread: InThread = asyncio.to_thread
+    stream: PartStream,
+    rules: BodyRules,
+    in_thread: InThread = asyncio.to_thread,
+    *,
+    may_have_files: bool | None = None,
 ) -> Upload:
     """Reads a multipart prediction up to its first file, or to its end if there is none.
+
+    `may_have_files`: None: as the rules say.
 
     Raises BadRequest for a broken form, a field that is not allowed and files where uploads are off, and TooLarge.
     """
     form = Form(stream)
     fields = await form.read_fields()
-    if form.has_files and not rules.uploads:
+    if form.has_files and not (rules.uploads if may_have_files is None else may_have_files):
         raise BadRequest("Uploads are off on this route. Send the prediction without files.")
     read = read_upload_fields if form.has_files else read_fields
     if sum(len(text) for _, text in fields) > HEAVY:

@@ -19,11 +19,17 @@ from gateway.admission.locks import ConversationLocks, Key
 from gateway.admission.store import STORE_TIMEOUT, StoreBudget
 from gateway.auth.conversation_ids import ConversationIds
 from gateway.config import ConversationSettings
+from gateway.errors import ConversationBusy
 from gateway.exchange import Exchange
 from gateway.flowise.checks import bound_id, unbound_id
+from gateway.flowise.endpoints import Purpose
 from gateway.flowise.prediction import Prediction
 from gateway.telemetry.metrics import Metrics
 
+ANSWER_RUNS = (
+    "An answer of this conversation is running, and Flowise would end it together with the speech. Wait for its end, or"
+    " abort the answer."
+)
 # seconds; a request that waits longer than the store may take waits for a run of another process
 SHARED_WAIT = STORE_TIMEOUT + 0.02
 
@@ -41,10 +47,16 @@ def conversations(
     """The policy. Upstreams that share a server share its conversations."""
 
     async def policy(exchange: Exchange) -> None:
+        purpose = Purpose.OTHER if exchange.match is None else exchange.match.endpoint.purpose
         if exchange.prediction is None:
             exchange.chat_id = _named_chat(exchange, ids)
+            if purpose is Purpose.SPEECH_ABORT:
+                await _keep_free(exchange, locks, origins)
             return
         if exchange.route is None:
+            return
+        if purpose is Purpose.STORE:
+            _map_named_ids(exchange, exchange.prediction, ids)
             return
         if exchange.route.conversations.bind:
             _map_ids(exchange, exchange.prediction, ids)
@@ -58,6 +70,23 @@ def conversations(
         exchange.on_response_done(lambda: None if exchange.is_run_open else release())
 
     return policy
+
+
+async def _keep_free(exchange: Exchange, locks: ConversationLocks, origins: ConversationOrigins) -> None:
+    """Hold the lock of the conversation until the response is done; none is waited for.
+
+    Raises:
+        ConversationBusy: an answer runs there, which Flowise would end together with the speech.
+    """
+    if exchange.route is None or exchange.chat_id is None:
+        return
+    exchange.store_budget = exchange.store_budget or StoreBudget()
+    key = (origins[exchange.route.upstream], exchange.chat_id)
+    try:
+        release = await locks.acquire(key, 0.0, exchange.store_budget)
+    except ConversationBusy:
+        raise ConversationBusy(ANSWER_RUNS) from None
+    exchange.on_response_done(release)
 
 
 async def _acquire(
@@ -91,6 +120,24 @@ def _map_ids(exchange: Exchange, prediction: Prediction, ids: ConversationIds) -
     else:
         exchange.chat_id = session or ids.mapped(caller, str(uuid.uuid4()))
     exchange.changes = replace(exchange.changes, chat_id=exchange.chat_id, session_id=session)
+
+
+def _map_named_ids(exchange: Exchange, prediction: Prediction, ids: ConversationIds) -> None:
+    """Map the ids of the client, also one that follows the files of a form; none begins a conversation."""
+    is_bound = exchange.route is not None and exchange.route.conversations.bind
+    caller = exchange.caller.name
+
+    def mapped(text: str) -> str:
+        return ids.mapped(caller, bound_id(text, "chatId")) if is_bound else unbound_id(text, "chatId")
+
+    chat, session = prediction.client_chat_id, prediction.session_id
+    exchange.chat_id = None if chat is None else mapped(chat)
+    exchange.changes = replace(
+        exchange.changes,
+        chat_id=exchange.chat_id,
+        session_id=None if session is None else mapped(session),
+        late_chat_id=mapped,
+    )
 
 
 def _keep_ids(exchange: Exchange, prediction: Prediction) -> None:

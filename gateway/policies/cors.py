@@ -15,7 +15,6 @@ from aiohttp import hdrs, web
 from gateway.config import CorsSettings, Route
 from gateway.errors import Forbidden
 from gateway.exchange import Exchange
-from gateway.flowise.endpoints import FlowIn
 
 ALLOWED_HEADERS = "Authorization, Content-Type, X-API-Key, X-Request-ID, traceparent, tracestate"
 EXPOSED_HEADERS = "X-Request-ID, X-Gateway-Status, RateLimit, RateLimit-Policy, Retry-After"
@@ -36,14 +35,14 @@ _HEADER_NAMES = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+(?:\s*,\s*[A-Za-z0-9!#$%
 def cors(
     default: CorsSettings | None, routes: Sequence[Route]
 ) -> Callable[[Exchange], web.StreamResponse | None]:
-    """Accepts the Origin of any route where the flow is named in the body; it is checked again when that is read."""
+    """Accepts the Origin of any route where the route is not known yet; it is checked again when that is."""
     known = [settings for settings in (default, *(route.cors for route in routes)) if settings is not None]
     known.sort(key=lambda settings: "*" in settings.origins)  # those that name their origins first
     is_any_open = any(route.cors is None for route in routes)
 
     def policy(exchange: Exchange) -> web.StreamResponse | None:
         settings = default if exchange.route is None else exchange.route.cors
-        is_late = exchange.match is not None and exchange.match.endpoint.flow_in is FlowIn.BODY
+        is_late = exchange.match is not None and exchange.match.endpoint.is_route_late
         is_unknown = exchange.route is None and exchange.routing_error is not None
         if is_late or is_unknown:
             settings = _that_allows(exchange, known)
@@ -90,7 +89,7 @@ def _preflight(exchange: Exchange, settings: CorsSettings | None) -> web.Respons
     headers = exchange.response_headers
     methods = ""
     if exchange.match is not None:
-        methods = ", ".join(exchange.match.endpoint.methods)
+        methods = ", ".join((*exchange.match.endpoint.methods, *exchange.match.endpoint.other_methods))
         headers[hdrs.ALLOW] = exchange.match.endpoint.allow
     if settings is not None and hdrs.ACCESS_CONTROL_ALLOW_ORIGIN in headers:
         asked = exchange.request.headers.get(hdrs.ACCESS_CONTROL_REQUEST_HEADERS, "")

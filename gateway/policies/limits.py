@@ -17,12 +17,12 @@ from gateway.admission.store import StoreBudget
 from gateway.config import Limit, Route
 from gateway.errors import RateLimited, StoreUnavailable
 from gateway.exchange import Exchange
-from gateway.flowise.endpoints import Counted, FlowIn, Match, Purpose
+from gateway.flowise.endpoints import Counted, Match, Purpose
 from gateway.telemetry.metrics import Metrics
 
 SESSION_TOKENS = "session-tokens"  # the limit on issuing session tokens, for each key
 LIMITS, LIMITS_PER_MINUTE = "limits", 120  # the limit on `GET /gateway/v1/limits`, for each caller
-# The limit on the widget's settings, for each address: anyone may ask, and each question is one to Flowise.
+# The limit on the widget's settings and icons, for each address: anyone may ask, and questions are passed to Flowise.
 SETTINGS, SETTINGS_PER_MINUTE = "settings", 600
 _MINUTE = 60.0
 _UNITS = {"tokens": ';qu="tokens"', "concurrent": ';qu="concurrent-requests"', "requests": ""}
@@ -60,7 +60,7 @@ class Limits:
         counted = _counted(exchange.match)
         if exchange.route is not None and counted is Counted.ROUTE:
             return self.resolver.pre_auth(exchange.route.name, exchange.client)
-        if exchange.route is not None and counted is Counted.SETTINGS:
+        if counted is Counted.SETTINGS:
             return [ApplicableLimit(self._settings, caller_subject("", exchange.client))]
         return []
 
@@ -74,7 +74,7 @@ class Limits:
         if exchange.route is None or found is None or counted is not Counted.ROUTE:
             return []
         route = exchange.route.name
-        is_late = found.endpoint.flow_in is FlowIn.BODY  # the route was not known before authentication
+        is_late = found.endpoint.is_route_late  # the route was not known before authentication
         by_address = self.resolver.pre_auth(route, address) if is_late else []
         by_caller = self.resolver.post_auth(route, caller.counted_name, address)
         if caller.is_unproven:

@@ -68,20 +68,27 @@ def request_handler(
         try:
             _check_version(request)
             exchange.path_token, target = split_base(request.raw_path)
-            exchange.match = find(target)
+            exchange.match = find(target, _meant(request))
             exchange.route = routes.get(
                 exchange.match.named_flow or ""
             )  # for `cors`, also if a check below fails
-            _route_of(exchange.match, routes)
+            in_path = _route_of(exchange.match, routes)
             if request.method != hdrs.METH_OPTIONS:
                 exchange.match = exchange.match.check(request.method)
-                exchange.route = _route_of(exchange.match, routes)
+                exchange.route = in_path or _route_of(exchange.match, routes)
         except GatewayError as error:
             exchange.routing_error = error
         exchange.routing_error = request.get(REFUSAL, exchange.routing_error)
         return pipeline(exchange, serving)
 
     return handle
+
+
+def _meant(request: web.BaseRequest) -> str:
+    """The method; of a preflight the one that it asks for."""
+    if request.method == hdrs.METH_OPTIONS:
+        return request.headers.get(hdrs.ACCESS_CONTROL_REQUEST_METHOD, "")
+    return request.method
 
 
 def new_exchange(request: web.BaseRequest, trusted: Sequence[Network]) -> Exchange:

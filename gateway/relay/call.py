@@ -15,7 +15,7 @@ from typing import Protocol
 from gateway.aio import OneShot
 from gateway.errors import GatewayError, UpstreamBadReply, UpstreamUnreachable
 from gateway.relay.deadlines import Deadline, Deadlines
-from gateway.relay.replies import ReplyObserver
+from gateway.relay.replies import BodyObserver
 from gateway.upstream.choice import NO_HEAD, Connector
 from gateway.upstream.connection import Connection, UnansweredError
 from gateway.upstream.headers import UpstreamRequest
@@ -100,7 +100,7 @@ class UpstreamCall:
         self._listener = listener
         self.connector = connector
         self.deadlines = deadlines
-        self.observer: ReplyObserver | None = None
+        self.observer: BodyObserver | None = None
         self._connection: Connection | None = None
         self._writer: ResponseWriter | None = None
         self._early: list[bytes] = []  # body bytes that came before there was a writer

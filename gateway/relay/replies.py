@@ -17,13 +17,24 @@ KEPT_BODY = 4 * 1024 * 1024
 _NO_EVENTS: Mapping[str, int] = {}
 
 
-class ReplyObserver(Protocol):
-    """What a run knows of its reply. Moments are monotonic seconds."""
+class BodyObserver(Protocol):
+    """What a call knows of the body of its reply. Moments are monotonic seconds."""
+
+    first_event_at: float | None
+
+    @property
+    def has_end(self) -> bool:
+        """Whether the stream's last event was seen."""
+
+    def feed(self, data: bytes, now: float) -> None:
+        """The body bytes of one read."""
+
+
+class ReplyObserver(BodyObserver, Protocol):
+    """What a run knows of its reply."""
 
     is_stream: bool
     status: int
-    has_end: bool  # the stream's last event was seen
-    first_event_at: float | None
     first_token_at: float | None
     uncounted: str  # why the tokens that Flowise reported do not count; empty: they do
 
@@ -38,9 +49,6 @@ class ReplyObserver(Protocol):
     @property
     def gaps(self) -> tuple[Sequence[int], float] | None:
         """Seconds between two tokens: a count for each bucket, and their sum."""
-
-    def feed(self, data: bytes, now: float) -> None:
-        """The body bytes of one read."""
 
     def outcome(self, end: BodyEnd) -> Outcome:
         """Called once, at the end of the body."""

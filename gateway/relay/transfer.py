@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from gateway.errors import GatewayError, UpstreamTimeout
+from http import HTTPStatus
+
+from gateway.errors import GatewayError, UpstreamBadReply, UpstreamTimeout
 from gateway.exchange import Exchange
 from gateway.flowise.endpoints import Purpose
 from gateway.flowise.outcome import Outcome, of_answer, of_error
@@ -45,6 +47,10 @@ class Transfer:
         self.exchange.timings.upstream_head = self.call.deadlines.head_at
         self.call.deadlines.is_first_event_seen = True  # has no events
         match, _ = self.exchange.matched
+        if match.endpoint.purpose is Purpose.STORE and head.status == HTTPStatus.UNAUTHORIZED:
+            raise UpstreamBadReply(  # as a 401 the client would blame its own credential (vector-upsert-no-key)
+                "Flowise stores documents for an API key of its workspace only. The upstream's api_key must be one."
+            )
         check_head(head, may_be_unmodified=True, may_be_html=match.endpoint.purpose is Purpose.FILE)
 
     def on_client_left(self) -> None:

@@ -1,4 +1,4 @@
-"""Answers that are no stream, on a route that withholds events: read whole, looked into, and only then sent.
+"""Answers that are no stream, of which something must be known first: read whole, looked into, and only then sent.
 
 Nothing passes unread: what cannot be looked into is refused before the client has a head. The observer sees the answer
 as Flowise sent it, so its tokens are counted as ever.
@@ -28,9 +28,18 @@ _JSON = b"application/json"
 class WholeAnswer:
     """Takes the place of the client's writer until the body has ended. `release` gives its memory back."""
 
-    def __init__(self, call: UpstreamCall, budget: ContentBudget) -> None:
+    def __init__(
+        self,
+        call: UpstreamCall,
+        budget: ContentBudget,
+        largest: int = LARGEST,
+        too_large: UpstreamBadReply | None = None,
+    ) -> None:
+        """`largest`: bytes; a larger body is `too_large`."""
         self._call = call
         self._budget = budget
+        self._largest = largest
+        self._too_large = too_large or _too_large()
         self._parts: list[bytes] = []
         self._size = 0  # of the budget
         self._body: OneShot[bytes] = OneShot()
@@ -55,8 +64,8 @@ class WholeAnswer:
     def feed(self, data: bytes) -> None:
         if self._body.is_set:
             return
-        if self._size + len(data) > LARGEST:
-            self._body.fail(too_large())
+        if self._size + len(data) > self._largest:
+            self._body.fail(self._too_large)
         elif not self._budget.take(len(data)):
             self._body.fail(
                 Overloaded(
@@ -131,10 +140,10 @@ def _check(head: ResponseHead) -> None:
             " application/json or an event stream."
         )
     if head.framing is Framing.LENGTH and int(head.get(b"content-length")) > LARGEST:
-        raise too_large()
+        raise _too_large()
 
 
-def too_large() -> UpstreamBadReply:
+def _too_large() -> UpstreamBadReply:
     return UpstreamBadReply(
         f"The answer of Flowise is larger than {LARGEST >> 20} MiB, which is too large to take out what this route"
         " withholds. Ask with streaming: true."

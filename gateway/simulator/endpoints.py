@@ -15,6 +15,7 @@ from gateway.simulator.flows import Flow
 from gateway.simulator.predictions import State, predict
 from gateway.simulator.replies import HTML, FlowiseError, Responder
 from gateway.simulator.requests import ReceivedRequest
+from gateway.simulator.widget import abort_speech, assistant_file, change_feedback, icon, speech, upsert
 
 Handler = Callable[[State, Responder, ReceivedRequest], Awaitable[web.StreamResponse]]
 
@@ -30,6 +31,9 @@ _UPLOADS = {
 def find(method: str, path: str) -> Handler | None:
     """The handler of a path; None: Flowise serves its user interface there."""
     name, _, rest = path.removeprefix("/api/v1/").partition("/")
+    if name in _WITH_ACTION:
+        action, _, rest = rest.partition("/")
+        name = f"{name}/{action}"
     handler, parts = _TABLE.get((("GET" if method == "HEAD" else method), name), (None, 0))
     given = [part for part in rest.split("/") if part]
     return handler if len(given) == parts or (name == "prediction" and not given) else None
@@ -72,7 +76,8 @@ async def uploads(state: State, responder: Responder, request: ReceivedRequest) 
 async def chatbot_config(state: State, responder: Responder, request: ReceivedRequest) -> web.StreamResponse:
     """Capture public-chatbotConfig-chain: the whole flow, without authentication."""
     flow = _flow(state, request, "chatflowsService.getSinglePublicChatbotConfig")
-    rest = {"uploads": _UPLOADS, "flowData": flow.public_nodes(), "isTTSEnabled": False}
+    uploads = {**_UPLOADS, **flow.uploads}
+    rest = {"uploads": uploads, "flowData": flow.public_nodes(), "isTTSEnabled": flow.speaks}
     return responder.json({**flow.chatbot_config, **rest})
 
 
@@ -96,7 +101,9 @@ async def feedback(state: State, responder: Responder, request: ReceivedRequest)
         raise FlowiseError(404, f"Message with ID {message} not found")
     names = ("chatId", "messageId", "rating", "content")
     stored = {name: request.fields.get(name) for name in names}
-    return responder.json({"chatflowid": segments(request.path)[0], **stored, **_stored()})
+    answer = {"chatflowid": segments(request.path)[0], **stored, **_stored()}
+    state.feedback[answer["id"]] = answer
+    return responder.json(answer)
 
 
 async def leads(_state: State, responder: Responder, request: ReceivedRequest) -> web.StreamResponse:
@@ -167,13 +174,20 @@ _TABLE: dict[tuple[str, str], tuple[Handler, int]] = {
     ("GET", "chatflows-uploads"): (uploads, 1),
     ("GET", "public-chatbotConfig"): (chatbot_config, 1),
     ("POST", "feedback"): (feedback, 1),
+    ("PUT", "feedback"): (change_feedback, 1),
     ("POST", "leads"): (leads, 0),
+    ("POST", "text-to-speech/generate"): (speech, 0),
+    ("POST", "text-to-speech/abort"): (abort_speech, 0),
+    ("POST", "vector/upsert"): (upsert, 1),
+    ("POST", "openai-assistants-file/download"): (assistant_file, 0),
+    ("GET", "node-icon"): (icon, 1),
     ("POST", "attachments"): (attachments, 2),
     ("GET", "get-upload-file"): (upload_file, 0),
     ("GET", "ping"): (ping, 0),
     ("GET", "version"): (version, 0),
     ("GET", "chatflows"): (chatflows, 0),
 }
+_WITH_ACTION = ("text-to-speech", "vector", "openai-assistants-file")
 _PUBLIC = (
     "/api/v1/prediction/",
     "/api/v1/chatmessage/abort",
@@ -184,6 +198,10 @@ _PUBLIC = (
     "/api/v1/leads",
     "/api/v1/attachments",
     "/api/v1/get-upload-file",
+    "/api/v1/text-to-speech/generate",
+    "/api/v1/text-to-speech/abort",
+    "/api/v1/openai-assistants-file/download",
+    "/api/v1/node-icon/",
     "/api/v1/ping",
     "/api/v1/version",
 )

@@ -44,6 +44,8 @@ class Flow:
         trigger: what starts an agentflow: a chat message, a form, a webhook or a schedule.
         own_key: the API key that predictions need, with `needs_key`; empty: the simulator's.
         uploads: what `chatflows-uploads` reports, over the answer of a flow without uploads.
+        speaks: whether it has text-to-speech.
+        stores: whether it has a vector store that takes documents.
         flow_data: the flow's nodes as JSON text, public; empty: a small flow with a secret prompt.
     """
 
@@ -60,6 +62,8 @@ class Flow:
     trigger: Literal["chatInput", "formInput", "webhookTrigger", "scheduleInput"] = "chatInput"
     own_key: str = ""
     uploads: Mapping[str, Any] = field(default_factory=dict)
+    speaks: bool = False
+    stores: bool = False
     flow_data: str = ""
 
     @property

@@ -6,7 +6,7 @@ import asyncio
 import base64
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from aiohttp import web
 
@@ -36,6 +36,9 @@ class State:
         scripts: what runs do instead of what the question asks for, by flow id; under "" for all others.
         files: uploads by chatflow id, chat id and name.
         messages: ids of the answers so far, which feedback may refer to.
+        feedback: what was stored, by its id.
+        speech: what is being read aloud, by chat id and message id; set: it was aborted.
+        speech_aborts: chat id and message id of every abort of speech.
         pool: runs that can be aborted, by chatflow id and chat id.
         requests: every request, in the order in which their bodies were read.
         aborts: chatflow id and chat id of every abort, with or without effect.
@@ -51,6 +54,9 @@ class State:
     scripts: dict[str, Script] = field(default_factory=dict)
     files: dict[tuple[str, str, str], bytes] = field(default_factory=dict)
     messages: set[str] = field(default_factory=set)
+    feedback: dict[str, dict[str, Any]] = field(default_factory=dict)
+    speech: dict[tuple[Any, Any], asyncio.Event] = field(default_factory=dict)
+    speech_aborts: list[tuple[str, str]] = field(default_factory=list)
     pool: dict[tuple[str, str], SimulatedRun] = field(default_factory=dict)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     requests: list[ReceivedRequest] = field(default_factory=list)

@@ -109,15 +109,19 @@ class Responder:
 
     def page(self) -> Reply:
         """Answer with the user interface's page, as Flowise does for unknown paths."""
+        return self.file("text/html; charset=UTF-8", _PAGE)
+
+    def file(self, kind: str, body: bytes) -> Reply:
+        """Answer as `res.sendFile` does."""
         about = [
             ("Accept-Ranges", "bytes"),
             ("Cache-Control", "public, max-age=0"),
             ("Last-Modified", formatdate(_BUILT_AT, usegmt=True)),
-            ("ETag", f'W/"{len(_PAGE):x}-{_BUILT_AT * 1000:x}"'),
-            ("Content-Type", "text/html; charset=UTF-8"),
-            ("Content-Length", str(len(_PAGE))),
+            ("ETag", f'W/"{len(body):x}-{_BUILT_AT * 1000:x}"'),
+            ("Content-Type", kind),
+            ("Content-Length", str(len(body))),
         ]
-        return Reply(200, _PAGE, [*self.base, *about, *self.closing()])
+        return Reply(200, body, [*self.base, *about, *self.closing()])
 
     def closing(self) -> Headers:
         """The headers that Node adds last: Date, Connection, Keep-Alive."""

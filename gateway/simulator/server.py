@@ -33,6 +33,8 @@ class Simulator:
         requests: every request so far.
         aborts: chatflow id and chat id of every abort so far, with or without effect.
         runs: every prediction that reached a flow.
+        feedback: what was stored, by its id.
+        speech_aborts: chat id and message id of every abort of speech.
     """
 
     def __init__(
@@ -64,6 +66,8 @@ class Simulator:
         self.requests: list[ReceivedRequest] = self._state.requests
         self.aborts: list[tuple[str, str]] = self._state.aborts
         self.runs: list[SimulatedRun] = self._state.runs
+        self.feedback = self._state.feedback
+        self.speech_aborts = self._state.speech_aborts
         self._runner: web.AppRunner | None = None
         self._heartbeats: asyncio.Task[None] | None = None
         self.url = ""

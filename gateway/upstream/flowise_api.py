@@ -1,4 +1,4 @@
-"""The gateway's own requests to Flowise: abort a run, ask about a chatflow."""
+"""The gateway's own requests to Flowise: abort a run or speech, ask about a chatflow."""
 
 from __future__ import annotations
 
@@ -22,6 +22,18 @@ async def abort(
     target = join_target(("api", "v1", "chatmessage", "abort", route.chatflow, chat_id), {})
     try:
         status, _ = await upstream.request("PUT", target, identity, server)
+    except GatewayError as error:
+        return error.for_log
+    return "" if status == 200 else f"Flowise answered with status {status}"
+
+
+async def abort_speech(
+    upstream: Upstream, server: Server, content: bytes, identity: ForwardedIdentity
+) -> str:
+    """Ask the server that reads aloud to stop; return why it did not agree, empty if it did. `content`: JSON."""
+    target = join_target(("api", "v1", "text-to-speech", "abort"), {})
+    try:
+        status, _ = await upstream.request("POST", target, identity, server, content)
     except GatewayError as error:
         return error.for_log
     return "" if status == 200 else f"Flowise answered with status {status}"

@@ -166,17 +166,23 @@ class Upstream:
         return [*own_fields({**_own(identity), "Content-Type": content_type}), *passed]
 
     async def request(
-        self, method: str, target: bytes, identity: ForwardedIdentity, server: Server | None = None
+        self,
+        method: str,
+        target: bytes,
+        identity: ForwardedIdentity,
+        server: Server | None = None,
+        content: bytes = b"",
     ) -> tuple[int, bytes]:
         """Send a short request of the gateway's own; return status and body. Redirects are not followed.
 
-        `server`: this one and no other.
+        `server`: this one and no other. `content`: JSON; empty: no body.
 
         Raises:
             GatewayError: there is no reply, no complete one within `REQUEST_TIMEOUT`, or one that is not valid or
                 larger than `MAX_REPLY`.
         """
-        request = UpstreamRequest(method, target, own_fields(_own(identity)))
+        kind = {"Content-Type": "application/json"} if content else {}
+        request = UpstreamRequest(method, target, own_fields({**_own(identity), **kind}), content)
         connector: Connector = self.choose(None, is_short=True) if server is None else Pinned(server)
         reply = await send_short(connector, request, REQUEST_TIMEOUT, MAX_REPLY)
         return reply.status, reply.body

@@ -357,9 +357,7 @@ async def test_a_chatflow_without_streams_a_webhook_and_refused_uploads_are_name
     )
     for flow, offers in ((LOUD.id, "speech"), (AGENTFLOW_ID, "files")):
         _, findings = await examine(flowise.url, route={"chatflow": flow})
-        assert of(findings, "uploads")[2].startswith(
-            f"Its chat window offers {offers}, which the route refuses."
-        )
+        assert of(findings, "uploads")[2].startswith(f"Its chatflow takes {offers}, which the route refuses.")
         _, findings = await examine(flowise.url, route={"chatflow": flow, "uploads": True})
         assert wrong(findings) == []
 

@@ -104,13 +104,14 @@ async def keys_command(config: Path, *words: str) -> str:
         return "\n".join(child.output)
 
 
-def guarded(flowise, *origins: str) -> str:
-    """The configuration of a guarded gateway for pages of these origins."""
-    guarding = {"auth": ["api_key", "session"], "conversations": {"bind": True}, "uploads": True}
+def guarded(flowise, *origins: str, **keys) -> str:
+    """The configuration of a guarded gateway for pages of these origins. `keys`: more of each route."""
+    guarding = {"auth": ["api_key", "session"], "conversations": {"bind": True}, "uploads": True, **keys}
     sections = configuration(
         flowise["url"],
         auth={"secret": secrets.token_hex(32), "keys_file": "keys.yaml"},
         routes=routes(flowise, **guarding, cors={"origins": list(origins)}),
+        upstreams={"main": {"api_key": flowise.get("api_key", "")}},
     )
     return yaml.safe_dump(sections)
 
@@ -127,12 +128,12 @@ def keys(flowise, tmp_path_factory):
 
 @pytest.fixture
 def guard(flowise, keys, tmp_path):
-    """`async with guard(origin) as gateway:` a guarded gateway for pages of these origins."""
+    """`async with guard(origin, speech=True) as gateway:` a guarded gateway for pages of these origins."""
 
     @asynccontextmanager
-    async def begin(*origins: str):
+    async def begin(*origins: str, **more):
         config, (file, names) = tmp_path / "gateway.yaml", keys
-        config.write_text(guarded(flowise, *origins))
+        config.write_text(guarded(flowise, *origins, **more))
         shutil.copy(file, tmp_path)
         async with processes.gateway("serve", "--config", str(config)) as child:
             await child.listens()

@@ -170,6 +170,96 @@ async def test_a_flow_with_a_form_and_a_human_input_node_completes(guard, page, 
         assert await page.complaints() == []
 
 
+async def test_a_comment_behind_a_thumb_reaches_flowise(flowise, guard, page):
+    async with guard(page.origin) as gateway:
+        await page.open(await gateway.host("ann", "pictures"), "pictures")
+        await page.answer_to(unique("tokens=2"), "tok1")
+        await page.rate("Thumbs Down")
+        await page.comment("The answer is wrong.")
+        assert (await page.called())[-2:] == ["POST feedback 200", "PUT feedback 200"]
+        kept = json.loads((await page.stored())["pictures_EXTERNAL"])["chatHistory"][-1]
+        (rating,) = await feedback_on(flowise, "pictures", kept["messageId"])
+        assert (rating["rating"], rating["content"]) == ("THUMBS_DOWN", "The answer is wrong.")
+        assert await page.complaints() == []
+
+        # another user, who knows the id
+        headers = bearer(await gateway.token("bob", "pictures"))
+        async with aiohttp.ClientSession(headers=headers) as session:
+            url = f"{gateway.url}/api/v1/feedback/{rating['id']}"
+            async with session.put(url, json={"content": "mine"}) as foreign:
+                assert foreign.status == 404
+        assert (await feedback_on(flowise, "pictures", kept["messageId"]))[0]["content"] == rating["content"]
+
+
+async def test_an_answer_is_read_aloud_and_stopped(guard, page):
+    async with guard(page.origin, speech=True) as gateway:
+        await page.open(await gateway.host("ann", "pictures"), "pictures")
+        await page.answer_to(unique("tokens=80 delay=0.01"), "tok79")
+        await page.called()
+        await page.speak()
+        await page.hush()
+        assert sorted(await page.called()) == ["POST text-to-speech 200"] * 2
+        assert await page.complaints() == []
+        requests, _ = await gateway.ended()
+        (speech,) = [line for line in requests if "tts_seconds" in line]
+        assert speech["outcome"] in ("error_event", "client_closed")  # of Flowise, or the page is faster
+        assert speech["tts_seconds"] < 10
+
+
+async def test_no_user_stops_what_another_one_hears(flowise, guard):
+    """Both say the same chatId and the same message."""
+    names = {"chatflowId": "pictures", "chatId": "same", "chatMessageId": "m"}
+    async with guard(speech=True) as gateway, aiohttp.ClientSession() as session:
+        ann, bob = [bearer(await gateway.token(user, "pictures")) for user in ("ann", "bob")]
+        generate, abort = (f"{gateway.url}/api/v1/text-to-speech/{verb}" for verb in ("generate", "abort"))
+        async with session.post(generate, json={**names, "text": "hi [[seconds=1]]"}, headers=ann) as heard:
+            await heard.content.readline()
+            async with session.post(abort, json=names, headers=bob) as stopped:
+                assert stopped.status == 200
+            rest = await heard.read()
+        assert b"event: tts_end" in rest
+        assert b"tts_error" not in rest
+
+
+async def test_a_document_reaches_the_vector_store(guard, page, tmp_path):
+    document = tmp_path / "plan.txt"
+    document.write_text("Feed the cat at noon.\n")
+    async with guard(page.origin, upsert=True) as gateway:
+        await page.open(await gateway.host("ann", "library"), "library")
+        await page.attach({"documents": [str(document)]})
+        await page.answer_to(unique("tokens=2", "what is the plan?"), "tok1")
+        assert (await page.called())[-2:] == ["POST vector 200", "POST prediction 200"]
+        assert await page.complaints() == []
+
+
+async def test_a_trace_opens_and_a_page_shows_the_icons_of_nodes(guard, page):
+    """The widget has the icons of agentflow nodes in it, and loads those of tools and models so."""
+    async with guard(page.origin) as gateway:
+        await page.open(await gateway.host("ann", "assistant"), "assistant", showAgentMessages=True)
+        await page.answer_to(unique("tokens=2"), "tok1")
+        await page.trace("General Agent")
+        assert await page.complaints() == []
+        assert await page.image("/api/v1/node-icon/chatOpenAI") > 0
+        assert await page.image("/api/v1/node-icon/nothing") == 0
+        assert "GET node-icon 200" in await page.called()
+
+
+@pytest.mark.parametrize("flow", ["pictures", "assistant", "library"])
+async def test_the_widget_offers_nothing_that_the_route_refuses(guard, page, flow):
+    offered = {}
+    for is_on in (True, False):
+        async with guard(page.origin, uploads=is_on, upsert=is_on, speech=is_on) as gateway:
+            await page.open(await gateway.host("ann", flow), flow)
+            await page.answer_to(unique("tokens=2"), "tok1")
+            offered[is_on] = await page.offered()
+            assert await page.complaints() == []
+    assert offered[True]["files"]
+    assert offered[False]["files"] == []
+    assert ("Play audio" in offered[True]["buttons"]) == (flow == "pictures")
+    assert "Play audio" not in offered[False]["buttons"]
+    assert ("Thumbs Up" in offered[False]["buttons"]) == (flow != "library")  # no route refuses a rating
+
+
 async def test_the_page_shows_that_its_session_has_expired(guard, page):
     async with guard(page.origin) as gateway:
         began = time.time()

@@ -24,7 +24,7 @@ GATEWAY = Path(__file__).parents[2] / "gateway"
 
 
 def match(method, target):
-    return find(target).check(method)
+    return find(target, method).check(method)
 
 
 @pytest.mark.parametrize(
@@ -39,6 +39,12 @@ def match(method, target):
         ("GET", "/api/v1/public-chatbotConfig/s", "chatbot_config", {"flow": "s"}),
         ("PUT", "/api/v1/chatmessage/abort/s/c%20d", "abort", {"flow": "s", "chatId": "c d"}),
         ("POST", "/api/v1/feedback/s", "feedback", {"flow": "s"}),
+        ("PUT", f"/api/v1/feedback/{FLOW}", "feedback_change", {"feedbackId": FLOW}),
+        ("POST", "/api/v1/openai-assistants-file/download", "assistant_file", {}),
+        ("POST", "/api/v1/vector/upsert/s", "vector_upsert", {"flow": "s"}),
+        ("POST", "/api/v1/text-to-speech/generate", "speech", {}),
+        ("POST", "/api/v1/text-to-speech/abort", "speech_abort", {}),
+        ("GET", "/api/v1/node-icon/chatOpenAI", "node_icon", {"name": "chatOpenAI"}),
         ("POST", "/api/v1/leads", "leads", {}),
         ("POST", "/api/v1/leads/", "leads", {}),
         ("POST", "/api/v1/attachments/s/c", "attachments", {"flow": "s", "chatId": "c"}),
@@ -71,8 +77,11 @@ def test_each_route_of_the_table_is_found(method, target, name, params):
         ),
         *(
             "/api/v1/feedback",
-            "/api/v1/vector/upsert/x",
-            "/api/v1/node-icon/x",
+            "/api/v1/vector/upsert",
+            "/api/v1/vector/internal-upsert/x",
+            "/api/v1/node-icon",
+            "/api/v1/text-to-speech/voices",
+            "/api/v1/openai-assistants-file/upload",
             "/api/v1/%7Bflow%7D",
             "/index.html",
         ),
@@ -101,10 +110,11 @@ def test_empty_segments_and_full_urls_are_refused(target):
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.name)
 def test_one_slash_at_the_end_of_a_path_means_nothing(endpoint):
-    path = endpoint.paths[0].format(flow="f", chatId="c")
-    assert find(f"{path}/").params == find(path).params
-    assert find(f"{path}/").endpoint is endpoint
-    assert upstream_target(find(f"{path}/"), FLOW, "c") == upstream_target(find(path), FLOW, "c")
+    path = endpoint.paths[0].format(flow="f", chatId="c", feedbackId=FLOW, name="n")
+    with_slash, without = (find(each, endpoint.methods[0]) for each in (f"{path}/", path))
+    assert with_slash.params == without.params
+    assert with_slash.endpoint is endpoint
+    assert upstream_target(with_slash, FLOW, "c") == upstream_target(without, FLOW, "c")
 
 
 @pytest.mark.parametrize(
@@ -122,7 +132,9 @@ def test_a_path_without_its_flow_or_with_more_is_unknown(target):
         ("POST", "/api/v1/chatmessage/abort/x/y", "PUT, OPTIONS"),
         ("DELETE", "/api/v1/ping", "GET, HEAD, OPTIONS"),
         ("OPTIONS", "/api/v1/ping", "GET, HEAD, OPTIONS"),
-        ("PUT", "/api/v1/feedback/x", "POST, OPTIONS"),
+        ("GET", "/api/v1/feedback/x", "POST, PUT, OPTIONS"),
+        ("GET", "/api/v1/text-to-speech/generate", "POST, OPTIONS"),
+        ("POST", "/api/v1/node-icon/x", "GET, HEAD, OPTIONS"),
         ("get", "/api/v1/ping", "GET, HEAD, OPTIONS"),
     ],
 )
@@ -138,6 +150,43 @@ def test_a_preflight_finds_the_methods_of_a_path():
         find("/api/v1/nothing")
 
 
+def test_a_path_with_two_rows_has_one_of_them_for_each_method():
+    for method, name in (
+        ("POST", "feedback"),
+        ("PUT", "feedback_change"),
+        ("", "feedback"),
+        ("GET", "feedback"),
+    ):
+        assert find(f"/api/v1/feedback/{FLOW}", method).endpoint.name == name
+    for endpoint in ENDPOINTS:
+        others = [
+            other
+            for other in ENDPOINTS
+            if other is not endpoint and _shape(other.paths[0]) == _shape(endpoint.paths[0])
+        ]
+        assert endpoint.other_methods == tuple(method for other in others for method in other.methods)
+
+
+def _shape(path):
+    return re.sub(r"{\w+}", "{}", path)
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "message"),
+    [
+        ("PUT", "/api/v1/feedback/x", "must end in the id of a feedback"),
+        ("PUT", f"/api/v1/feedback/{FLOW.upper()}", "must end in the id of a feedback"),
+        ("PUT", f"/api/v1/feedback/{FLOW}0", "must end in the id of a feedback"),
+        ("GET", "/api/v1/node-icon/a.b", "must end in the name of a node"),
+        ("GET", "/api/v1/node-icon/" + "a" * 65, "must end in the name of a node"),
+        ("GET", "/api/v1/node-icon/%C3%A9", "must end in the name of a node"),
+    ],
+)
+def test_a_name_in_the_path_has_the_form_that_flowise_uses(method, target, message):
+    with pytest.raises(BadRequest, match=message):
+        match(method, target)
+
+
 def test_what_is_found_whatever_the_method_can_be_checked_for_it():
     found = find(FILE + "?chatflowId=s&chatId=c&fileName=a")
     assert (found.flow, dict(found.query)) == (None, {})
@@ -150,8 +199,11 @@ def test_what_is_found_whatever_the_method_can_be_checked_for_it():
 
 
 def test_the_names_of_endpoints_are_a_closed_list_and_get_includes_head():
-    words = "prediction chatflows_streaming chatflows_uploads chatbot_config abort feedback leads"
-    words += " attachments upload_file ping session_tokens limits"
+    words = (
+        "prediction chatflows_streaming chatflows_uploads chatbot_config abort feedback feedback_change leads"
+    )
+    words += " attachments upload_file assistant_file vector_upsert speech speech_abort node_icon ping"
+    words += " session_tokens limits"
     assert [endpoint.name for endpoint in ENDPOINTS] == words.split()
     assert all(("HEAD" in endpoint.methods) == ("GET" in endpoint.methods) for endpoint in ENDPOINTS)
 
@@ -160,23 +212,37 @@ def test_the_names_of_endpoints_are_a_closed_list_and_get_includes_head():
     ("column", "value", "names"),
     [
         ("flow_in", FlowIn.QUERY, "upload_file"),
-        ("flow_in", FlowIn.BODY, "leads"),
+        ("flow_in", FlowIn.BODY, "leads assistant_file speech speech_abort"),
+        ("flow_in", FlowIn.FEEDBACK, "feedback_change"),
+        ("flow_in", FlowIn.ANY, "node_icon"),
         ("flow_in", FlowIn.NOWHERE, "ping session_tokens limits"),
-        ("access", Access.ANYONE, "chatflows_streaming chatflows_uploads chatbot_config ping"),
-        ("access", Access.ANY_ROUTE, "leads limits"),
+        ("access", Access.ANYONE, "chatflows_streaming chatflows_uploads chatbot_config node_icon ping"),
+        ("access", Access.ANY_ROUTE, "feedback_change leads assistant_file speech speech_abort limits"),
         ("access", Access.API_KEY, "session_tokens"),
         ("body", BodyKind.PREDICTION, "prediction"),
         ("body", BodyKind.FEEDBACK, "feedback"),
+        ("body", BodyKind.FEEDBACK_CHANGE, "feedback_change"),
+        ("body", BodyKind.DOCUMENTS, "vector_upsert"),
+        ("body", BodyKind.SPEECH, "speech"),
+        ("body", BodyKind.SPEECH_ABORT, "speech_abort"),
+        ("body", BodyKind.ASSISTANT_FILE, "assistant_file"),
         ("body", BodyKind.LEADS, "leads"),
         ("body", BodyKind.ATTACHMENTS, "attachments"),
         ("body", BodyKind.OWN, "session_tokens"),
-        ("counted", Counted.ROUTE, "prediction feedback leads attachments"),
+        (
+            "counted",
+            Counted.ROUTE,
+            "prediction feedback feedback_change leads attachments assistant_file vector_upsert speech",
+        ),
         ("counted", Counted.TOKENS, "session_tokens"),
         ("counted", Counted.STATUS, "limits"),
-        ("counted", Counted.SETTINGS, "chatbot_config"),
+        ("counted", Counted.SETTINGS, "chatbot_config node_icon"),
         ("purpose", Purpose.RUN, "prediction"),
         ("purpose", Purpose.ABORT, "abort"),
-        ("purpose", Purpose.FILE, "upload_file"),
+        ("purpose", Purpose.FILE, "upload_file assistant_file"),
+        ("purpose", Purpose.STORE, "vector_upsert"),
+        ("purpose", Purpose.SPEECH, "speech"),
+        ("purpose", Purpose.SPEECH_ABORT, "speech_abort"),
     ],
 )
 def test_the_columns_of_the_table(column, value, names):
@@ -241,6 +307,9 @@ def test_a_bad_file_query_is_refused_and_named(query, message):
         ("POST", "/api/v1/predictions/support", f"/api/v1/prediction/{FLOW}"),
         ("PUT", "/api/v1/chatmessage/abort/support/raw", f"/api/v1/chatmessage/abort/{FLOW}/mapped%40x"),
         ("POST", "/api/v1/leads/", "/api/v1/leads"),
+        ("PUT", f"/api/v1/feedback/{FLOW}", f"/api/v1/feedback/{FLOW}"),
+        ("POST", "/api/v1/vector/upsert/support", f"/api/v1/vector/upsert/{FLOW}"),
+        ("POST", "/api/v1/text-to-speech/abort", "/api/v1/text-to-speech/abort"),
         (
             "GET",
             FILE + "?fileName=a+%26%25.png&chatId=raw&chatflowId=support&download=true",

@@ -8,7 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import BadRequest, TooLarge
-from gateway.flowise.feedback import lead_flow, read_feedback, read_leads
+from gateway.flowise.feedback import (
+    named_flow,
+    read_assistant_file,
+    read_feedback,
+    read_feedback_change,
+    read_leads,
+    read_speech,
+    read_speech_abort,
+    stored_id,
+)
 from tests.harness.body_rules import body_rules
 
 RULES = body_rules()
@@ -59,7 +68,7 @@ def test_a_long_feedback_is_too_large(text):
 
 def test_a_lead_names_its_chatflow_and_keeps_the_rest():
     lead = read_leads(LEAD, RULES)
-    assert lead_flow(LEAD) == lead.flow == "support"
+    assert named_flow(LEAD, "chatflowid") == lead.flow == "support"
     assert json.loads(lead.encode("uuid", "mapped")) == json.loads(LEAD) | {
         "chatflowid": "uuid",
         "chatId": "mapped",
@@ -84,7 +93,7 @@ def test_a_lead_may_come_without_a_conversation():
 )
 def test_a_lead_without_one_chatflow_is_refused(body):
     with pytest.raises(BadRequest):
-        lead_flow(body)
+        named_flow(body, "chatflowid")
     with pytest.raises(BadRequest):
         read_leads(body, RULES)
 
@@ -93,14 +102,27 @@ def test_the_representation_holds_no_text_of_the_user():
     assert "e@x.y" not in repr(read_leads(LEAD, RULES))
 
 
+NAMES = [
+    "chatflowid",
+    "chatflowId",
+    "chatId",
+    "messageId",
+    "chatMessageId",
+    "text",
+    "fileName",
+    "rating",
+    "x",
+]
 _VALUES = st.none() | st.text() | st.integers() | st.lists(st.text())
 
 
-@given(
-    st.dictionaries(st.sampled_from(["chatflowid", "chatId", "messageId", "name", "rating", "x"]), _VALUES)
-)
+@given(st.dictionaries(st.sampled_from(NAMES), _VALUES))
 def test_garbage_is_read_or_refused(value):
-    for read in (read_feedback, read_leads):
+    every = (
+        *(read_feedback, read_feedback_change, read_leads),
+        *(read_speech, read_speech_abort, read_assistant_file),
+    )
+    for read in every:
         with suppress(BadRequest, TooLarge):
             read(json.dumps(value).encode(), RULES).encode("f", "c")
 
@@ -111,3 +133,39 @@ def test_an_empty_chat_id_of_a_lead_is_none_and_does_not_reach_flowise(bind):
     assert record.client_chat_id is None
     assert record.encode("f", None) == b'{"chatflowid":"f","name":"n"}'
     assert json.loads(record.encode("f", "m")) == {"chatflowid": "f", "chatId": "m", "name": "n"}
+
+
+SPEECH = b'{"chatflowId":"support", "chatId":"c","chatMessageId":"m","text":"Hello there."}'
+
+
+def test_speech_keeps_its_bytes_but_for_flow_and_conversation():
+    record = read_speech(SPEECH, RULES)
+    assert (record.flow, record.client_chat_id) == ("support", "c")
+    assert record.encode("id", "d") == SPEECH.replace(b'"support"', b'"id"').replace(
+        b'"c",', b'"d",'
+    ).replace(b", ", b",")
+    assert record.encode("support", "c") == SPEECH
+
+
+def test_a_change_names_neither_flow_nor_conversation():
+    body = b'{"content" : "it was wrong"}'
+    assert read_feedback_change(body, RULES).encode("flow", None) == body
+
+
+@pytest.mark.parametrize(
+    ("answer", "name"),
+    [
+        (
+            b'{"id":"2c5e8d0a-1111-4222-8333-444455556666","rating":"THUMBS_UP"}',
+            "2c5e8d0a-1111-4222-8333-444455556666",
+        ),
+        (b'{"id":"../x"}', ""),
+        (b'{"id":7}', ""),
+        (b"{}", ""),
+        (b"", ""),
+        (b"[" * 100_000, ""),
+        (b"\xff", ""),
+    ],
+)
+def test_an_id_is_remembered_only_in_the_form_that_a_change_may_name(answer, name):
+    assert stored_id(answer) == name

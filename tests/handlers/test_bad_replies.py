@@ -93,8 +93,9 @@ async def test_a_reply_without_a_body_is_not_compressed(start, connect):
 CONFIG = f"/api/v1/public-chatbotConfig/{FLOW}"
 SENT = [
     ("POST", PATH, b'{"question":"hi"}'),
-    ("GET", f"/api/v1/chatflows-uploads/{FLOW}", b""),
+    ("POST", "/api/v1/leads", b'{"chatflowid":"chat"}'),
     ("GET", CONFIG, b""),
+    ("GET", f"/api/v1/chatflows-uploads/{FLOW}", b""),
 ]
 
 

@@ -44,7 +44,7 @@ class Flowise:
 async def test_an_answer_that_has_not_changed_is_not_read_again(start, connect, monkeypatch):
     read = []
     trim = handler.trim
-    monkeypatch.setattr(handler, "trim", lambda body: read.append(body) or trim(body))
+    monkeypatch.setattr(handler, "trim", lambda body, route: read.append(body) or trim(body, route))
     flowise = Flowise()
     async with RawUpstream(flowise) as upstream, start(upstream.url) as gateway:
         replies = [await ask(connect, gateway, "GET", PATH) for _ in range(3)]
@@ -147,3 +147,46 @@ async def test_an_address_may_ask_so_often_in_a_minute(mode, start, connect, mon
     assert scrape['flowise_gateway_limited_total{limit="settings",route="chat"}'] == 1
     assert other.status == 200
     assert len(upstream.seen) == 4
+
+
+OFFERED = b'{"isTTSEnabled":true,"uploads":{"isImageUploadAllowed":true,"isRAGFileUploadAllowed":true}}'
+UPLOADS = b'{"isImageUploadAllowed":true,"isRAGFileUploadAllowed":true}'
+SWITCHES = [
+    (
+        {},
+        b'{"isTTSEnabled":false,"uploads":{"isImageUploadAllowed":false,"isRAGFileUploadAllowed":false}}',
+        "",
+    ),
+    (
+        {"uploads": True},
+        b'{"isTTSEnabled":false,"uploads":{"isImageUploadAllowed":true,"isRAGFileUploadAllowed":false}}',
+        "f",
+    ),
+    ({"uploads": True, "upsert": True, "speech": True}, OFFERED, "fvs"),
+    ({"chatbot_config": "full"}, OFFERED, None),
+]
+
+
+@pytest.mark.parametrize(("keys", "settings", "letters"), SWITCHES)
+async def test_the_widget_offers_what_the_route_allows(keys, settings, letters, start, connect):
+    tag = ETAG if letters is None else f'W/"24df-mGkw+GEmen-public{letters}"'
+    for path, answer, expected in (
+        (PATH, OFFERED, settings),
+        (
+            f"/api/v1/chatflows-uploads/{FLOW}",
+            UPLOADS,
+            b'{"isImageU' + settings.partition(b'{"isImageU')[2][:-1],
+        ),
+    ):
+        async with RawUpstream(Flowise(answer)) as upstream, start(upstream.url, route=keys) as gateway:
+            reply = await ask(connect, gateway, "GET", path)
+        assert (reply.body, reply.fields["etag"]) == (expected, tag)
+
+
+async def test_uploads_are_known_where_the_settings_are_off(start, connect):
+    async with (
+        RawUpstream(Flowise(UPLOADS)) as upstream,
+        start(upstream.url, route={"chatbot_config": "off"}) as gateway,
+    ):
+        reply = await ask(connect, gateway, "GET", f"/api/v1/chatflows-uploads/{FLOW}")
+    assert reply.json() == {"isImageUploadAllowed": False, "isRAGFileUploadAllowed": False}

@@ -101,9 +101,9 @@ async def test_large_chatbot_config_is_trimmed_off_the_loop(
 ):
     threads = []
 
-    def trim(body):
+    def trim(body, route):
         threads.append(threading.get_ident())
-        return chatbot_config.trim(body)
+        return chatbot_config.trim(body, route)
 
     monkeypatch.setattr(handler, "trim", trim)
     settings = b'{"flowData":"%b","b":2}' % (b"x" * size)

@@ -70,11 +70,21 @@ async def every_operation(called, *, chat, agent, files, origin):
     assert (await called("POST", f"/api/v1/prediction/{chat}", body, **encoded, **key))[0] == 200
     rating = {"chatId": "c1", "messageId": message, "rating": "THUMBS_UP", "content": "good"}
     assert (await called("POST", f"/api/v1/feedback/{chat}", rating, **key))[0] == 200
+    status, answer = await called("POST", f"/api/v1/feedback/{chat}", rating, **key)
+    change = f"/api/v1/feedback/{json.loads(answer)['id']}"
+    assert (await called("PUT", change, {"content": "better"}, **key))[0] == 200
+    speech = {"chatflowId": chat, "chatId": "c1", "chatMessageId": message}
+    status, answer = await called("POST", "/api/v1/text-to-speech/generate", {**speech, "text": "hi"}, **key)
+    assert (status, b"event: tts_end" in answer) == (200, True)
+    assert (await called("POST", "/api/v1/text-to-speech/abort", speech, **key))[0] == 200
+    assert (await called("POST", f"/api/v1/vector/upsert/{files}", form(chatId="c1"), **key))[0] == 200
     for path in ("/api/v1/leads", "/api/v1/leads/"):
         lead = {"chatflowid": chat, "chatId": "c1", "name": "n", "email": "e@example.com", "phone": "1"}
         assert (await called("POST", path, lead, **key))[0] == 200
     assert (await called("POST", f"/api/v1/attachments/{files}/c1", form(), **key))[0] == 200
     assert (await called("PUT", f"/api/v1/chatmessage/abort/{chat}/c1", **key))[0] == 200
+    download = {"chatflowId": files, "chatId": "c1", "fileName": "a.txt"}
+    assert (await called("POST", "/api/v1/openai-assistants-file/download", download, **key))[0] == 200
     status, answer = await called(
         "POST", "/gateway/v1/session-tokens", {"caller": "user-7", "routes": [chat], "ttl": "15m"}, **key
     )
@@ -87,10 +97,11 @@ async def every_operation(called, *, chat, agent, files, origin):
         file = f"/api/v1/get-upload-file?chatflowId={files}&chatId=c1&fileName=a.txt"
         for target in (file, f"{file}&download=true"):
             assert (await called(method, target, **key))[0] == 200
+        assert (await called(method, "/api/v1/node-icon/chatOpenAI"))[0] == 200
         assert (await called(method, "/api/v1/ping"))[0] == 200
         assert (await called(method, "/gateway/v1/limits", **key))[0] == 200
     asked = {"Origin": origin, "Access-Control-Request-Method": "POST"}
     for path, method in operations():
         if method == "options":
-            concrete = path.replace("{flow}", chat).replace("{chatId}", "c1")
+            concrete = path.replace("{flow}", chat).replace("{chatId}", "c1").replace("{name}", "x")
             assert (await called("OPTIONS", concrete, **asked))[0] == 204

@@ -58,7 +58,7 @@ TARGETS = {
     "root": (get("/"), 404, "unknown_route", "not served"),
     "Flowise's admin surface": (get("/api/v1/chatflows"), 404, "unknown_route", "not served"),
     "Flowise's version": (get("/api/v1/version"), 404, "unknown_route", "not served"),
-    "a later endpoint": (get("/api/v1/node-icon/x"), 404, "unknown_route", "not served"),
+    "the voices of speech": (get("/api/v1/text-to-speech/voices"), 404, "unknown_route", "not served"),
     "a segment too many": (post(QUESTION, f"{PREDICT}/x"), 404, "unknown_route", "not served"),
     "query on a prediction": (post(QUESTION, f"{PREDICT}?a=1"), 400, "bad_request", "no query"),
     "key in the query": (post(QUESTION, f"{PREDICT}?apiKey={MARK}"), 400, "bad_request", "no query"),

@@ -23,6 +23,11 @@ AGENTFLOW_2 = "d7dcef90-492a-41ba-8080-e3fe49d20d8f"
 NOSTREAM_2 = "65260fa1-e806-4731-91f5-463759d29daa"
 ORIGINS_2 = "1b2e0a6b-886a-454d-b71b-fe1030b4f149"
 
+# a third one, with text-to-speech in one flow and a vector store in another
+SPEAKING = "41de6bf0-46dc-4644-ba0a-4295d2943b2d"
+LIBRARY = "00930ef0-efc9-4593-b6b2-8399174838df"
+CHAIN_3 = "29789770-9f17-4aaa-b451-2bdd4b0556ff"
+
 KEY = "the-flow-key"
 SITE = {"Origin": "https://site.example"}
 PREFLIGHT = {
@@ -34,6 +39,17 @@ JSON = {"Content-Type": "application/json"}
 UPLOAD = {"type": "file", "name": "a.png", "mime": "image/png", "data": "data:image/png;base64,aGVsbG8="}
 FORM = {"a": "hi [[tokens=3]]", "b": "2"}
 LEAD = {"chatflowid": CHAIN_2, "chatId": "c1", "name": "n", "email": "e@example.com", "phone": "1"}
+ENDINGS = "txt html aspx asp cpp c cs css go h java js less ts php proto python py rst ruby rb rs scala sc scss sol sql"
+ENDINGS += " swift markdown md tex ltx vb xml"
+DOCUMENTS = {
+    "isRAGFileUploadAllowed": True,
+    "fileUploadSizeAndTypes": [
+        {"fileTypes": [f".{ending}" for ending in ENDINGS.split()], "maxUploadSize": 500}
+    ],
+}
+WITH_KEY = {"Authorization": f"Bearer {KEY}"}
+SPEECH = {"chatflowId": SPEAKING, "chatId": "speech-1", "chatMessageId": "m-1", "text": "hi [[seconds=0.08]]"}
+FILE = {"chatflowId": CHAIN_3, "chatId": "c"}
 
 
 def flows() -> list[Flow]:
@@ -60,6 +76,9 @@ def flows() -> list[Flow]:
         Flow(id=CHAIN_2, name="chain"),
         Flow(id=AGENTFLOW_2, name="agentflow", kind="agentflow"),
         Flow(id=NOSTREAM_2, name="nostream", streamable=False),
+        Flow(id=SPEAKING, name="pictures", speaks=True),
+        Flow(id=LIBRARY, name="library", stores=True, uploads=DOCUMENTS),
+        Flow(id=CHAIN_3, name="chain"),
         Flow(
             id=ORIGINS_2,
             name="origins",
@@ -87,13 +106,21 @@ def stream(flow: str, question: str = "hi", headers: dict[str, str] | None = Non
     return ask(flow, question, headers, streaming=True, **fields)
 
 
-def multipart(path: str, fields: dict[str, str], files: dict[str, str], *, cut: int = 0) -> bytes:
+def multipart(
+    path: str,
+    fields: dict[str, str],
+    files: dict[str, str],
+    *,
+    cut: int = 0,
+    headers: dict[str, str] | None = None,
+) -> bytes:
     parts = [f'--x\r\nContent-Disposition: form-data; name="{k}"\r\n\r\n{v}\r\n' for k, v in fields.items()]
     about = 'Content-Disposition: form-data; name="files"; filename="{}"'
     file = f"--x\r\n{about}\r\nContent-Type: text/plain\r\n\r\n{{}}\r\n"
     parts += [file.format(name, text) for name, text in files.items()]
     body = ("".join(parts) + "--x--\r\n").encode()
-    return post(path, body[: len(body) - cut], {"Content-Type": "multipart/form-data; boundary=x"})
+    kind = {"Content-Type": "multipart/form-data; boundary=x"}
+    return post(path, body[: len(body) - cut], {**kind, **(headers or {})})
 
 
 THREE = "hi [[tokens=3]]"
@@ -230,6 +257,23 @@ WHOLE: dict[str, bytes] = {
     "leads-partial": post("leads", {"chatflowid": CHAIN_2, "chatId": "c1"}),
     "attachments-off": multipart(f"attachments/{CHAIN_2}/chat-att", {}, {"a.txt": "hello"}),
     "attachments-unknown": multipart(f"attachments/{UNKNOWN}/chat-att", {}, {"a.txt": "hello"}),
+    "chatflows-uploads-documents": get(f"chatflows-uploads/{LIBRARY}"),
+    "feedback-change-unknown": request("PUT", f"/api/v1/feedback/{UNKNOWN}", JSON, b'{"content":"x"}'),
+    "speech": post("text-to-speech/generate", SPEECH),
+    "speech-no-text": post("text-to-speech/generate", {**SPEECH, "text": ""}),
+    "speech-not-configured": post("text-to-speech/generate", {**SPEECH, "chatflowId": CHAIN_3}),
+    "speech-unknown": post("text-to-speech/generate", {**SPEECH, "chatflowId": UNKNOWN}),
+    "speech-abort": post("text-to-speech/abort", {**SPEECH, "chatId": "speech-2"}),
+    "speech-abort-incomplete": post("text-to-speech/abort", {"chatflowId": SPEAKING, "chatId": "speech-2"}),
+    "vector-upsert": multipart(
+        f"vector/upsert/{LIBRARY}", {"chatId": "up-1"}, {"a.txt": "The plan: feed the cat."}, headers=WITH_KEY
+    ),
+    "vector-upsert-json": post(f"vector/upsert/{LIBRARY}", {"chatId": "up-1"}, WITH_KEY),
+    "vector-upsert-no-key": multipart(f"vector/upsert/{LIBRARY}", {"chatId": "up-1"}, {"a.txt": "hello"}),
+    "vector-upsert-no-store": post(f"vector/upsert/{CHAIN_3}", {"chatId": "up-1"}, WITH_KEY),
+    "node-icon-unknown": get("node-icon/nothing"),
+    "assistant-file-missing": post("openai-assistants-file/download", {**FILE, "fileName": "a.txt"}),
+    "assistant-file-no-name": post("openai-assistants-file/download", FILE),
     "abort-idle": request("PUT", f"/api/v1/chatmessage/abort/{CHAIN}/no-such-chat"),
 }
 """Sent as they are; the whole answer is compared."""
@@ -239,9 +283,10 @@ PAGES: dict[str, bytes] = {
     "prediction-head": request("HEAD", f"/api/v1/prediction/{CHAIN_2}"),
     "prediction-two-ids": post(f"prediction/{CHAIN_2}/x", {"question": "hi [[tokens=1]]"}),
     "post-ping": post("ping", {}),
+    "node-icon": get("node-icon/chatOpenAI"),
     "abort-post": post(f"chatmessage/abort/{CHAIN}/no-such-chat", {}),
 }
-"""Answered with Flowise's user interface: the body and the headers that depend on it are not compared."""
+"""Answered with a file, mostly Flowise's user interface: the body and the headers that depend on it are not compared."""
 
 SILENT: dict[str, bytes] = {
     "unknown-stream": stream(UNKNOWN),
@@ -258,7 +303,9 @@ WITH_SEVERAL_STEPS = {
     "abort-chain",
     "abort-agentflow",
     "abort-agentflow-nonstream",
+    "assistant-file",
     "feedback",
+    "feedback-change",
     "feedback-no-content",
     "feedback-unknown-message",
     "get-upload-file",
@@ -273,6 +320,8 @@ WITH_SEVERAL_STEPS = {
     "same-chatid-two-flows",
     "server-sigkill",
     "server-sigterm",
+    "speech-abort-run",
+    "speech-aborted",
     "stream-chain-close-wait",
     "stream-chain-http10",
 }

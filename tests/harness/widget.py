@@ -55,9 +55,9 @@ class Page:
 class Widget(Page):
     """One page with the widget. Each verb of widget_session.mjs is a method."""
 
-    async def open(self, api_host: str, flow: str) -> None:
-        """Load the page, or load it again."""
-        await self._do("open", {"apiHost": api_host, "chatflowid": flow})
+    async def open(self, api_host: str, flow: str, **window) -> None:
+        """Load the page, or load it again. `window`: settings of the widget's chat window."""
+        await self._do("open", {"apiHost": api_host, "chatflowid": flow, "window": window})
 
     async def answer_to(self, question: str, last_words: str) -> str:
         """Ask, and return the answer when it has ended with these words."""

@@ -13,7 +13,12 @@ def test_an_endpoint_with_a_body_describes_it():
         BodyKind.NONE: set(),
         BodyKind.PREDICTION: {JSON, FORM, MULTIPART},
         BodyKind.FEEDBACK: {JSON},
+        BodyKind.FEEDBACK_CHANGE: {JSON},
         BodyKind.LEADS: {JSON},
+        BodyKind.DOCUMENTS: {JSON, FORM, MULTIPART},
+        BodyKind.SPEECH: {JSON},
+        BodyKind.SPEECH_ABORT: {JSON},
+        BodyKind.ASSISTANT_FILE: {JSON},
         BodyKind.ATTACHMENTS: {MULTIPART},
         BodyKind.OWN: {JSON},
     }

@@ -28,12 +28,12 @@ async def instantly(_seconds):
 @pytest.fixture
 async def flowise():
     flows = [
-        Flow(id=FLOW, name="chain", chatbot_config=CONFIG),
+        Flow(id=FLOW, name="chain", chatbot_config=CONFIG, speaks=True, stores=True),
         Flow(id=AGENT, name="agent", kind="agentflow"),
         Flow(id=PUBLIC, name="public"),
         Flow(id=TIGHT, name="tight"),
     ]
-    async with Simulator(flows, sleep=instantly) as simulator:
+    async with Simulator(flows, api_key="key", sleep=instantly) as simulator:
         yield simulator
 
 
@@ -46,6 +46,8 @@ async def called(flowise, start, tmp_path):
             "chatflow": FLOW,
             "auth": ["api_key", "session"],
             "uploads": True,
+            "upsert": True,
+            "speech": True,
             "limits": [limited(99)],
         },
         {"name": "agent", "chatflow": AGENT, "auth": ["api_key"]},
@@ -55,7 +57,9 @@ async def called(flowise, start, tmp_path):
     defaults = {"upstream": "main", "cors": {"origins": [ORIGIN]}}
     key = await key_of(tmp_path, "backend")
     async with (
-        start(flowise.url, routes=routes, defaults=defaults) as gateway,
+        start(
+            flowise.url, routes=routes, defaults=defaults, upstreams={"main": {"api_key": "key"}}
+        ) as gateway,
         aiohttp.ClientSession() as session,
     ):
         yield Caller(gateway.url, key, session)

@@ -11,7 +11,7 @@ from gateway.simulator import Flow, Simulator
 from tests.harness import captures as recorded
 from tests.harness import recorded_requests as requests
 from tests.harness.captures import comparable
-from tests.harness.exact_client import Wire, ask
+from tests.harness.exact_client import Wire, ask, request
 from tests.simulator.conftest import instantly
 
 WITH_KEY = {"Authorization": f"Bearer {requests.KEY}"}
@@ -117,6 +117,20 @@ async def test_feedback_requires_an_existing_message(flowise):
     for name, body in cases.items():
         got = await ask(flowise.url, requests.post(f"feedback/{requests.CHAIN_2}", body))
         assert comparable(got) == comparable(recorded.load(name)), name
+    (stored, *_) = flowise.feedback
+    got = await ask(
+        flowise.url,
+        request("PUT", f"/api/v1/feedback/{stored}", requests.JSON, b'{"content":"it was wrong"}'),
+    )
+    assert comparable(got) == comparable(recorded.load("feedback-change"))
+    assert flowise.feedback[stored]["content"] == "it was wrong"
+
+
+async def test_a_stored_file_is_that_of_an_assistant(flowise):
+    await ask(flowise.url, requests.WHOLE["upload-in-prediction"])
+    wanted = {"chatflowId": requests.CHAIN_2, "chatId": "upload-1", "fileName": "a.png"}
+    got = await ask(flowise.url, requests.post("openai-assistants-file/download", wanted))
+    assert comparable(got) == comparable(recorded.load("assistant-file"))
 
 
 async def test_a_page_of_chatflows_has_the_members_that_were_recorded_in_their_order():

@@ -139,3 +139,36 @@ async def running(steps):
             step()
         else:
             yield step
+
+
+async def test_an_abort_of_speech_ends_it_with_an_error():
+    expected = comparable(recorded.load("speech-aborted"))
+    parts = len(expected.chunks) - 2
+    async with (
+        Simulator(requests.flows(), sleep=hanging_after(parts)) as simulator,
+        await Wire.to(simulator.url) as wire,
+    ):
+        wire.send(requests.post("text-to-speech/generate", {**requests.SPEECH, "text": "hi [[seconds=5]]"}))
+        await wire.until(b"event: tts_data", parts)
+        await ask(simulator.url, requests.post("text-to-speech/abort", requests.SPEECH))
+        got = comparable(await wire.response())
+    assert got.head == expected.head
+    assert (len(got.chunks), got.chunks[0], got.chunks[-1]) == (
+        parts + 2,
+        expected.chunks[0],
+        expected.chunks[-1],
+    )
+
+
+async def test_an_abort_of_speech_ends_the_answer_of_its_chat_without_an_end():
+    async with (
+        Simulator(requests.flows(), sleep=hanging_after(8)) as simulator,
+        await Wire.to(simulator.url) as wire,
+    ):
+        chat = {"chatId": "speech-3", "chatMessageId": "m-1"}
+        wire.send(requests.stream(requests.SPEAKING, "hi [[tokens=40 delay=0.1]]", chatId="speech-3"))
+        await wire.until(b'"event":"token"', recorded.load("speech-abort-run").count(b'"event":"token"'))
+        await ask(simulator.url, requests.post("text-to-speech/abort", {**requests.SPEECH, **chat}))
+        got = comparable(await wire.response())
+    expected = comparable(recorded.load("speech-abort-run"))
+    assert (got.chunks[-1], got.is_whole) == (expected.chunks[-1], expected.is_whole)

@@ -19,7 +19,7 @@ const site = http.createServer((request, response) => {
 })
 const page = () => `<!doctype html><meta charset=utf-8><link rel=icon href=data:,><body><script type="module">
 import Chatbot from '/web.js'
-Chatbot.init({ ...${JSON.stringify(settings)}, theme: { button: { autoWindowOpen: { autoOpen: true, openDelay: 0 } } } })
+Chatbot.init({ ...${JSON.stringify(settings)}, theme: { chatWindow: ${JSON.stringify(settings.window)}, button: { autoWindowOpen: { autoOpen: true, openDelay: 0 } } } })
 </script>`
 await new Promise((listening) => site.listen(0, '127.0.0.1', listening))
 const origin = `http://localhost:${site.address().port}` // another site than 127.0.0.1, where the gateway is
@@ -87,6 +87,40 @@ const verbs = {
         await widget.locator(`button[title="${title}"]`).last().click()
         await widget.getByText('Provide additional feedback').waitFor()
     },
+    // the comment behind a rating, in the field that the rating has opened
+    comment: async (text) => {
+        await widget.locator('textarea:not(.text-input)').fill(text)
+        await button('Submit Feedback').click()
+        await widget.getByText('Provide additional feedback').waitFor({ state: 'detached' })
+    },
+    // reads the newest answer aloud, until it is heard
+    speak: async () => {
+        await widget.locator('button[title="Play audio"]').last().click()
+        await widget.locator('button[title="Stop audio"]').waitFor()
+    },
+    // stops that
+    hush: async () => {
+        await widget.locator('button[title="Stop audio"]').click()
+        await widget.locator('button[title="Stop audio"]').waitFor({ state: 'detached' })
+    },
+    // opens the trace of the newest answer at the step of this name
+    trace: async (step) => {
+        await widget.getByText('Traces').last().click()
+        await tab.getByText('Process Flow').waitFor()
+        await tab.getByText(step).last().click()
+        await tab.waitForLoadState('networkidle')
+    },
+    // the width of an image as the page loads it, 0 for a broken one
+    image: (path) => tab.evaluate((from) => new Promise((loaded) => {
+        const image = new Image()
+        image.onload = image.onerror = () => loaded(image.naturalWidth)
+        image.src = from
+    }), settings.apiHost + path),
+    // what a user can click: titles of buttons, and the kinds of files
+    offered: async () => ({
+        buttons: (await widget.locator('button[title]').evaluateAll((all) => all.map((one) => one.title))).filter(Boolean),
+        files: await widget.locator('input[type=file]').evaluateAll((all) => all.map((one) => one.accept))
+    }),
     // with the button for images, or the one for documents
     attach: async ({ images, documents }) => {
         const kind = images ? '[accept*="image/"]' : ':not([accept*="image/"])'

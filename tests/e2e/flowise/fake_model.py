@@ -14,11 +14,13 @@ import base64
 import itertools
 import json
 import re
+import struct
 import time
 from pathlib import Path
 
 from aiohttp import web
 
+SILENT_FRAME = bytes.fromhex("fffb9000") + bytes(413)  # MPEG 1 layer 3, 128 kbit/s, 44.1 kHz: 26 ms
 DIRECTIVES = re.compile(r"(\w+)=([\w.]+)")
 
 
@@ -135,6 +137,31 @@ def usage(tokens):
     return {"prompt_tokens": 7, "completion_tokens": tokens, "total_tokens": 7 + tokens}
 
 
+async def speech(request):
+    """Silence as MP3, as long as 20 characters a second take, or `text[[seconds=2]]`. A second is 25 parts of 640 bytes."""
+    text = (await request.json())["input"]
+    seconds = float(dict(DIRECTIVES.findall(text.rpartition("[[")[2])).get("seconds", len(text) / 20))
+    response = web.StreamResponse(headers={"Content-Type": "audio/mpeg"})
+    await response.prepare(request)
+    parts = int(25 * seconds)
+    sound = SILENT_FRAME * (640 * parts // len(SILENT_FRAME) + 1)
+    for at in range(0, 640 * parts, 640):
+        await response.write(sound[at : at + 640])
+        await asyncio.sleep(0.04)
+    return response
+
+
+async def embeddings(request):
+    """The same vector for every text."""
+    body = await request.json()
+    texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
+    vector = [0.1] * 8
+    if body.get("encoding_format") == "base64":
+        vector = base64.b64encode(struct.pack("<8f", *vector)).decode()
+    found = [{"object": "embedding", "index": at, "embedding": vector} for at in range(len(texts))]
+    return web.json_response({"object": "list", "data": found, "model": "fake", "usage": usage(0)})
+
+
 async def models(_):
     return web.json_response({"object": "list", "data": [{"id": "gpt-4o-mini", "object": "model"}]})
 
@@ -146,7 +173,12 @@ def main() -> None:
     given = parser.parse_args()
     app = web.Application(client_max_size=64 * 2**20)  # images come inside the messages
     app.add_routes(
-        [web.get("/v1/models", models), web.post("/v1/chat/completions", Model(given.log).answer)],
+        [
+            web.get("/v1/models", models),
+            web.post("/v1/chat/completions", Model(given.log).answer),
+            web.post("/v1/audio/speech", speech),
+            web.post("/v1/embeddings", embeddings),
+        ],
     )
     # A client that hangs up cancels the answer, so that its end is noted at once.
     web.run_app(app, host="127.0.0.1", port=given.port, print=None, handler_cancellation=True)

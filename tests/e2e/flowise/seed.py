@@ -7,6 +7,7 @@ chain       the shipped Conversation Chain, which an abort does not stop
 agentflow   Start and LLM, which an abort stops
 pictures    the chain with a model that takes images, and thumbs
 assistant   the agentflow with images, whole documents and thumbs: all features of the widget
+library     a retrieval chain, whose vector store takes documents from the widget
 approval    an agentflow that needs the approval of its user before the LLM
 """
 
@@ -18,6 +19,16 @@ import json
 import urllib.request
 from pathlib import Path
 
+# The provider has no address of its own: the OpenAI package takes it from OPENAI_BASE_URL of Flowise's process.
+SPEECH = {"openai": {"status": True, "voice": "alloy"}}
+PERMISSIONS = ["chatflows:view", "agentflows:view", "documentStores:view"]
+# Flowise puts the files of an upsert into the loader's input only if requests may set that.
+TEXT_FILES = {
+    "overrideConfig": {
+        "status": True,
+        "nodes": {"Text File": [{"label": "Txt File", "name": "txtFile", "type": "file", "enabled": True}]},
+    }
+}
 # Settings of the widget: rating buttons, and a button for whole documents.
 THUMBS = {"chatFeedback": {"status": True}}
 DOCUMENTS = {
@@ -55,7 +66,17 @@ class Flowise:
         made = {"name": "fake", "credentialName": "openAIApi", "plainDataObj": {"openAIApiKey": "sk-fake"}}
         return self("POST", "credentials", made)["id"]
 
-    def chatflow(self, name: str, kind: str, flow: dict, **widget) -> str:
+    def key(self) -> str:
+        """An API key of the workspace, without which Flowise stores no documents."""
+        for known in self("GET", "apikey"):
+            return known["apiKey"]
+        made = self("POST", "apikey", {"keyName": "gateway", "permissions": PERMISSIONS})
+        return made[0]["apiKey"]
+
+    def chatflow(
+        self, name: str, kind: str, flow: dict, *, credential: str = "", api: dict | None = None, **widget
+    ) -> str:
+        """Create or update a chatflow. `credential`: of the text-to-speech; empty: none. `api`: what a request may set."""
         wanted = {
             "name": name,
             "type": kind,
@@ -64,6 +85,9 @@ class Flowise:
             "deployed": False,
         }
         wanted["chatbotConfig"] = json.dumps(widget)
+        wanted["apiConfig"] = json.dumps(api or {})
+        if credential:
+            wanted["textToSpeech"] = json.dumps({"openai": {**SPEECH["openai"], "credentialId": credential}})
         for known in self("GET", f"chatflows?type={kind}"):
             if known["name"] == name:
                 return self("PUT", f"chatflows/{known['id']}", wanted)["id"]
@@ -84,6 +108,32 @@ class Flows:
         for node in flow["nodes"]:
             if node["data"]["name"] == "chatOpenAI":
                 node["data"]["inputs"] |= {**self._model, "allowImageUploads": images}
+                node["data"]["credential"] = self._credential
+        return flow
+
+    def library(self) -> dict:
+        """Conversational Retrieval QA Chain with a store in memory, which takes documents from the widget."""
+        template = self._templates / "chatflows" / "Conversational Retrieval QA Chain.json"
+        text = (
+            template.read_text().replace("faiss", "memoryVectorStore").replace("chatMistralAI", "chatOpenAI")
+        )
+        flow = json.loads(text)
+        (model,) = (
+            node for node in self.chain(images=False)["nodes"] if node["data"]["name"] == "chatOpenAI"
+        )
+        flow["nodes"] = [
+            model if node["data"]["name"] == "chatOpenAI" else node
+            for node in flow["nodes"]
+            if node["data"]["name"] not in ("documentStore", "stickyNote")
+        ]
+        flow["edges"] = [edge for edge in flow["edges"] if edge["source"] != "documentStore_0"]
+        for node in flow["nodes"]:
+            if node["data"]["name"] == "memoryVectorStore":
+                node["data"]["inputs"]["fileUpload"] = True
+            if node["data"]["name"] == "textFile":
+                node["data"]["inputs"]["txtFile"] = "[]"
+            if node["data"]["name"] == "openAIEmbeddings":
+                node["data"]["inputs"]["basepath"] = self._model["basepath"]
                 node["data"]["credential"] = self._credential
         return flow
 
@@ -122,15 +172,24 @@ def main() -> None:
     given = parser.parse_args()
     flowise = Flowise(given.url)
     flowise.sign_in()
-    made, chat, agent = Flows(Path(given.templates), given.llm, flowise.credential()), "CHATFLOW", "AGENTFLOW"
+    credential, chat, agent = flowise.credential(), "CHATFLOW", "AGENTFLOW"
+    made = Flows(Path(given.templates), given.llm, credential)
     flows = {
         "chain": flowise.chatflow("chain", chat, made.chain(images=False)),
         "agentflow": flowise.chatflow("agentflow", agent, made.agentflow(images=False)),
-        "pictures": flowise.chatflow("pictures", chat, made.chain(images=True), **THUMBS),
+        "pictures": flowise.chatflow(
+            "pictures", chat, made.chain(images=True), credential=credential, **THUMBS
+        ),
         "assistant": flowise.chatflow("assistant", agent, made.agentflow(images=True), **THUMBS, **DOCUMENTS),
+        "library": flowise.chatflow("library", chat, made.library(), api=TEXT_FILES),
         "approval": flowise.chatflow("approval", agent, made.approval()),
     }
-    seed = {"url": given.url, "model_log": str(Path(given.log).resolve()), "flows": flows}
+    seed = {
+        "url": given.url,
+        "api_key": flowise.key(),
+        "model_log": str(Path(given.log).resolve()),
+        "flows": flows,
+    }
     Path(given.out).write_text(json.dumps(seed, indent=2) + "\n")
 
 
