@@ -20,7 +20,6 @@ NOT_OURS = (
 NOT_FLOWISES_EITHER = (
     "This is no key of this gateway, and Flowise takes its own only as `Authorization: Bearer …`."
 )
-_PREFIXES = (key_format.PREFIX, session_tokens.PREFIX)
 _BEARER = re.compile(r"bearer +([!-~]+)", re.IGNORECASE)
 _VISIBLE = re.compile(r"[!-~]+")
 _JWT_DOTS = 2
@@ -83,7 +82,8 @@ def read_credentials(
         for value in values:
             found = form.fullmatch(value)
             text = found[found.lastindex or 0] if found else ""
-            if any(prefix in value for prefix in _PREFIXES) or (text and is_our_jwt(text)):
+            is_ours = key_format.PREFIX in value or session_tokens.PREFIX in value
+            if is_ours or (text and is_our_jwt(text)):
                 own.append(text or _unreadable())
             else:
                 foreign.append(_flowise_key(value, text) if to_flowise else "")

@@ -37,6 +37,7 @@ EVENT_NAMES: frozenset[str] = frozenset(
         "end",
         "tts_start",
         "tts_data",
+        "tts_error",
         "tts_end",
         "tts_abort",
         "listenerReady",

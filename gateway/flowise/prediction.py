@@ -165,14 +165,15 @@ def read_json(body: Buffer, rules: BodyRules) -> Prediction:
     removed = _removed_fields(document, rules)
     removed_overrides = _removed_overrides(overrides, rules)
     _check_fields(document, rules)
+    question, question_edit = _question(document)
     return Prediction(
         streaming=_is_one_of(document, "streaming", _STREAMS),
         client_chat_id=_id(document, "chatId", "chatId", rules),
         session_id=_id(overrides, "sessionId", "overrideConfig.sessionId", rules),
-        question=_question(document),
+        question=question,
         dropped=listed_for_log([*removed, *(f"overrideConfig.{name}" for name in removed_overrides)]),
         _body=document,
-        _own_edits=removed | _question_edit(document) | _without_empty_id(document, "chatId"),
+        _own_edits=removed | question_edit | _without_empty_id(document, "chatId"),
         _overrides=overrides,
         _own_override_edits=removed_overrides | _without_empty_id(overrides, "sessionId"),
     )
@@ -180,23 +181,22 @@ def read_json(body: Buffer, rules: BodyRules) -> Prediction:
 
 def _object(body: JsonObject, name: str, what: str) -> JsonObject:
     """The object in a member, or an empty one where Flowise takes the value as none. Raises BadRequest."""
-    is_blank = body.short(name, LONGEST_BLANK) in BLANK_OBJECT
-    return EMPTY_OBJECT if is_blank else body.object(name, what)
+    if name not in body.members or body.short(name, LONGEST_BLANK) in BLANK_OBJECT:
+        return EMPTY_OBJECT
+    return body.object(name, what)
 
 
-def _question(document: JsonObject) -> str:
+def _question(document: JsonObject) -> tuple[str, dict[str, bytes | None]]:
+    """The question, and the edit that makes a number or a boolean the text that was written."""
     raw = document.raw("question") or _EMPTY_TEXT
-    return _well_formed(text_of(raw)) if raw.startswith(b'"') else raw.decode()
-
-
-def _question_edit(document: JsonObject) -> dict[str, bytes | None]:
-    """A question that is a number or a boolean is sent as text, as it was written."""
-    beginning = document.short("question", 1)
-    return {"question": encode(_question(document))} if beginning and not beginning.startswith(b'"') else {}
+    if raw.startswith(b'"'):
+        return _well_formed(text_of(raw)), {}
+    return raw.decode(), {"question": encode(raw.decode())}
 
 
 def _without_empty_id(body: JsonObject, name: str) -> dict[str, bytes | None]:
-    return {name: None} if body.short(name, LONGEST_BLANK) == _EMPTY_TEXT else {}
+    is_empty = name in body.members and body.short(name, LONGEST_BLANK) == _EMPTY_TEXT
+    return {name: None} if is_empty else {}
 
 
 def listed_for_log(names: Sequence[str]) -> tuple[str, ...]:

@@ -35,18 +35,26 @@ class _Rules:
 
     ignores_foreign: bool
     takes_flowise_keys: bool
+    refuses_all_foreign: bool
 
-    @property
-    def refuses_all_foreign(self) -> bool:
-        return not (self.ignores_foreign or self.takes_flowise_keys)
+    @classmethod
+    def of(cls, *, ignores_foreign: bool, takes_flowise_keys: bool) -> _Rules:
+        return cls(ignores_foreign, takes_flowise_keys, not (ignores_foreign or takes_flowise_keys))
 
 
 def auth(
     authenticator: Authenticator, metrics: Metrics, routes: Sequence[Route]
 ) -> Callable[[Exchange], Awaitable[None]]:
     has_public_route = any("anonymous" in route.auth for route in routes)
-    anywhere = _Rules(
-        any(route.ignores_foreign for route in routes), any(route.takes_flowise_keys for route in routes)
+    by_route = {
+        route.name: _Rules.of(
+            ignores_foreign=route.ignores_foreign, takes_flowise_keys=route.takes_flowise_keys
+        )
+        for route in routes
+    }
+    anywhere = _Rules.of(
+        ignores_foreign=any(rules.ignores_foreign for rules in by_route.values()),
+        takes_flowise_keys=any(rules.takes_flowise_keys for rules in by_route.values()),
     )
 
     async def policy(exchange: Exchange) -> None:
@@ -60,7 +68,8 @@ def auth(
 
     async def _caller(exchange: Exchange) -> Caller:
         exchange.auth = "unknown"
-        rules = _rules(exchange, anywhere)
+        route = exchange.route
+        rules = _without_route(exchange, anywhere) if route is None else by_route[route.name]
         is_our_jwt = looks_like_jwt if rules.refuses_all_foreign else authenticator.is_of_an_issuer
         sent = _sent(exchange, is_our_jwt)
         if sent.foreign and (caller := _of_foreign(exchange, sent, rules)) is not None:
@@ -85,12 +94,13 @@ def _sent(exchange: Exchange, is_our_jwt: Callable[[str], bool]) -> SentCredenti
     return read_credentials(authorizations, keys, exchange.path_token, is_our_jwt)
 
 
-def _rules(exchange: Exchange, anywhere: _Rules) -> _Rules:
-    """Those of the route; what any route does, while the route is not known."""
-    if exchange.route is not None:
-        return _Rules(exchange.route.ignores_foreign, exchange.route.takes_flowise_keys)
+def _without_route(exchange: Exchange, anywhere: _Rules) -> _Rules:
+    """What any route does, while the route is not known."""
     access = Access.ANYONE if exchange.match is None else exchange.match.endpoint.access
-    return _Rules(anywhere.ignores_foreign, anywhere.takes_flowise_keys and access is Access.ANY_ROUTE)
+    return _Rules.of(
+        ignores_foreign=anywhere.ignores_foreign,
+        takes_flowise_keys=anywhere.takes_flowise_keys and access is Access.ANY_ROUTE,
+    )
 
 
 def _of_foreign(exchange: Exchange, sent: SentCredentials, rules: _Rules) -> Caller | None:

@@ -46,7 +46,7 @@ async def send(exchange: Exchange, call: UpstreamCall, request: UpstreamRequest)
     try:
         return await call.send(request)
     finally:
-        note_server(exchange, call.connector)
+        exchange.server = call.connector.server.label
 
 
 def identity_of(exchange: Exchange) -> ForwardedIdentity:

@@ -66,6 +66,7 @@ class Server:
         """`on_connect`: called with the seconds that a connection for relayed requests took. `reads`: as for `Pool`."""
         self.identity = identity
         self.place = place
+        self.label = str(place)  # host and port as configured, for metrics and log
         self.standing = Standing()
         self.pool = Pool(place, settings.pool, on_connect, reads)
         self.short = Pool(place, _of_short(settings.pool), reads=reads)
@@ -75,11 +76,6 @@ class Server:
 
     def __repr__(self) -> str:
         return f"<Server {self.identity.met_at} {'up' if self.standing.is_up else 'down'}>"
-
-    @property
-    def label(self) -> str:
-        """Host and port as configured, for metrics and log."""
-        return str(self.place)
 
     @property
     def busy(self) -> int:
