@@ -95,7 +95,7 @@ class ServerSettings(Section):
     max_connections: Whole = 10000
     """Open client connections, per worker."""
     max_connections_per_address: Whole = 200
-    """Open connections of one client address, per worker."""
+    """Open connections of one client address, per worker; trusted_proxies may have any number."""
     drain: Duration = 30.0
     """How long open streams may continue after SIGTERM."""
     drain_delay: Duration = 0.0

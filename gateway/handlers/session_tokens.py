@@ -67,6 +67,8 @@ class IssueSessionToken:
                 raise BadRequest(f'routes: there is no route "{shown(flow)}"; name routes of this gateway.')
             if allowed is not None and route.name not in allowed:
                 raise Forbidden(f'routes: the key itself may not use the route "{shown(flow)}".')
+            if "session" not in route.auth:
+                raise BadRequest(f'routes: "{shown(flow)}" takes no session tokens; add session to its auth.')
             names.add(route.name)
         return frozenset(names)
 

@@ -32,7 +32,7 @@ upstreams:
 {upstreams}
 auth:
   secret: ${{{secret}}}
-  keys_file: keys.yaml            # `flowise-gateway keys create --name N` adds a key
+  keys_file: keys.yaml            # `flowise-gateway keys create --config gateway.yaml --name N` adds one
 
 routes:
 {routes}"""

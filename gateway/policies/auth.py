@@ -6,7 +6,7 @@ ignored, or passed to Flowise, as the route says. No part of any is logged or re
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from aiohttp import hdrs
@@ -46,16 +46,7 @@ def auth(
     authenticator: Authenticator, metrics: Metrics, routes: Sequence[Route]
 ) -> Callable[[Exchange], Awaitable[None]]:
     has_public_route = any("anonymous" in route.auth for route in routes)
-    by_route = {
-        route.name: _Rules.of(
-            ignores_foreign=route.ignores_foreign, takes_flowise_keys=route.takes_flowise_keys
-        )
-        for route in routes
-    }
-    anywhere = _Rules.of(
-        ignores_foreign=any(rules.ignores_foreign for rules in by_route.values()),
-        takes_flowise_keys=any(rules.takes_flowise_keys for rules in by_route.values()),
-    )
+    by_route, anywhere = _rules_of(routes)
 
     async def policy(exchange: Exchange) -> None:
         try:
@@ -92,6 +83,21 @@ def _sent(exchange: Exchange, is_our_jwt: Callable[[str], bool]) -> SentCredenti
     headers = exchange.request.headers
     authorizations, keys = headers.getall(hdrs.AUTHORIZATION, []), headers.getall(API_KEY_HEADER, [])
     return read_credentials(authorizations, keys, exchange.path_token, is_our_jwt)
+
+
+def _rules_of(routes: Sequence[Route]) -> tuple[Mapping[str, _Rules], _Rules]:
+    """By the name of the route; and what any of them does."""
+    by_route = {
+        route.name: _Rules.of(
+            ignores_foreign=route.ignores_foreign, takes_flowise_keys=route.takes_flowise_keys
+        )
+        for route in routes
+    }
+    anywhere = _Rules.of(
+        ignores_foreign=any(rules.ignores_foreign for rules in by_route.values()),
+        takes_flowise_keys=any(rules.takes_flowise_keys for rules in by_route.values()),
+    )
+    return by_route, anywhere
 
 
 def _without_route(exchange: Exchange, anywhere: _Rules) -> _Rules:

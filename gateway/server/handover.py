@@ -44,17 +44,14 @@ class Passed:
         admin: of the admin port.
         offers: the one on which successors ask; None if there is none.
         channel: to the predecessor; None if there is none.
+        predecessor: its process id; None if there is none.
     """
 
     public: list[list[socket.socket]] = field(default_factory=list)
     admin: list[socket.socket] = field(default_factory=list)
     offers: socket.socket | None = None
     channel: socket.socket | None = None
-
-    @property
-    def predecessor(self) -> int | None:
-        """The process id of the predecessor."""
-        return None if self.channel is None else _credentials(self.channel)[0]
+    predecessor: int | None = None
 
     def confirm(self) -> None:
         """Tell the predecessor that this process serves. If it has died meanwhile, it does not matter."""
@@ -133,7 +130,12 @@ def _receive(channel: socket.socket, passed: Passed, admin: Address) -> bool:
         (passed.offers,) = sockets
     else:
         close_all(sockets)
-    return bool(message.get("use") == "end")
+    if message.get("use") != "end":
+        return False
+    passed.predecessor = message.get(
+        "pid"
+    )  # the kernel would name the first gateway that listened on this socket
+    return True
 
 
 async def passed_ports(config: Config, manager: Systemd) -> Passed:
@@ -250,7 +252,7 @@ class Offer:
             _send(successor, group, use="public")
         _send(successor, given.admin(), use="admin", address=str(given.admin_address))
         _send(successor, [listener], use="offers")
-        _send(successor, [], use="end")
+        _send(successor, [], use="end", pid=os.getpid())
 
     def _answered(self, successor: socket.socket) -> None:
         try:

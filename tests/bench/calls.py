@@ -125,7 +125,9 @@ def _limits() -> Iterator[Measured]:
         Limit.model_construct(name="open", concurrent=10**6, by="caller"),
         Limit.model_construct(name="all", requests=10**9, per=60.0, by="route"),
     )
-    resolver = LimitResolver([Route.model_construct(name="support", limits=limits, auth=frozenset({"anonymous"}))])
+    resolver = LimitResolver(
+        [Route.model_construct(name="support", limits=limits, auth=frozenset({"anonymous"}))]
+    )
     limiter = Limiter(MemoryStore(30 * SECOND), "bench")
 
     def one(name: str) -> None:

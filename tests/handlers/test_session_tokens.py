@@ -22,7 +22,8 @@ OTHER = {"name": "other", "chatflow": "12345678-1111-4222-8333-444455556666", "u
 
 def routes(**keys):
     chat = {"name": "chat", "chatflow": FLOW, "upstream": "main", "auth": ["api_key", "session"], **keys}
-    return [chat, {**OTHER, "auth": ["session"]}]
+    keys_only = {"name": "keys", "chatflow": f"{FLOW[:-1]}9", "upstream": "main", "auth": ["api_key"]}
+    return [chat, {**OTHER, "auth": ["session"]}, keys_only]
 
 
 SECTIONS = {"auth": {"secret": SECRET}, "routes": routes()}
@@ -94,6 +95,10 @@ BAD = {
     "routes a text": ({"caller": "u", "routes": "chat"}, "routes must be a list"),
     "routes of numbers": ({"caller": "u", "routes": [1]}, "routes must be a list"),
     "routes empty": ({"caller": "u", "routes": []}, "routes is empty"),
+    "route without session": (
+        {"caller": "u", "routes": ["chat", "keys"]},
+        '"keys" takes no session tokens; add session to its auth.',
+    ),
     "route unknown": ({"caller": "u", "routes": ["shop"]}, 'no route "shop"'),
     "ttl without unit": ({"caller": "u", "ttl": "15"}, "ttl has no unit"),
     "ttl a number": ({"caller": "u", "ttl": 900}, "ttl is not a duration"),

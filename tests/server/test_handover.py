@@ -186,6 +186,10 @@ async def test_a_successor_that_ends_before_it_serves_changes_nothing(written):
             assert new.admin != old.admin
             assert await old.ended() == (0, "")
             assert (await new.ask("/readyz"))[:2] == (200, "ok\n")
+            async with serving(path) as third:
+                await third.listens()
+                assert (await third.until("handover_taken"))["pid"] == new.pid
+                assert await new.ended() == (0, "")
 
 
 async def test_another_user_gets_no_port(written):
