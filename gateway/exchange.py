@@ -129,6 +129,7 @@ class Exchange:
     limited_by: str = ""
     # relay/outgoing, handlers/node_icon
     upstream: str = ""
+    # relay/outgoing
     server: str = ""
     # relay/run, relay/transfer, handlers/chatbot_config, handlers/node_icon
     upstream_result: str = ""  # the label of `upstream_requests_total`; empty: nothing was sent

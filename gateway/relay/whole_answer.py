@@ -32,14 +32,14 @@ class WholeAnswer:
         self,
         call: UpstreamCall,
         budget: ContentBudget,
-        largest: int = LARGEST,
-        too_large: UpstreamBadReply | None = None,
+        largest: int,
+        too_large: UpstreamBadReply,
     ) -> None:
         """`largest`: bytes; a larger body is `too_large`."""
         self._call = call
         self._budget = budget
         self._largest = largest
-        self._too_large = too_large or _too_large()
+        self._too_large = too_large
         self._parts: list[bytes] = []
         self._size = 0  # of the budget
         self._body: OneShot[bytes] = OneShot()
@@ -101,7 +101,7 @@ async def answer_without(
         UpstreamBadReply: the answer cannot be looked into.
         GatewayError: there is none.
     """
-    answer = WholeAnswer(run.call, budget)
+    answer = WholeAnswer(run.call, budget, LARGEST, _too_large())
     response: web.StreamResponse | None = None
     try:
         _check(head)

@@ -138,7 +138,9 @@ async def test_every_kind_of_request_that_changes_something_reaches_flowise_once
         start(upstream.url, route={"uploads": True}) as gateway,
         connect(gateway) as wire,
     ):
-        wire.send(request("GET", f"/api/v1/chatflows-uploads/{FLOW}"))  # leaves a used connection in the pool
+        wire.send(
+            request("GET", f"/api/v1/chatflows-streaming/{FLOW}")
+        )  # leaves a used connection in the pool
         assert (await wire.reply()).status == 200
         upstream.death = Death(200, is_rude=is_rude)
         wire.send(request(method, path, content, **fields))
