@@ -14,9 +14,10 @@ ORIGIN = "https://app.example.com"
 
 
 async def test_every_operation_answers_as_documented(guard):
-    async with guard(ORIGIN) as gateway, aiohttp.ClientSession() as session:
+    async with guard(ORIGIN, speech=True, upsert=True) as gateway, aiohttp.ClientSession() as session:
         called = Caller(gateway.url, gateway.key, session)
-        await every_operation(called, chat="chain", agent="agentflow", files="assistant", origin=ORIGIN)
+        flows = {"agent": "agentflow", "files": "assistant", "spoken": "pictures", "library": "library"}
+        await every_operation(called, chat="chain", **flows, origin=ORIGIN)
         wrong = {"Authorization": "Bearer fgw_wrong"}
         assert (await called("POST", "/api/v1/prediction/chain", {"question": "hi"}, **wrong))[0] == 401
         assert (await called("POST", "/api/v1/prediction/nothing", {"question": "hi"}))[0] == 404

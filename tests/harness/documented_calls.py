@@ -46,7 +46,7 @@ def form(**fields):
     return data
 
 
-async def every_operation(called, *, chat, agent, files, origin):
+async def every_operation(called, *, chat, agent, files, spoken, library, origin):
     """Call each operation of the document once at least, and end with 200 or 204.
 
     Args:
@@ -54,6 +54,8 @@ async def every_operation(called, *, chat, agent, files, origin):
         chat: route of a chatflow.
         agent: route of an agentflow.
         files: route of a chatflow that takes files.
+        spoken: route of a chatflow whose answers are read aloud.
+        library: route of a chatflow that stores documents.
         origin: listed in `cors` of `chat`.
     """
     key = called.key
@@ -73,11 +75,11 @@ async def every_operation(called, *, chat, agent, files, origin):
     status, answer = await called("POST", f"/api/v1/feedback/{chat}", rating, **key)
     change = f"/api/v1/feedback/{json.loads(answer)['id']}"
     assert (await called("PUT", change, {"content": "better"}, **key))[0] == 200
-    speech = {"chatflowId": chat, "chatId": "c1", "chatMessageId": message}
+    speech = {"chatflowId": spoken, "chatId": "c1", "chatMessageId": message}
     status, answer = await called("POST", "/api/v1/text-to-speech/generate", {**speech, "text": "hi"}, **key)
     assert (status, b"event: tts_end" in answer) == (200, True)
     assert (await called("POST", "/api/v1/text-to-speech/abort", speech, **key))[0] == 200
-    assert (await called("POST", f"/api/v1/vector/upsert/{files}", form(chatId="c1"), **key))[0] == 200
+    assert (await called("POST", f"/api/v1/vector/upsert/{library}", form(chatId="c1"), **key))[0] == 200
     for path in ("/api/v1/leads", "/api/v1/leads/"):
         lead = {"chatflowid": chat, "chatId": "c1", "name": "n", "email": "e@example.com", "phone": "1"}
         assert (await called("POST", path, lead, **key))[0] == 200

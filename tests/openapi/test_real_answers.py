@@ -70,7 +70,9 @@ def limited(requests):
 
 
 async def test_every_operation_answers_as_documented(called):
-    await every_operation(called, chat="chat", agent="agent", files="chat", origin=ORIGIN)
+    await every_operation(
+        called, chat="chat", agent="agent", files="chat", spoken="chat", library="chat", origin=ORIGIN
+    )
     assert (await called("POST", "/api/v1/prediction/public", {"question": "hi"}))[0] == 200
     assert called.operations == operations()
 

@@ -1,6 +1,7 @@
 """A fake model: the part of the OpenAI API that Flowise uses. Directives in the question control the answer.
 
-`hi [[tokens=50 delay=0.1 cut=7 word=tok]]`: 50 tokens tok0, tok1 ..., 0.1 s apart, silent after 7 tokens.
+`hi [[tokens=50 delay=0.1 cut=7 word=tok]]`: 50 tokens tok0, tok1 ..., 0.1 s apart, silent after 7 tokens. With `text=hello`
+each token is this word.
 `[[recall=1]]`: the earlier messages of the user, which shows what the conversation remembers.
 Each answer is logged as two JSON lines: `begin` with the question, all messages and the sizes of their images, `end`
 with a reason (complete, client_gone) and the number of tokens sent.
@@ -21,7 +22,7 @@ from pathlib import Path
 from aiohttp import web
 
 SILENT_FRAME = bytes.fromhex("fffb9000") + bytes(413)  # MPEG 1 layer 3, 128 kbit/s, 44.1 kHz: 26 ms
-DIRECTIVES = re.compile(r"(\w+)=([\w.]+)")
+DIRECTIVES = re.compile(r"(\w+)=([\w.-]+)")
 
 
 class Model:
@@ -104,7 +105,10 @@ def questions(messages) -> list[str]:
 def answer_to(earlier, directives) -> list[str]:
     """The tokens of an answer."""
     if "recall" not in directives:
-        return [f"{directives.get('word', 'tok')}{at} " for at in range(int(directives.get("tokens", 12)))]
+        count = int(directives.get("tokens", 12))
+        if text := directives.get("text"):
+            return [f"{text} "] * count
+        return [f"{directives.get('word', 'tok')}{at} " for at in range(count)]
     texts = [text.partition("[[")[0].strip() for text in earlier]
     return ["You ", "told ", "me: ", *(f"{text}; " for text in texts), "that is all."]
 
