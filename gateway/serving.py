@@ -42,6 +42,7 @@ from gateway.policies.routing import find_route, index_routes, routing
 from gateway.relay.counting import TokenCounting
 from gateway.relay.registry import InFlight
 from gateway.relay.run import RunServices
+from gateway.relay.speech import SpeechServices
 from gateway.telemetry.logs import Logger
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream.chatflows import Chatflows
@@ -167,7 +168,9 @@ class Serving:
             "chatflows_uploads": UploadSettings(self.upstreams, passthrough, tasks, reading),
             "feedback": Feedback(self.upstreams, in_flight, services.limiting.owners, counting.budget),
             "node_icon": NodeIcon(self.upstreams),
-            "speech": ReadAloud(self.upstreams, in_flight, locks, self.origins, tasks, send_timeout),
+            "speech": ReadAloud(
+                self.upstreams, SpeechServices(in_flight, locks, self.origins, tasks), send_timeout
+            ),
             "ping": ping,
             "limits": LimitsStatus(services.limiting.limiter, limits.resolver, config.routes),
             "session_tokens": IssueSessionToken(

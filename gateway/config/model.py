@@ -151,9 +151,9 @@ class HealthSettings(Section):
     timeout: PositiveDuration = 2.0
     """To the end of the answer."""
     fall: Whole = 3
-    """After so many failed checks in a row a server is down."""
+    """Failed checks in a row after which a server is down."""
     rise: Whole = 2
-    """After so many passed checks in a row it is up again."""
+    """Passed checks in a row after which it is up again."""
 
 
 class EjectSettings(Section):

@@ -6,18 +6,14 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
-from gateway.admission.locks import ConversationLocks
-from gateway.aio import Tasks
 from gateway.exchange import Exchange
 from gateway.flowise.events import HEARTBEAT
 from gateway.flowise.speech import speech_error
 from gateway.relay.client import ClientStream
 from gateway.relay.delivery import Delivery, deliver
 from gateway.relay.outgoing import choose_server, choose_upstream, deadlines_of, send, upstream_request
-from gateway.relay.registry import InFlight
 from gateway.relay.speech import Speech, SpeechServices
 from gateway.relay.writers import EventStreamWriter
-from gateway.upstream.origins import Origins
 from gateway.upstream.upstream import Upstream
 
 # Flowise sends no X-Accel-Buffering here: a proxy would hold the sound back.
@@ -30,17 +26,11 @@ class ReadAloud:
     def __init__(
         self,
         upstreams: Mapping[str, Upstream],
-        in_flight: InFlight,
-        locks: ConversationLocks,
-        origins: Origins,
-        tasks: Tasks,
+        services: SpeechServices,
         send_timeout: float,
     ) -> None:
         self._upstreams = upstreams
-        self._in_flight = in_flight
-        self._locks = locks
-        self._origins = origins
-        self._tasks = tasks
+        self._services = services
         self._send_timeout = send_timeout
 
     async def __call__(self, exchange: Exchange) -> web.StreamResponse:
@@ -51,8 +41,7 @@ class ReadAloud:
         body = exchange.document.encode(route.chatflow, exchange.chat_id)
         request = upstream_request(exchange, upstream, body)
         choice = choose_server(exchange, upstream)
-        services = SpeechServices(self._in_flight, self._locks, self._origins, self._tasks)
-        speech = Speech(exchange, deadlines_of(upstream), choice, upstream, services)
+        speech = Speech(exchange, deadlines_of(upstream), choice, upstream, self._services)
         try:
             head = await send(exchange, speech.call, request)
             if not exchange.is_streaming:

@@ -49,7 +49,7 @@ class Rollout:
             await self._ask(asked, numbered(COMMIT, number), COMMIT_WITHIN)
 
     async def _ask(self, asked: Sequence[WorkerProcess], message: bytes, seconds: float) -> list[str]:
-        """Send this to each of them; returns why some have not done it, within so many seconds."""
+        """Send this to each of them; returns why some have not done it within `seconds`."""
         answers = {worker.number: worker.ask(message, self._number) for worker in asked}
         if waited := [answer for answer in answers.values() if not answer.done()]:
             await asyncio.wait(waited, timeout=seconds)

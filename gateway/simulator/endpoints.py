@@ -15,7 +15,15 @@ from gateway.simulator.flows import Flow
 from gateway.simulator.predictions import State, predict
 from gateway.simulator.replies import HTML, FlowiseError, Responder
 from gateway.simulator.requests import ReceivedRequest
-from gateway.simulator.widget import abort_speech, assistant_file, change_feedback, icon, speech, upsert
+from gateway.simulator.widget import (
+    abort_speech,
+    assistant_file,
+    change_feedback,
+    icon,
+    speech,
+    stored_file,
+    upsert,
+)
 
 Handler = Callable[[State, Responder, ReceivedRequest], Awaitable[web.StreamResponse]]
 
@@ -140,14 +148,7 @@ async def attachments(state: State, responder: Responder, request: ReceivedReque
 
 async def upload_file(state: State, responder: Responder, request: ReceivedRequest) -> web.StreamResponse:
     """Captures get-upload-file, get-upload-file-missing, get-upload-file-no-name."""
-    flow_id, chat_id, name = (request.query.get(key, "") for key in ("chatflowId", "chatId", "fileName"))
-    if not (flow_id and chat_id and name):
-        return responder.send(HTML, b"Invalid file path", 500)
-    responder.base.append(("Content-Disposition", f'attachment; filename="{name}"'))
-    content = state.files.get((flow_id, chat_id, name))
-    if content is None:
-        raise FlowiseError(500, f"File {name} not found")
-    return await responder.pour(content)
+    return await stored_file(state, responder, request.query)
 
 
 def segments(path: str) -> list[str]:

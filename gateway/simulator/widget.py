@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import web
@@ -100,7 +101,12 @@ async def icon(_state: State, responder: Responder, request: ReceivedRequest) ->
 
 async def assistant_file(state: State, responder: Responder, request: ReceivedRequest) -> web.StreamResponse:
     """Captures assistant-file, assistant-file-missing, assistant-file-no-name."""
-    flow_id, chat_id, name = (request.fields.get(key, "") for key in ("chatflowId", "chatId", "fileName"))
+    return await stored_file(state, responder, request.fields)
+
+
+async def stored_file(state: State, responder: Responder, named: Mapping[str, Any]) -> web.StreamResponse:
+    """The file that a query or a body names, always as a download."""
+    flow_id, chat_id, name = (named.get(key, "") for key in ("chatflowId", "chatId", "fileName"))
     if not (flow_id and chat_id and name):
         return responder.send(HTML, b"Invalid file path", 500)
     responder.base.append(("Content-Disposition", f'attachment; filename="{name}"'))

@@ -33,7 +33,7 @@ class LargeReads:
         self._handled = 0  # bytes, in this iteration
 
     def has_room(self, size: int) -> bool:
-        """Whether so many bytes of a read may be handled in this iteration; if so they count."""
+        """Whether this number of bytes of a read may be handled in this iteration; if so they count."""
         if self._waiting:
             return False
         self._schedule()

@@ -129,7 +129,7 @@ class Standing:
 
 
 def most_out(rules: Rules, count: int) -> int:
-    """How many of so many servers may be out when one of them is ejected."""
+    """How many of this number of servers may be out when one of them is ejected."""
     return int(rules.most * count + 1e-9)
 
 

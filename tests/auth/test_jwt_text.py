@@ -101,7 +101,7 @@ async def test_header_and_payload_are_json_objects_with_unique_names(verify, par
 
 
 def holding(count, **others):
-    """An object of so many commas and opening brackets."""
+    """An object with this number of commas and opening brackets."""
     return {**others, "x": [0] * (count - len(others) - 1)}
 
 

@@ -54,7 +54,7 @@ async def servers(tmp_path):
 
 
 def questions(prefix, count, folder):
-    """A file with the questions of so many conversations."""
+    """A file with the questions of this number of conversations."""
     path = folder / f"{prefix}.json"
     chats = [f"{prefix}{number}" for number in range(count)]
     path.write_text(

@@ -100,7 +100,7 @@ def _chunk(data: bytes) -> bytes:
 async def calls_of_a_request(
     server: RunningGateway, flowise: PacedFlowise, tokens: int, **fields: str
 ) -> Calls:
-    """The calls of one request on a warm connection, with so many tokens."""
+    """The calls of one request on a warm connection, with this number of tokens."""
     loop = asyncio.get_running_loop()
     return await asyncio.to_thread(_fewest, loop, server, flowise, tokens, fields)
 

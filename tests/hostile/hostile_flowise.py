@@ -2,7 +2,7 @@
 
 A prediction names its reply in its question, `reply NAME`; a request for the settings of a chatflow by the number at
 the end of its id. Everything else gets the same small answer. `python -m tests.hostile.hostile_flowise BYTES` breaks replies off
-after so many bytes.
+after this number of bytes.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ LAST = b'event: tts_end\ndata: {"event":"tts_end","data":{"chatMessageId":"m"}}\
 
 
 class Flowise:
-    """Reads aloud until it is told to go on, and answers aborts."""
+    """Reads aloud as soon as it may go on, and answers aborts."""
 
     def __init__(self, *chunks, ends=True):
         self.chunks, self.ends = chunks, ends
