@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from dataclasses import replace
+from time import monotonic
 
 import pytest
 
@@ -535,6 +536,8 @@ async def test_an_old_connection_gets_no_further_request(start, connect):
     async with named("a") as a, start(a.url, **servers(a.url, max_age="1ms")) as gateway:
         for _ in range(3):
             assert (await ask(gateway, connect)).status == 200
+            (connection,) = gateway.pool()._open
+            await until(lambda connection=connection: monotonic() >= connection.usable_until)
         assert a.connections == 3
 
 
