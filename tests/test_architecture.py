@@ -146,8 +146,8 @@ def test_only_commands_print():
     assert files_where(lambda path: re.search(r"sys\.std(out|err)\.write", path.read_text())) == set()
 
 
-def test_only_the_streamability_probe_sleeps():
-    assert files_where(lambda path: "sleep" in calls(path)) <= {"gateway.app"}
+def test_only_the_streamability_probe_and_a_lock_without_timeout_sleep():
+    assert files_where(lambda path: "sleep" in calls(path)) <= {"gateway.app", "gateway.telemetry.multiprocess"}
 
 
 def test_metric_names_are_in_one_file():

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import fcntl
 import os
+import select
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from threading import Lock
-from time import time
+from time import sleep, time
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -33,6 +34,12 @@ from gateway.telemetry.shared_numbers import (
     read_numbers,
     reserve,
 )
+
+STANDS_STILL_AFTER = 1.0  # seconds; a process that holds the lock of the lines writes its own in microseconds
+FIRST_PAUSE, LONGEST_PAUSE = (
+    0.0001,
+    0.02,
+)  # seconds between two tries to get that lock; of the writing thread alone
 
 _ACCUMULATING = ("counter", "histogram")  # kept of dead workers; their gauges are dropped
 
@@ -252,7 +259,11 @@ def line_lock() -> int:
 
 
 class SharedLines(DescriptorLines):
-    """Lines of several processes, which have inherited one `lock` and hold it for each write: they do not mix."""
+    """Lines of several processes, which have inherited one `lock` and hold it for each write: they do not mix.
+
+    A process that stands still while it holds the lock (SIGSTOP, a frozen cgroup) is waited for only for
+    `STANDS_STILL_AFTER`, so that it does not silence the others.
+    """
 
     def __init__(self, lock: int, descriptor: int = STANDARD_OUTPUT) -> None:
         super().__init__(descriptor)
@@ -264,8 +275,25 @@ class SharedLines(DescriptorLines):
         Raises:
             OSError: the disk is full or the pipe is closed.
         """
-        fcntl.lockf(self._lock, fcntl.LOCK_EX)  # of this process, although the open file is that of all
+        is_locked = self._acquire()  # for this process, although the open file is that of all
         try:
             return super().write(text)
         finally:
-            fcntl.lockf(self._lock, fcntl.LOCK_UN)
+            if is_locked:
+                fcntl.lockf(self._lock, fcntl.LOCK_UN)
+
+    def _acquire(self) -> bool:
+        """Wait for the lock; returns whether it is held. The time in which nobody could write does not count."""
+        idle, pause = 0.0, FIRST_PAUSE
+        while True:
+            try:
+                fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if idle > STANDS_STILL_AFTER:
+                    return False
+            else:
+                return True
+            sleep(pause)
+            if select.select([], [self._descriptor], [], 0)[1]:
+                idle += pause
+            pause = min(2 * pause, LONGEST_PAUSE)

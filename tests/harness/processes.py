@@ -109,7 +109,8 @@ class Child:
                 await asyncio.wait([task])
         if self._process.returncode is None:
             self._process.kill()
-            await self._process.communicate()
+            await self._process.wait()
+            self._process._transport.close()  # a worker that stands still would keep its pipes open
 
 
 class Served(Child):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.telemetry import multiprocess
 from gateway.telemetry.multiprocess import SharedLines, line_lock
 
 ROOT = Path(__file__).parents[2]
@@ -17,6 +19,7 @@ WRITERS, LINES = 3, 60
 LONG, SHORT = 70_000, 100  # longer than a pipe holds, so that another process could write in between
 WRITER = f"""
 import sys
+from gateway.telemetry import multiprocess
 from gateway.telemetry.multiprocess import SharedLines
 lines = SharedLines(int(sys.argv[1]))
 for number in range({LINES}):
@@ -56,6 +59,55 @@ def test_a_writer_that_dies_with_the_lock_blocks_no_other(lock):
     os.close(writing)
     with os.fdopen(reading) as pipe:
         assert pipe.read() == "a line\n"
+
+
+HOLDING = (
+    "import fcntl, sys\nfcntl.lockf(int(sys.argv[1]), fcntl.LOCK_EX)\nprint(flush=True)\nsys.stdin.read()"
+)
+
+
+@pytest.fixture
+def holder(lock):
+    """A process that holds the lock and does nothing."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", HOLDING, str(lock)], pass_fds=[lock], **pipes) as process:
+        assert process.stdout.read(1)
+        yield process
+        process.kill()
+
+
+@pytest.mark.usefixtures("holder")
+def test_a_writer_that_stands_still_with_the_lock_silences_no_other(lock, monkeypatch):
+    monkeypatch.setattr(multiprocess, "STANDS_STILL_AFTER", 0.01)
+    reading, writing = os.pipe()
+    for _ in range(2):
+        SharedLines(lock, writing).write("a line\n")
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        assert pipe.read() == 2 * "a line\n"
+
+
+def test_a_writer_that_waits_for_the_reader_is_waited_for(lock, holder, monkeypatch):
+    monkeypatch.setattr(multiprocess, "STANDS_STILL_AFTER", 0.01)
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    os.write(writing, b"x" * 4096)  # as much as it holds
+    pauses = []
+
+    def pause(seconds):
+        pauses.append(seconds)
+        if len(pauses) == 20:
+            assert sum(pauses) > 2 * multiprocess.STANDS_STILL_AFTER
+            os.read(reading, 4096)
+            holder.kill()
+            holder.wait()
+
+    monkeypatch.setattr(multiprocess, "sleep", pause)
+    SharedLines(lock, writing).write("a line\n")
+    assert len(pauses) == 20
+    assert os.read(reading, 100) == b"a line\n"
+    os.close(reading)
+    os.close(writing)
 
 
 @pytest.mark.parametrize("text", ["ä€😀\n", "half a pair \ud800\n"])
