@@ -12,7 +12,7 @@ BUILDS = import tomllib; project = tomllib.load(open("pyproject.toml", "rb")); \
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
-.PHONY: help setup run test check format bench chaos e2e cover wheel lock clean
+.PHONY: help setup run test check format bench profile chaos e2e cover wheel lock clean
 
 help: ## this list
 	@grep -E '^[a-z0-9]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 10
@@ -50,9 +50,17 @@ format: $(VENV)/.tools ## format every file, fix what the linter can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.tools ## CPU per event, latency and memory beside nginx and Envoy (2 minutes)
+bench: $(VENV)/.tools ## CPU, latency and memory beside nginx, Envoy and LiteLLM (10 minutes); figures in bench.json
 	@$(PIP) install --editable '.[bench]'
 	$(BIN)/python -m tests.bench --gateway $(BIN)/flowise-gateway
+
+profile: $(VENV)/.tools ## a flame graph of the gateway in profile.svg; LOAD=streams, short or requests
+	@$(PIP) install --editable '.[bench]'
+	$(BIN)/python -m tests.bench.profile $(LOAD)
+
+.venv-litellm: # LiteLLM beside the others in `make bench` (700 MB)
+	$(PYTHON) -m venv .venv-litellm
+	.venv-litellm/bin/python -m pip --disable-pip-version-check install 'litellm[proxy]'
 
 chaos: $(VENV)/.tools ## processes killed, connections cut, peers slowed and overloaded, for minutes
 	$(BIN)/python -m pytest -m chaos

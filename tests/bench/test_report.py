@@ -24,30 +24,58 @@ def test_a_ratio_to_a_missing_target_is_none():
 
 
 @pytest.mark.parametrize(
-    ("gateway", "met"), [(8.9, [True, True, True]), (9.1, [False, True, True]), (15.1, [False, False, False])]
+    ("gateway", "words"),
+    [(7.0, "ok, and the harder target"), (8.2, "ok"), (9.0, "MISSED"), (None, "not measured")],
 )
-def test_verdicts_on_cpu_and_latency(gateway, met):
-    results = _results(gateway=[gateway], nginx=[10], envoy=[10])
-    assert [verdict.met for verdict in report.verdicts(results, ["streams"])] == met
+def test_a_verdict_has_a_target_and_a_harder_one(gateway, words):
+    results = _results(envoy=[10], **({} if gateway is None else {"gateway": [gateway]}))
+    (verdict,) = [one for one in report.verdicts(results, ["streams"]) if "Envoy" in one.target]
+    assert str(verdict).startswith("CPU per event, × Envoy ≤ 0.85:")
+    assert str(verdict).endswith(f" {words}")
 
 
-@pytest.mark.parametrize(("worst", "met"), [(20.0, True), (20.1, False)])
+@pytest.mark.parametrize(("of_one_core", "met"), [(899.0, False), (900.0, True)])
+def test_some_figures_have_a_least_value(of_one_core, met):
+    results = Results()
+    results.add("gateway", {jobs.SHORT_CORE: of_one_core})
+    assert [verdict.met for verdict in report.verdicts(results, ["short"])] == [met]
+
+
+@pytest.mark.parametrize(("worst", "met"), [(18.0, True), (18.1, False)])
 def test_memory_is_judged_where_it_is_worst(worst, met):
     results = Results()
     results.add(
         "gateway", {jobs.rss_figure(500): 1.0, jobs.rss_figure(1000): worst, jobs.pss_figure(500): 99.0}
     )
-    assert [verdict.met for verdict in report.verdicts(results, ["memory"])] == [met]
+    assert report.verdicts(results, ["memory"])[0].met == met
 
 
-def test_a_target_that_was_not_measured_is_neither_met_nor_missed():
-    assert [verdict.met for verdict in report.verdicts(Results(), ["streams", "memory"])] == [None] * 4
-    assert str(report.verdicts(Results(), ["memory"])[0]).endswith(": not measured")
+@pytest.mark.parametrize(("many", "met"), [([11.0, 22.0, 11.0], True), ([11.5, 23.0, 11.0], False)])
+def test_growth_compares_the_most_streams_with_the_fewest_of_the_same_round(many, met):
+    results = Results()
+    for few, most in zip([10.0, 20.0, 10.0], many, strict=True):
+        results.add("gateway", {jobs.growth_figure(10): few, jobs.growth_figure(1000): 99.0})
+        results.add("gateway", {jobs.growth_figure(5000): most})
+    assert [verdict.met for verdict in report.verdicts(results, ["growth"])] == [met]
+    assert "CPU µs per event, 5000 open" in report.table(results, {})
+
+
+def test_with_one_number_of_streams_there_is_no_growth():
+    results = Results()
+    results.add("gateway", {jobs.growth_figure(10): 5.0})
+    assert [verdict.met for verdict in report.verdicts(results, ["growth"])] == [None]
+
+
+def test_everything_on_is_compared_with_envoy_too():
+    results = Results()
+    for target, value in (("envoy", 100.0), ("gateway", 350.0), ("everything", 510.0)):
+        results.add(target, {jobs.CPU_REQUEST: value})
+    assert [verdict.met for verdict in report.verdicts(results, ["requests"])] == [True, False]
 
 
 def test_added_latency_is_the_difference_to_direct_in_the_same_round():
     results = _results(direct=[1.0, 2.0], nginx=[1.5, 3.0])
-    report.add_latency_over_direct(results)
+    report.add_time_over_direct(results)
     assert results.values["added latency p50 ms"] == {"nginx": [0.5, 1.0]}
 
 
