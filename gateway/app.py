@@ -17,8 +17,9 @@ from gateway.aio import Tasks, Ticker, WorkThread
 from gateway.auth.keys_model import ApiKey
 from gateway.auth.keys_watch import KeysWatch
 from gateway.auth.service import AuthService
+from gateway.command_errors import CannotRunError
 from gateway.config import Config, LimitSettings
-from gateway.errors import CannotRunError, ConversationBusy, Draining
+from gateway.errors import ConversationBusy, Draining
 from gateway.exchange import Exchange
 from gateway.flowise.content_budget import ContentBudget
 from gateway.pipeline import Pipeline

@@ -12,9 +12,7 @@ from typing import TypeAlias
 
 from gateway import __version__
 from gateway.auth.keys_owner import Owner, parse_owner
-from gateway.config import Address, ServerSettings
-from gateway.config.addresses import ADMIN_LISTEN
-from gateway.config.values import parse_duration, positive_duration, whole
+from gateway.config.addresses import ADMIN_LISTEN, LISTEN
 from gateway.health import add_health_options
 from gateway.init.arguments import add_flows_options, add_init_options
 from gateway.options import add_admin_listen, add_config, listen_address
@@ -89,7 +87,7 @@ def _add_serve(commands: Commands) -> None:
         "--listen",
         type=listen_address,
         metavar="HOST:PORT",
-        help=f"address of the public port; default: server.listen, or {ServerSettings().listen}",
+        help=f"address of the public port; default: server.listen, or {LISTEN}",
     )
     add_admin_listen(parser, f"admin.listen, or {ADMIN_LISTEN}")
 
@@ -173,7 +171,7 @@ def _add_demo(commands: Commands) -> None:
     parser.add_argument(
         "--listen",
         type=listen_address,
-        default=Address("127.0.0.1", 8080),
+        default=LISTEN,
         metavar="HOST:PORT",
         help="address of the public port; default: %(default)s",
     )
@@ -219,9 +217,7 @@ def _add_create(commands: Commands) -> argparse.ArgumentParser:
     parser.add_argument(
         "--routes", type=_names, default=[], metavar="A,B", help="routes that the key may use; default: all"
     )
-    parser.add_argument(
-        "--expires", type=_seconds(positive_duration), metavar="90d", help="lifetime; default: unlimited"
-    )
+    parser.add_argument("--expires", type=_lifetime, metavar="90d", help="lifetime; default: unlimited")
     _add_owner(parser)
     parser.set_defaults(
         call=lambda keys, given: keys.create(given.name, given.routes, given.expires), shows_key=True
@@ -268,7 +264,7 @@ def _add_rotate(commands: Commands) -> argparse.ArgumentParser:
     parser.add_argument("id", metavar="ID", help="the 8 characters after the key's fgw_")
     parser.add_argument(
         "--grace",
-        type=_seconds(parse_duration),
+        type=_grace,
         default=DAY,
         metavar="24h",
         help="how long the old key stays valid; default: 24h, 0s: not at all",
@@ -279,6 +275,8 @@ def _add_rotate(commands: Commands) -> argparse.ArgumentParser:
 
 
 def _workers(text: str) -> int:
+    from gateway.config.values import whole  # noqa: PLC0415 - large, and not without this option
+
     try:
         return whole(text)
     except ValueError as error:
@@ -299,13 +297,21 @@ def _names(text: str) -> list[str]:
     return names
 
 
-def _seconds(parse: Callable[[str], float]) -> Callable[[str], float]:
+def _lifetime(text: str) -> float:
+    from gateway.config.values import positive_duration  # noqa: PLC0415 - large, and not without this option
+
+    return _seconds(text, positive_duration)
+
+
+def _grace(text: str) -> float:
+    from gateway.config.values import parse_duration  # noqa: PLC0415 - large, and not without this option
+
+    return _seconds(text, parse_duration)
+
+
+def _seconds(text: str, parse: Callable[[str], float]) -> float:
     """Keep the message of a ValueError, which argparse would drop."""
-
-    def read(text: str) -> float:
-        try:
-            return parse(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(f'"{text}" {error}') from None
-
-    return read
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f'"{text}" {error}') from None

@@ -14,8 +14,6 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from aiohttp import ServerDisconnectedError
-
 
 class Cause(NamedTuple):
     """`label`: of metrics, one of `LABELS`. `words`: for the log; they name no host, path or secret."""
@@ -76,7 +74,6 @@ _BY_TYPE: tuple[tuple[type[BaseException], Cause], ...] = (
     (ConnectionRefusedError, REFUSED),
     (ConnectionError, RESET),
     (EOFError, CLOSED),
-    (ServerDisconnectedError, CLOSED),
 )
 # Event loops join the errors of several addresses of one name into a text.
 _ERRNO_IN_TEXT = re.compile(r"\[Errno (\d+)\]")
@@ -108,7 +105,10 @@ def _cause(error: BaseException) -> Cause | None:
         return NO_NAME_SERVER if error.errno == socket.EAI_AGAIN else NO_NAME
     if isinstance(error, OSError) and (number := _errno(error)) is not None:
         return _BY_ERRNO.get(number) or Cause("unreachable", os.strerror(number).lower())
-    return next((cause for kind, cause in _BY_TYPE if isinstance(error, kind)), None)
+    from aiohttp import ServerDisconnectedError  # noqa: PLC0415 - large, and `check` loads this file
+
+    by_type = (*_BY_TYPE, (ServerDisconnectedError, CLOSED))
+    return next((cause for kind, cause in by_type if isinstance(error, kind)), None)
 
 
 def _cause_in_tls(error: ssl.SSLError) -> Cause | None:

@@ -17,10 +17,6 @@ _NO_CODING: Mapping[str, str] = MappingProxyType({"Accept-Encoding": "identity"}
 _CHALLENGE: Mapping[str, str] = MappingProxyType({"WWW-Authenticate": 'Bearer realm="flowise-gateway"'})
 
 
-class CannotRunError(Exception):
-    """The process cannot start or go on and ends with status 1; the message is for the operator."""
-
-
 class GatewayError(Exception):
     """A request that the gateway answers by itself.
 

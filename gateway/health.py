@@ -15,6 +15,7 @@ from pathlib import Path
 from time import monotonic
 from typing import BinaryIO
 
+from gateway.command_errors import CommandError
 from gateway.config.addresses import ADMIN_LISTEN, Address, parse_listen
 from gateway.config.environment import environment_tree, variable_of
 from gateway.config.problems import ConfigError, Mistake, Mistakes
@@ -31,7 +32,7 @@ _NAME_IT = "name it with --admin-listen"
 _REMEDY = "Start the gateway, or name its admin port with --admin-listen or --config."
 
 
-class NotReadyError(Exception):
+class NotReadyError(CommandError):
     """No gateway is ready there; the message says why."""
 
 

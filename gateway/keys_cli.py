@@ -14,6 +14,7 @@ from gateway.auth.key_format import PREFIX, hash_of, make_key, parse_key, redact
 from gateway.auth.keys_edit import KeysFileEditor, KeysStore
 from gateway.auth.keys_model import ApiKey, format_moment, key_name
 from gateway.auth.keys_owner import Owner, readers_of
+from gateway.command_errors import WRONG, CommandError
 from gateway.config import ConfigError, Limit, Reading
 from gateway.config.problems import did_you_mean, quote
 
@@ -21,8 +22,10 @@ RUN_AS = "run the gateway as this user, or give it the file with --owner."
 APPLIED_WITHIN = "A running gateway applies this within 2 s."
 
 
-class KeysRefusedError(Exception):
+class KeysRefusedError(CommandError):
     """The command cannot be carried out; the sentence says why, and what would be right."""
+
+    status = WRONG
 
 
 class KeysCommand:

@@ -22,6 +22,7 @@ import yaml
 from gateway.auth.keys_file import ABSENT, FileVersion, file_version, read_keys
 from gateway.auth.keys_model import ApiKey, format_moment
 from gateway.auth.keys_owner import OWNER_ONLY, Owner, Permissions, permissions_for
+from gateway.command_errors import CommandError
 from gateway.config import ConfigError, Limit
 from gateway.config.tree import ScalarKind, plain_scalar
 from gateway.config.values import format_duration
@@ -167,7 +168,7 @@ _OWNED = "it belongs to another user: run this as that user, or as root"
 _GIVEN = "only root can give it away: run this as root, or without --owner"
 
 
-class KeysFileError(Exception):
+class KeysFileError(CommandError):
     """The keys file cannot be changed and is as it was; the text says why."""
 
 

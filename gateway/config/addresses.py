@@ -74,7 +74,10 @@ class Address:
         return self.host == _ANY_IPV6 and (ip is None or ip.version == 6)
 
 
-ADMIN_LISTEN = Address("127.0.0.1", 9090)  # unless the configuration has another one
+LISTEN, ADMIN_LISTEN = (
+    Address("127.0.0.1", 8080),
+    Address("127.0.0.1", 9090),
+)  # unless the configuration has others
 
 
 @dataclass(frozen=True, slots=True)

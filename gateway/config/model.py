@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr
 
-from gateway.config.addresses import ADMIN_LISTEN, Address, Store
+from gateway.config.addresses import ADMIN_LISTEN, LISTEN, Address, Store
 from gateway.config.route import CorsSettings, Defaults, Route
 from gateway.config.section import Section
 from gateway.config.tree import Scalar
@@ -77,7 +77,7 @@ class ServerTimeouts(Section):
 class ServerSettings(Section):
     """The listener for clients."""
 
-    listen: Listen = Address("127.0.0.1", 8080)
+    listen: Listen = LISTEN
     """HOST:PORT of the public port; an IPv6 host in brackets."""
     workers: Whole = 1
     """Processes that share the port; more than one needs auth.secret and a shared limits.store."""

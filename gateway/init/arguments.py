@@ -7,11 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gateway.config import Url
-from gateway.config.addresses import parse_origin, parse_url
-from gateway.config.values import header_secret
+from gateway.config.addresses import Url, parse_origin, parse_url
 from gateway.init.files import KEY
-from gateway.upstream.flowise_admin import without_api
 
 
 def add_init_options(parser: argparse.ArgumentParser) -> None:
@@ -57,6 +54,8 @@ def _add_flowise(parser: argparse.ArgumentParser) -> None:
 
 
 def _flowise_url(text: str) -> Url:
+    from gateway.upstream.flowise_admin import without_api  # noqa: PLC0415 - large, and not without this option
+
     url = parse_url(text)
     if shorter := without_api(url):
         raise ValueError(f"has the path of the API, which is added to it: write {shorter}")
@@ -65,6 +64,8 @@ def _flowise_url(text: str) -> Url:
 
 def _api_key(text: str) -> str:
     """The message never repeats the key."""
+    from gateway.config.values import header_secret  # noqa: PLC0415 - large, and not without this option
+
     try:
         return header_secret(text).get_secret_value()
     except ValueError as error:

@@ -20,9 +20,9 @@ import uvloop
 from gateway.auth.key_format import hash_of, make_key, parse_key
 from gateway.auth.keys_edit import KeysFileEditor
 from gateway.auth.keys_model import ApiKey
+from gateway.command_errors import CannotRunError
 from gateway.config import Url
 from gateway.config.values import header_secret
-from gateway.errors import CannotRunError
 from gateway.flowise.chatflows import Chatflow
 from gateway.init import files, listing
 from gateway.init.choice import by_name, by_number

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from gateway.command_errors import WRONG, CommandError
 
-class InitRefusedError(Exception):
+
+class InitRefusedError(CommandError):
     """The arguments do not fit what Flowise has; the sentence says what would."""
+
+    status = WRONG

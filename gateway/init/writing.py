@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from gateway.errors import CannotRunError
+from gateway.command_errors import CannotRunError
 
 
 def write_new(folder: Path, files: Mapping[str, tuple[str, int]]) -> None:

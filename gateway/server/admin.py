@@ -16,8 +16,8 @@ from aiohttp import hdrs, web
 
 from gateway import __version__
 from gateway.aio import WorkThread
+from gateway.command_errors import CannotRunError
 from gateway.config import Address, AdminSettings, ServerSettings, ServerTimeouts
-from gateway.errors import CannotRunError
 from gateway.exchange import SERVER
 from gateway.openapi import document_json
 from gateway.server.listener import ConnectionGuard, Handler, Listener

@@ -22,8 +22,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.command_errors import CannotRunError
 from gateway.config import Address, Config
-from gateway.errors import CannotRunError
 from gateway.server.service_manager import Systemd
 from gateway.server.sockets import close_all
 from gateway.telemetry.logs import Logger

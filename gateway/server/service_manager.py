@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from itertools import repeat
 from time import monotonic_ns
 
+from gateway.command_errors import CannotRunError
 from gateway.config import Address
-from gateway.errors import CannotRunError
 from gateway.telemetry.logs import Logger
 
 VARIABLES = frozenset(

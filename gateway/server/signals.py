@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
-from gateway.telemetry.logs import Logger
+if TYPE_CHECKING:  # not loaded: `hold_reloads` is called before what takes time to load
+    from gateway.telemetry.logs import Logger
 
 RELOAD = ("SIGHUP",)
 # SIGXCPU and SIGPWR announce a SIGKILL and the end of the machine.

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 
 from aiohttp import web
 
+from gateway.command_errors import CannotRunError
 from gateway.config import Address
-from gateway.errors import CannotRunError
 
 BACKLOG = 4096
 PUBLIC = "server.listen (--listen, GATEWAY_LISTEN)"

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from gateway.aio import Tasks, Ticker
 from gateway.auth.watched_keys import WatchedKeys
+from gateway.command_errors import CannotRunError
 from gateway.config import Config
-from gateway.errors import CannotRunError
 from gateway.server.admin import AdminAnswers, AdminListener
 from gateway.server.handover import Given, Offer, Passed, may_hand_over, passed_ports, shares_admin_port
 from gateway.server.ipc import DRAIN, HAND_OVER, STOP, WorkerConfig

@@ -17,8 +17,8 @@ import uvloop
 
 from gateway.aio import Tasks
 from gateway.app import Prepared
+from gateway.command_errors import CannotRunError
 from gateway.config import ConfigError
-from gateway.errors import CannotRunError
 from gateway.server.ipc import (
     ABANDON,
     ALIVE,

@@ -13,8 +13,8 @@ from functools import partial
 from time import monotonic
 
 from gateway.auth.keys_model import ApiKey
+from gateway.command_errors import CannotRunError
 from gateway.config import Config
-from gateway.errors import CannotRunError
 from gateway.server.ipc import ANSWER, CLOSING, DRAIN, READY, WorkerConfig, parse_numbered
 from gateway.server.sockets import Reservation
 from gateway.telemetry.logs import Logger

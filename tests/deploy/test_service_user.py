@@ -15,6 +15,7 @@ import yaml
 
 from tests.deploy.test_deploy import unit_settings
 from tests.harness import bounds
+from tests.harness.commands import typed_aside
 from tests.harness.gateway import configuration
 from tests.harness.image import DOCKERFILE, instructions
 from tests.harness.predictions import ask
@@ -90,7 +91,9 @@ async def test_keys_that_root_creates_are_valid_in_a_service_with_a_user_of_its_
         async with gateway("serve", "--config", path, before=become(DYNAMIC)) as child:
             await child.listens()
             for number in (1, 2):
-                ended, out, err = await run("keys", "create", "--name", f"key{number}", "--config", path)
+                ended, out, err = await typed_aside(
+                    "keys", "create", "--name", f"key{number}", "--config", path
+                )
                 assert (ended, err) == (0, "")
                 assert owned(keys) == owned(keys.with_name("keys.yaml.lock")) == (DYNAMIC, DYNAMIC, 0o600)
                 assert (await child.until("keys_loaded", number + 1))["count"] == number
@@ -102,11 +105,11 @@ async def test_keys_that_root_creates_are_valid_in_a_service_with_a_user_of_its_
 async def test_the_user_of_the_service_changes_keys_that_root_has_created(folder, written):
     keys = state(folder, IMAGE) / "keys.yaml"
     path = written("http://127.0.0.1:1", keys)
-    _, out, _ = await run("keys", "create", "--name", "first", "--config", path)
+    _, out, _ = await typed_aside("keys", "create", "--name", "first", "--config", path)
     ended, out, err = await run("keys", "rotate", out[4:12], "--config", path, before=become(IMAGE))
     assert (ended, err) == (0, "")
     assert (await run("keys", "create", "--name", "second", "--config", path, before=become(IMAGE)))[0] == 0
-    assert (await run("keys", "revoke", out[4:12], "--config", path))[0] == 0
+    assert (await typed_aside("keys", "revoke", out[4:12], "--config", path))[0] == 0
     assert owned(keys) == (IMAGE, IMAGE, 0o600)
 
 
@@ -115,13 +118,13 @@ async def test_keys_of_root_are_valid_in_a_service_whose_group_may_read_them(fol
     async with answering() as upstream:
         path = written(upstream.url, keys)
         owner = ("--owner", f"root:{IMAGE}")
-        ended, out, err = await run("keys", "create", "--name", "first", *owner, "--config", path)
+        ended, out, err = await typed_aside("keys", "create", "--name", "first", *owner, "--config", path)
         assert (ended, err) == (0, "")
         assert f"{keys} is new, and root and the group {IMAGE} can read it: " in out
         async with gateway("serve", "--config", path, before=become(IMAGE)) as child:
             await child.listens()
             assert await status(child, out.splitlines()[0]) == 200
-            assert (await run("keys", "create", "--name", "second", "--config", path))[0] == 0
+            assert (await typed_aside("keys", "create", "--name", "second", "--config", path))[0] == 0
             assert (await child.until("keys_loaded", 2))["count"] == 2
             assert not [line for line in child.lines if line["event"].startswith("keys_file")]
     assert owned(keys) == (0, IMAGE, 0o640)
@@ -130,11 +133,11 @@ async def test_keys_of_root_are_valid_in_a_service_whose_group_may_read_them(fol
 async def test_a_service_that_cannot_read_the_keys_says_so_and_how_to_mend_it(folder, written):
     keys = state(folder, 0, 0o755) / "keys.yaml"
     path = written("http://127.0.0.1:1", keys)
-    _, out, _ = await run("keys", "create", "--name", "first", "--config", path)
+    _, out, _ = await typed_aside("keys", "create", "--name", "first", "--config", path)
     ended, _, err = await run("serve", "--config", path, before=become(IMAGE))
     said = "let the gateway's user read it, with chown or with --owner of the keys commands"
     assert (ended, err) == (2, f"{keys}:1: the file cannot be read (Permission denied): {said}\n")
-    await run("keys", "rotate", out[4:12], "--owner", f"{IMAGE}", "--config", path)
+    await typed_aside("keys", "rotate", out[4:12], "--owner", f"{IMAGE}", "--config", path)
     assert (await run("check", "--config", path, before=become(IMAGE)))[0] == 0
 
 

@@ -18,8 +18,7 @@ LONGEST_WAIT = 2 * LAG * bounds.SLOWNESS
 class LoopTurns:
     """Measures every iteration of the running loop.
 
-    CPU time, so that other processes do not count; and the objects of the test session are out of the garbage
-    collector's sight, which would take 50 ms for them at any moment.
+    CPU time, so that other processes do not count.
 
     `longest`: seconds of the loop's own. `longest_wait`: with those of other threads, while one of them holds the
     interpreter. The loop is never idle meanwhile.
@@ -32,7 +31,6 @@ class LoopTurns:
 
     def __enter__(self) -> LoopTurns:
         gc.collect()
-        gc.freeze()
         self._began, self._began_at = thread_time(), process_time()
         self._next = asyncio.get_running_loop().call_soon(self._turn)
         return self
@@ -40,7 +38,6 @@ class LoopTurns:
     def __exit__(self, *_: object) -> None:
         assert self._next is not None
         self._next.cancel()
-        gc.unfreeze()
 
     def _turn(self) -> None:
         now, now_at = thread_time(), process_time()

@@ -189,20 +189,16 @@ class Plan:
 async def onslaught(folder: Path, plan: Plan) -> Report:
     """What comes of this plan."""
     gc.collect()
-    gc.freeze()  # a collection of the test session's objects would make every stream late
-    try:
-        async with (
-            flowise("tests.bench.upstream") as good_port,
-            flowise("tests.hostile.hostile_flowise", str(plan.most)) as bad_port,
-            besieged(folder, f"http://127.0.0.1:{bad_port}", **sections(f"http://127.0.0.1:{good_port}")) as gateway,
-        ):  # fmt: skip
-            report = await _besiege(gateway, good_port, plan)
-            await _settle(gateway, report)
-            assert await gateway.stop() == 0
-            _read_log(gateway, report)
-            return report
-    finally:
-        gc.unfreeze()
+    async with (
+        flowise("tests.bench.upstream") as good_port,
+        flowise("tests.hostile.hostile_flowise", str(plan.most)) as bad_port,
+        besieged(folder, f"http://127.0.0.1:{bad_port}", **sections(f"http://127.0.0.1:{good_port}")) as gateway,
+    ):  # fmt: skip
+        report = await _besiege(gateway, good_port, plan)
+        await _settle(gateway, report)
+        assert await gateway.stop() == 0
+        _read_log(gateway, report)
+        return report
 
 
 async def _besiege(gateway: Besieged, good_port: int, plan: Plan) -> Report:

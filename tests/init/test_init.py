@@ -13,7 +13,8 @@ import sys
 import pytest
 
 from gateway.simulator import DEFAULT_FLOWS, Flow, Simulator
-from tests.harness.processes import ROOT, gateway, run
+from tests.harness.commands import typed_aside
+from tests.harness.processes import ROOT, gateway
 from tests.harness.raw_client import Wire
 
 KEY = "the-workspace-key"
@@ -32,13 +33,18 @@ async def flowise():
         yield simulator
 
 
-async def with_key(*arguments, key=KEY):
-    async with gateway(*arguments, before=f"export FLOWISE_API_KEY={key}") as child:
-        status, err = await child.ended()
-        return status, "\n".join(child.output), err
+@pytest.fixture
+def with_key(monkeypatch):
+    """Types a command in this process, with this key of Flowise in the environment."""
+
+    async def begin(*arguments, key=KEY):
+        monkeypatch.setenv("FLOWISE_API_KEY", key)
+        return await typed_aside(*arguments)
+
+    return begin
 
 
-async def test_flows_lists_every_chatflow(flowise):
+async def test_flows_lists_every_chatflow(flowise, with_key):
     status, out, err = await with_key("flows", "--flowise", flowise.url, "--json")
     assert (status, err) == (0, "")
     rows = {row["name"]: row for row in json.loads(out)}
@@ -46,12 +52,12 @@ async def test_flows_lists_every_chatflow(flowise):
     assert rows["Hook"]["trigger"] == "webhook"
     assert (rows["nostream"]["streaming"], rows["chain"]["streaming"]) == (False, True)
     assert (rows["protected"]["key"], rows["chain"]["key"]) == (True, False)
-    status, out, _ = await run("flows", "--flowise", flowise.url, "--api-key", KEY)
+    status, out, _ = await typed_aside("flows", "--flowise", flowise.url, "--api-key", KEY)
     assert status == 0
     assert len(out.splitlines()) == len(FLOWS) + 1
 
 
-async def test_a_long_list_comes_in_pages():
+async def test_a_long_list_comes_in_pages(with_key):
     flows = [Flow(id=f"{n:08}-0000-4000-8000-000000000000", name=f"flow {n}") for n in range(60)]
     async with Simulator(flows, api_key=KEY) as flowise:
         _, out, _ = await with_key("flows", "--flowise", flowise.url, "--json")
@@ -60,7 +66,7 @@ async def test_a_long_list_comes_in_pages():
     assert pages == ["1", "2", "3"]
 
 
-async def test_what_init_writes_serves_the_line_that_it_prints(flowise, tmp_path):
+async def test_what_init_writes_serves_the_line_that_it_prints(flowise, tmp_path, with_key):
     folder = tmp_path / "new"
     status, out, err = await with_key("init", "--flowise", flowise.url, "--all", "--out", str(folder))
     assert (status, err) == (0, "")
@@ -93,7 +99,7 @@ async def test_what_init_writes_serves_the_line_that_it_prints(flowise, tmp_path
     assert reply.body.endswith(b'{"event":"end","data":"[DONE]"}\n\n')
 
 
-async def test_nothing_is_overwritten_and_flowise_is_not_asked(flowise, tmp_path):
+async def test_nothing_is_overwritten_and_flowise_is_not_asked(flowise, tmp_path, with_key):
     (tmp_path / "keys.yaml").write_text("mine")
     status, out, err = await with_key("init", "--flowise", flowise.url, "--all", "--out", str(tmp_path))
     assert (status, out) == (1, "")
@@ -102,7 +108,7 @@ async def test_nothing_is_overwritten_and_flowise_is_not_asked(flowise, tmp_path
     assert flowise.requests == []
 
 
-async def test_a_dry_run_prints_the_files_without_secrets_and_writes_nothing(flowise, tmp_path):
+async def test_a_dry_run_prints_the_files_without_secrets_and_writes_nothing(flowise, tmp_path, with_key):
     arguments = ("--flow", "chain", "--flow", "agentflow", "--public", "--origin", "https://a.example")
     status, out, _ = await with_key(
         "init", "--flowise", flowise.url, *arguments, "--dry-run", "--out", str(tmp_path)
@@ -115,7 +121,7 @@ async def test_a_dry_run_prints_the_files_without_secrets_and_writes_nothing(flo
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_public_routes_get_no_key(flowise, tmp_path):
+async def test_public_routes_get_no_key(flowise, tmp_path, with_key):
     arguments = ("--flow", "chain", "--public", "--origin", "*", "--out", str(tmp_path))
     status, out, _ = await with_key("init", "--flowise", flowise.url, *arguments)
     assert status == 0
@@ -136,11 +142,11 @@ async def test_public_routes_get_no_key(flowise, tmp_path):
             1,
             "wants an API key. Create one in Flowise, under API Keys, and give it with --api-key",
         ),
-        (("--all",), "'two words'", 2, "FLOWISE_API_KEY is not valid in a header"),
+        (("--all",), "two words", 2, "FLOWISE_API_KEY is not valid in a header"),
         (("--all", "--flow", "chain"), KEY, 2, "not allowed with argument"),
     ],
 )
-async def test_a_refusal_is_one_sentence(flowise, tmp_path, arguments, key, status, sentence):
+async def test_a_refusal_is_one_sentence(flowise, tmp_path, with_key, arguments, key, status, sentence):
     got, out, err = await with_key(
         "init", "--flowise", flowise.url, "--out", str(tmp_path), *arguments, key=key
     )
@@ -156,14 +162,14 @@ async def test_the_url_of_the_api_is_answered_with_the_right_one():
         "http://127.0.0.1:1/api/v1/prediction/x",
         "http://127.0.0.1:1/api/",
     ):
-        status, _, err = await run("flows", "--flowise", given)
+        status, _, err = await typed_aside("flows", "--flowise", given)
         assert status == 2
         assert err.rstrip().endswith(
             "has the path of the API, which is added to it: write http://127.0.0.1:1"
         )
 
 
-async def test_a_flowise_without_chatflows_is_an_error():
+async def test_a_flowise_without_chatflows_is_an_error(with_key):
     async with Simulator((), api_key=KEY) as flowise:
         status, _, err = await with_key("flows", "--flowise", flowise.url)
     assert status == 1

@@ -6,7 +6,7 @@ import stat
 
 import pytest
 
-from gateway.errors import CannotRunError
+from gateway.command_errors import CannotRunError
 from gateway.init.writing import write_new
 
 FILES = {"a.yaml": ("a", 0o644), ".env": ("secret", 0o600)}

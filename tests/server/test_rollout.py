@@ -26,6 +26,7 @@ from tests.harness.gateway import configuration
 from tests.harness.held_stream import TOKEN, Held
 from tests.harness.raw_client import Wire, request
 from tests.harness.raw_upstream import RawUpstream
+from tests.harness.stopped import stopped
 from tests.harness.surface import QUESTION
 
 CONFIG = Config.model_construct()
@@ -235,12 +236,12 @@ async def test_workers_change_together_streams_go_on_and_a_dead_one_is_no_obstac
         assert [await status_of(wire, "talk") for wire in wires.values()] == [200, 200]
 
         pids = {line["worker"]: line["pid"] for line in gateway.lines if line["event"] == "worker_ready"}
-        os.kill(pids[2], signal.SIGSTOP)  # it cannot answer, and dies before it could
-        again = workers.sections(route={"name": "third"})
-        await change(gateway, path, upstream.url, again)
-        await gateway.until("worker_stalled")
-        assert await status_of(wires[1], "talk") == 200  # nothing has changed yet
-        os.kill(pids[2], signal.SIGKILL)
+        with stopped(pids[2]):  # it cannot answer, and dies before it could
+            again = workers.sections(route={"name": "third"})
+            await change(gateway, path, upstream.url, again)
+            await gateway.until("worker_stalled")
+            assert await status_of(wires[1], "talk") == 200  # nothing has changed yet
+            os.kill(pids[2], signal.SIGKILL)
         await gateway.until("config_reloaded", 2)
         assert await status_of(wires[1], "third") == 200
         await gateway.until("worker_ready", 3)

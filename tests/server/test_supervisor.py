@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,7 @@ from tests.harness.processes import ROOT, Served, gateway, run, spawn
 from tests.harness.programs import program
 from tests.harness.raw_client import Wire, request
 from tests.harness.raw_upstream import RawUpstream
+from tests.harness.stopped import stopped
 
 pytestmark = pytest.mark.timeout(3 * bounds.TEST)  # three or four interpreters start in each test
 
@@ -77,17 +78,6 @@ def lines_of(gateway, name, **fields):
 def pid_of(gateway, worker):
     """The current process id of a worker."""
     return lines_of(gateway, "worker_started", worker=worker)[-1]["pid"]
-
-
-@contextmanager
-def stopped(pid):
-    """Pause a process; it continues afterwards unless it was killed."""
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGCONT)
 
 
 async def samples(gateway):
@@ -308,10 +298,10 @@ async def test_a_worker_that_does_not_end_is_killed_after_a_margin(written):
 
 
 async def test_the_parent_loads_nothing_that_serves_requests():
-    loaded = "import sys, gateway.cli; print(*sys.modules)"
+    loaded = "import sys, gateway.serve_cli, gateway.server.supervisor; print(*sys.modules)"
     out, _ = await (await spawn(sys.executable, "-c", loaded)).communicate()
     modules = set(out.decode().split())
-    assert "gateway.server.supervisor" in modules
+    assert "gateway.server.admin" in modules
     assert not modules & {
         "gateway.app",
         "gateway.server.process",
