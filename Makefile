@@ -10,6 +10,8 @@ BUILDS = import tomllib; project = tomllib.load(open("pyproject.toml", "rb")); \
     extra = project["project"]["optional-dependencies"]["package"]; \
     print(*project["build-system"]["requires"], *(name for name in extra if name.startswith("cyclonedx")), sep="\n")
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+# each process of the tests, some 300, would compile the gateway anew, and each worker all tests
+unexport PYTHONDONTWRITEBYTECODE
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 .PHONY: help setup run test check format bench profile chaos e2e cover wheel lock clean

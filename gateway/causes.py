@@ -107,8 +107,9 @@ def _cause(error: BaseException) -> Cause | None:
         return _BY_ERRNO.get(number) or Cause("unreachable", os.strerror(number).lower())
     from aiohttp import ServerDisconnectedError  # noqa: PLC0415 - large, and `check` loads this file
 
-    by_type = (*_BY_TYPE, (ServerDisconnectedError, CLOSED))
-    return next((cause for kind, cause in by_type if isinstance(error, kind)), None)
+    if isinstance(error, ServerDisconnectedError):
+        return CLOSED
+    return next((cause for kind, cause in _BY_TYPE if isinstance(error, kind)), None)
 
 
 def _cause_in_tls(error: ssl.SSLError) -> Cause | None:

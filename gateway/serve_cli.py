@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import faulthandler
+import gc
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
@@ -83,5 +84,7 @@ def _source(given: argparse.Namespace, read: Callable[[], Reading]) -> Source:
 def run(command: Coroutine[Any, Any, None]) -> None:
     """Run it to its end, on the loop of production."""
     faulthandler.enable()  # a crash of native code leaves its traceback on standard error
+    gc.freeze()  # what has been loaded
+    gc.enable()  # `__main__` has disabled it
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(command)

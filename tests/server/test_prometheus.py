@@ -23,7 +23,7 @@ from tests.harness.raw_client import Wire
 from tests.harness.raw_upstream import STREAM_HEAD, RawUpstream
 from tests.harness.valkey import running_valkey
 
-pytestmark = pytest.mark.timeout(6 * bounds.TEST)
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(6 * bounds.TEST)]
 PATH = f"/api/v1/prediction/{FLOW}"
 COUNT, AT_ONCE = 300, 20
 SECRET = "a secret of thirty-two bytes or more"

@@ -43,8 +43,11 @@ async def pong(port):
         return (await wire.reply()).body
 
 
-@pytest.mark.parametrize("is_abstract", [False, True], ids=["file", "abstract"])
-@pytest.mark.parametrize("options", [(), ("--workers", "2")], ids=["one process", "workers"])
+@pytest.mark.parametrize(
+    ("options", "is_abstract"),
+    [((), False), (("--workers", "2"), True)],
+    ids=["one process, file", "workers, abstract"],
+)
 async def test_it_says_when_it_is_ready_and_when_it_stops(options, is_abstract, written, tmp_path):
     with Manager(tmp_path, is_abstract=is_abstract) as manager:
         async with manager.start(*written(server={"drain": "7s"}), *options) as served:

@@ -66,7 +66,7 @@ async def test_a_short_command_does_not_need_them(closed, written):
     assert child.output == ([] if ">&-" in closed.replace("2>&-", "") else [f"{path}: ok, 1 route"])
 
 
-@pytest.mark.parametrize("closed", CLOSED)
+@pytest.mark.parametrize("closed", [CLOSED[1], CLOSED[-1]])
 async def test_the_gateway_serves_without_them(closed, written):
     path, port = written()
     async with gateway("serve", "--config", path, before=closed) as child:
