@@ -109,8 +109,8 @@ async def handed_over(written, before, after, **sizes):
 
 
 async def test_a_successor_takes_the_ports_without_a_gap(written):
-    """One process, then workers; every other succession is in the next test."""
-    await handed_over(written, (), ("--workers", "2"), streams=5)
+    """Workers after workers; one process after another is below, and every combination in the next test."""
+    await handed_over(written, ("--workers", "2"), ("--workers", "2"), streams=5)
 
 
 @pytest.mark.chaos
