@@ -84,7 +84,6 @@ def _source(given: argparse.Namespace, read: Callable[[], Reading]) -> Source:
 def run(command: Coroutine[Any, Any, None]) -> None:
     """Run it to its end, on the loop of production."""
     faulthandler.enable()  # a crash of native code leaves its traceback on standard error
-    gc.freeze()  # what has been loaded
-    gc.enable()  # `__main__` has disabled it
+    gc.enable()  # which `__main__` has disabled while everything was loaded
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(command)

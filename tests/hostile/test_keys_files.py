@@ -41,7 +41,7 @@ async def guarded(folder, connect):
 
 
 @pytest.mark.parametrize("name", TABLE)
-async def test_a_hostile_keys_file_stalls_nobody_and_revokes_nothing(name, tmp_path, connect, hurried):
+async def test_a_hostile_keys_file_stalls_nobody_and_revokes_nothing(name, tmp_path, connect):
     case = TABLE[name]
     other = tmp_path / "other.yaml"
     other.write_bytes(case.make())
@@ -58,7 +58,7 @@ async def test_a_hostile_keys_file_stalls_nobody_and_revokes_nothing(name, tmp_p
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["a pipe", "a folder"])
-async def test_what_is_no_file_is_not_opened(make, tmp_path, connect, hurried):
+async def test_what_is_no_file_is_not_opened(make, tmp_path, connect):
     async with guarded(tmp_path, connect) as (gateway, path):
         path.unlink()
         make(path)

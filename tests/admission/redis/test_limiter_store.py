@@ -10,6 +10,7 @@ from gateway.admission.quotas import subject
 from gateway.admission.redis.commands import PING
 from gateway.admission.redis.limiter import RENEWAL_BATCH
 from gateway.admission.store import STORE_TIMEOUT, Losses, StoreBudget, StoreError
+from tests.harness import bounds
 from tests.harness.limit_process import process, requests, slots, tokens
 from tests.harness.slow_proxy import SlowProxy
 
@@ -76,12 +77,13 @@ async def test_a_call_spends_the_budget_of_its_request(valkey):
 async def test_after_a_failure_the_same_request_does_not_wait_again(own_valkey):
     async with process(own_valkey.url) as gateway:
         own_valkey.hold()
-        store, budget = gateway.limiter._store, StoreBudget(0.02)
-        for waits in (True, False):
+        store, budget, took = gateway.limiter._store, StoreBudget(0.3), []
+        for _ in range(2):
             began = monotonic()
             with pytest.raises(StoreError, match="timeout"):
                 await store.apply(charges(), "1", budget, nothing)
-            assert (monotonic() - began > 0.01) is waits
+            took.append(monotonic() - began)
+        assert took[0] > 0.25 > took[1] / bounds.SLOWNESS
         own_valkey.go_on()
 
 
