@@ -27,6 +27,9 @@ async def samples(gateway):
     return {name: float(value) for name, value in pairs}
 
 
+COLLECTIONS = 'python_gc_collections_total{generation="0"}'
+
+
 def of(found, name, worker):
     return found[f'{name}{{worker="{worker}"}}']
 
@@ -42,7 +45,10 @@ async def test_one_process(serve):
         }
         while 'flowise_gateway_worker_loop_lag_seconds{worker=""}' not in found:
             found = await samples(gateway)
-        while 'python_gc_collections_total{generation="0"}' not in found:
+        while COLLECTIONS not in found:
+            found = await samples(gateway)
+        before = found[COLLECTIONS]
+        while found[COLLECTIONS] == before:  # the collector runs, which is off while everything is loaded
             found = await samples(gateway)
         assert [name for name in found if name.startswith('python_info{implementation="')]
 
