@@ -18,6 +18,7 @@ from gateway.options import STDIN
 from gateway.server.reload import Source, is_readable_again, place, version_of
 from gateway.server.service_manager import Systemd
 from gateway.telemetry.console import wants_colors
+from gateway.telemetry.log_file import check_log_file
 from gateway.telemetry.log_writer import DescriptorLines, LogWriter
 from gateway.telemetry.logs import LogOutput
 
@@ -35,13 +36,14 @@ def serve(given: argparse.Namespace, environ: Mapping[str, str], read: Callable[
     """Serve until a signal. `read`: reads the configuration of these arguments.
 
     Raises:
-        CannotRunError: a port is taken, the store cannot be used, or a worker keeps crashing.
+        CannotRunError: a port is taken, store or log file cannot be used, or a worker keeps crashing.
         ConfigError: the configuration or the keys file has mistakes.
     """
     source = _source(given, read)
     reading = read()
     config = usable(reading)
     check_usable_store(config)  # here, as it would fail in every worker
+    check_log_file(config.logs.file)
     manager = Systemd.of(environ)
     with LogWriter(DescriptorLines()) as lines:
         output = LogOutput(config.logs, lines, has_colors=wants_colors(environ))

@@ -129,9 +129,7 @@ class Serving:
         bounds = BodyBounds(timeouts.body_idle, timeouts.body, services.bodies, services.arrivals)
         limits_by_address, limits_by_caller = limits.policies(is_shadow=config.limits.shadow)
         return (
-            access_log(
-                services.logger, with_prompts=config.logs.prompts
-            ),  # first: every request gets its line
+            access_log(services.logger, config.logs),  # first: every request gets its line
             metrics(services.metrics),  # with it, from the same facts
             cors(config.defaults_cors, config.routes),  # before any refusal, so that a page can read it
             routing,  # refuses what is no endpoint

@@ -93,7 +93,7 @@ def no_blocking_call_on_the_loop():
         for function in blockbuster.functions.values():
             function.can_block_in("gateway/upstream/upstream.py", {"__init__"})
             function.can_block_in("gateway/config/yaml_reader.py", {"_content"})
-            function.can_block_in("gateway/config/values.py", {"keys_file"})
+            function.can_block_in("gateway/config/values.py", {"_check_folder", "log_file"})
             function.can_block_in("gateway/demo.py", {"demo"})
             function.can_block_in("asyncio/runners.py", {"close"})  # a loop that ends waits for its threads
         yield

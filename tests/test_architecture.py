@@ -147,10 +147,7 @@ def test_only_commands_print():
 
 
 def test_only_the_streamability_probe_and_a_lock_without_timeout_sleep():
-    assert files_where(lambda path: "sleep" in calls(path)) <= {
-        "gateway.app",
-        "gateway.telemetry.multiprocess",
-    }
+    assert files_where(lambda path: "sleep" in calls(path)) <= {"gateway.app", "gateway.telemetry.line_lock"}
 
 
 def test_metric_names_are_in_one_file():

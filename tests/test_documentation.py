@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
 import os
 import re
@@ -13,6 +14,7 @@ from prometheus_client import Counter
 
 from gateway import __version__, errors
 from gateway.cli import main
+from gateway.config.log_fields import OTHER_FIELDS, REQUEST_FIELDS
 from gateway.exchange import Exchange, Timings
 from gateway.flowise import error_texts
 from gateway.flowise.endpoints import ENDPOINTS
@@ -41,6 +43,7 @@ SECTIONS = {
     "Metrics": "deploy/README.md",
     "Outcomes": "deploy/README.md",
     "The log": "deploy/README.md",
+    "The log in a file": "deploy/README.md",
     "Dependencies": "CONTRIBUTING.md",
     "Environment variables": "tests/README.md",
     "Suites": "tests/README.md",
@@ -134,10 +137,46 @@ def test_every_log_field_is_documented_and_no_other():
     exchange.prediction = Prediction.__new__(Prediction)
     for name, value in {"question": "q", "dropped": ("analytics",)}.items():
         object.__setattr__(exchange.prediction, name, value)
-    real = {"time", "level", "event", "worker", *request_line(exchange, with_prompt=True)}
+    real = {"time", "level", "event", "worker", "sample", *request_line(exchange, with_prompt=True)}
     documented = [word for row in rows("The log") for word in words(row[0])]
     assert len(documented) == len(set(documented))
-    assert set(documented) == real
+    assert set(documented) == real == REQUEST_FIELDS
+
+
+SPREAD = {
+    "chatflow",
+    "file",
+    "line",
+    "key",
+    "reason",
+    "count",
+    "task",
+    "where",
+    "exception",
+}  # as ** of a mapping
+
+
+def test_every_field_of_other_lines_is_documented_and_no_other():
+    written = set()
+    for path in (ROOT / "gateway").rglob("*.py"):
+        if "simulator" not in path.parts:
+            written |= {
+                keyword.arg
+                for call in ast.walk(ast.parse(path.read_text()))
+                if isinstance(call, ast.Call) and writes_a_line(call)
+                for keyword in call.keywords
+                if keyword.arg not in (None, "exc_info")
+            }
+    listed = re.findall(
+        r"`(\w+)`", section("The log in a file").partition("only other lines have:")[2].partition("\n\n")[0]
+    )
+    assert sorted(listed) == sorted(OTHER_FIELDS) == sorted((written | SPREAD) - REQUEST_FIELDS)
+
+
+def writes_a_line(call):
+    """Whether it calls a method of a logger with an event."""
+    is_event = bool(call.args) and isinstance(call.args[0], ast.Constant)
+    return is_event and bool(re.search(r"logger\b|\blog\b|_log\b", ast.unparse(call.func)))
 
 
 def test_every_event_of_the_log_is_documented_and_no_other():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gateway.config.addresses import Address, is_shared_store, parse_listen
+from gateway.config.log_checks import check_logs
 from gateway.config.model import AdminSettings, ServerSettings, SessionTokenSettings
 from gateway.config.problems import Mistakes, did_you_mean
 from gateway.config.remedies import ISSUER, SHARED_STORE, entry_in
@@ -25,6 +26,7 @@ def check(root: Node, mistakes: Mistakes) -> None:
     _session_tokens(root, mistakes)
     _issuers(root, mistakes)
     _store_tls(root, mistakes)
+    check_logs(root, mistakes)
     check_upstreams(root, mistakes)
     routes = _items(root, "routes")
     for key in ("name", "chatflow"):

@@ -19,6 +19,7 @@ from gateway.config.tree import Scalar
 from gateway.config.types import (
     TEXT,
     AuthorityFile,
+    DroppedLogField,
     Duration,
     HeaderSecret,
     HeaderSize,
@@ -27,7 +28,10 @@ from gateway.config.types import (
     KeepAlive,
     KeysFile,
     Listen,
+    LogField,
+    LogPath,
     Name,
+    NewLogName,
     OptionalText,
     PositiveDuration,
     PublicUrl,
@@ -286,8 +290,22 @@ class LimitSettings(Section):
     """For a rediss:// store."""
 
 
+class LogFieldSettings(Section):
+    """Which fields the JSON lines have, all of them, and by which names; deploy/README.md lists them."""
+
+    drop: frozenset[DroppedLogField] = Field(default=frozenset(), examples=[["client", "trace_id"]])
+    """Fields that are left out; time, level and event cannot be."""
+    rename: Mapping[LogField, NewLogName] = Field(
+        default={}, examples=[{"event": "msg", "level": "severity"}]
+    )
+    """The new name of each of these fields."""
+
+
 class LogSettings(Section):
-    """The log on standard output."""
+    """Where log lines go, and what is in them."""
+
+    file: LogPath = None
+    """File that lines are appended to, also after it was rotated; empty: standard output."""
 
     format: Annotated[
         Literal["auto", "json", "console"], one_of("auto", "json", "console", others=_FORMATS)
@@ -300,6 +318,9 @@ class LogSettings(Section):
     """The lowest level that is logged."""
     prompts: Switch = False
     """Whether the questions of predictions are logged, and error texts of Flowise, which may hold parts of them."""
+    sample: Share = 1.0
+    """The share of requests with outcome ok that are logged, chosen by request id; all others always are."""
+    fields: LogFieldSettings = LogFieldSettings()
 
 
 class MetricsSettings(Section):

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, SecretStr, ValidationInfo
 from pydantic_core import CoreSchema, core_schema
 
-from gateway.config import addresses, values
+from gateway.config import addresses, log_fields, values
 from gateway.config.problems import did_you_mean
 from gateway.config.tree import Scalar, ScalarKind, quoted_scalar
 
@@ -274,6 +274,10 @@ SigningSecret = Annotated[
 ]
 AuthorityFile = Annotated[Path | None, FileType('a file name, or ""', values.authority_file, _STRING)]
 KeysFile = Annotated[Path | None, FileType('a file name, or ""', values.keys_file, _STRING)]
+LogPath = Annotated[Path | None, FileType('a file name, or ""', values.log_file, _STRING)]
+LogField = Annotated[str, ValueType("the name of a field", log_fields.log_field, _STRING, ANY)]
+DroppedLogField = Annotated[str, ValueType("the name of a field", log_fields.dropped_log_field, _STRING, ANY)]
+NewLogName = Annotated[str, ValueType("the new name of the field", log_fields.new_log_name, _STRING)]
 
 EventName = Annotated[str, ValueType("an event name", values.event_name, _STRING, ANY)]
 OverrideName = Annotated[str, ValueType("the name of an override", values.override_name, _STRING)]

@@ -264,6 +264,25 @@ def readable_file(path: str) -> Path:
 
 def keys_file(path: str) -> Path:
     """The path of a file that may not exist yet, in a folder that does."""
+    _check_folder(path)
+    return Path(path)
+
+
+def log_file(path: str) -> Path:
+    """As `keys_file`; what is there by now has to be a regular file."""
+    _check_folder(path)
+    try:
+        is_other = not stat.S_ISREG(Path(path).stat().st_mode)
+    except (OSError, ValueError):
+        is_other = False  # it is made; or opening it says why not
+    if is_other:
+        raise ValueError(
+            "is not a regular file: name one, or one that does not exist yet; leave it out for standard output"
+        )
+    return Path(path)
+
+
+def _check_folder(path: str) -> None:
     folder = Path(path).parent
     try:
         is_missing = not folder.exists()
@@ -273,7 +292,6 @@ def keys_file(path: str) -> Path:
         raise ValueError(
             "is in a folder that does not exist: create the folder, or write a path in another folder"
         )
-    return Path(path)
 
 
 def weight(written: str) -> int:

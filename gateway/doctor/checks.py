@@ -11,7 +11,7 @@ from gateway.config import Url
 from gateway.doctor.ask import PATIENCE, ask
 from gateway.doctor.flowise import api_keys, servers
 from gateway.doctor.issuers import issuers
-from gateway.doctor.machine import descriptors, disk, extensions, keys_file, secret
+from gateway.doctor.machine import descriptors, disk, extensions, keys_file, log_file, secret
 from gateway.doctor.report import Finding, failed
 from gateway.doctor.routes import routes
 from gateway.doctor.store import store
@@ -29,6 +29,7 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
         "issuers": issuers,
         "secret": secret,
         "keys_file": keys_file,
+        "log_file": log_file,
         "descriptors": descriptors,
         "extensions": extensions,
         "disk": disk,

@@ -13,10 +13,12 @@ from pathlib import Path
 from aiohttp import http_parser
 
 from gateway.auth.keys_file import EXPOSED_ADVICE, is_exposed, read_keys
+from gateway.command_errors import CannotRunError
 from gateway.config import ConfigError
 from gateway.doctor.report import Finding, failed, ok, warning
 from gateway.doctor.world import World
 from gateway.server.process import descriptors_needed
+from gateway.telemetry.log_file import check_log_file
 
 LITTLE_DISK = 100 * 1024**2  # bytes
 _MIB = 1024**2
@@ -62,6 +64,33 @@ def _has_name() -> bool:
     except KeyError:
         return False
     return True
+
+
+async def log_file(world: World) -> list[Finding]:
+    """Whether this user can append to the log file, which is not made here; nothing if there is none."""
+    path = world.config.logs.file
+    return [] if path is None else await asyncio.to_thread(_log_file, path)
+
+
+def _log_file(path: Path) -> list[Finding]:
+    folder = Path(os.path.realpath(path)).parent
+    try:
+        if path.exists():
+            check_log_file(path)
+        elif not os.access(folder, os.W_OK | os.X_OK):
+            what = f"cannot be made: this user cannot write into {folder}."
+            advice = "Let it, or name a file in another folder."
+            return [failed("log_file", str(path), f"{what} {advice}")]
+        free = shutil.disk_usage(folder).free
+    except CannotRunError as error:
+        return [failed("log_file", str(path), str(error))]
+    except OSError as error:
+        advice = "Let this user search its folder, or name another file."
+        return [failed("log_file", str(path), f"cannot be examined ({error.strerror}). {advice}")]
+    if free < LITTLE_DISK:
+        advice = "Free some, or rotate the file more often: lines that do not fit are lost."
+        return [warning("log_file", str(path), f"has {free // _MIB} MiB left. {advice}")]
+    return [ok("log_file", str(path), f"can be written, and has {free // _MIB} MiB left")]
 
 
 async def descriptors(world: World) -> list[Finding]:

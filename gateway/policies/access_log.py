@@ -4,21 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from zlib import crc32
 
+from gateway.config import LogSettings
 from gateway.exchange import Exchange
 from gateway.flowise.outcome import Outcome
 from gateway.telemetry.logs import Logger
 
 
-def access_log(logger: Logger, *, with_prompts: bool) -> Callable[[Exchange], None]:
+def access_log(logger: Logger, settings: LogSettings) -> Callable[[Exchange], None]:
     def write(exchange: Exchange) -> None:
-        line = request_line(exchange, with_prompt=with_prompts)
+        line = request_line(exchange, with_prompt=settings.prompts)
         (logger.error if exchange.outcome is Outcome.FAILED else logger.info)("request", **line)
 
+    def write_sampled(exchange: Exchange) -> None:
+        if exchange.outcome is not Outcome.OK:
+            write(exchange)
+        elif is_in_sample(exchange.request_id, settings.sample):
+            line = request_line(exchange, with_prompt=settings.prompts)
+            logger.info("request", **line, sample=settings.sample)
+
+    on_complete = write if settings.sample >= 1 else write_sampled
+
     def policy(exchange: Exchange) -> None:
-        exchange.on_complete(write)
+        exchange.on_complete(on_complete)
 
     return policy
+
+
+def is_in_sample(request_id: str, share: float) -> bool:
+    """Whether this share of all requests includes this one: the same in every process and for every gateway."""
+    return crc32(request_id.encode()) < share * 2**32
 
 
 def request_line(exchange: Exchange, *, with_prompt: bool) -> dict[str, Any]:

@@ -72,7 +72,11 @@ async def serve(
         manager.ready(public, admin)
         announce(process)
 
-    handle_signals(on_drain, process.stop_now, process.reloads.request, logger)
+    def on_hangup() -> None:
+        output.reopen()
+        process.reloads.request()
+
+    handle_signals(on_drain, process.stop_now, on_hangup, logger)
     await process.run(on_listening)
 
 

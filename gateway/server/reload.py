@@ -20,10 +20,12 @@ import msgspec
 from gateway.admission.factory import check_store
 from gateway.aio import Tasks, WorkThread
 from gateway.auth.keys_file import FileVersion, file_version
+from gateway.command_errors import CannotRunError
 from gateway.config import Config, ConfigError, Mistake, Reading, usable
 from gateway.config.changes import Change, change
 from gateway.config.shown import fingerprint, shown
 from gateway.server.service_manager import Systemd
+from gateway.telemetry.log_file import check_log_file
 from gateway.telemetry.logs import Logger
 
 LOOK_EVERY = 0.45  # seconds; every other tick of the coarse timer
@@ -185,6 +187,7 @@ class Reloads:
         try:
             config = usable(reading)
             self._check_store(config, reading)
+            await self._check_log(config, reading)
             await self._apply(await self._thread.run(self._change, config), reading.warnings)
         except ConfigError as error:
             self._refuse(error.mistakes)
@@ -198,8 +201,20 @@ class Reloads:
         try:
             check_store(config.limits)
         except ValueError as error:
-            line = 0 if reading.tree is None else reading.tree.place_of("limits", "store")[0]
-            raise ConfigError([Mistake(self._source.name, line, "", str(error))]) from None
+            raise self._mistake(reading, ("limits", "store"), error) from None
+
+    async def _check_log(self, config: Config, reading: Reading) -> None:
+        """Open another log file than that of now; a worker is the same user."""
+        if config.logs.file == self.config.logs.file:
+            return
+        try:
+            await self._thread.run(check_log_file, config.logs.file)
+        except CannotRunError as error:
+            raise self._mistake(reading, ("logs", "file"), error) from None
+
+    def _mistake(self, reading: Reading, keys: tuple[str, str], error: Exception) -> ConfigError:
+        line = 0 if reading.tree is None else reading.tree.place_of(*keys)[0]
+        return ConfigError([Mistake(self._source.name, line, "", str(error))])
 
     async def _apply(self, change: Change, warnings: list[Mistake]) -> None:
         await self._served.apply(change.config)

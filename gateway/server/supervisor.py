@@ -110,7 +110,7 @@ class Supervisor:
         Raises:
             CannotRunError, ConfigError: as for `supervise`.
         """
-        handle_signals(self._on_signal, self._stop_now, self._reloads.request, self._logger)
+        handle_signals(self._on_signal, self._stop_now, self._on_hangup, self._logger)
         try:
             await self._keys.start()
             self._ticker.start()
@@ -220,6 +220,10 @@ class Supervisor:
         if self._is_stopping.is_set():
             self._stop_now()
         self._is_stopping.set()
+
+    def _on_hangup(self) -> None:
+        self._output.reopen()  # the workers follow the file that is there then
+        self._reloads.request()
 
     def _stop_now(self) -> None:
         self._must_stop_now = True

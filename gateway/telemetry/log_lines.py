@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 MAX_LINE = 16 * 1024  # bytes; a log collector cuts longer ones anywhere, and then they are no JSON
@@ -18,6 +18,16 @@ _DECEPTIVE = re.compile(
 )
 # characters of a text and items of a list that stay, at each attempt
 _ATTEMPTS = ((4096, 100), (1024, 20), (256, 10), (64, 3), (16, 1))
+
+
+def new_names(drop: Collection[str], rename: Mapping[str, str]) -> dict[str, str]:
+    """For `renamed`; empty if every field stays as it is."""
+    return {**rename, **dict.fromkeys(drop, "")}
+
+
+def renamed(line: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """The line with other names for some fields, and without those whose new name is empty."""
+    return {new: value for name, value in line.items() if (new := names.get(name, name))}
 
 
 def escaped(text: str) -> str:

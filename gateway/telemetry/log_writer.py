@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import select
+from collections.abc import Callable
+from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 from typing import Protocol, Self
@@ -16,7 +18,7 @@ STANDARD_OUTPUT = 1
 MOST_WAITING = 4 * 1024 * 1024  # characters of lines: some 6,000 requests
 AT_ONCE = 200  # lines of one write
 FLUSH_WITHIN = 2.0  # seconds at the end, for the lines that wait
-_JSON_REPORT = '{{"event":"log_lines_lost","level":"warning","count":{}}}\n'
+LOST = "log_lines_lost"  # the event that says how many
 
 
 class LineStream(Protocol):
@@ -31,12 +33,27 @@ class LineStream(Protocol):
         """Whether it is a terminal."""
 
 
+class NamedStream(LineStream, Protocol):
+    """A `LineStream` that opens its destination by a name."""
+
+    def reopen(self) -> None:
+        """Take what has the name by now."""
+
+    def close(self) -> None:
+        """Let go of what it has opened."""
+
+
 class DescriptorLines:
-    """A `LineStream` of one process."""
+    """A `LineStream` of one process.
+
+    Attributes:
+        descriptor: where the lines go.
+        half_line: bytes of a line that a write has left when it failed in its middle.
+    """
 
     def __init__(self, descriptor: int = STANDARD_OUTPUT) -> None:
-        self._descriptor = descriptor
-        self._is_inside_line = False  # after a write that failed in its middle
+        self.descriptor = descriptor
+        self.half_line = 0
         self.whole_lines = 0
 
     def write(self, text: str) -> int:
@@ -45,19 +62,19 @@ class DescriptorLines:
         Raises:
             OSError: the disk is full or the pipe is closed.
         """
-        prefix = b"\n" if self._is_inside_line else b""  # what was lost spoils no other line
+        prefix = b"\n" if self.half_line else b""  # what was lost spoils no other line
         content = prefix + text.encode(errors="backslashreplace")
         at = 0
         try:
             while at < len(content):
                 try:
-                    at += os.write(self._descriptor, memoryview(content)[at:])
+                    at += os.write(self.descriptor, memoryview(content)[at:])
                 except BlockingIOError:
-                    select.select([], [self._descriptor], [])
+                    select.select([], [self.descriptor], [])
         finally:
             written = content[:at]
             if written:
-                self._is_inside_line = not written.endswith(b"\n")
+                self.half_line = at - written.rfind(b"\n") - 1
             self.whole_lines = written.count(b"\n", len(prefix))
         return len(text)
 
@@ -65,23 +82,26 @@ class DescriptorLines:
         """Do nothing: lines are not buffered."""
 
     def isatty(self) -> bool:
-        return os.isatty(self._descriptor)
+        return os.isatty(self.descriptor)
 
 
 class LogWriter:
     """A text stream for loggers of any thread, from `with` to its end.
 
     Attributes:
-        report: a line for `str.format` with the number of lost lines, in the format of the others.
+        report: makes the line that says how many lines were lost, in the format of the others.
         lost: lines that were lost, ever.
     """
 
     def __init__(self, stream: LineStream, most_waiting: int = MOST_WAITING) -> None:
-        self.report = _JSON_REPORT
+        self.report: Callable[[int], str] = _json_report
         self.lost = 0
-        self._stream = stream
+        self._own = stream
+        self._other: NamedStream | None = None  # takes its place
         self._most_waiting = most_waiting
-        self._lines: SimpleQueue[str | None] = SimpleQueue()
+        self._lines: SimpleQueue[str | Callable[[], None] | None] = (
+            SimpleQueue()
+        )  # a callable is called in its turn
         self._waiting = 0  # characters
         self._unreported = 0  # lost lines
         self._lock = Lock()  # of the three numbers
@@ -95,6 +115,23 @@ class LogWriter:
         """Write the lines that wait, for `FLUSH_WITHIN` seconds at most."""
         self._lines.put(None)
         self._thread.join(FLUSH_WITHIN)
+
+    def divert(self, stream: NamedStream | None) -> None:
+        """Write the lines from now on to this stream, which is closed at the end; None: to its own again."""
+        self._lines.put(partial(self._divert, stream))
+
+    def reopen(self) -> None:
+        """Let the stream that it was diverted to take what has its name by now."""
+        self._lines.put(self._reopen)
+
+    def _divert(self, stream: NamedStream | None) -> None:
+        if self._other is not None:
+            self._other.close()
+        self._other = stream
+
+    def _reopen(self) -> None:
+        if self._other is not None:
+            self._other.reopen()
 
     def write(self, text: str) -> int:
         """Let the thread write a line. Never blocks and never raises."""
@@ -112,39 +149,54 @@ class LogWriter:
         """Do nothing: the thread writes a line as soon as it can."""
 
     def isatty(self) -> bool:
-        return self._stream.isatty()
+        return self._own.isatty()
 
     def _write_all(self) -> None:
-        is_last = False
-        while not is_last:
-            lines, is_last = self._next()
-            with self._lock:
-                reported, text = self._unreported, "".join(lines)
-            report = self.report.format(reported) if reported else ""
-            try:
-                if report or text:
-                    self._stream.write(report + text)
-            except OSError:
-                whole = self._stream.whole_lines
-                is_reported = bool(report and whole)
-                failed = max(0, len(lines) - whole + is_reported)
-            else:
-                is_reported, failed = True, 0
-            with self._lock:
-                self._waiting -= len(text)
-                self._unreported += failed - (reported if is_reported else 0)
-                self.lost += failed
+        then: Callable[[], None] | None = _nothing
+        while then is not None:
+            lines, then = self._next()
+            self._write(lines)
+            if then is not None:
+                then()
+        self._divert(None)
 
-    def _next(self) -> tuple[list[str], bool]:
-        """Wait for a line; returns the lines that wait by then, and whether they are the last."""
+    def _write(self, lines: list[str]) -> None:
+        with self._lock:
+            reported, text = self._unreported, "".join(lines)
+        report = self.report(reported) if reported else ""
+        stream = self._other or self._own
+        try:
+            if report or text:
+                stream.write(report + text)
+        except OSError:
+            whole = stream.whole_lines
+            is_reported = bool(report and whole)
+            failed = max(0, len(lines) - whole + is_reported)
+        else:
+            is_reported, failed = True, 0
+        with self._lock:
+            self._waiting -= len(text)
+            self._unreported += failed - (reported if is_reported else 0)
+            self.lost += failed
+
+    def _next(self) -> tuple[list[str], Callable[[], None] | None]:
+        """Wait for a line; returns the lines that wait by then, and what to do after them; None: it is the end."""
         lines: list[str] = []
         line = self._lines.get()
         try:
-            while line is not None:
+            while isinstance(line, str):
                 lines.append(line)
                 if len(lines) == AT_ONCE:
-                    return lines, False
+                    return lines, _nothing
                 line = self._lines.get_nowait()
         except Empty:
-            return lines, False
-        return lines, True
+            return lines, _nothing
+        return lines, line
+
+
+def _nothing() -> None:
+    """There is nothing to do but to write on."""
+
+
+def _json_report(count: int) -> str:
+    return f'{{"event":"{LOST}","level":"warning","count":{count}}}\n'

@@ -12,6 +12,7 @@ import logging
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any, TextIO, cast
 
 import msgspec
@@ -19,13 +20,12 @@ import structlog
 
 from gateway.config import LogSettings
 from gateway.telemetry.console import ConsoleRenderer
-from gateway.telemetry.log_lines import escaped, shortened, within_bound
-from gateway.telemetry.log_writer import LogWriter
+from gateway.telemetry.log_file import LogFile
+from gateway.telemetry.log_lines import escaped, new_names, renamed, shortened, within_bound
+from gateway.telemetry.log_writer import LOST, LogWriter
 
 Logger = structlog.typing.FilteringBoundLogger
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
-_LOST = '{{"event":"log_lines_lost","level":"warning","count":{}}}\n'  # for `str.format` with the number of lost lines
-_LOST_FOR_READING = "log_lines_lost count={}\n"
 
 
 def make_logger(
@@ -40,7 +40,7 @@ def make_logger(
 
 
 class LogOutput:
-    """Where lines go, in which format and from which level on. `use` changes the last two for all loggers at once."""
+    """Where lines go, in which format and from which level on. `use` changes all of it for all loggers at once."""
 
     def __init__(
         self, settings: LogSettings, stream: TextIO | LogWriter | None = None, *, has_colors: bool = False
@@ -48,14 +48,16 @@ class LogOutput:
         """An output.
 
         Args:
-            settings: format and level; `auto` is for reading where the stream is a terminal, else JSON.
+            settings: format and level; `auto` is for reading where the stream is a terminal, else JSON. A file in it
+                takes the place of the stream if that is a `LogWriter`.
             stream: where to; by default standard output.
             has_colors: whether a terminal may get colours.
         """
         out = sys.stdout if stream is None else stream
-        self._is_terminal = out.isatty()
-        self._has_colors = has_colors and self._is_terminal
+        self._is_on_terminal = out.isatty()
+        self._has_colors = has_colors
         self._out = out if isinstance(out, LogWriter) else LossyStream(out)
+        self._file: Path | None = None
         self.use(settings)
 
     @property
@@ -65,8 +67,13 @@ class LogOutput:
 
     def use(self, settings: LogSettings) -> None:
         self._lowest = _LEVELS[settings.level]
-        is_for_reading = settings.format == "console" or (settings.format == "auto" and self._is_terminal)
-        self._out.report = _LOST_FOR_READING if is_for_reading else _LOST
+        if isinstance(self._out, LogWriter) and settings.file != self._file:
+            self._file = settings.file
+            self._out.divert(None if settings.file is None else LogFile(settings.file))
+        is_terminal = self._is_on_terminal and self._file is None
+        is_for_reading = settings.format == "console" or (settings.format == "auto" and is_terminal)
+        names = new_names(settings.fields.drop, settings.fields.rename)
+        self._out.report = _lost_for_reading if is_for_reading else partial(_lost, names)
         stamper = structlog.processors.TimeStamper
         self._processors: tuple[structlog.typing.Processor, ...] = (
             structlog.processors.add_log_level,
@@ -76,10 +83,17 @@ class LogOutput:
             structlog.processors.format_exc_info,  # not structlog.dev's, which prints the values of variables
         )
         self._render: Callable[[Mapping[str, Any]], str] = (
-            _for_reading(ConsoleRenderer(has_colors=self._has_colors))
+            _for_reading(ConsoleRenderer(has_colors=self._has_colors and is_terminal))
             if is_for_reading
             else partial(within_bound, render=_json)
         )
+        if names and not is_for_reading:
+            self._processors += (partial(_rename, names),)
+
+    def reopen(self) -> None:
+        """Take the file that is at the path of the log by now."""
+        if isinstance(self._out, LogWriter):
+            self._out.reopen()
 
     def logger(self, **fields: Any) -> Logger:
         """A logger that adds these fields to each line."""
@@ -109,16 +123,15 @@ class LogOutput:
 class LossyStream:
     """A stream that loses lines instead of raising on a full disk or closed pipe, and reports how many it lost."""
 
-    def __init__(self, stream: TextIO, report: str = _LOST) -> None:
-        """`report`: a line for `str.format` with the number of lines that were lost."""
+    def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self.report = report
+        self.report: Callable[[int], str] = partial(_lost, {})
         self.lost = 0
         self._unreported = 0
 
     def write(self, text: str) -> None:
         if self._unreported:
-            text = self.report.format(self._unreported) + text
+            text = self.report(self._unreported) + text
         try:
             self._stream.write(text)
         except (OSError, ValueError):  # ValueError: the stream is closed
@@ -148,6 +161,18 @@ class LibraryLog(logging.Handler):
         error = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else None
         level = record.levelname.lower() if record.levelname.lower() in _LEVELS else "error"
         getattr(self._logger, level)("library", library=record.name, message=str(record.msg), error=error)
+
+
+def _rename(names: Mapping[str, str], _logger: Any, _method: str, line: Mapping[str, Any]) -> dict[str, Any]:
+    return renamed(line, names)
+
+
+def _lost(names: Mapping[str, str], count: int) -> str:
+    return _json(renamed({"event": LOST, "level": "warning", "count": count}, names)) + "\n"
+
+
+def _lost_for_reading(count: int) -> str:
+    return f"{LOST} count={count}\n"
 
 
 def _json(line: Mapping[str, Any]) -> str:

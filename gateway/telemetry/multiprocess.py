@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import fcntl
 import os
-import select
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from threading import Lock
-from time import sleep, time
+from time import time
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -23,6 +22,7 @@ from prometheus_client import CollectorRegistry, Metric, values
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from gateway.telemetry.line_lock import acquire
 from gateway.telemetry.log_writer import STANDARD_OUTPUT, DescriptorLines
 from gateway.telemetry.logs import Logger
 from gateway.telemetry.metrics import PREFIX, Metrics, Processes
@@ -34,12 +34,6 @@ from gateway.telemetry.shared_numbers import (
     read_numbers,
     reserve,
 )
-
-STANDS_STILL_AFTER = 1.0  # seconds; a process that holds the lock of the lines writes its own in microseconds
-FIRST_PAUSE, LONGEST_PAUSE = (
-    0.0001,
-    0.02,
-)  # seconds between two tries to get that lock; of the writing thread alone
 
 _ACCUMULATING = ("counter", "histogram")  # kept of dead workers; their gauges are dropped
 
@@ -258,11 +252,13 @@ def line_lock() -> int:
     return anonymous_file("flowise-gateway-lines")
 
 
+_WHOLE, _HALF = b"\0", b"\1"  # the first byte of the lock: how the last line ends
+
+
 class SharedLines(DescriptorLines):
     """Lines of several processes, which have inherited one `lock` and hold it for each write: they do not mix.
 
-    A process that stands still while it holds the lock (SIGSTOP, a frozen cgroup) is waited for only for
-    `STANDS_STILL_AFTER`, so that it does not silence the others.
+    One that stands still while it holds the lock is not waited for as long, see `line_lock`.
     """
 
     def __init__(self, lock: int, descriptor: int = STANDARD_OUTPUT) -> None:
@@ -275,25 +271,15 @@ class SharedLines(DescriptorLines):
         Raises:
             OSError: the disk is full or the pipe is closed.
         """
-        is_locked = self._acquire()  # for this process, although the open file is that of all
+        # for this process, although the open file is that of all
+        is_locked = acquire(partial(fcntl.lockf, self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB), self.descriptor)
+        before = os.pread(self._lock, 1, 0)  # whether any of them has left half a line
+        self.half_line = int(before == _HALF)
         try:
             return super().write(text)
         finally:
+            after = _HALF if self.half_line else _WHOLE
+            if after != (before or _WHOLE):
+                os.pwrite(self._lock, after, 0)
             if is_locked:
                 fcntl.lockf(self._lock, fcntl.LOCK_UN)
-
-    def _acquire(self) -> bool:
-        """Wait for the lock; returns whether it is held. The time in which nobody could write does not count."""
-        idle, pause = 0.0, FIRST_PAUSE
-        while True:
-            try:
-                fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if idle > STANDS_STILL_AFTER:
-                    return False
-            else:
-                return True
-            sleep(pause)
-            if select.select([], [self._descriptor], [], 0)[1]:
-                idle += pause
-            pause = min(2 * pause, LONGEST_PAUSE)

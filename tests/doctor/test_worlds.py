@@ -244,6 +244,20 @@ async def test_a_wrong_password_and_a_store_that_is_down_are_told_apart(flowise,
     assert of(findings, "store")[2].startswith("The store cannot be reached")
 
 
+async def test_a_log_file_is_examined_and_not_made(flowise, examine, tmp_path):
+    path = tmp_path / "gateway.log"
+    status, findings = await examine(flowise.url, logs={"file": "gateway.log"})
+    level, subject, sentence = of(findings, "log_file")
+    assert (status, level, subject) == (0, "ok", str(path))
+    assert sentence.startswith("can be written, and has ")
+    assert not path.exists()
+    path.symlink_to(tmp_path / "gone" / "file")
+    what = f"cannot be made: this user cannot write into {tmp_path / 'gone'}."
+    sentence = f"{what} Let it, or name a file in another folder."
+    status, findings = await examine(flowise.url, logs={"file": "gateway.log"})
+    assert (status, of(findings, "log_file")) == (1, ("failed", str(path), sentence))
+
+
 async def test_a_missing_key_set_is_named(flowise, examine, aiohttp_server):
     server = await aiohttp_server(web.Application())
     url = str(server.make_url("/jwks.json"))

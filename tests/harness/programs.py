@@ -12,6 +12,7 @@ PACKAGES = {
     "curl": "curl",
     "haproxy": "haproxy",
     "kubectl": "kubectl",
+    "logrotate": "logrotate",
     "mount": "mount",
     "nginx": "nginx",
     "node": "nodejs",

@@ -504,3 +504,20 @@ async def test_any_sequence_of_configurations_leaves_the_last_valid_one_in_force
                 expected["server"]["workers"], expected["limits"]["store"] = 1, "memory"
             assert (await config_of(gateway))[1]["config"] == expected
             assert len(gateway.lines.of("config_reloaded")) == reloads
+
+
+async def test_a_log_file_that_cannot_be_opened_is_refused_with_its_line(start, connect, tmp_path):
+    (tmp_path / "gateway.log").symlink_to(tmp_path / "gone" / "file")
+    async with answering() as upstream, start(upstream.url) as gateway:
+        wanted = configuration(upstream.url, logs={"file": "gateway.log"}, route={"name": "talk"})
+        await gateway.reload(wanted)
+        (mistake,) = gateway.lines.of("config_mistake")
+        reason = "cannot be opened (No such file or directory): create its folder."
+        assert mistake["message"] == f"The log file {tmp_path / 'gateway.log'} {reason}"
+        assert mistake["line"] == 1 + yaml.safe_dump(wanted).splitlines().index("  file: gateway.log")
+        assert (await ask(connect, gateway, path="/api/v1/prediction/chat")).status == 200
+        (tmp_path / "gone").mkdir()
+        await gateway.reload(wanted)
+        (line,) = gateway.lines.of("config_reloaded")
+        assert line["changed"] == ["logs.file", "routes.chat", "routes.talk"]
+        assert not gateway.lines.of("needs_restart")

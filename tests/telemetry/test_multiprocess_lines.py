@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.telemetry import multiprocess
+from gateway.telemetry import line_lock as lines_lock
 from gateway.telemetry.multiprocess import SharedLines, line_lock
 
 ROOT = Path(__file__).parents[2]
@@ -19,7 +19,6 @@ WRITERS, LINES = 3, 60
 LONG, SHORT = 70_000, 100  # longer than a pipe holds, so that another process could write in between
 WRITER = f"""
 import sys
-from gateway.telemetry import multiprocess
 from gateway.telemetry.multiprocess import SharedLines
 lines = SharedLines(int(sys.argv[1]))
 for number in range({LINES}):
@@ -78,7 +77,7 @@ def holder(lock):
 
 @pytest.mark.usefixtures("holder")
 def test_a_writer_that_stands_still_with_the_lock_silences_no_other(lock, monkeypatch):
-    monkeypatch.setattr(multiprocess, "STANDS_STILL_AFTER", 0.01)
+    monkeypatch.setattr(lines_lock, "STANDS_STILL_AFTER", 0.01)
     reading, writing = os.pipe()
     for _ in range(2):
         SharedLines(lock, writing).write("a line\n")
@@ -88,7 +87,7 @@ def test_a_writer_that_stands_still_with_the_lock_silences_no_other(lock, monkey
 
 
 def test_a_writer_that_waits_for_the_reader_is_waited_for(lock, holder, monkeypatch):
-    monkeypatch.setattr(multiprocess, "STANDS_STILL_AFTER", 0.01)
+    monkeypatch.setattr(lines_lock, "STANDS_STILL_AFTER", 0.01)
     reading, writing = os.pipe()
     fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
     os.write(writing, b"x" * 4096)  # as much as it holds
@@ -97,12 +96,12 @@ def test_a_writer_that_waits_for_the_reader_is_waited_for(lock, holder, monkeypa
     def pause(seconds):
         pauses.append(seconds)
         if len(pauses) == 20:
-            assert sum(pauses) > 2 * multiprocess.STANDS_STILL_AFTER
+            assert sum(pauses) > 2 * lines_lock.STANDS_STILL_AFTER
             os.read(reading, 4096)
             holder.kill()
             holder.wait()
 
-    monkeypatch.setattr(multiprocess, "sleep", pause)
+    monkeypatch.setattr(lines_lock, "sleep", pause)
     SharedLines(lock, writing).write("a line\n")
     assert len(pauses) == 20
     assert os.read(reading, 100) == b"a line\n"
@@ -137,3 +136,22 @@ def test_a_partially_written_line_is_completed(lock, tmp_path, monkeypatch):
     with path.open("wb") as file:
         SharedLines(lock, file.fileno()).write("longer than seven bytes\n")
     assert path.read_text() == "longer than seven bytes\n"
+
+
+def test_half_a_line_of_one_process_spoils_no_line_of_another(lock, tmp_path, monkeypatch):
+    path, write = tmp_path / "out", os.write
+
+    def full(descriptor, text):
+        if len(text) < len("lost line\n"):
+            raise OSError(28, "No space left on device")
+        return write(descriptor, bytes(text)[:4])
+
+    with path.open("wb") as file:
+        one, other = SharedLines(lock, file.fileno()), SharedLines(lock, file.fileno())
+        monkeypatch.setattr(os, "write", full)
+        with pytest.raises(OSError, match="No space"):
+            one.write("lost line\n")
+        monkeypatch.setattr(os, "write", write)
+        other.write("next\n")
+        one.write("last\n")
+    assert path.read_text() == "lost\nnext\nlast\n"
