@@ -8,7 +8,7 @@ from gateway.config.addresses import Address, is_shared_store, parse_listen
 from gateway.config.log_checks import check_logs
 from gateway.config.model import AdminSettings, ServerSettings, SessionTokenSettings
 from gateway.config.problems import Mistakes, did_you_mean
-from gateway.config.remedies import ISSUER, SHARED_STORE, entry_in
+from gateway.config.remedies import ISSUER, RANDOM, SHARED_STORE, entry_in
 from gateway.config.route import Limit
 from gateway.config.tree import Node, Scalar
 from gateway.config.upstream_checks import check_upstreams, sharing_upstreams
@@ -121,9 +121,7 @@ def _secret(root: Node, mistakes: Mistakes) -> None:
         return
     reason = "a shared store" if has_shared_store else "several workers"
     secret = entry_in(root, "auth", 'secret: "${GATEWAY_SECRET}"', "auth")
-    remedy = (
-        f"write {secret} and set that variable to 32 bytes or more, for example from `openssl rand -hex 32`"
-    )
+    remedy = f"write {secret} and set that variable to 32 bytes or more, for example from {RANDOM}"
     other = "" if has_shared_store else f", or {entry_in(root, 'server', 'workers: 1', 'auth')}"
     mistakes.add(*root.place_of("auth", "secret"), f"is required with {reason}: {remedy}{other}")
 

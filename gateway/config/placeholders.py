@@ -28,6 +28,14 @@ class _AbsentError(ValueError):
     """The placeholder is right, but this machine has no value for it."""
 
 
+class _UnsetError(_AbsentError):
+    """A variable is not set, and there is no default."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"environment variable {name} is not set")
+        self.name = name
+
+
 @dataclass(frozen=True, slots=True)
 class Expanded:
     """The text with its placeholders replaced.
@@ -43,8 +51,18 @@ class Expanded:
     is_absent_only: bool
 
 
-def expand(text: str, environment: Environment) -> Expanded:
-    """Replace every placeholder once; a replacement is not expanded again."""
+def set_it_or_empty(name: str, *, is_whole: bool) -> str:
+    """The advice for a variable that is not set, where an empty value is a right one."""
+    empty = f"${{{name}:-}}"
+    written = f'"{empty}"' if is_whole else empty
+    return f"set it, or write {written} if the value may be empty"
+
+
+def expand(text: str, environment: Environment, advice: str = "") -> Expanded:
+    """Replace every placeholder once; a replacement is not expanded again.
+
+    `advice`: for a variable that is not set; by default that the value may be empty.
+    """
     problems: list[ValueError] = []
 
     def replacement(found: re.Match[str]) -> str:
@@ -53,7 +71,11 @@ def expand(text: str, environment: Environment) -> Expanded:
         if len(problems) >= MOST_PROBLEMS:
             return ""
         try:
-            return _look_up(found[1], environment, is_whole=found[0] == text)
+            return _look_up(found[1], environment)
+        except _UnsetError as error:
+            remedy = advice or set_it_or_empty(error.name, is_whole=found[0] == text)
+            problems.append(_AbsentError(f"{error}: {remedy}"))
+            return ""
         except ValueError as error:
             problems.append(error)
             return ""
@@ -63,13 +85,12 @@ def expand(text: str, environment: Environment) -> Expanded:
     return Expanded(expanded, tuple(map(str, problems)), is_absent_only)
 
 
-def _look_up(inside: str | None, environment: Environment, *, is_whole: bool) -> str:
+def _look_up(inside: str | None, environment: Environment) -> str:
     """The value of one placeholder; an empty variable counts as unset where a default is given.
 
     Args:
         inside: what is between the braces.
         environment: where it is looked up.
-        is_whole: whether the placeholder is the whole value.
 
     Raises:
         ValueError: not a placeholder, or one without a value.
@@ -87,10 +108,7 @@ def _look_up(inside: str | None, environment: Environment, *, is_whole: bool) ->
     if default is not None:
         return value or default
     if value is None:
-        empty = f"${{{name}:-}}"
-        written = f'"{empty}"' if is_whole else empty
-        remedy = f"set it, or write {written} if the value may be empty"
-        raise _AbsentError(f"environment variable {name} is not set: {remedy}")
+        raise _UnsetError(name)
     return value
 
 

@@ -10,6 +10,9 @@ ISSUER = (
     'jwt: [{issuer: "https://id.example.com", audience: chat, jwks_url: "https://id.example.com/jwks.json"}]'
 )
 SHARED_STORE = "store: redis://127.0.0.1:6379/0"
+RANDOM = "`openssl rand -hex 32`"
+_SECRET = re.compile(r"auth\.secret(\[[0-9]+\])?|admin\.token")
+_MAY_BE_EMPTY = re.compile(r"\.(api_key|public_url|ca|keys_file|file|routes_claim|vars\..+|vars\[.+\])$")
 _LEADING = re.compile(r"(?:^|: )write (\w+)(?=:|,|$)")
 _FURTHER = re.compile(r" and (\w+): \S+")
 
@@ -43,3 +46,10 @@ def without_present(said: str, mapping: Node) -> str:
 def present(key: str, mapping: Node) -> str:
     """The advice for another name of a key that the mapping has."""
     return f"remove it, {key} is in line {mapping.entries[key].line} already"
+
+
+def for_unset(path: str) -> str:
+    """The advice for a variable that is not set, by the key that has it; empty where the value may be empty."""
+    if _SECRET.fullmatch(path):
+        return f"set it, for example to the output of {RANDOM}"
+    return "" if _MAY_BE_EMPTY.search(path) else "set it"

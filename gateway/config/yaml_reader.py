@@ -17,6 +17,7 @@ import yaml
 
 from gateway.config.placeholders import Environment, expand
 from gateway.config.problems import EXAMPLE_CHATFLOW, Kind, Mistakes, join_path, quote
+from gateway.config.remedies import for_unset
 from gateway.config.tree import UNWANTED, Node, Scalar, ScalarKind, plain_scalar, quoted_scalar
 from gateway.config.yaml_errors import TYPOGRAPHIC_QUOTES, explain, look_alike
 from gateway.config.yaml_lines import path_at
@@ -285,7 +286,7 @@ class _Builder:
             self._mistakes.add(line, path, message)
             return _BROKEN
         scalar = quoted_scalar(event.value) if event.style else plain_scalar(event.value)
-        expanded = expand(scalar.text, self._environment)
+        expanded = expand(scalar.text, self._environment, for_unset(path))
         for problem in expanded.problems:
             self._mistakes.add(line, path, problem, Kind.ABSENT if expanded.is_absent_only else Kind.WRONG)
         if not event.style and event.value[:1] in TYPOGRAPHIC_QUOTES:

@@ -48,7 +48,7 @@ def test_an_admin_listener_on_loopback_needs_no_token(loaded, listen):
 def test_an_unset_admin_token_is_one_mistake(messages):
     found = messages('admin: {listen: "0.0.0.0:9090", token: "${UNSET}"}')
     assert found == {
-        "admin.token": 'environment variable UNSET is not set: set it, or write "${UNSET:-}" if the value may be empty'
+        "admin.token": "environment variable UNSET is not set: set it, for example to the output of `openssl rand -hex 32`"
     }
 
 
@@ -124,7 +124,7 @@ def test_a_written_secret_is_a_secret(loaded, secret):
 def test_an_unset_secret_is_one_mistake(messages):
     found = messages("limits: {store: 'redis://h:6379/0'}\nauth: {secret: \"${UNSET}\"}")
     assert found == {
-        "auth.secret": 'environment variable UNSET is not set: set it, or write "${UNSET:-}" if the value may be empty'
+        "auth.secret": "environment variable UNSET is not set: set it, for example to the output of `openssl rand -hex 32`"
     }
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.config.remedies import entry_in, present, without_present
+from gateway.config.remedies import entry_in, for_unset, present, without_present
 from gateway.config.tree import Node, plain_scalar
 
 
@@ -45,3 +45,21 @@ def test_advice_leaves_out_what_is_there(said, left):
 
 def test_another_name_of_a_key_is_to_be_removed():
     assert present("there", mapping(there=VALUE)) == "remove it, there is in line 2 already"
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("auth.secret", "set it, for example to the output of `openssl rand -hex 32`"),
+        ("auth.secret[1]", "set it, for example to the output of `openssl rand -hex 32`"),
+        ("admin.token", "set it, for example to the output of `openssl rand -hex 32`"),
+        ("upstreams.main.servers[0].url", "set it"),
+        ("server.listen", "set it"),
+        ("upstreams.main.api_key", ""),
+        ("auth.keys_file", ""),
+        ("routes[0].vars.tenant", ""),
+        ('defaults.vars["a b"]', ""),
+    ],
+)
+def test_an_empty_default_is_advised_only_where_nothing_is_a_value(path, said):
+    assert for_unset(path) == said
