@@ -61,14 +61,23 @@ def _version(subject: str, text: str) -> Finding:
 
 
 async def api_keys(world: World) -> list[Finding]:
-    """Whether each server accepts the key of its upstream, and lets it list chatflows; predictions may need neither."""
+    """Whether each server accepts the key of its upstream, and lets it list chatflows; predictions may need neither.
+
+    A key that is missing has one line for all servers, and none where `routes` says that a chatflow wants it.
+    """
     findings = []
+    missing: set[str] = set()
     for place in [place for name in world.config.upstreams for place in world.servers(name)]:
         name, survey = world.subject(place), await world.survey_of(place)
         if isinstance(survey.greeting, FlowiseQueryError):
             continue  # reported by `servers`
-        if isinstance(survey.chatflows, FlowiseQueryError):
-            is_refused = survey.chatflows.kind not in ("no_key", "no_permission")
+        if isinstance(survey.chatflows, FlowiseQueryError) and survey.chatflows.kind == "no_key":
+            upstream, _ = place
+            if upstream not in missing and not await world.without_their_key(upstream):
+                findings.append(warning("api_key", upstream, str(survey.chatflows)))
+            missing.add(upstream)
+        elif isinstance(survey.chatflows, FlowiseQueryError):
+            is_refused = survey.chatflows.kind != "no_permission"
             findings.append((failed if is_refused else warning)("api_key", name, str(survey.chatflows)))
         else:
             count = len(survey.chatflows)

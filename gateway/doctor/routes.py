@@ -24,7 +24,21 @@ async def routes(world: World) -> list[Finding]:
         async with world.admin(upstream) as admin:
             for route in world.routes_of(upstream):
                 findings += await _route(world, route, admin)
+        findings += _missing_keys(upstream, await world.without_their_key(upstream))
     return findings
+
+
+def _missing_keys(upstream: str, without: list[tuple[Route, Chatflow]]) -> Iterator[Finding]:
+    """One line for each key that an upstream has not, and its chatflows want."""
+    routes: dict[str, list[str]] = {}
+    for route, flow in without:
+        routes.setdefault(flow.key_id, []).append(route.name)
+    place = f"upstreams.{upstream}.api_key"
+    for number, names in enumerate(routes.values()):
+        is_one = len(names) == 1
+        what = "Its chatflow needs an API key of its own" if is_one else "Their chatflows need one API key"
+        advice = "Write that key there." if not number else "Give that key an upstream of its own."
+        yield failed("chatflow_key", ", ".join(names), f"{what} in Flowise, and {place} is empty. {advice}")
 
 
 async def _route(world: World, route: Route, admin: FlowiseAdmin) -> list[Finding]:
@@ -39,10 +53,12 @@ async def _route(world: World, route: Route, admin: FlowiseAdmin) -> list[Findin
     listed = await world.chatflows(route.upstream)
     flow = listed.get(route.chatflow)
     wrong = [*_streaming(route, is_streaming=is_streaming), *_uploads(route, flow, offered)]
-    if flow is not None:
-        wrong += [*_trigger(route, flow), *_key(world, route, flow, listed)]
-    named = f"{flow.kind} {flow.name}" if flow else f"chatflow {route.chatflow}"
-    return wrong or [ok("route", route.name, f"{named} answers predictions, and streams")]
+    if flow is None:
+        return wrong or [ok("route", route.name, f"chatflow {route.chatflow} is there, and streams")]
+    wrong += [*_trigger(route, flow), *_key(world, route, flow, listed)]
+    if flow.key_id and not world.has_key(route.upstream):
+        return wrong  # `_missing_keys` has a line for it
+    return wrong or [ok("route", route.name, f"{flow.kind} {flow.name} answers predictions, and streams")]
 
 
 def _trigger(route: Route, flow: Chatflow) -> Iterator[Finding]:
@@ -60,13 +76,10 @@ def _streaming(route: Route, *, is_streaming: bool) -> Iterator[Finding]:
 
 
 def _key(world: World, route: Route, flow: Chatflow, listed: Mapping[str, Chatflow]) -> Iterator[Finding]:
-    if not flow.key_id:
+    if not flow.key_id or not world.has_key(route.upstream):
         return
     place = f"upstreams.{route.upstream}.api_key"
     what = "Its chatflow needs an API key of its own in Flowise"
-    if not world.config.upstreams[route.upstream].api_key.get_secret_value():
-        yield failed("chatflow_key", route.name, f"{what}, and {place} is empty. Write that key there.")
-        return
     for other in world.routes_of(route.upstream):
         found = listed.get(other.chatflow)
         if found is not None and found.key_id not in ("", flow.key_id):

@@ -97,6 +97,17 @@ class World:
                 found |= {} if isinstance(listed, FlowiseQueryError) else listed
         return found
 
+    def has_key(self, upstream: str) -> bool:
+        return bool(self.config.upstreams[upstream].api_key.get_secret_value())
+
+    async def without_their_key(self, upstream: str) -> list[tuple[Route, Chatflow]]:
+        """The routes of an upstream without a key whose chatflow wants one, as far as chatflows may be listed."""
+        if self.has_key(upstream):
+            return []
+        listed = await self.chatflows(upstream)
+        found = [(route, listed.get(route.chatflow)) for route in self.routes_of(upstream)]
+        return [(route, flow) for route, flow in found if flow is not None and flow.key_id]
+
     def secrets(self) -> Collection[str]:
         """Every secret of the configuration, none of which may be shown."""
         config = self.config

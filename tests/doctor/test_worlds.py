@@ -130,9 +130,27 @@ async def test_a_protected_chatflow_behind_an_upstream_without_a_key_is_wrong(fl
     main = {"servers": [{"url": flowise.url}]}
     upstreams = {"main": {"api_key": ""}, "other": {**main, "api_key": KEY}}
     status, findings = await examine(flowise.url, upstreams=upstreams, route={"chatflow": PROTECTED_ID})
-    level, subject, sentence = of(findings, "chatflow_key")
-    assert (status, level, subject) == (1, "failed", "chat")
-    assert sentence.endswith("and upstreams.main.api_key is empty. Write that key there.")
+    what = "Its chatflow needs an API key of its own in Flowise, and upstreams.main.api_key is empty."
+    assert (status, wrong(findings)) == (
+        1,
+        [("failed", "chatflow_key", "chat", f"{what} Write that key there.")],
+    )
+    first, second = {"name": "a", "chatflow": PROTECTED_ID}, {"name": "b", "chatflow": LOCKED.id}
+    both = [{"upstream": "main", "auth": ["anonymous"], **route} for route in (first, second)]
+    _, findings = await examine(flowise.url, upstreams=upstreams, routes=both)
+    assert [(check, subject) for _, check, subject, _ in wrong(findings)] == [
+        ("chatflow_key", "a"),
+        ("chatflow_key", "b"),
+    ]
+    assert wrong(findings)[1][3].endswith("Give that key an upstream of its own.")
+
+
+async def test_a_key_that_is_missing_has_one_line_for_all_servers(flowise, examine):
+    servers = [{"url": flowise.url}, {"url": flowise.url.replace("127.0.0.1", "localhost")}]
+    status, findings = await examine(flowise.url, upstreams={"main": {"servers": servers, "api_key": ""}})
+    assert status == 0
+    assert [(check, subject) for _, check, subject, _ in wrong(findings)] == [("api_key", "main")]
+    assert of(findings, "route")[2] == f"chatflow {CHAIN_ID} is there, and streams"
 
 
 async def test_a_server_that_is_down_is_named(examine):
