@@ -12,6 +12,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, BinaryIO
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from gateway.arguments import command_line
 from gateway.command_errors import WRONG, CannotRunError, CommandError
 from gateway.config.problems import ConfigError, Kind, Mistake
-from gateway.options import STDIN
+from gateway.options import STDIN, unread_file
 from gateway.server.standard_streams import abandon_unwritable_streams, open_missing_streams
 
 if TYPE_CHECKING:
@@ -120,7 +121,9 @@ def _keys(given: argparse.Namespace) -> int:
         raise KeysRefusedError("A key is shown only once, on standard output: open it and try again.")
     reading = _read(given)
     if reading.keys_file is None and not reading.of_keys and given.config is None:
-        raise KeysRefusedError("GATEWAY_KEYS_FILE is not set: set it to the name of the file, like keys.yaml")
+        hint = "".join(f". {mistake.message}" for mistake in unread_file())
+        what = "GATEWAY_KEYS_FILE is not set: set it to the name of the file, like keys.yaml"
+        raise KeysRefusedError(f"{what}{hint}")
     owner = getattr(given, "owner", None)
     command = KeysCommand(reading, given.config, time.time(), secrets.choice, owner)
     _print(f"{given.call(command, given)}\n")
@@ -219,8 +222,17 @@ def _read(given: argparse.Namespace) -> Reading:
         key: str(value) for key, name in options.items() if (value := getattr(given, name, None)) is not None
     }
     if given.config is None:
-        return read_environment(os.environ, overrides)
+        return _with_unread_file(read_environment(os.environ, overrides))
     return read(given.config, os.environ, overrides, stream=_stream(given))
+
+
+def _with_unread_file(reading: Reading) -> Reading:
+    """With a hint behind the mistakes that keep the command from working, if there are some."""
+    if all(mistake.is_warning for mistake in reading.mistakes):
+        return reading
+    more = unread_file()
+    of_keys = (*reading.of_keys, *more) if reading.of_keys else ()
+    return replace(reading, mistakes=(*reading.mistakes, *more), of_keys=of_keys)
 
 
 def _stream(given: argparse.Namespace) -> BinaryIO | None:

@@ -21,7 +21,7 @@ from gateway.config.environment import environment_tree, variable_of
 from gateway.config.problems import ConfigError, Mistake, Mistakes
 from gateway.config.tree import Node, Scalar
 from gateway.config.yaml_reader import read_tree
-from gateway.options import add_admin_listen, add_config
+from gateway.options import add_admin_listen, add_config, unread_file
 
 TIMEOUT = 2.0  # seconds for everything; Docker's own timeout should be longer
 _LONGEST = 8 * 1024  # bytes of an answer; that of a gateway has 200
@@ -86,7 +86,7 @@ def admin_address(config: Path | None, environ: Mapping[str, str], stream: Binar
     where = {"", "admin", "admin.listen"}
     wrong = [mistake for mistake in mistakes.in_order if mistake.key in where and not mistake.is_warning]
     if wrong:
-        raise ConfigError(wrong if config is not None else [variable_of(mistake) for mistake in wrong])
+        raise ConfigError(wrong if config is not None else [*map(variable_of, wrong), *unread_file()])
     return address
 
 

@@ -242,6 +242,23 @@ def test_check_reports_other_mistakes_although_variables_may_be_unset(written):
     assert (status, out, len(err.splitlines())) == (2, "", 2)
 
 
+UNREAD = "gateway.yaml in this folder was not read: write --config gateway.yaml to use it"
+
+
+@pytest.mark.parametrize("command", ["check", "doctor", "health", "keys list"])
+def test_a_file_beside_a_command_without_a_configuration_is_named(
+    command, written, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FLOWISE_API_KEY", "a-key")  # what `init` needs, and no configuration
+    monkeypatch.setenv("GATEWAY_ADMIN_LISTEN", "nowhere")
+    assert main(command.split()) == 2
+    assert UNREAD not in capsys.readouterr().err
+    written()
+    assert main(command.split()) == 2
+    assert UNREAD in capsys.readouterr().err.splitlines()[-1]
+
+
 async def test_a_configuration_comes_from_standard_input(written, tmp_path):
     path = written()
     assert await run("check", "--config", "-", before=f"exec < {path}") == (0, "<stdin>: ok, 1 route", "")
