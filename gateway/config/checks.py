@@ -15,6 +15,9 @@ from gateway.config.upstream_checks import check_upstreams, sharing_upstreams
 from gateway.config.values import PLACEHOLDER, format_size, is_above_one, parse_duration, parse_size
 
 _DISCOVERY = "/.well-known/openid-configuration"
+_ONE_ROUTE = (
+    "clients name a route by it too, so write it in one route only, or duplicate the chatflow in Flowise"
+)
 _COUNTS = ("requests", "tokens", "concurrent")
 
 
@@ -29,8 +32,8 @@ def check(root: Node, mistakes: Mistakes) -> None:
     check_logs(root, mistakes)
     check_upstreams(root, mistakes)
     routes = _items(root, "routes")
-    for key in ("name", "chatflow"):
-        _unique(routes, key, "another route", mistakes)
+    _unique(routes, "name", "another route", mistakes)
+    _unique(routes, "chatflow", "another route", mistakes, _ONE_ROUTE)
     for route in routes:
         _upstream(root, route, mistakes)
         _max_body(root, route, mistakes)
@@ -263,16 +266,16 @@ def _bind(route: Node) -> str | None:
     return text if text in ("true", "false") else None
 
 
-def _unique(nodes: list[Node], key: str, other: str, mistakes: Mistakes) -> None:
+def _unique(
+    nodes: list[Node], key: str, other: str, mistakes: Mistakes, remedy: str = "write a different one"
+) -> None:
     first: dict[str, int] = {}
     for node in nodes:
         if text := node.text_at(key):
             line, path = node.place_of(key)
             text = text.lower() if key == "chatflow" else text
             if text in first:
-                mistakes.add(
-                    line, path, f"is the same as in {other}, in line {first[text]}: write a different one"
-                )
+                mistakes.add(line, path, f"is the same as in {other}, in line {first[text]}: {remedy}")
             first.setdefault(text, line)
 
 

@@ -63,7 +63,7 @@ VARIABLES = (
     Variable(
         "GATEWAY_AUTH",
         ("defaults", "auth"),
-        "what all routes accept: `anonymous`, or any of `api_key`, `session`, `jwt` with commas between them",
+        "what all routes accept: `anonymous`, or with commas any of `api_key`, `session`, `jwt`, `upstream`",
         is_list=True,
         is_required=True,
     ),

@@ -161,7 +161,7 @@ class RouteKeys(Section):
     on_disconnect: Annotated[Literal["abort", "ignore"], one_of("abort", "ignore")] = "abort"
     """What happens to the run of a client that disconnects."""
     chatbot_config: Annotated[Literal["public", "full", "off"], one_of("public", "full", "off")] = "public"
-    """What public-chatbotConfig returns: no flow, code or prompts, and what is allowed here; everything; or 404."""
+    """What public-chatbotConfig returns: no code or prompts, of the flow its form only; everything; or 404."""
 
 
 class Defaults(RouteKeys):

@@ -43,7 +43,8 @@ def test_two_routes_with_one_name_are_a_mistake(messages_of):
 
 def test_two_routes_with_one_chatflow_are_a_mistake_in_any_case_of_letters(messages_of):
     assert messages_of(chatflow="2C5E8D0A-1111-4222-8333-444455556666") == {
-        "routes[1].chatflow": "is the same as in another route, in line 8: write a different one"
+        "routes[1].chatflow": "is the same as in another route, in line 8: clients name a route by it too, so write it in"
+        " one route only, or duplicate the chatflow in Flowise"
     }
 
 

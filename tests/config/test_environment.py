@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
-from gateway.config import ConfigError, load, load_environment
+from gateway.config import ConfigError, load, load_environment, schema_json
 from gateway.config.environment import VARIABLES
 
 ROOT = Path(__file__).parents[2]
@@ -220,6 +221,18 @@ def test_options_of_the_command_line_win_and_are_checked():
     assert load_environment(REQUIRED, {"server.listen": "127.0.0.1:0"}).server.listen.port == 0
     with pytest.raises(ConfigError, match=r"^GATEWAY_ADMIN_TOKEN: is required"):
         load_environment(REQUIRED, {"admin.listen": "0.0.0.0:9090"})
+
+
+def test_wherever_the_methods_of_authentication_are_listed_all_are():
+    methods = json.loads(schema_json())["$defs"]["Route"]["properties"]["auth"]["items"]
+    known = set(next(one["enum"] for one in methods["anyOf"] if "enum" in one)) - {"anonymous"}
+    (variable,) = (one.description for one in VARIABLES if one.name == "GATEWAY_AUTH")
+    listings = [variable]
+    for name in ("README.md", "config/README.md", "config/gateway.full.yaml", "deploy/env.example"):
+        listings += re.findall(r"any of `?api_key`?,[^|\n]*(?:\n[^|\n]*)?", (ROOT / name).read_text())
+    assert len(listings) > 6
+    for listing in listings:
+        assert {word for word in known if re.search(rf"\b{word}\b", listing)} == known, listing
 
 
 def test_every_variable_is_documented_with_its_key():
