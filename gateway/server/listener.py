@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import Any, cast
 
-from aiohttp import StreamReader, hdrs, web
+from aiohttp import HttpVersion11, StreamReader, hdrs, web
 
 from gateway.config import ServerSettings
 from gateway.errors import BadRequest, Failed
@@ -298,6 +298,8 @@ class ClientConnection(web.RequestHandler):
         self.head_due = float("inf")
         if request.writer.output_size > 0:
             raise ConnectionError("The response has started.")
+        if status < 500:
+            request._version = HttpVersion11  # noqa: SLF001 - aiohttp takes what it could not parse for HTTP/1.0
         error, request_id = _UNPARSABLE if status < 500 else _UNANSWERED, uuid.uuid4().hex
         self._guard.unparsable(self, request_id, exc, status)
         content = error_response(error, request_id)

@@ -28,6 +28,7 @@ class Wire:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
+        self.version = ""  # of the last head
 
     @classmethod
     async def to(cls, host: str, port: int, **options: Any) -> Wire:
@@ -51,6 +52,7 @@ class Wire:
         raw = await self.reader.readuntil(b"\r\n\r\n")
         first, *lines = raw.decode().split("\r\n")[:-2]
         pairs = (line.split(":", 1) for line in lines)
+        self.version = first.split()[0]
         return int(first.split()[1]), {name.lower(): value.strip() for name, value in pairs}
 
     async def chunk(self) -> bytes:

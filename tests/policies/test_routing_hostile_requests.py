@@ -62,6 +62,7 @@ async def test_unparsable_request(name, start, connect):
     body = reply.json()
     assert (body["statusCode"], body["success"], body["code"]) == (400, False, "bad_request")
     assert "not a valid HTTP/1.1 request" in body["message"]
+    assert (wire.version, reply.fields["connection"]) == ("HTTP/1.1", "close")
     assert reply.fields["server"] == "flowise-gateway"
     (line,) = lines
     assert (line["client"], line["request_id"]) == ("127.0.0.1", body["requestId"])
