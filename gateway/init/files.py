@@ -134,7 +134,7 @@ def _route(plan: Plan, route: PlannedRoute) -> str:
     auth = (
         "[anonymous]              # public"
         if plan.access.is_public
-        else "[api_key]                # or session, jwt"
+        else "[api_key]                # or session, jwt, upstream"
     )
     called = "" if route.flow.name == route.name else f"  # {quote(route.flow.name)}"
     text = (

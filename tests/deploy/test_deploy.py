@@ -53,6 +53,12 @@ def test_systemd_accepts_the_unit(unit, tmp_path):
     assert "Unknown key" not in verified.stderr
 
 
+def test_the_documents_name_the_python_of_the_image():
+    (version,) = set(re.findall(r"^FROM python:(3\.[0-9]+)-", DOCKERFILE.read_text(), re.MULTILINE))
+    text = (ROOT / "deploy" / "README.md").read_text()
+    assert re.findall(r"The image has Python (3\.[0-9]+)", text) == [version]
+
+
 def test_the_socket_units_have_the_ports_of_the_configuration_and_the_names_that_are_read():
     passed = {}
     for unit in SOCKETS:
