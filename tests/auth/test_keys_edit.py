@@ -241,6 +241,19 @@ def test_a_symbolic_link_as_lock_file_is_not_followed(path, tmp_path):
     assert not (tmp_path / "other").exists()
 
 
+def test_in_a_read_only_folder_keys_are_listed_and_an_edit_says_where_to_do_it(path, monkeypatch):
+    def read_only(name, flags, *rest, **more):
+        if flags & os.O_CREAT:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return open_(name, flags, *rest, **more)
+
+    open_ = os.open
+    monkeypatch.setattr(os, "open", read_only)
+    with pytest.raises(KeysFileError, match=r"Read-only file system; .* change the file at its source"):
+        add(path, 2)
+    assert [entry.id for entry in KeysStore(path).entries()] == [key_id(1)]
+
+
 def test_a_concurrent_edit_by_hand_is_not_lost(path):
     with pytest.raises(KeysFileError, match="it was changed at the same time: run this again"):
         add(path, 2, then=lambda _: write_keys(path, entry(1), entry(3)))
