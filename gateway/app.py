@@ -135,6 +135,7 @@ class Gateway:
         await self._identity.start(self._revocation.apply, self._known_keys)
         await self._limiting.limiter.start()
         await self._current.serving.start(monotonic())
+        self._current.serving.adopt()
         self._ticker = Ticker(self._watchers)
         self._ticker.start()
         self._loop_watch.start()
@@ -178,8 +179,7 @@ class Gateway:
 
     def _replace_upstreams(self, before: Serving) -> None:
         current = self._current.serving.upstreams
-        for upstream in current.values():
-            upstream.adopt()
+        self._current.serving.adopt()
         for name, upstream in before.upstreams.items():
             upstream.drain(current.get(name))
             self._retired.add(upstream)

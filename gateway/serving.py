@@ -123,6 +123,11 @@ class Serving:
             await upstream.start(now)
             self.origins.met(name, upstream.places)
 
+    def adopt(self) -> None:
+        """Serve from now on."""
+        for upstream in self.upstreams.values():
+            upstream.adopt()
+
     def _policies(self, limits: Limits) -> tuple[Policy, ...]:
         config, services = self.config, self._services
         timeouts = config.server.timeouts

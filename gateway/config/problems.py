@@ -8,6 +8,8 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
+from gateway.printable import printable
+
 LONGEST_QUOTE = 60
 MOST_MISTAKES = 1000  # of one file
 EXAMPLE_CHATFLOW = "2c5e8d0a-1111-4222-8333-444455556666"  # in the examples; no real chatflow has it
@@ -119,11 +121,7 @@ def quote(text: str) -> str:
     """The text in double quotes on one line: unprintable characters are escaped, a long text is cut."""
     if len(text) > LONGEST_QUOTE:
         text = text[: LONGEST_QUOTE - 1] + "…"
-    return f'"{"".join(_printable(letter) for letter in text)}"'
-
-
-def _printable(letter: str) -> str:
-    return letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
+    return f'"{printable(text)}"'
 
 
 def did_you_mean(word: str, known: Collection[str]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from gateway.init.listing import printable
+from gateway.printable import printable
 
 Level = Literal["ok", "warning", "failed"]
 MARKS = {"ok": "✓", "warning": "!", "failed": "✗"}

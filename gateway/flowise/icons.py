@@ -1,8 +1,14 @@
-"""The media type of a node's icon, from its first bytes: what Flowise calls it could make it a page (pure)."""
+"""A node's icon: whether there is none, and its media type, from its first bytes (pure).
+
+What Flowise itself calls the type could make it a page.
+"""
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 from gateway.errors import UpstreamBadReply
+from gateway.flowise.error_texts import message
 
 _SIGNATURES = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
@@ -20,3 +26,9 @@ def icon_type(content: bytes) -> str:
     if beginning.startswith(b"<") and b"<svg" in beginning:
         return "image/svg+xml"
     raise UpstreamBadReply("Flowise answered with something else than an icon in PNG, JPEG or SVG.")
+
+
+def is_missing(status: int, body: bytes) -> bool:
+    """Whether Flowise says that it has no icon of this name: with a 500 (capture node-icon-unknown)."""
+    is_error = status in (HTTPStatus.NOT_FOUND, HTTPStatus.INTERNAL_SERVER_ERROR)
+    return is_error and message(body).endswith("not found")

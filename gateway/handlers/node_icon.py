@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from time import monotonic
 
 from aiohttp import web
 
-from gateway.errors import GatewayError, UnknownRoute
+from gateway.errors import GatewayError, UnknownRoute, UpstreamBadReply
 from gateway.exchange import Exchange
-from gateway.flowise.icons import icon_type
+from gateway.flowise.icons import icon_type, is_missing
 from gateway.http.target import join_target
 from gateway.relay.outgoing import check_head, identity_of, note_server
 from gateway.relay.results import upstream_result
@@ -80,7 +81,11 @@ class NodeIcon:
         return Icon("", b"", monotonic() + KEPT_FOR)
 
     async def _ask(self, exchange: Exchange, upstream: Upstream, name: str) -> bytes:
-        """One Flowise's icon; empty if it has none."""
+        """One Flowise's icon; empty if it says that it has none.
+
+        Raises:
+            GatewayError: it says neither; what it says a moment later may be another thing.
+        """
         exchange.upstream = upstream.name
         target = join_target(("api", "v1", "node-icon", name), {})
         try:
@@ -88,11 +93,13 @@ class NodeIcon:
             note_server(exchange, choice)
             reply = await upstream.fetch(choice, target, identity_of(exchange), limit=LARGEST)
             check_head(ResponseHead(reply.status))
+            if reply.status != HTTPStatus.OK and not is_missing(reply.status, reply.body):
+                raise UpstreamBadReply(f"Flowise answered with status {reply.status} in place of an icon.")
         except GatewayError as error:
             exchange.upstream_result = upstream_result(error, 0, None)
             raise
         exchange.upstream_result = upstream_result(BodyEnd.WHOLE, reply.status, None)
-        return reply.body if reply.status == 200 else b""
+        return reply.body if reply.status == HTTPStatus.OK else b""
 
     def _keep(self, name: str, icon: Icon) -> None:
         if (old := self._kept.pop(name, None)) is not None:

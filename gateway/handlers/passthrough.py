@@ -90,15 +90,13 @@ class Passthrough:
         """
         origin = self._origins[upstream.name]
         self._locks.cancel_waiter((origin, chat_id))
-        if len(upstream.servers) == 1:
-            return choose_server(exchange, upstream), []
         found = self._in_flight.server_of_run(
             lambda other: other.chat_id == chat_id and self._origins[other.upstream] == origin
         )
-        if found is not None and (server := upstream.servers.same(found)) is not None:
-            return Pinned(server), []
+        if found is not None:  # also on a server that a reload has removed
+            return Pinned(upstream.servers.same(found) or found), []
         choice = choose_server(exchange, upstream)
-        return choice, upstream.servers.ranked(chat_id)
+        return choice, upstream.servers.ranked(chat_id) if len(upstream.servers) > 1 else []
 
 
 async def _abort_on(servers: Sequence[Server], exchange: Exchange, upstream: Upstream) -> None:

@@ -30,6 +30,7 @@ from gateway.init.files import Plan, RouteAccess
 from gateway.init.next_steps import next_steps
 from gateway.init.refusal import InitRefusedError
 from gateway.init.writing import refuse_existing, write_new
+from gateway.printable import printable
 from gateway.upstream.flowise_admin import Advice, FlowiseAdmin, FlowiseQueryError
 from gateway.upstream.pool import tls_context
 
@@ -287,7 +288,7 @@ def _summary(
     rows += [
         (
             route.name,
-            listing.printable(route.flow.name),
+            printable(route.flow.name),
             listing.kind_of(route.flow),
             "yes" if route.flow.id in plan.streaming else "no",
         )
@@ -301,5 +302,5 @@ def _left_out(left_out: Sequence[Chatflow]) -> list[str]:
     """A line that names the chatflows that answer no predictions; none if there are none."""
     if not left_out:
         return []
-    names = ", ".join(f"{listing.printable(flow.name)} ({flow.trigger})" for flow in left_out)
+    names = ", ".join(f"{printable(flow.name)} ({flow.trigger})" for flow in left_out)
     return [f"Left out, because a webhook or a schedule starts them and they answer no predictions: {names}."]

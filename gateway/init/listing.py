@@ -6,6 +6,7 @@ import json
 from collections.abc import Collection, Sequence
 
 from gateway.flowise.chatflows import Chatflow
+from gateway.printable import printable
 
 _HEADS = ("ID", "NAME", "KIND", "STREAMING", "KEY")
 
@@ -16,11 +17,6 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     )
-
-
-def printable(text: str) -> str:
-    """The text without control characters, which a terminal would obey."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def kind_of(flow: Chatflow) -> str:

@@ -96,8 +96,7 @@ class Reloads:
         self._manager = manager or Systemd.none()
         self._source = source
         self._served = served
-        # of its own: a bug here ends neither a worker nor the gateway
-        self._tasks = Tasks(lambda error: logger.error("bug", error=repr(error), exc_info=error))
+        self._tasks = Tasks(self._on_bug)  # of its own: a bug here ends neither a worker nor the gateway
         self._logger = logger
         self._thread = WorkThread("configuration file", 1)
         self._needs_restart: tuple[str, ...] = ()
@@ -178,12 +177,11 @@ class Reloads:
             self._is_looking = False
 
     async def _reload(self, version: FileVersion) -> None:
-        self._is_requested, self._seen, self._looks = False, None, 0
+        self._is_requested, self._seen, self._looks, self._loaded = False, None, 0, version
         reading = await self._thread.run(self._source.read)
         if await self._thread.run(version_of, self._source.path) != version:
             self._is_requested = True  # what was read may be half of each
             return
-        self._loaded = version
         try:
             config = usable(reading)
             self._check_store(config, reading)
@@ -193,6 +191,10 @@ class Reloads:
             self._refuse(error.mistakes)
         except CannotApplyError as error:
             self._refuse([], str(error))
+
+    def _on_bug(self, error: BaseException) -> None:
+        self._logger.error("bug", error=repr(error), exc_info=error)
+        self._refuse([], "the gateway has a bug; the line above has the details")
 
     def _change(self, config: Config) -> Change:
         return change(self.config, config, is_admin_local=self._served.is_admin_local)

@@ -12,7 +12,7 @@ import msgspec
 from gateway.simulator import agentflow
 from gateway.simulator.flows import Flow
 from gateway.simulator.prompt_directives import model_reply
-from gateway.simulator.requests import ReceivedRequest, printable
+from gateway.simulator.requests import ReceivedRequest, encodable
 from gateway.simulator.steps import Delay, Event, Fail, Step, present
 
 ABORTED = "This operation was aborted"
@@ -152,4 +152,4 @@ def _or_unset(value: Any) -> Any:
 
 
 def _clean(value: Any) -> Any:
-    return printable(value) if isinstance(value, str) else value
+    return encodable(value) if isinstance(value, str) else value

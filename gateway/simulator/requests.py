@@ -47,7 +47,7 @@ class ReceivedRequest:
     @property
     def question(self) -> str | None:
         question = self.fields.get("question")
-        return None if question is None else printable(str(question))
+        return None if question is None else encodable(str(question))
 
     @property
     def form(self) -> Mapping[str, Any] | None:
@@ -73,6 +73,6 @@ class ReceivedRequest:
         return bool(self.fields.get("streaming")) and self.fields.get("streaming") != "false"
 
 
-def printable(text: str) -> str:
+def encodable(text: str) -> str:
     """Replace lone surrogates, which JSON may carry and UTF-8 may not."""
     return text.encode("utf-8", "replace").decode()

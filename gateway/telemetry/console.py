@@ -9,6 +9,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from gateway.printable import printable
+
 NOTHING = "-"
 DIM, RED, GREEN, YELLOW, CYAN = "2", "31", "32", "33", "36"
 _LEVEL_COLORS = {"debug": DIM, "info": CYAN, "warning": YELLOW, "error": RED}
@@ -38,7 +40,7 @@ class ConsoleRenderer:
         """The text of one line; a traceback follows it. `line` has time, level and event."""
         text = self._request(line) if line["event"] == "request" else self._event(line)
         traceback = str(line.get("exception", "")).splitlines()
-        return "\n".join((f"{self._color(DIM, str(line['time']))} {text}", *map(_printable, traceback)))
+        return "\n".join((f"{self._color(DIM, str(line['time']))} {text}", *map(printable, traceback)))
 
     def _request(self, line: Mapping[str, Any]) -> str:
         outcome = str(line["outcome"])
@@ -64,7 +66,7 @@ class ConsoleRenderer:
         apart = {"time", "level", "event", "message", "exception"}
         said = [self._color(_LEVEL_COLORS.get(str(line["level"]), RED), str(line["event"]))]
         if "message" in line:
-            said.append(_printable(str(line["message"])))
+            said.append(printable(str(line["message"])))
         said.append(self._fields({name: value for name, value in line.items() if name not in apart}))
         return " ".join(part for part in said if part)
 
@@ -82,7 +84,7 @@ def _duration(seconds: float | None) -> str:
 
 
 def _column(value: object) -> str:
-    return NOTHING if value is None else _printable(str(value))
+    return NOTHING if value is None else printable(str(value))
 
 
 def _value(value: object) -> str:
@@ -91,11 +93,4 @@ def _value(value: object) -> str:
         return ",".join(_value(each) for each in value)
     text = str(value)
     is_word = text and not set(text) & set(' "=,')
-    return _printable(text if is_word else json.dumps(text, ensure_ascii=False))
-
-
-def _printable(text: str) -> str:
-    """The text on one line, without what a terminal would obey."""
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text
-    )
+    return printable(text if is_word else json.dumps(text, ensure_ascii=False))

@@ -9,6 +9,7 @@ The values of a worker are in memory that the supervisor reads; see `multiproces
 from __future__ import annotations
 
 import gc
+import math
 import platform
 from collections.abc import Callable, Iterable, Iterator
 from time import monotonic
@@ -212,6 +213,12 @@ class Metrics:
         if child is None:
             child = self._bound[key] = metric.labels(*values)
         return child  # type: ignore[return-value]  # of the metric's type; `cast` is a call for each sample
+
+    def forget(self, gauge: Gauge, *values: str) -> None:
+        """Expose the value with these labels no more: what it was about is gone."""
+        self.child(gauge, *values).set(math.nan)  # in the memory that the parent reads it cannot be removed
+        del self._bound[gauge, *values]
+        gauge.remove(*values)
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """The response body of a scrape and its content type, in the format that `accept` prefers."""

@@ -8,6 +8,7 @@ SIGBUS, and a cleaner of old files sets every counter to zero.
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -143,6 +144,8 @@ class SharedMetrics(Collector):
             merged = dict(self._dead)
             for worker in self._workers:
                 for name, value in read_numbers(worker):
+                    if math.isnan(value):  # its process has withdrawn it
+                        continue
                     known = merged.get(name)
                     if known is None:
                         merged[name] = value

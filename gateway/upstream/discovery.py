@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from gateway.causes import NO_NAME, TIMED_OUT, Cause, cause_of
 from gateway.config import UpstreamServer
@@ -35,10 +35,10 @@ class Discovery:
         self._reports = reports
         self._found: dict[UpstreamServer, dict[str, Server]] = {entry: {} for entry in entries}
         self._failures: dict[UpstreamServer, Cause] = {}
-        self._is_running = False
+        self._is_running = self._is_stopped = False
         self._next = 0.0  # monotonic seconds
 
-    def begin_with(self, known: Iterable[Server]) -> None:
+    def begin_with(self, known: Sequence[Server]) -> None:
         """Use these until the first look-up has ended."""
         for server in known:
             for entry, found in self._found.items():
@@ -54,6 +54,10 @@ class Discovery:
         except TimeoutError:
             self._next = now
 
+    def stop(self) -> None:
+        """Change nothing any more: another one keeps the servers, some of which are the same."""
+        self._is_stopped = True
+
     def is_due(self, now: float) -> bool:
         """Whether it is time for `run`. `now`: monotonic seconds."""
         return not self._is_running and now >= self._next
@@ -68,25 +72,26 @@ class Discovery:
             self._is_running = False
 
     async def _look_up(self, entry: UpstreamServer) -> None:
-        label, found = str(Place(entry.url.host, entry.url.port)), self._found[entry]
+        label, cause = str(Place(entry.url.host, entry.url.port)), NO_NAME
+        addresses: set[str] = set()
         try:
             async with asyncio.timeout(WITHIN):
                 infos = await look_up(entry.url.host, entry.url.port)
+            addresses = {str(info[4][0]) for info in infos}
         except TimeoutError:
             cause = TIMED_OUT
         except (OSError, UnicodeError) as error:
             cause = cause_of(error)
-        else:
-            addresses = {str(info[4][0]) for info in infos}
-            if addresses:
-                self._failures.pop(entry, None)
-                self._follow(entry, label, addresses)
-                return
-            cause = NO_NAME
+        if self._is_stopped:
+            return
+        if addresses:
+            self._failures.pop(entry, None)
+            self._follow(entry, label, addresses)
+            return
         self._servers.none_because(cause)
         if self._failures.get(entry) != cause:
             self._failures[entry] = cause
-            self._reports.without_address(label, cause, is_known=bool(found))
+            self._reports.without_address(label, cause, is_known=bool(self._found[entry]))
 
     def _follow(self, entry: UpstreamServer, label: str, addresses: set[str]) -> None:
         known = self._found[entry]

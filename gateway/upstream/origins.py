@@ -1,4 +1,7 @@
-"""What conversations belong to: all upstreams that share a server have one origin, so that they share locks (pure)."""
+"""What conversations belong to: all upstreams that share a server have one origin, so that they share locks (pure).
+
+An origin is the name of an upstream, not of a server: servers come and go by a reload, while answers are running.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +13,18 @@ class Origins:
 
     def __init__(self, configured: Mapping[str, Iterable[str]]) -> None:
         """`configured`: of each upstream the origins of its servers, like `flowise:3000/path`."""
-        self._names = {upstream: sorted(origins) for upstream, origins in configured.items()}
-        self._group: dict[str, frozenset[str]] = {name: frozenset({name}) for name in self._names}
+        self._group: dict[str, frozenset[str]] = {name: frozenset({name}) for name in configured}
         self._at: dict[str, str] = {}  # an upstream for each place where one was met
-        self._origin: dict[str, str] = {}
-        for upstream in self._names:
-            self.met(upstream, self._names[upstream])
-        self._rename()
+        self._origin = {name: name for name in configured}
+        for upstream, places in configured.items():
+            self.met(upstream, places)
 
     def __getitem__(self, upstream: str) -> str:
-        """The same text for upstreams that share a server, in every process with the same configuration."""
-        return self._origin[upstream]
+        """The same text for upstreams that share a server, in every process with the same configuration.
+
+        One that is configured no more, of a run that has not ended, shares nothing.
+        """
+        return self._origin.get(upstream, upstream)
 
     def met(self, upstream: str, places: Iterable[str]) -> None:
         """Servers of this upstream are at these places."""
@@ -29,9 +33,4 @@ class Origins:
             if other not in self._group[upstream]:
                 joined = self._group[upstream] | self._group[other]
                 self._group |= dict.fromkeys(joined, joined)
-                self._rename()
-
-    def _rename(self) -> None:
-        """By the configuration alone: addresses differ between processes for a while."""
-        for upstream, group in self._group.items():
-            self._origin[upstream] = min(self._names[name][0] for name in group)
+                self._origin |= dict.fromkeys(joined, min(joined))

@@ -67,6 +67,11 @@ class ServerReports:
             gauge = self._metrics.child(self._metrics.upstream_server_up, self._upstream, label)
             gauge.set(sum(up) / len(up) if up else 0.0)
 
+    def forget(self, labels: Iterable[str]) -> None:
+        """These are no servers of the upstream any more."""
+        for label in set(labels):
+            self._metrics.forget(self._metrics.upstream_server_up, self._upstream, label)
+
     def _where(self, server: Server) -> dict[str, str]:
         address = {"address": server.place.address} if server.place.address else {}
         return {"upstream": self._upstream, "server": server.label, **address}

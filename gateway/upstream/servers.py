@@ -30,7 +30,10 @@ class Servers:
         self._all: tuple[Server, ...] = ()
         self._standings: tuple[Standing, ...] = ()
         self._draining: list[Server] = []
-        self._is_all_up = True  # so that a choice needs no clock
+        self._is_serving = (
+            False  # else these are prepared, or were replaced: they change nothing but themselves
+        )
+        self._shown: list[bool] = []  # which were up when the metrics were last set
         self._why_none = UNREACHABLE
 
     def __iter__(self) -> Iterator[Server]:
@@ -42,17 +45,31 @@ class Servers:
     # -- which ones there are ----------------------------------------------------------------------
 
     def replace(self, servers: Iterable[Server]) -> None:
-        """Use these from now on; those that are not among them drain."""
+        """Use these from now on. Those that are not among them drain, if others do not use them too."""
         present = tuple(servers)
-        self._draining += [server for server in self._all if server not in present]
-        for server in self._draining:
-            server.drain()
+        removed = [server for server in self._all if server not in present]
         self._all = present
         self._standings = tuple(server.standing for server in present)
+        if self._is_serving:
+            self._let_go(removed)
+            self._restore()
+
+    def begin(self) -> None:
+        """Serve from now on: what becomes of them counts, and shows in the metrics."""
+        self._is_serving = True
+        self._restore()
+
+    def _restore(self) -> None:
+        """Fewer may be out than before, if there are fewer."""
         for standing in too_many(self._rules, self._standings):
             standing.restore()
-            self._reports.up(next(server for server in present if server.standing is standing), "discovery")
-        self._changed()
+            self._reports.up(next(server for server in self if server.standing is standing), "discovery")
+        self._show()
+
+    def _let_go(self, servers: Iterable[Server]) -> None:
+        for server in servers:
+            server.drain()
+            self._draining.append(server)
 
     def none_because(self, cause: Cause) -> None:
         """Why there is no server, where there is none."""
@@ -62,6 +79,8 @@ class Servers:
         """Close idle connections that a server is about to close, and servers that have drained."""
         for server in self._all:
             server.sweep(now)
+        if self._shown != [standing.is_up for standing in self._standings]:  # a request that began earlier
+            self._show()
         if self._draining:
             for server in [server for server in self._draining if server.is_drained]:
                 server.close()
@@ -69,11 +88,9 @@ class Servers:
 
     def drain(self, kept: Iterable[Server]) -> None:
         """Those that are not kept close their connections as requests end; they may still be chosen until then."""
+        self._is_serving = False
         taken = set(kept)
-        for server in self._all:
-            if server not in taken:
-                server.drain()
-                self._draining.append(server)
+        self._let_go(server for server in self._all if server not in taken)
 
     @property
     def is_drained(self) -> bool:
@@ -87,7 +104,7 @@ class Servers:
     # -- the choice: `Pickable` --------------------------------------------------------------------------------
 
     def pick(self, chat_id: str | None, tried: tuple[Server, ...] = ()) -> tuple[Server, bool]:
-        candidates = self._all if self._is_all_up and not tried else self._usable(tried)
+        candidates = self._all if not tried and self._is_all_up else self._usable(tried)
         if len(candidates) == 1:
             server = candidates[0]
         elif not candidates:
@@ -96,7 +113,7 @@ class Servers:
             server = by_conversation(chat_id, candidates)
         else:
             server = least_busy(candidates)
-        if self._is_all_up or server.standing.is_up:
+        if server.standing.is_up:
             return server, False
         server.standing.try_it()
         return server, True
@@ -118,6 +135,11 @@ class Servers:
         """The one of these that is the same, though it may belong to another upstream."""
         place = server.identity.met_at
         return next((own for own in self._all if own.identity.met_at == place), None)
+
+    @property
+    def _is_all_up(self) -> bool:
+        """Looked at each time, because other upstreams, of an earlier configuration, may have the same servers."""
+        return False not in [standing.is_up for standing in self._standings]
 
     def _usable(self, tried: tuple[Server, ...]) -> Sequence[Server]:
         """Those that may be used; if there are none, any of them unless a request tries one already."""
@@ -142,7 +164,7 @@ class Servers:
             server.standing.succeeded()
         elif server.standing.tried(self._rules, monotonic(), ""):
             self._reports.up(server, "requests")
-            self._changed()
+            self._show()
 
     def failed(self, server: Server, cause: Cause, *, is_trial: bool) -> None:
         standing, now = server.standing, monotonic()
@@ -151,7 +173,7 @@ class Servers:
         elif standing.failed(self._rules, now, cause.words, self._standings):
             self._reports.ejected(server, cause)
             self._reports.down(server, "requests")
-            self._changed()
+            self._show()
 
     def checked(self, server: Server, failure: str) -> None:
         """A check of this server has passed, or failed because of this."""
@@ -162,14 +184,15 @@ class Servers:
                 self._reports.down(server, by)
             elif server.standing.is_up:
                 self._reports.up(server, by)
-            self._changed()
+            self._show()
 
     def moved(self, cause: Cause) -> None:
         self._reports.moved(cause)
 
-    def _changed(self) -> None:
-        self._is_all_up = all(standing.is_up for standing in self._standings)
-        self._reports.standings(self._labels, self._all)
+    def _show(self) -> None:
+        if self._is_serving:
+            self._shown = [standing.is_up for standing in self._standings]
+            self._reports.standings(self._labels, self._all)
 
 
 def _rules(settings: UpstreamSettings) -> Rules:

@@ -39,19 +39,21 @@ class Standing:
 
     Attributes:
         reason: what was wrong with it last, for the log and for the error while no server is up.
+        is_up: it gets requests: no checks and no requests have taken it out.
         is_tried: a request is trying it; at most one does.
     """
 
     reason: str = ""
+    is_up: bool = True
     is_tried: bool = False
     _is_healthy: bool = True
     _checks: int = 0  # in a row, with the result that is not the present one
     _failures: deque[float] = field(default_factory=deque)  # in a row, when each was
     _out_until: float | None = None
 
-    @property
-    def is_up(self) -> bool:
-        return self._is_healthy and self._out_until is None
+    def _set(self, *, is_healthy: bool, out_until: float | None) -> None:
+        self._is_healthy, self._out_until = is_healthy, out_until
+        self.is_up = is_healthy and out_until is None
 
     @property
     def is_ejected(self) -> bool:
@@ -74,7 +76,7 @@ class Standing:
         if self._checks < (rules.fall if failure else rules.rise):
             return False
         self._checks = 0
-        self._is_healthy = not failure
+        self._set(is_healthy=not failure, out_until=self._out_until)
         self.reason = failure
         return True
 
@@ -88,7 +90,7 @@ class Standing:
         """What the request has shown; `failure` is empty if it works again. Returns whether the server is back."""
         self.is_tried = False
         if not failure:
-            self._is_healthy, self._out_until = True, None
+            self._set(is_healthy=True, out_until=None)
             self._checks = 0
             self._failures.clear()
             return True
@@ -119,12 +121,12 @@ class Standing:
         if not is_enough or out + 1 > most_out(rules, len(all_of_them)):
             return False
         self._failures.clear()
-        self._out_until = now + rules.out_for
+        self._set(is_healthy=self._is_healthy, out_until=now + rules.out_for)
         return True
 
     def restore(self) -> None:
         """End an ejection early, because it would be one too many."""
-        self._out_until = None
+        self._set(is_healthy=self._is_healthy, out_until=None)
         self._failures.clear()
 
 

@@ -86,7 +86,7 @@ class Upstream:
         self._discovery: Discovery | None = None
         if settings.discover == "dns":
             self._discovery = Discovery(settings.servers, self.servers, self._server, self._reports)
-            self._discovery.begin_with(self._known.values())
+            self._discovery.begin_with(list(self._known.values()))
         else:
             self.servers.replace(self._server(server) for server in settings.servers)
 
@@ -128,14 +128,19 @@ class Upstream:
         return {server.identity: server for server in self.servers}
 
     def adopt(self) -> None:
-        """Serve from now on: servers that were those of `before` follow the settings."""
+        """Serve from now on: servers that were those of `before` follow the settings, as they did not until now."""
         for server, options in self._kept:
             server.adopt(options)
         self._kept.clear()
+        self.servers.begin()
 
     def drain(self, successor: Upstream | None = None) -> None:
         """Keep no connection to servers that the successor does not have; requests that have begun still get them."""
         self.servers.drain(() if successor is None else successor.servers)
+        if self._discovery is not None:
+            self._discovery.stop()
+        known = () if successor is None else successor._labels  # noqa: SLF001 - of this class
+        self._reports.forget(label for label in self._labels if label not in known)
 
     @property
     def is_drained(self) -> bool:

@@ -51,4 +51,4 @@ def test_a_secret_that_begins_with_another_one_is_taken_out_whole(secrets):
 
 def test_what_flowise_names_moves_no_cursor_and_begins_no_line():
     table = as_table([ok("route", "chat", "chatflow \x1b[2J\nfoo answers")])
-    assert table.splitlines() == ["✓  route  chat  chatflow ?[2J?foo answers"]
+    assert table.splitlines() == ["✓  route  chat  chatflow \\x1b[2J\\nfoo answers"]

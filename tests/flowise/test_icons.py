@@ -5,9 +5,12 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import UpstreamBadReply
-from gateway.flowise.icons import icon_type
+from gateway.flowise.icons import icon_type, is_missing
 
-CAPTURED = (Path(__file__).parents[1] / "captures" / "node-icon.raw").read_bytes().partition(b"\r\n\r\n")[2]
+CAPTURED, UNKNOWN = (
+    (Path(__file__).parents[1] / "captures" / f"{name}.raw").read_bytes().partition(b"\r\n\r\n")[2]
+    for name in ("node-icon", "node-icon-unknown")
+)
 
 
 @pytest.mark.parametrize(
@@ -27,3 +30,18 @@ def test_the_type_follows_from_the_content(content, media_type):
 def test_anything_else_is_a_bad_reply(content):
     with pytest.raises(UpstreamBadReply):
         icon_type(content)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "expected"),
+    [
+        (500, UNKNOWN, True),
+        (404, UNKNOWN, True),
+        (200, UNKNOWN, False),
+        (503, UNKNOWN, False),
+        (500, b'{"message":"Error: nodesService.getSingleNodeIcon - SQLITE_BUSY"}', False),
+        (500, b"", False),
+    ],
+)
+def test_flowise_says_that_there_is_none(status, body, expected):
+    assert is_missing(status, body) is expected

@@ -235,6 +235,7 @@ async def test_a_workspace_key_that_flowise_wants_is_no_fault_of_the_client(star
 
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg"/>'
 ICON = "/api/v1/node-icon/chatOpenAI"
+NO_ICON = b'{"statusCode":500,"message":"Error: nodesService.getSingleNodeIcon - Node x not found"}'
 
 
 async def test_an_icon_is_an_image_that_runs_nothing_and_is_kept(start, connect):
@@ -251,7 +252,7 @@ async def test_an_icon_is_an_image_that_runs_nothing_and_is_kept(start, connect)
 
 
 async def test_a_name_without_an_icon_is_404_and_not_asked_again(start, connect):
-    async with answering(b"{}", "500 Internal Server Error") as upstream, start(upstream.url) as gateway:
+    async with answering(NO_ICON, "500 Internal Server Error") as upstream, start(upstream.url) as gateway:
         for _ in range(2):
             reply = await ask(connect, gateway, "GET", ICON)
             assert (reply.status, reply.json()["code"]) == (404, "unknown_route")
@@ -260,6 +261,16 @@ async def test_a_name_without_an_icon_is_404_and_not_asked_again(start, connect)
 
 async def test_what_is_no_icon_is_a_bad_reply_and_not_kept(start, connect):
     async with answering(b"<html>", content_type="image/png") as upstream, start(upstream.url) as gateway:
+        for _ in range(2):
+            reply = await ask(connect, gateway, "GET", ICON)
+            assert (reply.status, reply.json()["code"]) == (502, "upstream_bad_reply")
+    assert len(upstream.seen) == 2
+
+
+@pytest.mark.parametrize("status", ["500 Internal Server Error", "503 Service Unavailable", "429 Too Many"])
+async def test_a_flowise_that_cannot_say_is_asked_again(status, start, connect):
+    """It starts, or its database is away: in a moment it has the icon."""
+    async with answering(b'{"message":"try later"}', status) as upstream, start(upstream.url) as gateway:
         for _ in range(2):
             reply = await ask(connect, gateway, "GET", ICON)
             assert (reply.status, reply.json()["code"]) == (502, "upstream_bad_reply")
@@ -283,7 +294,7 @@ async def test_an_address_may_ask_for_so_many_icons_in_a_minute(start, connect, 
 
 async def test_the_first_flowise_that_has_the_icon_answers(start, connect):
     async with (
-        answering(b"{}", "500 Internal Server Error") as first,
+        answering(NO_ICON, "500 Internal Server Error") as first,
         answering(SVG) as second,
         start(first.url, upstreams={"other": {"servers": [{"url": second.url}]}}) as gateway,
     ):

@@ -153,13 +153,14 @@ async def test_a_reply_without_a_client_is_read_at_a_bounded_rate(start, reads, 
 
 
 async def test_reading_at_a_bounded_rate_does_not_count_as_silence_of_flowise(start, hurried, monkeypatch):
-    """The pause is the gateway's own: `idle` is not over while bytes wait to be read."""
+    """The pause is the gateway's own: `idle` is not over while bytes wait to be read, for longer than it here."""
     monkeypatch.setattr(call, "UNATTENDED_BURST", 1024)
+    monkeypatch.setattr(call, "UNATTENDED_RATE", 96 * 1024)
 
     async def script(peer, _):
         peer.send(STREAM_HEAD)
         peer.chunk(START)
-        peer.send(in_chunks(filled(b":\n\n", MEGABYTE) + token("x") + METADATA + END, 65536) + b"0\r\n\r\n")
+        peer.send(in_chunks(filled(b":\n\n", 40_000) + token("x") + METADATA + END, 65536) + b"0\r\n\r\n")
 
     timeouts = {"timeouts": {"idle": "100ms"}}
     async with (

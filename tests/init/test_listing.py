@@ -16,9 +16,9 @@ STREAMING = {FLOWS[0].id}
 
 def test_the_table_has_a_line_for_each_and_no_control_character():
     assert as_table(FLOWS, STREAMING).splitlines() == [
-        "ID                                    NAME         KIND                  STREAMING  KEY",
-        "00000001-0000-4000-8000-000000000000  Support      chatflow              yes        -",
-        "00000002-0000-4000-8000-000000000000  Nightly?[2J  agentflow (schedule)  no         own",
+        "ID                                    NAME            KIND                  STREAMING  KEY",
+        "00000001-0000-4000-8000-000000000000  Support         chatflow              yes        -",
+        "00000002-0000-4000-8000-000000000000  Nightly\\x1b[2J  agentflow (schedule)  no         own",
     ]
 
 
@@ -32,6 +32,6 @@ def test_json_has_the_same():
 
 def test_the_numbered_list_counts_from_1():
     assert numbered(FLOWS).splitlines() == [
-        "   1  Support      chatflow",
-        "   2  Nightly?[2J  agentflow (schedule)  own key",
+        "   1  Support         chatflow",
+        "   2  Nightly\\x1b[2J  agentflow (schedule)  own key",
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import math
 import os
 from itertools import pairwise
 from pathlib import Path
@@ -136,6 +137,15 @@ def test_a_server_is_as_much_up_as_the_worker_says_that_has_it_lowest(workers, f
         workers.use(up=up)
     name = 'flowise_gateway_upstream_server_up{server="a:3000",upstream="main"}'
     assert workers.samples()[name] == min(found)
+
+
+def test_what_a_worker_has_withdrawn_is_exposed_no_more(workers):
+    """Of a server that was removed, say: one worker may do so before another one."""
+    name = 'flowise_gateway_upstream_server_up{server="a:3000",upstream="main"}'
+    workers.use(up=math.nan)
+    assert name not in workers.samples()
+    workers.use(up=1)
+    assert workers.samples()[name] == 1
 
 
 def test_dead_workers_keep_their_counts_and_lose_their_gauges(workers):

@@ -7,12 +7,12 @@ from gateway.upstream.origins import Origins
 
 def test_one_server_is_its_own_origin():
     origins = Origins({"main": ["flowise:3000"], "other": ["flowise:3000/path"]})
-    assert (origins["main"], origins["other"]) == ("flowise:3000", "flowise:3000/path")
+    assert (origins["main"], origins["other"]) == ("main", "other")
 
 
 def test_upstreams_of_one_server_share_it():
     origins = Origins({"main": ["b:3000", "c:3000"], "other": ["a:3000", "b:3000"]})
-    assert origins["main"] == origins["other"] == "a:3000"
+    assert origins["main"] == origins["other"] == "main"
 
 
 def test_upstreams_share_through_others():
@@ -35,12 +35,22 @@ def test_two_names_that_are_looked_up_meet_at_an_address():
     origins = Origins({"main": ["a.svc:3000"], "other": ["b.svc:3000"]})
     origins.met("main", ["10.0.0.7:3000"])
     origins.met("other", ["10.0.0.7:3000"])
-    assert origins["main"] == origins["other"] == "a.svc:3000"
+    assert origins["main"] == origins["other"] == "main"
 
 
 def test_the_origin_names_no_address_that_is_not_configured():
     """It is part of the lock's key in a shared store, and other processes may not have looked up the same yet."""
-    origins = Origins({"main": ["z.svc:3000"], "other": ["y.svc:3000"]})
-    for upstream in ("main", "other"):
+    origins = Origins({"main": ["z.svc:3000"], "blue": ["y.svc:3000"]})
+    for upstream in ("main", "blue"):
         origins.met(upstream, ["10.0.0.7:3000"])
-    assert origins["main"] == "y.svc:3000"
+    assert origins["main"] == "blue"
+
+
+def test_an_origin_stays_when_servers_come_and_go():
+    """Answers that run keep their lock by it."""
+    few, many = Origins({"main": ["b:3000"]}), Origins({"main": ["a:3000", "b:3000", "c:3000"]})
+    assert few["main"] == many["main"]
+
+
+def test_an_upstream_that_is_configured_no_more_has_an_origin_of_its_own():
+    assert Origins({"main": ["a:3000"]})["gone"] == "gone"
