@@ -53,6 +53,7 @@ async def _route(world: World, route: Route, admin: FlowiseAdmin) -> list[Findin
     listed = await world.chatflows(route.upstream)
     flow = listed.get(route.chatflow)
     wrong = [*_streaming(route, is_streaming=is_streaming), *_uploads(route, flow, offered)]
+    wrong += _upsert(world, route)
     if flow is None:
         return wrong or [ok("route", route.name, f"chatflow {route.chatflow} is there, and streams")]
     wrong += [*_trigger(route, flow), *_key(world, route, flow, listed)]
@@ -98,3 +99,14 @@ def _uploads(route: Route, flow: Chatflow | None, offered: frozenset[str]) -> It
         what = f"Its chatflow takes {', '.join(sorted(wanted))}, which the route refuses."
         advice = "Write uploads: true into the route, or switch them off in Flowise."
         yield warning("uploads", route.name, f"{what} {advice}")
+
+
+def _upsert(world: World, route: Route) -> Iterator[Finding]:
+    key = world.config.upstreams[route.upstream].api_key.get_secret_value()
+    if route.upsert and not key and not route.takes_flowise_keys:
+        what = (
+            "Clients may store documents (upsert: true), which Flowise does for a key of its workspace only"
+        )
+        advice = "Make one in Flowise and write it there, or write upsert: false."
+        sentence = f"{what}, and upstreams.{route.upstream}.api_key is empty. {advice}"
+        yield failed("upsert", route.name, sentence)

@@ -63,40 +63,59 @@ class Passthrough:
         match, route = exchange.matched
         upstream = choose_upstream(exchange, self._upstreams)
         request = upstream_request(exchange, upstream, _body(exchange, route))
-        if match.endpoint.purpose is Purpose.ABORT and exchange.chat_id is not None:
-            connector, others = self._aborted(exchange, upstream, exchange.chat_id)
-        else:
-            connector, others = choose_server(exchange, upstream), []
+        connector, others = self._connector(exchange, upstream)
         is_whole = match.endpoint.purpose is Purpose.STORE
         deadlines = deadlines_of(upstream, total_only=is_whole)
         transfer = Transfer(exchange, deadlines, connector, self._in_flight)
         try:
-            head = await send(exchange, transfer.call, request)
+            try:
+                head = await send(exchange, transfer.call, request)
+            finally:  # also if that server does not answer, or the client does not wait for it
+                if others := [server for server in others if server is not connector.server]:
+                    self._tasks.start(_abort_on(others, exchange, upstream), "abort elsewhere")
             exchange.body_sent()
-            if others := [server for server in others if server is not connector.server]:
-                self._tasks.start(_abort_on(others, exchange, upstream), "abort elsewhere")
             is_file = match.endpoint.purpose is Purpose.FILE
             headers = _file_headers(head, exchange) if is_file else {}
             return await deliver(exchange, transfer.call, head, Delivery(headers, self._send_timeout))
         finally:
             transfer.call.detach()
 
-    def _aborted(
-        self, exchange: Exchange, upstream: Upstream, chat_id: str
-    ) -> tuple[Connector, list[Server]]:
-        """Which server an abort goes to: the one that has the run; and then to which others.
+    def _connector(self, exchange: Exchange, upstream: Upstream) -> tuple[Connector, list[Server]]:
+        """To which server the request goes, and an abort then to which others.
 
-        Another process may have sent the run, and not to the server that the conversation has now.
+        An abort goes to the server of what it ends, also if a reload has removed that. If this process has no such run,
+        another one may have sent it, and not to the server that the conversation has now.
         """
-        origin = self._origins[upstream.name]
-        self._locks.cancel_waiter((origin, chat_id))
-        found = self._in_flight.server_of_run(
-            lambda other: other.chat_id == chat_id and self._origins[other.upstream] == origin
-        )
-        if found is not None:  # also on a server that a reload has removed
+        match, _ = exchange.matched
+        chat_id, aborted = exchange.chat_id, _ABORTED.get(match.endpoint.purpose)
+        if aborted is None or chat_id is None:
+            return choose_server(exchange, upstream), []
+        if aborted is Purpose.RUN:
+            self._locks.cancel_waiter((self._origins[upstream.name], chat_id))
+        found = self._in_flight.server_of(lambda other: self._ends(exchange, other, upstream, aborted))
+        if found is not None:
             return Pinned(upstream.servers.same(found) or found), []
         choice = choose_server(exchange, upstream)
-        return choice, upstream.servers.ranked(chat_id) if len(upstream.servers) > 1 else []
+        is_everywhere = aborted is Purpose.RUN and len(upstream.servers) > 1
+        return choice, upstream.servers.ranked(chat_id) if is_everywhere else []
+
+    def _ends(self, exchange: Exchange, other: Exchange, upstream: Upstream, aborted: Purpose) -> bool:
+        """Whether an abort ends this other request: a run of its conversation, or speech of the same message."""
+        return (
+            other.chat_id == exchange.chat_id
+            and other.match is not None
+            and other.match.endpoint.purpose is aborted
+            and self._origins[other.upstream] == self._origins[upstream.name]
+            and _message(other) == _message(exchange)
+        )
+
+
+_ABORTED = {Purpose.ABORT: Purpose.RUN, Purpose.SPEECH_ABORT: Purpose.SPEECH}
+
+
+def _message(exchange: Exchange) -> str:
+    """The answer that is read aloud; empty: this is about none."""
+    return "" if exchange.document is None else exchange.document.texts.get("chatMessageId", "")
 
 
 async def _abort_on(servers: Sequence[Server], exchange: Exchange, upstream: Upstream) -> None:

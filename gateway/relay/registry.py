@@ -17,8 +17,8 @@ class InFlightCall(Protocol):
     exchange: Exchange
 
     @property
-    def server_of_run(self) -> Server | None:
-        """The server that has the run; None: it is no run."""
+    def server(self) -> Server:
+        """The server that it was sent to; while it is not sent, the one that would get it now."""
 
     @property
     def has_client(self) -> bool:
@@ -88,10 +88,9 @@ class InFlight:
                 call.exchange.may_abort = False
         self.terminate(error, is_meant)
 
-    def server_of_run(self, is_meant: Callable[[Exchange], bool]) -> Server | None:
-        """The server that has the run of this exchange; None: no such run is open in this process."""
-        runs = (call for call in self._open if call.server_of_run is not None and is_meant(call.exchange))
-        return next((run.server_of_run for run in runs), None)
+    def server_of(self, is_meant: Callable[[Exchange], bool]) -> Server | None:
+        """The server that has the call of this exchange; None: no such call is open in this process."""
+        return next((call.server for call in self._open if is_meant(call.exchange)), None)
 
     def close_all(self, error: GatewayError) -> None:
         """End every call now."""

@@ -107,8 +107,7 @@ class PredictionRun:
         return not self.call.delivered.is_set
 
     @property
-    def server_of_run(self) -> Server:
-        """Also while it is not sent: the one that it would be sent to now."""
+    def server(self) -> Server:
         return self.call.connector.server
 
     # -- CallListener ------------------------------------------------------------------------------
@@ -227,7 +226,7 @@ class PredictionRun:
         exchange = self.exchange
         if exchange.route is not None:
             self._abort_failure = await flowise_api.abort(
-                self._upstream, self.server_of_run, exchange.route, exchange.chat_id, identity_of(exchange)
+                self._upstream, self.server, exchange.route, exchange.chat_id, identity_of(exchange)
             )
             self._is_abort_taken = not self._abort_failure
 

@@ -15,6 +15,7 @@ from gateway.relay.registry import InFlight
 from gateway.relay.results import upstream_result
 from gateway.upstream.choice import Connector
 from gateway.upstream.response_parser import BodyEnd, ResponseHead
+from gateway.upstream.server import Server
 
 
 class Transfer:
@@ -34,8 +35,8 @@ class Transfer:
         return not self.call.delivered.is_set
 
     @property
-    def server_of_run(self) -> None:
-        """None: it is no run."""
+    def server(self) -> Server:
+        return self.call.connector.server
 
     def tick(self, now: float) -> None:
         self.call.tick(now)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import math
 import ssl
 from collections import deque
@@ -57,11 +58,14 @@ def tls_context(ca: Path | None) -> ssl.SSLContext:
     Raises:
         OSError: the file cannot be read or holds no certificate.
     """
-    return ssl.create_default_context(cafile=None if ca is None else str(ca))
+    try:
+        return ssl.create_default_context(cafile=None if ca is None else str(ca))
+    except ssl.SSLError as error:  # names no file
+        raise OSError(errno.EINVAL, "it holds no certificate", str(ca)) from error
 
 
 class Pool:
-    """The connections to one server. `settings` may be replaced at any time."""
+    """The connections to one server."""
 
     def __init__(
         self,
@@ -118,6 +122,12 @@ class Pool:
         except TimeoutError:
             raise Overloaded("All connections to Flowise are busy; try again shortly.") from None
         return await self._connect(deadline, share)
+
+    def use(self, settings: PoolSettings) -> None:
+        """Follow other settings from now on; with more connections, requests that wait get them at once."""
+        self.settings = settings
+        for _ in range(settings.max_connections - len(self._open) - self._opening):
+            self._wake_one()
 
     def sweep(self, now: float) -> None:
         """Close idle connections that the server is about to close. `now`: monotonic seconds."""

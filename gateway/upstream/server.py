@@ -86,8 +86,8 @@ class Server:
         """Follow a new configuration; open connections stay."""
         self.lot = Lot(self.identity.met_at, settings.weight)
         self.addressed = settings.addressed
-        self.pool.settings = settings.pool
-        self.short.settings = _of_short(settings.pool)
+        self.pool.use(settings.pool)
+        self.short.use(_of_short(settings.pool))
 
     def sweep(self, now: float) -> None:
         """Close idle connections that the server is about to close. `now`: monotonic seconds."""

@@ -394,6 +394,18 @@ async def test_a_chatflow_without_streams_a_webhook_and_refused_uploads_are_name
         assert wrong(findings) == []
 
 
+@pytest.mark.parametrize(
+    ("auth", "key", "is_wrong"), [("anonymous", "", True), ("anonymous", KEY, False), ("upstream", "", False)]
+)
+async def test_documents_need_a_key_of_flowise(flowise, examine, auth, key, is_wrong):
+    """That of the upstream, or that of the client."""
+    route = {"chatflow": CHAIN_ID, "uploads": True, "upsert": True, "auth": [auth]}
+    status, findings = await examine(flowise.url, route=route, upstream={"api_key": key})
+    found = [finding for finding in findings if finding[1] == "upsert"]
+    assert (status, len(found)) == ((1, 1) if is_wrong else (0, 0))
+    assert not found or "upstreams.main.api_key is empty. Make one in Flowise" in found[0][3]
+
+
 async def test_two_chatflows_with_keys_of_their_own_cannot_share_an_upstream(flowise, examine, tmp_path):
     routes = [
         {"name": name, "chatflow": flow, "upstream": "main", "auth": ["anonymous"]}

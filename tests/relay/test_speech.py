@@ -13,6 +13,7 @@ from tests.harness.frames import END, METADATA, START, token
 from tests.harness.gateway import FLOW
 from tests.harness.raw_client import request
 from tests.harness.raw_upstream import STREAM_HEAD, RawUpstream
+from tests.harness.servers import servers
 from tests.harness.surface import ask
 
 GENERATE, STOP = "/api/v1/text-to-speech/generate", "/api/v1/text-to-speech/abort"
@@ -152,6 +153,24 @@ async def test_an_abort_passes_while_nothing_runs_and_is_refused_while_an_answer
         assert other.status == 200
         assert (await ask(connect, gateway, "POST", STOP, ABORT)).status == 200
     assert [stop["chatId"] for stop in flowise.stops] == ["c", "d", "c"]
+
+
+@pytest.mark.parametrize("message", ["m", "another"])
+async def test_an_abort_goes_to_the_server_that_reads_aloud(message, start, connect):
+    """Not to the least busy one, which is always the other; that of another message does."""
+    flowise = Flowise(FIRST)
+    flowise.may_go_on.clear()
+    async with RawUpstream(flowise) as a, RawUpstream(flowise) as b:
+        sections = servers(a.url, b.url, balance="least_busy")
+        async with start(a.url, route=SPEAKING, **sections) as gateway, connect(gateway) as wire:
+            wire.send(request("POST", GENERATE, SPEECH))
+            await wire.head()
+            reading, other = (a, b) if a.seen else (b, a)
+            abort = json.dumps({**NAMES, "chatMessageId": message}).encode()
+            assert (await ask(connect, gateway, "POST", STOP, abort)).status == 200
+            assert (len(reading.seen), len(other.seen)) == ((2, 0) if message == "m" else (1, 1))
+            flowise.may_go_on.set()
+            await wire.until(FIRST)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
@@ -12,6 +13,7 @@ from gateway.errors import Overloaded, UpstreamTimeout, UpstreamUnreachable
 from gateway.upstream import pool as pool_file
 from gateway.upstream.connection import Connection
 from gateway.upstream.pool import Place
+from tests.harness import bounds
 from tests.harness.raw_upstream import RawUpstream
 from tests.harness.scripted_pool import closed, exchange, url_of
 
@@ -40,6 +42,24 @@ async def test_the_connection_last_used_is_taken_first(url, pool_to):
     assert repr(pool).endswith("2 open, 2 idle, 0 waiting>")
     assert await pool.acquire() is two
     assert await pool.acquire() is one
+
+
+async def test_requests_that_wait_get_the_connections_of_other_settings(url, pool_to):
+    pool = pool_to(url, max_connections=1)
+    taken = [await pool.acquire()]
+    waiting = [asyncio.create_task(pool.acquire()) for _ in range(3)]
+    await let_run()
+    assert repr(pool).endswith("1 open, 0 idle, 3 waiting>")
+    pool.use(replace(pool.settings, max_connections=3))
+    done, left = await asyncio.wait(waiting, timeout=bounds.TEST, return_when=asyncio.FIRST_COMPLETED)
+    while len(done) < 2:
+        more, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+        done |= more
+    assert repr(pool).endswith("3 open, 0 idle, 1 waiting>")
+    for one in left:
+        one.cancel()
+    for connection in (*taken, *[one.result() for one in done]):
+        connection.close()
 
 
 async def test_a_fresh_one_leaves_the_idle_one_alone(url, pool_to):

@@ -497,6 +497,35 @@ async def test_an_abort_of_a_run_of_another_process_reaches_every_server(start, 
         await until(lambda: len(a.aborts) == len(b.aborts) == 1)
 
 
+async def test_an_abort_reaches_every_server_although_its_client_has_left(start, connect):
+    """Or the one that it was sent to does not answer: the run may be another one's."""
+    async with named("a") as a, named("b") as b, start(a.url, **servers(a.url, b.url)) as gateway:
+        for upstream in (a, b):
+            upstream.may_answer_abort.clear()
+        async with connect(gateway) as wire:
+            wire.send(request("PUT", f"/api/v1/chatmessage/abort/{FLOW}/chat-1"))
+            await until(lambda: a.aborts or b.aborts)
+        await until(lambda: len(a.aborts) == len(b.aborts) == 1)
+        for upstream in (a, b):
+            upstream.may_answer_abort.set()
+
+
+async def test_an_abort_does_not_wait_for_a_connection_that_a_run_has(start, connect):
+    held = Held()
+    async with RawUpstream(held) as a:
+        async with (
+            start(a.url, **servers(a.url, max_connections=1)) as gateway,
+            connect(gateway) as wire,
+        ):
+            wire.post(PATH, {"question": "hi", "streaming": True, "chatId": "chat-1"})
+            await wire.head()
+            async with connect(gateway) as other:
+                other.send(request("PUT", f"/api/v1/chatmessage/abort/{FLOW}/chat-1"))
+                assert (await other.reply()).status == 200
+            held.may_end.set()
+            await wire.until(b"[DONE]")
+
+
 async def test_upstreams_that_share_a_server_share_the_lock_of_a_conversation(start, connect):
     held = Held()
     async with RawUpstream(held) as a, RawUpstream(held) as b, RawUpstream(held) as c:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.upstream.pool import tls_context
 from tests.harness.gateway import FLOW
 from tests.harness.raw_upstream import Peer
 
@@ -81,3 +82,10 @@ async def test_a_tls_connection_is_used_again(start, connect):
             assert (await wire.reply()).status == 200
     assert len(answered_on) == 3
     assert len(set(map(id, answered_on))) == 1
+
+
+def test_a_file_that_holds_no_certificate_is_named(tmp_path):
+    """A reload that finds one is refused with this reason."""
+    (tmp_path / "ca.pem").write_text("nothing")
+    with pytest.raises(OSError, match=r"it holds no certificate: '.*ca\.pem'"):
+        tls_context(tmp_path / "ca.pem")
