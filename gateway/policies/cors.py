@@ -1,8 +1,8 @@
 """Checks Origin, answers preflights and names the headers that a page may read (Fetch standard, CORS).
 
 Flowise's own CORS headers never pass, so errors and answers carry the same ones. A route without `cors` checks no
-Origin and sends no CORS header. `defaults.cors` applies where no route is known; an error about an unknown path or
-chatflow can be read by the pages of every route.
+Origin and sends no CORS header. `defaults.cors` applies where no route is known; an icon, and an error about an unknown
+path or chatflow, can be read by the pages of every route.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from aiohttp import hdrs, web
 from gateway.config import CorsSettings, Route
 from gateway.errors import Forbidden
 from gateway.exchange import Exchange
+from gateway.flowise.endpoints import FlowIn
 
 ALLOWED_HEADERS = "Authorization, Content-Type, X-API-Key, X-Request-ID, traceparent, tracestate"
 EXPOSED_HEADERS = "X-Request-ID, X-Gateway-Status, RateLimit, RateLimit-Policy, Retry-After"
@@ -43,10 +44,11 @@ def cors(
     def policy(exchange: Exchange) -> web.StreamResponse | None:
         settings = default if exchange.route is None else exchange.route.cors
         is_late = exchange.match is not None and exchange.match.endpoint.is_route_late
+        is_of_all = exchange.match is not None and exchange.match.endpoint.flow_in is FlowIn.ANY
         is_unknown = exchange.route is None and exchange.routing_error is not None
-        if is_late or is_unknown:
+        if is_late or is_of_all or is_unknown:
             settings = _that_allows(exchange, known)
-        may_be_unlisted = (is_late and is_any_open) or (is_unknown and default is None)
+        may_be_unlisted = is_of_all or (is_late and is_any_open) or (is_unknown and default is None)
         check_origin(exchange, settings, may_be_unlisted=may_be_unlisted)
         if exchange.request.method == hdrs.METH_OPTIONS and exchange.routing_error is None:
             return _preflight(exchange, settings)

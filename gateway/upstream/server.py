@@ -41,7 +41,7 @@ class Identity(NamedTuple):
         return self._origin(self.address) if self.address else self.origin
 
     def _origin(self, host: str) -> str:
-        return f"{Place(host, self.url.port)}{self.url.prefix}"
+        return f"{Place(host.lower(), self.url.port)}{self.url.prefix}"
 
 
 class ServerOptions(NamedTuple):

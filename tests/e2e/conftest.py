@@ -16,6 +16,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 import yaml
+from aiohttp import web
 
 from tests.harness import processes
 from tests.harness.gateway import configuration
@@ -188,3 +189,23 @@ class ModelLog:
         while not (ends := self.ends(fragment)):
             await asyncio.sleep(0.05)
         return ends
+
+
+@asynccontextmanager
+async def site(port: int, **files: str):
+    """A web server on another site than the gateway, `localhost`; the page is `index`."""
+
+    async def answer(request):
+        name = request.path[1:] or "index"
+        kind = "text/javascript" if name == "script" else "text/html"
+        return (
+            web.Response(text=files[name], content_type=kind) if name in files else web.Response(status=404)
+        )
+
+    runner = web.ServerRunner(web.Server(answer))
+    await runner.setup()
+    await web.TCPSite(runner, "localhost", port).start()
+    try:
+        yield
+    finally:
+        await runner.cleanup()

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
-from aiohttp import web
 
+from tests.e2e.conftest import site
 from tests.harness import bounds
 from tests.harness.clock import time_passes
 from tests.harness.predictions import lines_of, unique
@@ -28,26 +28,6 @@ HOST, FLOW = "https://chat.example.com", "support"
 async def shown():
     async with page() as browser:
         yield browser
-
-
-@asynccontextmanager
-async def site(port: int, **files: str):
-    """A web server on another site than the gateway, `localhost`; the page is `index`."""
-
-    async def answer(request):
-        name = request.path[1:] or "index"
-        kind = "text/javascript" if name == "script" else "text/html"
-        return (
-            web.Response(text=files[name], content_type=kind) if name in files else web.Response(status=404)
-        )
-
-    runner = web.ServerRunner(web.Server(answer))
-    await runner.setup()
-    await web.TCPSite(runner, "localhost", port).start()
-    try:
-        yield
-    finally:
-        await runner.cleanup()
 
 
 @asynccontextmanager

@@ -393,3 +393,17 @@ def test_credentials_never_go_with_the_star_though_check_already_refuses_that():
     check_origin(exchange, settings)
     assert exchange.response_headers["Access-Control-Allow-Origin"] == "*"
     assert "Access-Control-Allow-Credentials" not in exchange.response_headers
+
+
+@pytest.mark.parametrize(("origin", "allowed"), [(APP, APP), ("https://evil.example.com", None)])
+async def test_an_icon_can_be_read_by_the_pages_of_every_route_and_shown_by_all(
+    origin, allowed, start, connect
+):
+    """A page that fetches it sends its Origin; an image has none."""
+    svg = answering(b"<svg/>", content_type="image/svg+xml")
+    async with svg as upstream, start(upstream.url, route={"cors": {"origins": [APP]}}) as gateway:
+        icon = await ask(connect, gateway, "GET", "/api/v1/node-icon/x", Origin=origin)
+        asked = {"Origin": origin, "Access_Control_Request_Method": "GET"}
+        preflight = await ask(connect, gateway, "OPTIONS", "/api/v1/node-icon/x", **asked)
+    assert (icon.status, icon.fields.get("access-control-allow-origin")) == (200, allowed)
+    assert (preflight.status, preflight.fields.get("access-control-allow-origin")) == (204, allowed)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from gateway.config.addresses import parse_url
 from gateway.upstream.origins import Origins
+from gateway.upstream.server import Identity
 
 
 def test_one_server_is_its_own_origin():
@@ -54,3 +56,11 @@ def test_an_origin_stays_when_servers_come_and_go():
 
 def test_an_upstream_that_is_configured_no_more_has_an_origin_of_its_own():
     assert Origins({"main": ["a:3000"]})["gone"] == "gone"
+
+
+def test_the_case_of_a_host_name_makes_no_other_server():
+    one, two, other = (
+        Identity(parse_url(f"http://{host}:3000/Path")) for host in ("Flowise", "flowise", "x")
+    )
+    assert one.origin == two.origin != other.origin
+    assert one.origin.endswith("/Path")

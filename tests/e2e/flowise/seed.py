@@ -66,17 +66,29 @@ class Flowise:
         made = {"name": "fake", "credentialName": "openAIApi", "plainDataObj": {"openAIApiKey": "sk-fake"}}
         return self("POST", "credentials", made)["id"]
 
-    def key(self) -> str:
-        """An API key of the workspace, without which Flowise stores no documents."""
+    def key(self, name: str = "gateway") -> dict:
+        """An API key of the workspace: `id`, `apiKey`. Without one, Flowise stores no documents."""
         for known in self("GET", "apikey"):
-            return known["apiKey"]
-        made = self("POST", "apikey", {"keyName": "gateway", "permissions": PERMISSIONS})
-        return made[0]["apiKey"]
+            if known["keyName"] == name:
+                return known
+        made = self("POST", "apikey", {"keyName": name, "permissions": PERMISSIONS})
+        return next(known for known in made if known["keyName"] == name)
 
     def chatflow(
-        self, name: str, kind: str, flow: dict, *, credential: str = "", api: dict | None = None, **widget
+        self,
+        name: str,
+        kind: str,
+        flow: dict,
+        *,
+        credential: str = "",
+        api: dict | None = None,
+        key: str = "",
+        **widget,
     ) -> str:
-        """Create or update a chatflow. `credential`: of the text-to-speech; empty: none. `api`: what a request may set."""
+        """Create or update a chatflow.
+
+        `credential`: of the text-to-speech; empty: none. `api`: what a request may set. `key`: the id of an API key.
+        """
         wanted = {
             "name": name,
             "type": kind,
@@ -86,6 +98,8 @@ class Flowise:
         }
         wanted["chatbotConfig"] = json.dumps(widget)
         wanted["apiConfig"] = json.dumps(api or {})
+        if key:
+            wanted["apikeyid"] = key
         if credential:
             wanted["textToSpeech"] = json.dumps({"openai": {**SPEECH["openai"], "credentialId": credential}})
         for known in self("GET", f"chatflows?type={kind}"):
@@ -183,10 +197,14 @@ def main() -> None:
         "assistant": flowise.chatflow("assistant", agent, made.agentflow(images=True), **THUMBS, **DOCUMENTS),
         "library": flowise.chatflow("library", chat, made.library(), api=TEXT_FILES),
         "approval": flowise.chatflow("approval", agent, made.approval()),
+        "protected": flowise.chatflow(
+            "protected", chat, made.chain(images=False), key=flowise.key("protected")["id"]
+        ),
     }
     seed = {
         "url": given.url,
-        "api_key": flowise.key(),
+        "api_key": flowise.key()["apiKey"],
+        "flow_key": flowise.key("protected")["apiKey"],
         "model_log": str(Path(given.log).resolve()),
         "flows": flows,
     }
