@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 import pytest
 
@@ -148,3 +149,19 @@ async def test_a_bug_in_a_reload_ends_it_as_a_refusal(start, connect, monkeypatc
         await gateway.reload(configuration(a.url))
         assert len(gateway.lines.of("config_reloaded")) == 1
         assert (await ask(connect, gateway)).json() == {"text": "a"}
+
+
+async def test_a_look_up_that_began_before_the_reload_drains_nothing(start, connect, monkeypatch):
+    names = Names(monkeypatch)
+    names["flowise.example"] = ["127.0.0.1"]
+    async with named("a") as a:
+        url = a.url.replace("127.0.0.1", "flowise.example")
+        async with start(url, **servers(url, discover="dns")) as gateway:
+            await ask(connect, gateway)
+            before, after = gateway.succeed(gateway.upstream().settings)
+            after._discovery._next = math.inf
+            names["flowise.example"] = ["127.0.0.9"]
+            await before._discovery.run(0.0)
+            assert len(gateway.lines.of("addresses_changed")) == 1
+            assert (await ask(connect, gateway)).json() == {"text": "a"}
+            assert a.connections == 1
