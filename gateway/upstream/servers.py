@@ -104,7 +104,12 @@ class Servers:
     # -- the choice: `Pickable` --------------------------------------------------------------------------------
 
     def pick(self, chat_id: str | None, tried: tuple[Server, ...] = ()) -> tuple[Server, bool]:
-        candidates = self._all if not tried and self._is_all_up else self._usable(tried)
+        candidates: Sequence[Server] = self._usable(tried) if tried else self._all
+        # looked at each time, because upstreams of an earlier configuration may have the same servers
+        for standing in self._standings:
+            if not standing.is_up:
+                candidates = self._usable(tried)
+                break
         if len(candidates) == 1:
             server = candidates[0]
         elif not candidates:
@@ -119,9 +124,12 @@ class Servers:
         return server, True
 
     def has_another(self, tried: tuple[Server, ...]) -> bool:
-        if self._is_all_up:
-            return len(self._all) > len(tried)
-        return bool(self._usable(tried))
+        if len(self._all) <= len(tried):
+            return False
+        for standing in self._standings:
+            if not standing.is_up:
+                return bool(self._usable(tried))
+        return True
 
     def ranked(self, chat_id: str) -> list[Server]:
         """All of them, in the order in which the conversation would go to them."""
@@ -135,11 +143,6 @@ class Servers:
         """The one of these that is the same, though it may belong to another upstream."""
         place = server.identity.met_at
         return next((own for own in self._all if own.identity.met_at == place), None)
-
-    @property
-    def _is_all_up(self) -> bool:
-        """Looked at each time, because other upstreams, of an earlier configuration, may have the same servers."""
-        return False not in [standing.is_up for standing in self._standings]
 
     def _usable(self, tried: tuple[Server, ...]) -> Sequence[Server]:
         """Those that may be used; if there are none, any of them unless a request tries one already."""
