@@ -29,7 +29,7 @@ from gateway.server.sockets import close_all
 from gateway.telemetry.logs import Logger
 
 WITHIN = 30.0  # seconds for the predecessor to pass its sockets; it may be busy with another successor
-_PACKET, _MOST_SOCKETS = 1024, 64  # bytes, and addresses of one host name, of a message
+_PACKET, _MOST_SOCKETS = 1024, 64  # bytes and sockets of a message; of more the kernel would drop the rest
 _CREDENTIALS = struct.Struct("3i")  # process, user, group
 _LONGEST_NAME = 64  # characters; the name of a Unix socket has 107
 _READY = b"ready"
@@ -248,8 +248,9 @@ class Offer:
 
     def _pass_to(self, successor: socket.socket, listener: socket.socket) -> None:
         given = self._given
-        for group in given.groups():
-            _send(successor, group, use="public")
+        for group in given.groups():  # one worker may have those of many
+            for at in range(0, len(group), _MOST_SOCKETS):
+                _send(successor, group[at : at + _MOST_SOCKETS], use="public")
         _send(successor, given.admin(), use="admin", address=str(given.admin_address))
         _send(successor, [listener], use="offers")
         _send(successor, [], use="end", pid=os.getpid())

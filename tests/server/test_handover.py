@@ -6,11 +6,13 @@ import asyncio
 import os
 import shutil
 import socket
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 import yaml
 
+from gateway.config import Address
+from gateway.server.handover import Given, Offer, Passed, take_over
 from tests.harness import bounds, succession
 from tests.harness.gateway import configuration
 from tests.harness.processes import gateway, run
@@ -263,3 +265,26 @@ async def test_a_connection_that_was_accepted_before_the_port_closed_is_answered
             reply = await early.reply()
         assert (reply.status, reply.body, reply.fields["connection"]) == (200, b"pong", "close")
         assert await served.ended() == (0, "")
+
+
+async def test_however_many_sockets_one_process_has_all_are_passed():
+    """After a handover from many workers to one; what is not passed would reset the connections that wait in it."""
+    async with AsyncExitStack() as opened:
+        sockets = [opened.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(70)]
+        address = Address("127.0.0.1", sockets[0].getsockname()[1])
+        admin = Address("127.0.0.1", 1)
+        offer = Offer(Given(address, lambda: [sockets], admin, list), lambda: None, Unlogged())
+        offer.open(Passed())
+        opened.callback(offer.close)
+        passed = await take_over(address, admin)
+        opened.callback(passed.close)
+        assert len([one for group in passed.public for one in group]) == 70
+
+
+class Unlogged:
+    """A logger for what is not looked at."""
+
+    def info(self, *_, **__):
+        """Nothing is kept."""
+
+    warning = info
