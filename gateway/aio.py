@@ -1,8 +1,9 @@
-"""What the gateway adds to asyncio: a coarse timer, a one-shot event, background tasks, threads of a purpose."""
+"""What the gateway adds to asyncio: a coarse timer, a one-shot event, background tasks, turns, threads of a purpose."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -128,6 +129,43 @@ class Tasks:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._on_error(error)
+
+
+class Turns:
+    """Shares out the iterations of the event loop among tasks with much to do, first come, first served.
+
+    A task that has its next piece of work at hand never gives way by itself, and many of them add up.
+    """
+
+    def __init__(self, most: int) -> None:
+        """`most`: steps of all tasks together in one iteration."""
+        self._most = most
+        self._taken = 0  # in this iteration
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._next: asyncio.Handle | None = None
+        self.iteration = 0  # of those in which steps were taken
+
+    async def step(self) -> None:
+        """Wait for an iteration that has room for another step."""
+        if self._next is None:
+            self._next = asyncio.get_running_loop().call_soon(self._turn)
+        if self._taken < self._most and not self._waiting:
+            self._taken += 1
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        await turn
+
+    def _turn(self) -> None:
+        """Begin an iteration: the tasks that wait go on in the next one, so these steps are counted there."""
+        self.iteration += 1
+        self._taken = 0
+        while self._waiting and self._taken < self._most:
+            turn = self._waiting.popleft()
+            if not turn.done():  # else its task was cancelled
+                turn.set_result(None)
+                self._taken += 1
+        self._next = asyncio.get_running_loop().call_soon(self._turn) if self._taken else None
 
 
 class WorkThread:

@@ -13,7 +13,7 @@ from weakref import WeakSet
 
 from gateway.admission.factory import Limiting, create_limiter, store_use
 from gateway.admission.reports import StoreReports
-from gateway.aio import Tasks, Ticker, WorkThread
+from gateway.aio import Tasks, Ticker, Turns, WorkThread
 from gateway.auth.keys_model import ApiKey
 from gateway.auth.keys_watch import KeysWatch
 from gateway.auth.service import AuthService
@@ -24,7 +24,7 @@ from gateway.exchange import Exchange
 from gateway.flowise.content_budget import ContentBudget
 from gateway.pipeline import Pipeline
 from gateway.policies.body import BodyThreads
-from gateway.policies.body_reader import Arrivals, Budget
+from gateway.policies.body_reader import STEPS, Arrivals, Budget
 from gateway.policies.metrics import count_unparsable
 from gateway.policies.routing import Current, request_handler
 from gateway.relay.registry import InFlight
@@ -96,6 +96,7 @@ class Gateway:
             kept=ContentBudget(config.server.kept_replies),
             bodies=Budget(config.server.buffered_bodies, config.server.max_body),
             arrivals=Arrivals(),
+            body_turns=Turns(STEPS),
             body_threads=BodyThreads.start(),
         )
 

@@ -13,7 +13,7 @@ from time import time
 from aiohttp import web
 
 from gateway.admission.factory import Limiting
-from gateway.aio import Tasks, WorkThread
+from gateway.aio import Tasks, Turns, WorkThread
 from gateway.auth.service import AuthService
 from gateway.config import Config
 from gateway.exchange import Exchange
@@ -66,6 +66,7 @@ class Services:
     kept: ContentBudget
     bodies: Budget
     arrivals: Arrivals
+    body_turns: Turns
     body_threads: BodyThreads
 
 
@@ -131,7 +132,9 @@ class Serving:
     def _policies(self, limits: Limits) -> tuple[Policy, ...]:
         config, services = self.config, self._services
         timeouts = config.server.timeouts
-        bounds = BodyBounds(timeouts.body_idle, timeouts.body, services.bodies, services.arrivals)
+        bounds = BodyBounds(
+            timeouts.body_idle, timeouts.body, services.bodies, services.arrivals, services.body_turns
+        )
         limits_by_address, limits_by_caller = limits.policies(is_shadow=config.limits.shadow)
         return (
             access_log(services.logger, config.logs),  # first: every request gets its line

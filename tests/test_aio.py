@@ -1,4 +1,4 @@
-"""Background tasks: joined, cancelled after the timeout, their exceptions reported. Work in a thread, in bounds."""
+"""Background tasks: joined, cancelled after the timeout, their exceptions reported. Turns. Work in a thread, in bounds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from gateway.aio import Tasks, WorkThread
+from gateway.aio import Tasks, Turns, WorkThread
 from tests.harness import bounds
 
 
@@ -123,3 +123,33 @@ async def test_a_work_thread_that_is_closed_ends_its_job_and_drops_those_that_wa
     await closing
     assert running.done()
     assert done == [True]
+
+
+async def test_tasks_take_turns_in_the_order_in_which_they_came():
+    turns, taken = Turns(3), []
+
+    async def work(number):
+        for step in range(3):
+            await turns.step()
+            taken.append((step, number))
+
+    working = [asyncio.ensure_future(work(number)) for number in range(4)]
+    in_each = []
+    while not all(task.done() for task in working):
+        before = len(taken)
+        await asyncio.sleep(0)
+        in_each.append(len(taken) - before)
+    assert max(in_each) == 3
+    assert len(taken) == 12
+    of_last = [step for step, number in taken[:9] if number == 3]
+    assert of_last  # none waits until the others have ended
+
+
+async def test_a_task_that_is_cancelled_gives_its_turn_to_the_next():
+    turns = Turns(1)
+    await turns.step()
+    leaving, staying = (asyncio.ensure_future(turns.step()) for _ in range(2))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    await asyncio.wait_for(staying, bounds.STEP)
+    assert leaving.cancelled()

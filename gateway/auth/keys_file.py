@@ -241,9 +241,20 @@ def _refuse_placeholders(node: Node, mistakes: Mistakes) -> None:
         _refuse_placeholders(below, mistakes)
 
 
+def _sharing(keys: tuple[ApiKey, ...]) -> tuple[ApiKey, ...]:
+    """The same keys; equal routes and limits are one object, or the garbage collector would have five times as many."""
+    seen: dict[object, object] = {}
+    found = []
+    for key in keys:
+        parts = {name: value for name in ("routes", "limits") if (value := getattr(key, name))}
+        shared = {name: seen.setdefault(value, value) for name, value in parts.items()}
+        found.append(key.model_copy(update=shared) if shared else key)
+    return tuple(found)
+
+
 def _typed(root: Node, mistakes: Mistakes) -> tuple[ApiKey, ...]:
     try:
-        return KeysFile.model_validate(root.plain()).keys
+        return _sharing(KeysFile.model_validate(root.plain()).keys)
     except ValidationError as refused:
         note_errors(refused, root, KeysFile, mistakes, hidden=frozenset({"by"}))
     return ()

@@ -46,6 +46,7 @@ MAX_RECORD = (
     64 * 1024
 )  # bytes of feedback, a lead and a request for a session token, which are read on the loop
 LARGE = 1024 * 1024  # bytes of a body
+SMALL = 1024  # likewise; it takes less time to read than everything else about its request
 # Bodies that are read or wait for it, before further ones get 503: about 3 s of work for the usual ones, which take up
 # to 50 ms each, and 20 s for the large ones, which take up to 3 s.
 MOST_USUAL, MOST_LARGE = 64, 8
@@ -137,6 +138,8 @@ async def _read_prediction(
         if media_type == _URLENCODED:
             reader.limit = min(reader.limit, MAX_FORM_TEXT)
         content = await reader.read()
+        if len(content) > SMALL:
+            await reader.bounds.turns.step()
         read = read_json if media_type == _JSON else read_urlencoded
         if is_heavy(content):
             prediction = await reader.in_thread(threads.of(len(content)), read, content, route)

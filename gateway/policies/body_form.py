@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ParamSpec, Protocol, TypeVar
 
 import aiohttp
@@ -120,13 +121,13 @@ class Part:
 
 
 class Pace(Protocol):
-    """Awaits one read of the client's bytes, and bounds its time."""
+    """Awaits one read of the client's bytes in its turn, and bounds its time."""
 
-    def __call__(self, read: Awaitable[T]) -> Awaitable[T]: ...
+    def __call__(self, read: Callable[[], Awaitable[T]]) -> Awaitable[T]: ...
 
 
-def _unpaced(read: Awaitable[T]) -> Awaitable[T]:
-    return read
+def _unpaced(read: Callable[[], Awaitable[T]]) -> Awaitable[T]:
+    return read()
 
 
 class InThread(Protocol):
@@ -166,7 +167,7 @@ class PartStream:
         Raises BadRequest for a broken form, a nameless or bracketed part and a bad file name, and TooLarge.
         """
         with _broken_form():
-            reader = await self._pace(self._reader.next())
+            reader = await self._pace(self._reader.next)
         if reader is None:
             return None
         self._parts += 1
@@ -205,7 +206,7 @@ class PartStream:
         """Yields the bytes of a part as they arrive, some tens of KiB at most. Raises BadRequest and TooLarge."""
         while not part.reader.at_eof():
             with _broken_form():
-                piece = await self._pace(part.reader.read_chunk(CHUNK_BYTES))
+                piece = await self._pace(partial(part.reader.read_chunk, CHUNK_BYTES))
             self._count(len(piece))
             if piece:
                 yield piece

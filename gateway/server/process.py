@@ -24,7 +24,7 @@ from gateway.config import Address, Config
 from gateway.server.admin import MAX_CONNECTIONS, AdminAnswers, AdminListener
 from gateway.server.handover import Given, Offer, Passed, may_hand_over, passed_ports, shares_admin_port
 from gateway.server.listener import ConnectionGuard, Listener
-from gateway.server.memory import return_large_blocks
+from gateway.server.memory import exempt_what_lasts, return_large_blocks
 from gateway.server.reload import FIXED, CannotApplyError, Reloads, Source
 from gateway.server.service_manager import Systemd
 from gateway.server.signals import handle_signals
@@ -57,6 +57,7 @@ async def serve(
         manager: the service manager, if this process may have one.
         announce: called once it listens.
     """
+    exempt_what_lasts()
     manager = manager or Systemd.none()
     manager.log_to(logger)
     process = Process(config, logger, output=output, source=source, manager=manager)

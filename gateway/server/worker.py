@@ -37,6 +37,7 @@ from gateway.server.ipc import (
     read_proposal,
     receive,
 )
+from gateway.server.memory import exempt_what_lasts
 from gateway.server.process import FromParent, Process
 from gateway.server.reload import CannotApplyError
 from gateway.server.signals import handle_signals
@@ -80,6 +81,7 @@ async def _serve(channel: socket.socket, received: WorkerConfig, logger: Logger,
 
     A second SIGTERM changes nothing: an operator and the supervisor may have sent one each.
     """
+    exempt_what_lasts()
     sockets = [socket.socket(fileno=number) for number in received.sockets]
     parent = FromParent(sockets, received.keys)
     process = Process(received.config, logger, parent=parent, output=output)

@@ -17,7 +17,7 @@ from typing import Protocol, cast
 
 from gateway.causes import CLOSED, Cause, cause_of
 from gateway.errors import GatewayError, UpstreamBadReply, UpstreamUnreachable
-from gateway.upstream.large_reads import SLICE, LargeReads
+from gateway.upstream.large_reads import SHARE, SLICE, LargeReads
 from gateway.upstream.response_parser import BodyEnd, Framing, ResponseHead, ResponseParser
 
 HIGH_WATER = 64 * 1024
@@ -281,13 +281,17 @@ class Connection(asyncio.Protocol):
             self._reads.add(self)
 
     def take_turn(self) -> None:
-        """Handle the next slice, and ask for a turn for the one behind it."""
+        """Handle the next slice, more if they are cheap, and ask for a turn for the one behind them."""
         self._is_waiting = False
         if self._is_paused or not self._slices:
             return
-        self._slice = self._slices.pop()
-        self.data_received(self._slice)
-        self._slice = b""
+        until = monotonic() + SHARE
+        while self._slices and not self._is_paused:
+            self._slice = self._slices.pop()
+            self.data_received(self._slice)
+            self._slice = b""
+            if monotonic() >= until:
+                break
         if self._slices:
             self._wait()
         elif self._lost is not None:

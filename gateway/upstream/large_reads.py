@@ -13,17 +13,20 @@ from typing import Protocol
 SLICE = 16 * 1024  # bytes of one reply that are handled at once; at worst they cost 5 ms
 AT_ONCE = 2 * SLICE  # bytes of large reads that are handled as they come, in one iteration
 TURN = 0.005  # seconds of one iteration for slices that wait; the one that is being handled is finished
+# Seconds of those for one reply, likewise. A costly slice uses them up alone. Cheap ones, as of the settings of a
+# chatflow, do not have to wait for all costly ones of others after each 16 KiB.
+SHARE = 0.0005
 
 
 class SlicedReply(Protocol):
     """A reply with slices that wait."""
 
     def take_turn(self) -> None:
-        """Handle the next slice; call `add` again if there are more."""
+        """Handle the next slice, and more within `SHARE`; call `add` again if there are more."""
 
 
 class LargeReads:
-    """The replies whose slices wait for an iteration, first come, first served; each gets one slice in its turn."""
+    """The replies whose slices wait for an iteration, first come, first served."""
 
     __slots__ = ("_handled", "_next", "_waiting")
 

@@ -251,3 +251,11 @@ def test_the_version_of_a_file_changes_with_every_edit(tmp_path):
     link = tmp_path / "link"
     link.symlink_to(path)
     assert file_version(link) == file_version(path)
+
+
+def test_equal_limits_and_routes_of_keys_are_one_object(read):
+    both = {"limits": "[{name: day, requests: 5, per: 1d}]", "routes": "[a, b]"}
+    one, other, third = read(keys_text(entry(1, **both), entry(2, **both), entry(3)))
+    assert one.limits is other.limits
+    assert one.routes is other.routes
+    assert (len(one.limits), one.routes, third.limits, third.routes) == (1, ("a", "b"), (), ())

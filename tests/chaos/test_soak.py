@@ -10,7 +10,8 @@ import os
 import pytest
 
 from tests.harness import bounds
-from tests.hostile.onslaught import Plan, hold, onslaught
+from tests.hostile.onslaught import Plan, onslaught
+from tests.hostile.report import hold
 
 SECONDS = float(os.environ.get("CHAOS_SECONDS", "600"))
 

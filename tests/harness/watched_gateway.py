@@ -1,7 +1,8 @@
-"""`python -m tests.harness.watched_gateway …`: the gateway's command, with a watchdog on its loop.
+"""`python -m tests.harness.watched_gateway …`: the gateway's command, with a record of its loop.
 
-On SIGUSR1 it logs the line `inside`: what is in progress, and the longest time for which it kept its loop from turning
-since the last such line.
+The record is the file `loop.record` beside the configuration. On SIGUSR1 it logs the line `inside`: what is in progress, and
+the most work and lag of its loop since the last such line. Each iteration with much work is a line `long_turn`. The keys
+of issuers are fetched often.
 """
 
 from __future__ import annotations
@@ -9,10 +10,14 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from pathlib import Path
 
 from gateway.server.process import Process
 from tests.harness.gateway import Lines, RunningGateway
-from tests.harness.loop_lag import LoopLag
+from tests.harness.loop_record import Look, LoopRecord
+
+RECORD = "loop.record"
+OFTEN = 0.5  # seconds
 
 
 class WatchedProcess(Process):
@@ -20,16 +25,27 @@ class WatchedProcess(Process):
 
     async def start(self) -> None:
         await super().start()
-        self._lag = LoopLag()
-        self._lag.start()
+        path = Path(sys.argv[sys.argv.index("--config") + 1]).with_name(RECORD)
+        self._record = LoopRecord(path, self._log_long)
+        self._record.start()
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self._log_inside)
 
+    def _log_long(self, look: Look, places: list[str]) -> None:
+        self._logger.warning(
+            "long_turn",
+            work_ms=round(look.work, 1),
+            lag_ms=round(look.lag, 1),
+            machine_ms=round(look.machine, 1),
+            places=places,
+        )
+
     def _log_inside(self) -> None:
-        inside = RunningGateway(self, Lines())
-        worst, self._lag.worst = self._lag.worst, 0.0
+        record, inside = self._record, RunningGateway(self, Lines())
+        record.flush()
         self._logger.warning(
             "inside",
-            worst_lag=round(worst, 4),
+            worst_work=round(record.worst_work, 1),
+            worst_lag=round(record.worst_lag, 1),
             in_progress={
                 "connections": len(inside.connections()),
                 "requests": len(inside.exchanges()),
@@ -41,11 +57,14 @@ class WatchedProcess(Process):
                 "kept bytes": inside.kept_replies(),
             },
         )
+        record.worst_work = record.worst_lag = 0.0
 
 
 if __name__ == "__main__":
     from gateway import cli
+    from gateway.auth import jwks
     from gateway.server import process
 
     process.Process = WatchedProcess  # type: ignore[misc]  # replaces what `serve` builds
+    jwks.RETRY_AFTER = jwks.REFRESH_EVERY = OFTEN
     sys.exit(cli.main())

@@ -7,15 +7,47 @@ the same Flowise (`tests/bench/upstream.py`): how late those are is the machine'
 from __future__ import annotations
 
 import asyncio
+from array import array
 from contextlib import suppress
+from dataclasses import dataclass
+from time import monotonic_ns
 
 from tests.bench.load import Client, Tally
+from tests.harness.loop_record import Looks, Spread
 from tests.harness.raw_client import request
 
 ADDRESS = "127.0.0.2"
 SHORT = 31  # events of a short stream
 BEFORE_THE_END = 2  # `metadata` and `end`, which carry no stamp
 CHARACTERS, PER_TOKEN = 34, 4  # of an event's text, and of an estimated token
+NOTABLE = 50_000_000  # nanoseconds of a delay of which the time is remembered
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """An event that was read late; both in nanoseconds, `at` of the monotonic clock."""
+
+    at: int
+    delay: int
+
+    def own(self, gateway: Looks, client: Looks) -> float:
+        """Milliseconds of the delay that neither the machine nor the client's loop explains."""
+        sent = self.at - self.delay
+        explained = gateway.of_machine(sent, self.at) + client.late(sent, self.at)
+        return max(0.0, self.delay / 1e6 - explained)
+
+
+class Delays:
+    """In the place of the array of a `Tally`; remembers when the long ones were."""
+
+    def __init__(self) -> None:
+        self.all = array("q")
+        self.late: list[Late] = []
+
+    def append(self, delay: int) -> None:
+        self.all.append(delay)
+        if delay > NOTABLE:
+            self.late.append(Late(monotonic_ns(), delay))
 
 
 class WellBehaved:
@@ -27,6 +59,8 @@ class WellBehaved:
         self._open: list[Client] = []
         self.tally = Tally()
         self.tally.recording = True
+        self._delays = Delays()
+        self.tally.delays = self._delays  # type: ignore[assignment]  # only `append` is called
         self.streams = 0
         self.tokens = 0  # of the streams that have ended, as they are estimated
         self.slowest = 0.0  # seconds of a short stream
@@ -62,10 +96,14 @@ class WellBehaved:
     def _count(self, client: Client) -> None:
         self.tokens += -(-client.events * CHARACTERS // PER_TOKEN)
 
-    def late_ms(self, share: float) -> float:
-        """How late the event is that later ones make up this share of all; 0: the latest."""
-        delays = sorted(self.tally.delays)
-        return delays[-1 - int(share * (len(delays) - 1))] / 1e6
+    @property
+    def spread(self) -> Spread:
+        """How late the events were, in milliseconds."""
+        return Spread.of(delay / 1e6 for delay in self._delays.all)
+
+    @property
+    def late(self) -> list[Late]:
+        return self._delays.late
 
     async def _ask(self, plan: str) -> Client:
         client = await self._connected()

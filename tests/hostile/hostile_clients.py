@@ -20,13 +20,16 @@ from time import monotonic
 
 import httptools
 
+from tests.harness.key_files import key
 from tests.harness.raw_client import request
-from tests.harness.surface import PREDICT
-from tests.hostile.corpus import bodies, clients, fields, forms, replies
+from tests.harness.surface import PREDICT, QUESTION
+from tests.hostile.corpus import bodies, clients, fields, forms, replies, tokens
 from tests.hostile.hostile_flowise import SETTINGS, flow_of
 
 AT_ONCE = 24
 LONGEST = 60  # seconds of one of them
+SIGNED, GUARDED = "/api/v1/prediction/signed", "/api/v1/prediction/guarded"  # routes for JWTs and API keys
+KEYS = {"right": key(1), "of a file that is refused": key(2), "of nobody": key(50_000), "broken": key(1)[:-1]}
 REQUESTS = {**bodies.TABLE, **forms.TABLE, **fields.TABLE}
 
 
@@ -80,10 +83,25 @@ def _settings(number: int) -> bytes:
     return request("GET", f"/api/v1/public-chatbotConfig/{flow_of(number)}")
 
 
+def _with_key(path: str, credential: str, host: str, port: int):
+    return exchange(request("POST", path, QUESTION, Authorization=f"Bearer {credential}"), host, port)
+
+
+@cache
+def token(name: str) -> str:
+    return tokens.TABLE[name].make()
+
+
+def _with_token(name: str, host: str, port: int):
+    return _with_key(SIGNED, token(name), host, port)
+
+
 EVERYTHING = {
     **{f"request: {name}": partial(_request, name) for name in REQUESTS},
     **{f"reply: {name}": partial(exchange, _asking(name)) for name in replies.TABLE},
     **{f"settings: {number}": partial(exchange, _settings(number)) for number in range(len(SETTINGS))},
+    **{f"token: {name}": partial(_with_token, name) for name in tokens.TABLE},
+    **{f"key: {name}": partial(_with_key, GUARDED, one) for name, one in KEYS.items()},
     **{f"client: {name}": client for name, client in clients.TABLE.items()},
 }
 

@@ -8,9 +8,10 @@ import pytest
 
 from tests.harness import bounds
 from tests.hostile.hostile_clients import EVERYTHING, kind_of, some_of_each
-from tests.hostile.onslaught import Plan, hold, onslaught
+from tests.hostile.onslaught import Plan, onslaught
+from tests.hostile.report import hold
 
-KINDS = {"request", "reply", "settings", "client"}
+KINDS = {"request", "reply", "settings", "token", "key", "client"}
 PLAN = Plan(warm_up=0.05, share=1 / 10, most=256 * 1024)  # for time
 
 

@@ -29,6 +29,17 @@ print(before, full, resident())
 """
 
 
+LASTS = """
+import gc
+import gateway.cli
+from gateway.server.memory import exempt_what_lasts
+
+before = len(gc.get_objects())
+exempt_what_lasts()
+print(before, len(gc.get_objects()))
+"""
+
+
 WITHOUT_LIBFFI = """
 import sys
 sys.modules["ctypes"] = None
@@ -50,3 +61,9 @@ def test_large_blocks_that_are_freed_leave_the_process():
 
 def test_a_python_without_ctypes_serves_all_the_same():
     assert output_of(WITHOUT_LIBFFI) == ""
+
+
+def test_the_collector_passes_over_what_lasts():
+    before, after = map(int, output_of(LASTS).split())
+    assert before > 20_000
+    assert after < 1000

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from time import monotonic
+from threading import Event
+from time import monotonic, thread_time
 
 import pytest
 
@@ -57,6 +58,35 @@ async def test_a_task_that_holds_the_loop_is_named():
     assert line["task"] == "the work"
     assert line["level"] == "warning"
     assert line["where"] is None  # in no file of the gateway
+
+
+def work(seconds):
+    """CPU time of this thread."""
+    end = thread_time() + seconds
+    while thread_time() < end:
+        pass
+
+
+def stand_still(seconds):
+    """As on a machine whose cores others have."""
+    Event().wait(seconds)
+
+
+async def test_a_loop_that_works_is_told_from_one_that_waits(monkeypatch):
+    monkeypatch.setattr(loop_watch, "LONG", 0.1)
+    monkeypatch.setattr(
+        loop_watch, "VERY_LONG", 0.1
+    )  # a line from the thread, and one from the loop at the end
+    with Watched() as watched:
+        await until(lambda: watched.lags)
+        work(0.4)
+        meanwhile, worked = await watched.lines.until("loop_blocked", 2)
+        stand_still(0.4)
+        *_, waited = await watched.lines.until("loop_blocked", 4)
+    assert 0 < meanwhile["cpu_s"] < worked["cpu_s"]
+    assert worked["cpu_s"] > 0.39
+    assert waited["lag_s"] > 0.3
+    assert waited["cpu_s"] < 0.2
 
 
 async def test_the_place_in_the_gateway_is_logged_also_for_a_callback(monkeypatch):

@@ -6,9 +6,10 @@ import asyncio
 
 import pytest
 
+from gateway.upstream import connection as connections
 from gateway.upstream import large_reads
 from gateway.upstream.connection import Connection
-from gateway.upstream.large_reads import AT_ONCE, SLICE, TURN, LargeReads
+from gateway.upstream.large_reads import AT_ONCE, SHARE, SLICE, TURN, LargeReads
 from gateway.upstream.response_parser import BodyEnd
 from tests.harness.clock import until
 from tests.harness.raw_upstream import RawUpstream
@@ -43,6 +44,13 @@ class Transport:
         self.is_closed = True
 
 
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
 class Pieces(RecordingSink):
     """Records the size of each piece too."""
 
@@ -55,9 +63,9 @@ class Pieces(RecordingSink):
         self.sizes.append(len(data))
 
 
-def begun():
+def begun(sink=None):
     """A connection that has just read a head and a body of ten slices in one read."""
-    transport, sink = Transport(), Pieces()
+    transport, sink = Transport(), sink or Pieces()
     connection = Connection(lambda _: None, lambda _: None, LargeReads())
     connection.connection_made(transport)
     connection.start("GET", GET, sink)
@@ -66,13 +74,30 @@ def begun():
     return connection, transport, sink
 
 
-async def test_each_iteration_of_the_loop_handles_one_slice_and_nothing_more_is_read():
-    _, transport, sink = begun()
+class Slow(Pieces):
+    """Takes this long for each piece."""
+
+    def __init__(self, clock, seconds):
+        super().__init__()
+        self._clock, self._seconds = clock, seconds
+
+    def on_body(self, data):
+        super().on_body(data)
+        self._clock.now += self._seconds
+
+
+@pytest.mark.parametrize("costly", [1, 2, 5])
+async def test_each_iteration_handles_a_slice_or_as_many_as_are_cheap_and_nothing_more_is_read(
+    costly, monkeypatch
+):
+    clock = Clock()
+    monkeypatch.setattr(connections, "monotonic", clock)
+    _, transport, sink = begun(Slow(clock, 1.01 * SHARE / costly))
     while sink.end is None:
         before = len(sink.sizes)
         assert not transport.is_read
         await asyncio.sleep(0)
-        assert len(sink.sizes) == before + 1
+        assert len(sink.sizes) == before + costly
     assert len(sink.sizes) == 11
     assert (sink.body, sink.end) == (BODY, BodyEnd.WHOLE)
     assert max(sink.sizes) <= SLICE
@@ -152,13 +177,6 @@ class Flood:
         self.turns += 1
         self._clock.now += self._seconds
         self._reads.add(self)
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self):
-        return self.now
 
 
 async def test_many_replies_share_the_time_of_an_iteration_and_take_turns(monkeypatch):
