@@ -147,8 +147,7 @@ async def test_tasks_take_turns_in_the_order_in_which_they_came():
 
 async def test_a_task_that_is_cancelled_gives_its_turn_to_the_next():
     turns = Turns(1)
-    await turns.step()
-    leaving, staying = (asyncio.ensure_future(turns.step()) for _ in range(2))
+    _, leaving, staying = [asyncio.ensure_future(turns.step()) for _ in range(3)]
     await asyncio.sleep(0)
     leaving.cancel()
     await asyncio.wait_for(staying, bounds.STEP)

@@ -2,7 +2,8 @@
 
 `python -m tests.hostile.hostile_neighbours FOLDER STORE`: STORE is the port of a real store. All are right at first; the
 first line of output is JSON with the addresses. Each line of input begins an attack (`SEED SHARE`: in this order, this
-share of each corpus) or, if it is empty, ends it: then everything is right again, and a line of output has the counts.
+share of each corpus) or, if it is empty, ends it, not before each of these keys files was read: then everything is
+right again, and a line of output has the counts.
 
 - The keys file gets the contents of the corpus in turn, each once the log says what became of the one before.
 - The issuer publishes another document of the corpus at each fetch.
@@ -18,7 +19,7 @@ import os
 import random
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from itertools import cycle
 from pathlib import Path
@@ -39,13 +40,19 @@ PIECE = 64 * 1024
 CALM = 1.0  # seconds
 SEEN_WITHIN = 20.0  # seconds for a keys file to be read
 LOOK_EVERY = 0.05
-UNFINISHED = [HostileReply(lambda text=text: [text], "timeout") for text in store_replies.UNFINISHED.values()]
-REPLIES = [*store_replies.TABLE.values(), *UNFINISHED, *store_replies.AT_LOGIN.values()]
+REPLIES = {
+    **store_replies.TABLE,
+    **{
+        f"unfinished: {name}": HostileReply(lambda text=text: [text], "timeout")
+        for name, text in store_replies.UNFINISHED.items()
+    },
+    **{f"at login: {name}": case for name, case in store_replies.AT_LOGIN.items()},
+}
 
 
-def share_of(corpus: list[T], share: float, seed: int) -> Iterator[T]:
-    """This share of a corpus, at random, again and again."""
-    return cycle(random.Random(seed).sample(corpus, max(1, round(share * len(corpus)))))
+def share_of(corpus: Mapping[str, T], share: float, seed: int) -> list[T]:
+    """This share of a corpus, at random."""
+    return random.Random(seed).sample(list(corpus.values()), max(1, round(share * len(corpus))))
 
 
 class Issuer:
@@ -118,19 +125,23 @@ class KeysFile:
         self._path, self._other, self._log = folder / KEYS, folder / "other.yaml", folder / LOG
         self._counts = counts
         self._seen = 0  # bytes of the log
+        self.has_passed = asyncio.Event()  # each of the contents was there
 
     def write(self, content: bytes) -> None:
         self._other.write_bytes(content)
         self._other.chmod(0o600)
         self._other.replace(self._path)
 
-    async def attack(self, contents: Iterator[keys_files.HostileFile]) -> None:
+    async def attack(self, contents: list[keys_files.HostileFile]) -> None:
+        self.has_passed.clear()
         try:
-            for case in contents:
-                self._skip()
-                self.write(case.make())
-                await self._was_read()
-                self._counts["keys files"] += 1
+            while True:
+                for case in contents:
+                    self._skip()
+                    self.write(case.make())
+                    await self._was_read()
+                    self._counts["keys files"] += 1
+                self.has_passed.set()
         finally:
             self._skip()
             self.write(RIGHT_KEYS)
@@ -170,12 +181,12 @@ async def _main(folder: Path, store_port: int) -> None:
     while order := await orders.readline():
         if words := order.split():
             seed, share = int(words[0]), float(words[1])
-            issuer.hostile = share_of(list(key_sets.TABLE.values()), share, seed)
-            store.hostile = share_of(REPLIES, share, seed)
-            attack = asyncio.ensure_future(
-                keys.attack(share_of(list(keys_files.TABLE.values()), share, seed))
-            )
+            issuer.hostile = cycle(share_of(key_sets.TABLE, share, seed))
+            store.hostile = cycle(share_of(REPLIES, share, seed))
+            attack = asyncio.ensure_future(keys.attack(share_of(keys_files.TABLE, share, seed)))
             continue
+        if attack is not None:
+            await keys.has_passed.wait()
         issuer.hostile = store.hostile = None
         if attack is not None:
             attack.cancel()

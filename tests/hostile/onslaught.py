@@ -97,8 +97,8 @@ class Neighbours:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
 
-    def attack(self, plan: Plan, share: float) -> None:
-        self._process.stdin.write(f"{plan.seed} {share}\n".encode())
+    def attack(self, plan: Plan) -> None:
+        self._process.stdin.write(f"{plan.seed} {plan.around}\n".encode())
 
     async def end(self) -> dict[str, int]:
         """Have everything right again; how much of each was hostile."""
@@ -123,12 +123,13 @@ async def neighbours(folder: Path):
 class Plan:
     """Passes over what is hostile: one to warm up, and after it one or as many as `seconds` have.
 
-    `warm_up`, `share`: how much of each kind. Replies break off after `most` bytes.
+    `warm_up`, `share`: how much of each kind; `around`: of what the neighbours have. Replies break off after `most` bytes.
     """
 
     seconds: float = 0.0
     warm_up: float = 1.0
     share: float = 1.0
+    around: float = 1.0
     most: int = 1 << 40
     seed: int = 1
 
@@ -193,7 +194,7 @@ async def _attack(of: Field, plan: Plan, seconds: float, share: float) -> dict[s
     arguments = (of.gateway.host, str(of.gateway.port), str(seconds), str(plan.seed), str(share))
     pipe = asyncio.subprocess.PIPE
     async with process_of("tests.hostile.hostile_clients", *arguments, stdout=pipe) as process:
-        of.neighbours.attack(plan, share)
+        of.neighbours.attack(plan)
         output = await process.stdout.read()
     return {**json.loads(output), "neighbours": await of.neighbours.end()}
 

@@ -13,11 +13,13 @@ from tests.harness import bounds
 from tests.harness.gateway import running
 from tests.harness.key_files import entry, key, write_keys
 from tests.harness.loop_lag import MOST, loop_lag
+from tests.harness.resident import resident
 from tests.harness.surface import answering, ask
 from tests.hostile.corpus.keys_files import TABLE
 
 pytestmark = pytest.mark.timeout(2 * bounds.TEST)
 LONGEST_LINE = 16 * 1024
+MOST_MEMORY = 20 * 1024 * 1024
 
 
 @pytest.fixture(autouse=True)
@@ -28,15 +30,24 @@ def often(hurried, monkeypatch):
 
 @asynccontextmanager
 async def guarded(folder, connect):
-    """A gateway with one key, and its file; afterwards it has stood still for no moment, and the key is valid."""
+    """A gateway with one key, and its file.
+
+    Afterwards it has stood still for no moment, the key is valid, and neither memory nor a count has stayed up.
+    """
     path = write_keys(folder / "keys.yaml", entry(1))
     sections = {"auth": {"keys_file": str(path)}, "route": {"auth": ["api_key"]}}
     async with answering() as upstream, running(folder, upstream.url, **sections) as gateway:
+        before = resident()
         with loop_lag() as lag:
             yield gateway, path
             answer = await ask(connect, gateway, Authorization=f"Bearer {key(1)}")
         assert answer.status == 200
+        await gateway.idle()
         assert lag.worst < MOST
+        assert gateway.limited_runs() == gateway.held_body_bytes() == 0
+        numbers = await gateway.metrics()
+        assert {name: number for name, number in numbers.items() if "_active" in name and number} == {}
+        assert resident() - before < MOST_MEMORY
         assert max(map(len, gateway.lines.getvalue().splitlines())) <= LONGEST_LINE
 
 

@@ -12,7 +12,7 @@ from tests.hostile.onslaught import Plan, onslaught
 from tests.hostile.report import hold
 
 KINDS = {"request", "reply", "settings", "token", "key", "client"}
-PLAN = Plan(warm_up=0.05, share=1 / 10, most=256 * 1024)  # for time
+PLAN = Plan(warm_up=0.05, share=1 / 10, around=0.05, most=256 * 1024)  # for time
 
 
 def test_the_corpus_has_kinds_enough():
