@@ -100,6 +100,11 @@ class Gateway:
             body_threads=BodyThreads.start(),
         )
 
+    @property
+    def reads(self) -> LargeReads:
+        """What shares out the iterations of the loop among large reads."""
+        return self._services.reads
+
     def count_unparsable(self) -> None:
         """Count a request that the listener could not parse, so that it never got to `handle`."""
         count_unparsable(self.metrics)

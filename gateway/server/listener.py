@@ -24,7 +24,9 @@ from gateway.flowise.error_responses import error_response
 from gateway.http.forwarded import is_trusted, site_of
 from gateway.policies.routing import REFUSAL
 from gateway.server.request_parser import READ_BUFFER, RequestParser, parser_options
+from gateway.server.sliced_reads import SMALL, SlicedReads
 from gateway.telemetry.logs import LibraryLog, Logger
+from gateway.upstream.large_reads import LargeReads
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -40,9 +42,16 @@ class Listener(web.Server):
     """aiohttp's low-level server: no router that decodes paths again, and no early `100 Continue`."""
 
     def __init__(
-        self, handler: Handler, settings: ServerSettings, guard: ConnectionGuard, logger: Logger
+        self,
+        handler: Handler,
+        settings: ServerSettings,
+        guard: ConnectionGuard,
+        logger: Logger,
+        reads: LargeReads | None = None,
     ) -> None:
+        """`reads`: shared with the replies of Flowise."""
         super().__init__(_tracked(handler), handler_cancellation=True)
+        self.reads = reads or LargeReads()
         self._guard = guard
         self._logger = library_logger(logger)
         self.use(settings)
@@ -179,6 +188,7 @@ class ClientConnection(web.RequestHandler):
         "_heads",
         "_is_answering",
         "_socket",
+        "_unparsed",
         "_unsent",
         "_unsent_since",
         "address",
@@ -187,9 +197,10 @@ class ClientConnection(web.RequestHandler):
     )
 
     def __init__(
-        self, manager: web.Server, guard: ConnectionGuard, settings: ServerSettings, **options: Any
+        self, manager: Listener, guard: ConnectionGuard, settings: ServerSettings, **options: Any
     ) -> None:
         super().__init__(manager, **options)
+        self._unparsed = SlicedReads(manager.reads, self)
         self._heads = RequestParser(self._parser, self, settings.max_header)
         self._parser = cast(Any, self._heads)
         self._guard = guard
@@ -215,8 +226,28 @@ class ClientConnection(web.RequestHandler):
         if not peer:  # reset already; its requests could be counted for nobody
             self.abort()
 
+    @property
+    def may_parse(self) -> bool:
+        return self._socket is not None and not self._reading_paused and not self._buffer_paused
+
+    def read_on(self) -> None:
+        super()._resume_transport_reading()
+
+    def _resume_transport_reading(self) -> None:
+        """There is room again in aiohttp: first for what was read already."""
+        if self._unparsed:
+            self._unparsed.wait()
+        else:
+            super()._resume_transport_reading()
+
     def data_received(self, data: bytes) -> None:
-        """Start the deadline of a request head with its first byte."""
+        """Start the deadline of a request head with its first byte. A large read is parsed in slices."""
+        if len(data) > SMALL:
+            data = self._unparsed.beginning(data)
+            if self._unparsed:
+                self._pause_transport_reading()
+            if not data:
+                return
         is_tail = self._content is not None and not self._content.is_eof()  # of a refused body
         if not self._is_answering and not is_tail and self.head_due == float("inf"):
             self.head_due = monotonic() + self._head_seconds
@@ -239,6 +270,7 @@ class ClientConnection(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
         self._socket = None
+        self._unparsed.close()
         self._guard.closed(self)
 
     def request_started(self, request: web.BaseRequest) -> None:

@@ -128,7 +128,7 @@ class Process:
         self.reloads = Reloads(source, config, self, logger, manager)
         self.gateway = Gateway(config, logger, None if parent is None else parent.keys)
         self._guard = ConnectionGuard(config.server, logger, self.gateway.count_unparsable)
-        self._listener = Listener(self.gateway.handle, config.server, self._guard, logger)
+        self._listener = Listener(self.gateway.handle, config.server, self._guard, logger, self.gateway.reads)
         self._public = web.ServerRunner(self._listener, shutdown_timeout=SHUTDOWN_TIMEOUT)
         self._manager = manager or Systemd.none()
         self._passed = Passed(public=[] if parent is None else [list(parent.sockets)])

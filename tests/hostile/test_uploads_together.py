@@ -6,6 +6,7 @@ import asyncio
 
 import aiohttp
 import pytest
+from aiohttp.streams import StreamReader
 
 from gateway.policies import body
 from gateway.policies.body_form import FormReader
@@ -14,6 +15,7 @@ from tests.harness.gateway import running
 from tests.harness.raw_client import Wire, request
 from tests.harness.surface import PREDICT, answering
 from tests.hostile.corpus.forms import CLOSING, FILE, MULTIPART
+from tests.hostile.corpus.requests import in_chunks
 
 AT_ONCE = 50
 UPLOAD = {"uploads": True, "max_body": "16MiB"}
@@ -80,3 +82,20 @@ async def test_the_work_for_many_bodies_is_shared_out_among_iterations(name, tmp
     assert statuses == [200] * AT_ONCE
     assert steps.all >= AT_ONCE * least
     assert steps.most <= 2 * STEPS  # between two looks lies a part of each of two iterations
+
+
+async def test_chunks_of_one_byte_from_many_clients_are_parsed_in_slices(tmp_path, monkeypatch):
+    """A slice has 2,730 chunks, and in one iteration there are two and those of 5 ms."""
+    data = in_chunks(members(400), 1)
+    async with answering() as upstream, running(tmp_path, upstream.url) as gateway:
+        wires = [await Wire.to(gateway.host, gateway.port) for _ in range(AT_ONCE // 2)]
+        steps = Steps(monkeypatch)
+        steps.count(StreamReader, "feed_data")
+        for wire in wires:
+            wire.send(data)
+        statuses = {(await wire.reply()).status for wire in wires}
+        steps.stop()
+        for wire in wires:
+            await wire.close()
+    assert statuses == {413}  # more than 256 members
+    assert steps.most < steps.all / 5

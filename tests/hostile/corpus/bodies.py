@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tests.harness.gateway import FLOW
-from tests.hostile.corpus.requests import KIB, MIB, Hostile, members, post, repeated
+from tests.hostile.corpus.forms import CLOSING, FILE, MULTIPART
+from tests.hostile.corpus.requests import KIB, MIB, Hostile, in_chunks, members, post, repeated
 
 FEEDBACK = f"/api/v1/feedback/{FLOW}"
 LEADS = "/api/v1/leads"
@@ -124,4 +125,11 @@ RECORDS = {
     "minting with many members": Hostile(post(members(b"{", 63 * KIB, b"}"), MINTING), 401),
 }
 
-TABLE = {**STRUCTURE, **LONG, **RECORDS}
+FRAMING = {
+    "chunks of one byte": Hostile(lambda: in_chunks(b'{"x":"%b"}' % (b"a" * 250 * KIB), 1), 200),
+    "chunks of one byte of a file": Hostile(
+        lambda: in_chunks(FILE + b"a" * 250 * KIB + CLOSING, 1, MULTIPART), 200, route=UPLOADS
+    ),
+}
+
+TABLE = {**FRAMING, **STRUCTURE, **LONG, **RECORDS}

@@ -36,6 +36,13 @@ def post(body: Callable[[], bytes], path: str = PREDICT, kind: str = "applicatio
     return lambda: request("POST", path, body(), Content_Type=kind, **headers)
 
 
+def in_chunks(body: bytes, size: int, kind: str = "application/json") -> bytes:
+    """A POST in chunks of `size` bytes."""
+    head = f"POST {PREDICT} HTTP/1.1\r\nHost: gateway\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    pieces = (body[at : at + size] for at in range(0, len(body), size))
+    return head.encode() + b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
+
+
 def get(path: str, *fields: bytes):
     """Builds a GET with these header lines."""
     lines = b"".join(line + b"\r\n" for line in fields)
