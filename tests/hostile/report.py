@@ -34,7 +34,10 @@ OF_NEIGHBOURS = (
 
 @dataclass
 class Report:
-    """What came of it. Times in milliseconds, memory in MiB."""
+    """What came of it, without the pass to warm up, which only the streams and what the log has include.
+
+    Times in milliseconds, memory in MiB.
+    """
 
     passes: int = 0
     statuses: dict[str, int] = field(default_factory=dict)
