@@ -21,7 +21,7 @@ from gateway.config import ConfigError, Mistake
 from gateway.config.checks import check_limits
 from gateway.config.placeholders import Environment
 from gateway.config.problems import Mistakes
-from gateway.config.tree import Node, Scalar, ScalarKind
+from gateway.config.tree import Node, Scalar, ScalarKind, dismantle
 from gateway.config.validation import note_errors
 from gateway.config.yaml_reader import parse_tree
 
@@ -191,6 +191,7 @@ def parse_keys(path: Path, content: bytes | None) -> tuple[ApiKey, ...]:
         _refuse_placeholders(root, mistakes)
         entries = _typed(root, mistakes)
         check_keys(root, mistakes)
+        dismantle(root)
     mistakes.raise_if_any()
     return entries
 

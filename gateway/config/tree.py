@@ -191,3 +191,16 @@ def with_default(
     elif below is None or wins:
         below = Node(path, line, value)
     return replace(node, value={**node.value, key: below})
+
+
+def dismantle(root: Node) -> None:
+    """Free a tree node by node: as a whole, a large one would keep the interpreter from other threads for 40 ms."""
+    waiting = [root]
+    while waiting:
+        below = waiting.pop().value
+        if isinstance(below, dict):
+            waiting.extend(below.values())
+            below.clear()
+        elif isinstance(below, list):
+            waiting.extend(below)
+            below.clear()

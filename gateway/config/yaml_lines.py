@@ -13,6 +13,9 @@ from itertools import chain
 
 from gateway.config.problems import join_path
 
+LOOKED_AT = (
+    64 * 1024
+)  # characters of a line; a search in more of them keeps the interpreter from other threads
 _DASHES = re.compile(r"[ \t]*(?:-(?:[ ]+|$))*")
 _KEY = re.compile(r"(?P<quote>[\"']?)(?P<key>[\w.-]+)(?P=quote)[ ]*(?:[:\uff1a\ufe55](?!//)|=)")
 _OPENS = re.compile(r"(?:[:{\[]|: *[|>][-+0-9]*)$")
@@ -28,8 +31,8 @@ class _Start:
 
 
 def content(line: str) -> str:
-    """A line without its comment; a # inside quotes is taken for one too."""
-    return re.sub(r"(^|\s)#.*", "", line).strip()
+    """A line without its comment; a # inside quotes is taken for one too. What is behind `LOOKED_AT` does not count."""
+    return re.sub(r"(^|\s)#.*", "", line[:LOOKED_AT]).strip()
 
 
 def indent(line: str) -> int:
