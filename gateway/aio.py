@@ -146,7 +146,7 @@ class Turns:
         self.iteration = 0  # of those in which steps were taken
 
     async def step(self) -> None:
-        """Wait for an iteration that has room for another step."""
+        """Wait for an iteration in which another step may be taken."""
         if self._next is None:
             self._next = asyncio.get_running_loop().call_soon(self._turn)
         if self._taken < self._most and not self._waiting:

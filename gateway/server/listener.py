@@ -234,7 +234,7 @@ class ClientConnection(web.RequestHandler):
         super()._resume_transport_reading()
 
     def _resume_transport_reading(self) -> None:
-        """There is room again in aiohttp: first for what was read already."""
+        """The buffers of aiohttp take more: first what was read already."""
         if self._unparsed:
             self._unparsed.wait()
         else:

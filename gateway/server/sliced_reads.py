@@ -18,13 +18,13 @@ class Parser(Protocol):
 
     @property
     def may_parse(self) -> bool:
-        """Whether there is room for what is parsed."""
+        """Whether the buffers take what is parsed."""
 
     def data_received(self, data: bytes) -> None:
         """Parse; asks `beginning` about more than `SMALL` bytes."""
 
     def read_on(self) -> None:
-        """Nothing waits any more."""
+        """Nothing waits to be parsed any more."""
 
 
 class SlicedReads:
@@ -39,7 +39,7 @@ class SlicedReads:
         self._is_waiting = self._is_parsing = False
 
     def __bool__(self) -> bool:
-        """Whether something waits."""
+        """Whether something waits to be parsed."""
         return bool(self._slices)
 
     def beginning(self, data: bytes) -> bytes:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.config.tree import Node, Scalar, ScalarKind, plain_scalar, quoted_scalar, with_default
+from gateway.config.tree import Node, Scalar, ScalarKind, dismantle, plain_scalar, quoted_scalar, with_default
 
 
 @pytest.mark.parametrize(
@@ -74,3 +74,11 @@ def test_a_default_replaces_no_written_value():
     assert with_default(root, ("n", "m"), plain_scalar("y")).text_at("n", "m") == "y"
     assert with_default(root, ("s", "m"), plain_scalar("y")).text_at("s") == "text"
     assert root.at("n") is None
+
+
+def test_a_dismantled_tree_has_no_node_below_another():
+    leaf = Node("a[0]", 1, plain_scalar("1"))
+    items = Node("a", 1, [leaf])
+    root = Node("", 1, {"a": items})
+    dismantle(root)
+    assert (root.value, items.value) == ({}, [])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.config.yaml_lines import nearest_indentations, opens_block, path_at
+from gateway.config.yaml_lines import LOOKED_AT, content, nearest_indentations, opens_block, path_at
 
 TEXT = """\
 server:
@@ -83,3 +83,7 @@ def test_a_line_without_a_value_opens_a_block(line):
 @pytest.mark.parametrize("line", ["a: 1", "- a", "a: {}", "a: 'x:y'", ""])
 def test_a_line_with_a_value_opens_none(line):
     assert not opens_block(line)
+
+
+def test_only_the_beginning_of_a_long_line_is_looked_at():
+    assert content("a: " + "?" * 2 * LOOKED_AT) == "a: " + "?" * (LOOKED_AT - 3)
