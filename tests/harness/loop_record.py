@@ -12,6 +12,7 @@ import os
 import struct
 import sys
 from bisect import bisect_left, bisect_right
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from time import monotonic_ns, thread_time_ns
 INTERVAL = 0.005  # seconds between two looks
 LONG = 30.0  # milliseconds of work that are reported with their place
 THREADS_EVERY = 100  # looks after which new threads are found
+WRITE_AT_ONCE = 1000  # looks
 _LOOK = struct.Struct("<qIIII")
 _MS, _US = 1_000_000, 1_000  # nanoseconds
 
@@ -102,15 +104,17 @@ class Queued:
 
 
 class LoopRecord:
-    """Looks at the running loop, from `start` on, and writes each look into a file.
+    """Looks at the running loop, from `start` on.
 
-    `on_long` is called with a look that has much work and the places that were seen in it, by another thread.
+    Another thread writes each look into a file: a disk that is busy would hold the loop. `on_long` is called with a look
+    that has much work, and the places that this thread has seen in it.
     """
 
     def __init__(self, path: Path, on_long: Callable[[Look, list[str]], None] | None = None) -> None:
         self._file = path.open("wb")
         self._on_long = on_long
         self._places: list[str] = []
+        self._unwritten: deque[bytes] = deque()
         self.worst_work = self.worst_lag = 0.0  # milliseconds, until somebody sets them
 
     def start(self) -> None:
@@ -119,21 +123,31 @@ class LoopRecord:
         self._at, self._worked = monotonic_ns(), thread_time_ns()
         self._loop = asyncio.get_running_loop()
         self._timer = self._loop.call_later(INTERVAL, self._look)
-        if self._on_long is not None:
-            Thread(target=self._watch, args=(get_ident(),), daemon=True).start()
+        self._stopped = Event()
+        self._thread = Thread(target=self._watch, args=(get_ident(),), daemon=True)
+        self._thread.start()
 
     def flush(self) -> None:
+        """Write everything now."""
+        self._write()
         self._file.flush()
 
     def stop(self) -> None:
         self._timer.cancel()
+        self._stopped.set()
+        self._thread.join()
+        self.flush()
         self._file.close()
+
+    def _write(self) -> None:
+        while self._unwritten:
+            self._file.write(self._unwritten.popleft())
 
     def _look(self) -> None:
         at, worked = monotonic_ns(), thread_time_ns()
         queued, others = self._queued.since()
         parts = (at - self._at, worked - self._worked, queued, others)
-        self._file.write(_LOOK.pack(at, *(part // _US for part in parts)))
+        self._unwritten.append(_LOOK.pack(at, *(part // _US for part in parts)))
         look = Look(at, *(part / _MS for part in parts))
         self.worst_work, self.worst_lag = max(self.worst_work, look.work), max(self.worst_lag, look.own_lag)
         if self._on_long is not None and look.work > LONG:
@@ -143,10 +157,11 @@ class LoopRecord:
         self._timer = self._loop.call_later(INTERVAL, self._look)
 
     def _watch(self, loop_thread: int) -> None:
-        pause = Event()
-        while not pause.wait(2 * INTERVAL):
+        while not self._stopped.wait(2 * INTERVAL):
             if monotonic_ns() - self._at > 1e6 * LONG / 2:
                 self._places.append(_place(loop_thread))
+            elif len(self._unwritten) > WRITE_AT_ONCE:
+                self._write()
 
 
 def _place(thread: int) -> str:
