@@ -199,7 +199,7 @@ class Looks:
         content = path.read_bytes()
         whole = content[: len(content) - len(content) % _LOOK.size]
         looks = (Look(at, *(part * _US / _MS for part in parts)) for at, *parts in _LOOK.iter_unpack(whole))
-        self.all = [look for look in looks if look.at > since]
+        self.all = sorted((look for look in looks if look.at > since), key=lambda look: look.at)
         self._ends = [look.at for look in self.all]
 
     def of_machine(self, begin: int, end: int) -> float:
