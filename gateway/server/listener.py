@@ -187,6 +187,7 @@ class ClientConnection(web.RequestHandler):
         "_head_seconds",
         "_heads",
         "_is_answering",
+        "_reads",
         "_socket",
         "_unparsed",
         "_unsent",
@@ -200,7 +201,8 @@ class ClientConnection(web.RequestHandler):
         self, manager: Listener, guard: ConnectionGuard, settings: ServerSettings, **options: Any
     ) -> None:
         super().__init__(manager, **options)
-        self._unparsed = SlicedReads(manager.reads, self)
+        self._reads = manager.reads
+        self._unparsed: SlicedReads | None = None  # of a client that has sent much at once
         self._heads = RequestParser(self._parser, self, settings.max_header)
         self._parser = cast(Any, self._heads)
         self._guard = guard
@@ -235,42 +237,48 @@ class ClientConnection(web.RequestHandler):
 
     def _resume_transport_reading(self) -> None:
         """The buffers of aiohttp take more: first what was read already."""
-        if self._unparsed:
+        if self._unparsed is not None and self._unparsed:
             self._unparsed.wait()
         else:
             super()._resume_transport_reading()
 
     def data_received(self, data: bytes) -> None:
         """Start the deadline of a request head with its first byte. A large read is parsed in slices."""
-        if len(data) > SMALL:
-            data = self._unparsed.beginning(data)
-            if self._unparsed:
-                self._pause_transport_reading()
-            if not data:
-                return
+        if len(data) > SMALL and not (data := self._beginning(data)):
+            return
         is_tail = self._content is not None and not self._content.is_eof()  # of a refused body
         if not self._is_answering and not is_tail and self.head_due == float("inf"):
             self.head_due = monotonic() + self._head_seconds
         if self._is_answering and not is_tail:
             self._behind += len(data)
         super().data_received(data)
-        self._fail_broken_body()
+        if self._messages and self._current_request is not None:
+            self._fail_broken_body(self._current_request)
 
-    def _fail_broken_body(self) -> None:
+    def _beginning(self, data: bytes) -> bytes:
+        """What may be parsed now. Nothing more is read before the rest has been."""
+        if self._unparsed is None:
+            self._unparsed = SlicedReads(self._reads, self)
+        now = self._unparsed.beginning(data)
+        if self._unparsed:
+            self._pause_transport_reading()
+        return now
+
+    def _fail_broken_body(self, request: web.BaseRequest) -> None:
         """Raise in the reader of a body with broken framing.
 
         aiohttp would leave it waiting and send a second response: it queues the parser's error as another message.
         Nothing can be parsed behind an unfinished body.
         """
-        request = self._current_request
-        if request is not None and self._messages and not request.content.is_eof():
+        if not request.content.is_eof():
             request.content.set_exception(web.RequestPayloadError("broken framing"))
             self.close()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
         self._socket = None
-        self._unparsed.close()
+        if self._unparsed is not None:
+            self._unparsed.close()
         self._guard.closed(self)
 
     def request_started(self, request: web.BaseRequest) -> None:

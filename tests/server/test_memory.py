@@ -31,7 +31,7 @@ print(before, full, resident())
 
 LASTS = """
 import gc
-import gateway.cli
+import gateway.server.process
 from gateway.server.memory import exempt_what_lasts
 
 before = len(gc.get_objects())
