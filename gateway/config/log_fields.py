@@ -51,7 +51,7 @@ REQUEST_FIELDS = frozenset(
 # of other lines only
 OTHER_FIELDS = frozenset(
     {
-        *("added", "admin", "by", "changed", "chatflow", "conversations", "count", "delay_s"),
+        *("added", "admin", "by", "changed", "chatflow", "conversations", "count", "cpu_s", "delay_s"),
         *(
             "drain_s",
             "exception",
