@@ -15,7 +15,7 @@ from tests.harness.fronts import FRONTS, running_front
 from tests.harness.programs import program
 from tests.harness.raw_client import Wire
 from tests.harness.raw_upstream import STREAM_HEAD, RawUpstream
-from tests.harness.valkey import free_port
+from tests.harness.unreachable import closed_port
 
 pytestmark = [pytest.mark.parametrize("name", FRONTS), pytest.mark.timeout(3 * bounds.TEST)]
 CLIENT, CLAIMED = "127.0.0.9", "203.0.113.7"  # any address of 127.0.0.0/8 is this machine's
@@ -140,10 +140,11 @@ async def test_a_client_that_leaves_ends_its_request_and_its_run_is_aborted(name
 
 
 async def test_no_log_has_the_token_when_the_gateway_cannot_be_reached(name, tmp_path):
-    async with running_front(name, tmp_path, free_port()) as front:
-        async with curl(f"{front.url}/t/fgs_secret{PATH}", body={"question": "hi"}) as client:
-            status, got = await client.ended()
-        log = await front.logged("/t/-" + PATH)
+    with closed_port() as port:
+        async with running_front(name, tmp_path, port) as front:
+            async with curl(f"{front.url}/t/fgs_secret{PATH}", body={"question": "hi"}) as client:
+                status, got = await client.ended()
+            log = await front.logged("/t/-" + PATH)
     assert (status, got[:9]) == (0, b"HTTP/2 50")
     assert "fgs_secret" not in log
 

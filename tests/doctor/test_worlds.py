@@ -31,7 +31,7 @@ from tests.harness.gateway import configuration
 from tests.harness.issuer import Issuer
 from tests.harness.processes import gateway
 from tests.harness.programs import program
-from tests.harness.valkey import free_port
+from tests.harness.unreachable import closed_port
 
 KEY = "the-workspace-key"
 SECRET = "s" * 32
@@ -154,8 +154,9 @@ async def test_a_key_that_is_missing_has_one_line_for_all_servers(flowise, exami
 
 
 async def test_a_server_that_is_down_is_named(examine):
-    url = f"http://127.0.0.1:{free_port()}"
-    status, findings = await examine(url)
+    with closed_port() as port:
+        url = f"http://127.0.0.1:{port}"
+        status, findings = await examine(url)
     sentence = f"No Flowise answers at {url} (Connection refused). Start it, or write its address."
     assert status == 1
     assert of(findings, "server") == ("failed", "main", sentence)
@@ -445,9 +446,10 @@ async def test_a_folder_for_temporary_files_that_is_missing_and_slow_parsing_are
 
 async def test_each_server_of_an_upstream_has_a_line_of_its_own(flowise, examine):
     async with Simulator(FLOWS, api_key="another") as other:
-        down = f"http://127.0.0.1:{free_port()}"
-        listed = [{"url": url} for url in (down, flowise.url, other.url)]
-        status, findings = await examine(flowise.url, upstream={"servers": listed})
+        with closed_port() as port:
+            down = f"http://127.0.0.1:{port}"
+            listed = [{"url": url} for url in (down, flowise.url, other.url)]
+            status, findings = await examine(flowise.url, upstream={"servers": listed})
     places = [f"main {url.removeprefix('http://')}" for url in (down, flowise.url, other.url)]
     assert status == 1
     assert [(level, subject) for level, check, subject, _ in findings if check == "server"] == [

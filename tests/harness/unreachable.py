@@ -50,13 +50,20 @@ CAUSES = {
 }
 
 
+@contextmanager
+def closed_port() -> Iterator[int]:
+    """A loopback port on which nothing listens; it stays bound, so that no other process gets it."""
+    with closing(socket.socket()) as unused:
+        unused.bind(("127.0.0.1", 0))
+        yield unused.getsockname()[1]
+
+
 @asynccontextmanager
 async def unreachable(situation: str, folder: Path) -> AsyncIterator[Place]:
     """A place with this situation of `CAUSES`."""
     if situation == "refused":
-        with closing(socket.socket()) as unused:
-            unused.bind(("127.0.0.1", 0))
-            yield Place("127.0.0.1", unused.getsockname()[1])
+        with closed_port() as port:
+            yield Place("127.0.0.1", port)
         return
     if situation == "no such name":
         yield Place("name.invalid", 80)  # RFC 6761: no resolver knows it

@@ -155,11 +155,14 @@ async def test_a_slow_client_is_not_a_stalled_one(start, hurried):
     """A client that takes something within each send timeout stays, however long it all takes."""
     hurried(60.0)
     pieces = 400
+    send = {
+        "server": {"timeouts": {"send": "800ms"}}
+    }  # far above what a busy machine keeps this process waiting
 
     async def script(peer, _):
         peer.send(STREAM_HEAD + chunk(PIECE * pieces) + chunk(METADATA + END) + b"0\r\n\r\n")
 
-    async with RawUpstream(script) as upstream, start(upstream.url, **SEND) as gateway:
+    async with RawUpstream(script) as upstream, start(upstream.url, **send) as gateway:
         async with await slow_client(gateway) as wire:
             wire.post(PATH, ASK)
             await wire.head()
@@ -169,7 +172,7 @@ async def test_a_slow_client_is_not_a_stalled_one(start, hurried):
                 came += len(await wire.reader.read(MEGABYTE))
                 await time_passes(0.002)
                 wire.writer.transport.pause_reading()
-                await time_passes(0.02)
+                await time_passes(0.03)
             wire.writer.transport.resume_reading()
             tail = b""
             while not tail.endswith(b"\r\n0\r\n\r\n"):

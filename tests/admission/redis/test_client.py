@@ -18,7 +18,7 @@ from tests.harness import bounds
 from tests.harness.clock import until
 from tests.harness.limit_process import StoreEvents
 from tests.harness.slow_proxy import SlowProxy
-from tests.harness.valkey import free_port
+from tests.harness.unreachable import closed_port
 
 ECHO = Command(("ECHO", "a"))
 
@@ -122,7 +122,7 @@ async def test_a_slow_store_is_not_up_although_it_connects(valkey):
 
 
 async def test_reconnects_are_spaced(monkeypatch):
-    port, tries = free_port(), []
+    tries = []
     opening = RedisConnection.open
 
     async def counted(self):
@@ -130,9 +130,10 @@ async def test_reconnects_are_spaced(monkeypatch):
         await opening(self)
 
     monkeypatch.setattr(RedisConnection, "open", counted)
-    async with connected(f"redis://127.0.0.1:{port}/0"):
-        began = tries[0]
-        await until(lambda: monotonic() - began > 0.6)
+    with closed_port() as port:
+        async with connected(f"redis://127.0.0.1:{port}/0"):
+            began = tries[0]
+            await until(lambda: monotonic() - began > 0.6)
     assert 2 <= len(tries) <= 4  # after 75, 150 and 300 ms
 
 

@@ -13,8 +13,8 @@ from gateway.admission.redis.commands import ErrorReply, NoScript
 from gateway.admission.redis.connection import RedisConnection
 from gateway.admission.store import StoreError
 from tests.harness.slow_proxy import SlowProxy
-from tests.harness.unreachable import CAUSES, no_descriptors, unreachable
-from tests.harness.valkey import free_port, running_valkey
+from tests.harness.unreachable import CAUSES, closed_port, no_descriptors, unreachable
+from tests.harness.valkey import running_valkey
 
 CERTS = Path(__file__).parents[2] / "harness" / "certs"
 PING, PONG = ("PING",), b"PONG"
@@ -153,7 +153,8 @@ def test_the_error_for_an_unreadable_url_contains_none_of_it(url):
 
 
 async def test_no_server():
-    assert await kind_of_failure(f"redis://:{SECRET}@127.0.0.1:{free_port()}/0") == "refused"
+    with closed_port() as port:
+        assert await kind_of_failure(f"redis://:{SECRET}@127.0.0.1:{port}/0") == "refused"
 
 
 async def test_a_server_that_is_no_redis():
