@@ -15,7 +15,7 @@ from gateway.auth.keys_owner import Owner, parse_owner
 from gateway.config.addresses import ADMIN_LISTEN, LISTEN
 from gateway.health import add_health_options
 from gateway.init.arguments import add_flows_options, add_init_options
-from gateway.options import add_admin_listen, add_config, listen_address
+from gateway.options import add_admin_listen, add_config, listen_address, listener
 
 DAY = 86400.0
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - it has no public name
@@ -85,9 +85,11 @@ def _add_serve(commands: Commands) -> None:
     )
     parser.add_argument(
         "--listen",
-        type=listen_address,
-        metavar="HOST:PORT",
-        help=f"address of the public port; default: server.listen, or {LISTEN}",
+        action="append",
+        type=listener,
+        metavar="ADDRESS",
+        help="HOST:PORT of the public port, or unix:/PATH of a socket; may be repeated; default: server.listen,"
+        f" or {LISTEN}",
     )
     add_admin_listen(parser, f"admin.listen, or {ADMIN_LISTEN}")
 

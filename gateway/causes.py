@@ -22,6 +22,14 @@ class Cause(NamedTuple):
     words: str
 
 
+class ProxyError(OSError):
+    """A proxy cannot be reached, or refuses. `words`: why; they name nothing of it."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__(words)
+        self.words = words
+
+
 UNREACHABLE = Cause("unreachable", "unreachable")
 REFUSED = Cause("refused", "connection refused")
 NO_NAME = Cause("dns", "no such name")
@@ -37,7 +45,7 @@ RESET = Cause("reset", "connection reset")
 CLOSED = Cause("reset", "connection closed")
 LABELS = (
     *("refused", "dns", "tls_name", "tls_expired", "tls_authority", "tls", "timeout", "descriptors"),
-    *("reset", "unreachable"),
+    *("reset", "unreachable", "proxy"),
 )
 
 # OpenSSL's X509_V_ERR codes, which `SSLCertVerificationError.verify_code` has.
@@ -101,15 +109,32 @@ def _cause(error: BaseException) -> Cause | None:
     """None: this exception says nothing."""
     if isinstance(error, ssl.SSLError):
         return _cause_in_tls(error)
+    if isinstance(error, ProxyError):
+        return Cause("proxy", f"proxy: {error.words}")
+    if (cause := _cause_in_aiohttp(error)) is not None:
+        return cause
     if isinstance(error, socket.gaierror):
         return NO_NAME_SERVER if error.errno == socket.EAI_AGAIN else NO_NAME
     if isinstance(error, OSError) and (number := _errno(error)) is not None:
         return _BY_ERRNO.get(number) or Cause("unreachable", os.strerror(number).lower())
-    from aiohttp import ServerDisconnectedError  # noqa: PLC0415 - large, and `check` loads this file
+    return next((cause for kind, cause in _BY_TYPE if isinstance(error, kind)), None)
+
+
+def _cause_in_aiohttp(error: BaseException) -> Cause | None:
+    """None: it is another one, or a copy of the real one."""
+    from aiohttp import (  # noqa: PLC0415 - large, and `check` loads this file
+        ClientHttpProxyError,
+        ClientProxyConnectionError,
+        ServerDisconnectedError,
+    )
 
     if isinstance(error, ServerDisconnectedError):
         return CLOSED
-    return next((cause for kind, cause in _BY_TYPE if isinstance(error, kind)), None)
+    if isinstance(error, ClientHttpProxyError):
+        return Cause("proxy", f"proxy: status {error.status}")
+    if isinstance(error, ClientProxyConnectionError):
+        return Cause("proxy", f"proxy: {cause_of(error.os_error).words}")
+    return None
 
 
 def _cause_in_tls(error: ssl.SSLError) -> Cause | None:

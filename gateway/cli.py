@@ -219,7 +219,9 @@ def _read(given: argparse.Namespace) -> Reading:
 
     options = {"server.workers": "workers", "server.listen": "listen", "admin.listen": "admin_listen"}
     overrides = {
-        key: str(value) for key, name in options.items() if (value := getattr(given, name, None)) is not None
+        key: [*map(str, value)] if isinstance(value, list) else str(value)
+        for key, name in options.items()
+        if (value := getattr(given, name, None)) is not None
     }
     if given.config is None:
         return _with_unread_file(read_environment(os.environ, overrides))

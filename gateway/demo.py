@@ -42,8 +42,8 @@ async def demo(listen: Address, write: Callable[[str], None], *, has_colors: boo
     """Run until a signal. `write`: to standard output. `has_colors`: whether a terminal may get colours."""
 
     def announce(process: Process) -> None:
-        public, admin = process.addresses
-        write(_TRY.format(listen=public, admin=admin, route=ROUTE))
+        (public,) = process.addresses[:1]
+        write(_TRY.format(listen=public, admin=process.admin_address, route=ROUTE))
 
     async with Simulator() as simulator:
         secret = secrets.token_hex()

@@ -97,6 +97,7 @@ class Exchange:
     match: Match | None = None
     routing_error: GatewayError | None = None
     trace_id: str = ""
+    client_certificate: str = ""  # its subject, with mutual TLS
     path_token: str = field(default="", repr=False)  # the session token from the base path
     # policies/routing, serving
     route: Route | None = None

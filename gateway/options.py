@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from gateway.config.addresses import Address, parse_listen
+from gateway.config.listeners import ListenAddress, parse_listener
 from gateway.config.problems import Mistake
 
 STDIN = Path("<stdin>")  # this object stands for standard input; a file of this name is another one
@@ -43,6 +44,13 @@ def add_admin_listen(parser: argparse.ArgumentParser, default: str) -> None:
 def listen_address(text: str) -> Address:
     try:
         return parse_listen(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f'"{text}" {error}') from None
+
+
+def listener(text: str) -> ListenAddress:
+    try:
+        return parse_listener(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f'"{text}" {error}') from None
 

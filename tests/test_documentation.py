@@ -132,7 +132,7 @@ def test_every_outcome_is_documented_and_no_other():
 def test_every_log_field_is_documented_and_no_other():
     exchange = Exchange(request=None, request_id="r", client="c", timings=Timings(received=0.0), error="e")
     exchange.cors, exchange.has_ignored_credential = "cors_not_configured", True
-    exchange.tts_seconds = 1.0
+    exchange.tts_seconds, exchange.client_certificate = 1.0, "commonName=c"
     exchange.uncounted, exchange.usage = "trace_too_large", Usage(1, 1, "reported", implausible_input=1)
     exchange.prediction = Prediction.__new__(Prediction)
     for name, value in {"question": "q", "dropped": ("analytics",)}.items():

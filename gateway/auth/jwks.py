@@ -11,11 +11,13 @@ import math
 from collections.abc import Awaitable, Callable
 
 import aiohttp
+from yarl import URL
 
 from gateway.aio import Tasks, WorkThread
 from gateway.auth.key_set import JwksError, KeySet
 from gateway.causes import cause_of
 from gateway.config import JwtSettings
+from gateway.config.proxies import NO_PROXIES, Proxies
 from gateway.telemetry.logs import Logger
 
 TIMEOUT = 5.0  # seconds, for the whole response
@@ -30,7 +32,9 @@ _HEADERS = {
 class JwksFetch:
     """Fetches key sets, each over its own connection. Open from `start` to `close`."""
 
-    def __init__(self) -> None:
+    def __init__(self, proxies: Proxies = NO_PROXIES) -> None:
+        """`proxies`: of the environment."""
+        self._proxies = proxies
         self._session: aiohttp.ClientSession | None = None
 
     async def start(self) -> None:
@@ -57,14 +61,20 @@ class JwksFetch:
         if self._session is None:
             raise JwksError("the session is not open")
         try:
-            async with self._session.get(url, allow_redirects=False) as response:
+            proxy = self._proxy_of(url)
+            async with self._session.get(url, allow_redirects=False, proxy=proxy) as response:
                 return await _body(response)
         except TimeoutError:
             raise JwksError(f"no complete response within {TIMEOUT:g} s") from None
-        except aiohttp.ClientConnectionError as error:
+        except (aiohttp.ClientConnectionError, aiohttp.ClientHttpProxyError) as error:
             raise JwksError(f"no response ({cause_of(error).words})") from error
         except (aiohttp.ClientError, ValueError) as error:  # ValueError: an impossible host name
             raise JwksError(f"no valid response ({type(error).__name__})") from error
+
+    def _proxy_of(self, url: str) -> str | None:
+        parts = URL(url)
+        proxy = self._proxies.of(parts.scheme, parts.host or "", parts.port or 0)
+        return None if proxy is None else proxy.url
 
 
 async def _body(response: aiohttp.ClientResponse) -> bytes:

@@ -50,7 +50,7 @@ class AuthService:
         self._tasks = tasks
         self._logger = logger
         self._random_secret = secrets.token_bytes(RANDOM_SECRET)
-        self._fetch = JwksFetch()
+        self._fetch = JwksFetch(settings.proxies)
         self._thread = WorkThread("jwks")
         self.keys = WatchedKeys(settings.keys_file, tasks, logger, on_read)
         self.current = self._made(settings, None)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gateway.config.addresses import Address, Network, Store, Url, parse_listen
+    from gateway.config.listeners import ListenAddress, UnixAddress, parse_listener
     from gateway.config.loader import Reading, load, load_environment, read, read_environment, usable
     from gateway.config.model import (
         AdminSettings,
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
         LogFieldSettings,
         LogSettings,
         MetricsSettings,
-        ServerSettings,
-        ServerTimeouts,
         SessionTokenSettings,
         TlsSettings,
         UpstreamServer,
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
         OverrideSettings,
         Route,
     )
+    from gateway.config.server import PortTlsSettings, ServerSettings, ServerTimeouts
 else:
 
     def __getattr__(name: str) -> object:
@@ -51,7 +51,7 @@ else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-_MODULES = ("addresses", "problems", "loader", "model", "route")
+_MODULES = ("addresses", "listeners", "problems", "loader", "model", "server", "route")
 
 __all__ = [
     "Address",
@@ -69,12 +69,14 @@ __all__ = [
     "Kind",
     "Limit",
     "LimitSettings",
+    "ListenAddress",
     "LogFieldSettings",
     "LogSettings",
     "MetricsSettings",
     "Mistake",
     "Network",
     "OverrideSettings",
+    "PortTlsSettings",
     "Reading",
     "Route",
     "ServerSettings",
@@ -82,6 +84,7 @@ __all__ = [
     "SessionTokenSettings",
     "Store",
     "TlsSettings",
+    "UnixAddress",
     "UpstreamServer",
     "UpstreamSettings",
     "UpstreamTimeouts",
@@ -89,6 +92,7 @@ __all__ = [
     "load",
     "load_environment",
     "parse_listen",
+    "parse_listener",
     "read",
     "read_environment",
     "schema_json",

@@ -8,10 +8,11 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass, field
+from typing import Literal
 
 from yarl import URL
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network | Literal["unix"]
 
 HIGHEST_PORT = 65535
 LONGEST_HOST = 253
@@ -122,7 +123,12 @@ def parse_listen(text: str) -> Address:
         raise ValueError(f"is not an address with a port: {_LISTEN_EXAMPLE}")
     if not parts["host"]:
         raise ValueError("has no host: write 127.0.0.1 before the colon, or 0.0.0.0 for all addresses")
-    return Address(_host(parts["host"], _LISTEN_EXAMPLE), _port(parts["port"], lowest=0))
+    host, port = _host(parts["host"], _LISTEN_EXAMPLE), _port(parts["port"], lowest=0)
+    if isinstance(ip := _ip_address(host), ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+        raise ValueError(
+            f"is an IPv4 address in the form of IPv6, which takes no connection: write {ip.ipv4_mapped}:{port}"
+        )
+    return Address(host, port)
 
 
 def parse_url(text: str) -> Url:
@@ -210,11 +216,13 @@ def covers_origin(pattern: str, origin: str) -> bool:
 
 
 def parse_network(text: str) -> Network:
-    """A network in CIDR form; one address alone is a network of its own.
+    """A network in CIDR form; one address alone is a network of its own. `unix`: peers of Unix sockets.
 
     Raises:
         ValueError: not a network, or one with bits set behind its mask.
     """
+    if text == "unix":
+        return "unix"
     try:
         return ipaddress.ip_network(text)
     except ValueError:

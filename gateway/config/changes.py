@@ -15,6 +15,7 @@ from gateway.config.section import Section
 
 _NEEDS_RESTART = (
     ("server", "listen"),
+    ("server", "socket_mode"),
     ("server", "workers"),
     ("server", "handover"),
     ("admin", "listen"),
@@ -43,6 +44,8 @@ def change(running: Config, wanted: Config, *, is_admin_local: bool = True) -> C
     `is_admin_local`: whether only this machine reaches the admin port, which may have been passed from outside.
     """
     kept = [keys for keys in _NEEDS_RESTART if _at(wanted, keys) != _at(running, keys)]
+    if running.server.tls.is_on != wanted.server.tls.is_on:
+        kept.append(("server", "tls"))
     if running.limits.store.is_shared != wanted.limits.store.is_shared:
         kept.append(("limits", "store"))
     config = _keep(wanted, running, kept)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gateway.config.addresses import Address, is_shared_store, parse_listen
+from gateway.config.addresses import is_shared_store
 from gateway.config.log_checks import check_logs
-from gateway.config.model import AdminSettings, ServerSettings, SessionTokenSettings
+from gateway.config.model import SessionTokenSettings
+from gateway.config.port_checks import check_listeners
 from gateway.config.problems import Mistakes, did_you_mean
 from gateway.config.remedies import ISSUER, RANDOM, SHARED_STORE, entry_in
 from gateway.config.route import Limit
+from gateway.config.server import ServerSettings
 from gateway.config.tree import Node, Scalar
 from gateway.config.upstream_checks import check_upstreams, sharing_upstreams
 from gateway.config.values import PLACEHOLDER, format_size, is_above_one, parse_duration, parse_size
@@ -23,7 +25,7 @@ _COUNTS = ("requests", "tokens", "concurrent")
 
 def check(root: Node, mistakes: Mistakes) -> None:
     """Note every contradiction in a tree whose routes have `defaults` merged in."""
-    _listeners(root, mistakes)
+    check_listeners(root, mistakes)
     _workers(root, mistakes)
     _secret(root, mistakes)
     _session_tokens(root, mistakes)
@@ -74,30 +76,6 @@ def _limit_contradictions(counts: list[str], written: dict[str, Node]) -> Iterat
         yield "burst", "applies to requests only: leave it out"
     if counts and "tokens" not in counts and "reserve" in written:
         yield "reserve", "applies to tokens only: leave it out"
-
-
-def _listeners(root: Node, mistakes: Mistakes) -> None:
-    admin = _address(root, "admin", AdminSettings().listen)
-    public = _address(root, "server", ServerSettings().listen)
-    if admin and public and admin.meets(public):
-        message = "overlaps server.listen: write another port"
-        mistakes.add(*root.place_of("admin", "listen"), message)
-    if admin and not admin.is_loopback and not _is_written(root, "admin", "token"):
-        remedy = (
-            f'write token: "${{ADMIN_TOKEN}}" and set that variable, or write listen: 127.0.0.1:{admin.port}'
-        )
-        message = f"is required unless only this machine can reach admin.listen: {remedy}"
-        mistakes.add(*root.place_of("admin", "token"), message)
-
-
-def _address(root: Node, section: str, default: Address) -> Address | None:
-    """The address of a listener; None if it is not valid."""
-    if root.at(section, "listen") is None:
-        return default
-    try:
-        return parse_listen(root.text_at(section, "listen") or "")
-    except ValueError:
-        return None
 
 
 def _workers(root: Node, mistakes: Mistakes) -> None:

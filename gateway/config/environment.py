@@ -82,7 +82,18 @@ VARIABLES = (
     Variable("GATEWAY_JWT_ISSUER", ("auth", "jwt", 0, "issuer"), "who signs the JSON Web Tokens"),
     Variable("GATEWAY_JWT_AUDIENCE", ("auth", "jwt", 0, "audience"), "the audience that they must name"),
     Variable("GATEWAY_JWT_JWKS_URL", ("auth", "jwt", 0, "jwks_url"), "where the issuer publishes its keys"),
-    Variable("GATEWAY_LISTEN", ("server", "listen"), "HOST:PORT of the public port, like `0.0.0.0:8080`"),
+    Variable(
+        "GATEWAY_LISTEN",
+        ("server", "listen"),
+        "HOST:PORT of the public port, like `0.0.0.0:8080`, or `unix:/PATH` of a socket, with commas between several",
+        is_list=True,
+    ),
+    Variable(
+        "GATEWAY_TLS_CERTIFICATE",
+        ("server", "tls", "certificate"),
+        "the file with the certificate of the public port and those of its issuers",
+    ),
+    Variable("GATEWAY_TLS_KEY", ("server", "tls", "key"), "the file with the certificate's private key"),
     Variable("GATEWAY_WORKERS", ("server", "workers"), "processes that share the port"),
     Variable(
         "GATEWAY_TRUSTED_PROXIES",

@@ -23,9 +23,10 @@ class _EntryOfSection:
 
 _TLS = _EntryOfSection(
     "server",
-    "trusted_proxies: [127.0.0.1]",
-    "the gateway has no TLS of its own: remove it, put a proxy with TLS in front, and write its address, like ",
+    "tls: {certificate: tls.crt, key: tls.key}",
+    "that of the public port has another place: put ",
 )
+_ACME = "the gateway obtains no certificates: let certbot or cert-manager do it, and write server.tls"
 _HEALTH = "write health into an upstream; the gateway's own probes are /livez and /readyz"
 _KEYS = (
     "API keys are in a file of their own: create them with `flowise-gateway keys create`, see auth.keys_file"
@@ -48,9 +49,8 @@ _FIXED_CORS = "methods and headers are answered as Flowise needs them: leave it 
 _OVERRIDE = "write override_config: {allow: [sessionId]} for what clients may set"
 
 _EVERYWHERE: Mapping[str, str | _EntryOfSection] = {
-    **dict.fromkeys(
-        ("tls", "ssl", "https", "cert", "certfile", "keyfile", "certificate", "letsencrypt", "acme"), _TLS
-    ),
+    **dict.fromkeys(("tls", "ssl", "https", "cert", "certfile", "keyfile", "certificate"), _TLS),
+    **dict.fromkeys(("letsencrypt", "acme", "autotls"), _ACME),
     **dict.fromkeys(
         ("ratelimit", "ratelimits", "ratelimiting", "throttle", "quota", "quotas"), _LIMIT_ELSEWHERE
     ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -11,15 +11,19 @@ from typing import BinaryIO
 from gateway.config.checks import check
 from gateway.config.environment import environment_tree, variable_of
 from gateway.config.hints import warn
-from gateway.config.model import AuthSettings, Config, ServerSettings
+from gateway.config.model import AuthSettings, Config
+from gateway.config.port_checks import check_tls
 from gateway.config.problems import ConfigError, Kind, Mistake, Mistakes
+from gateway.config.proxies import Proxies, read_proxies
+from gateway.config.proxy_checks import check_proxies
 from gateway.config.route import RouteKeys
+from gateway.config.server import ServerSettings
 from gateway.config.tree import Node, Scalar, ScalarKind, plain_scalar, quoted_scalar, with_default
 from gateway.config.validation import validate
 from gateway.config.values import format_size, parse_size
 from gateway.config.yaml_reader import read_tree
 
-Overrides = Mapping[str, str]  # of a key like server.listen
+Overrides = Mapping[str, str | Sequence[str]]  # of a key like server.listen
 _NONE: Overrides = MappingProxyType({})
 _SERVER_MAX_BODY = ServerSettings().max_body
 _ROUTE_MAX_BODY = RouteKeys().max_body
@@ -98,24 +102,31 @@ def read(
     if written is None:
         found = tuple(mistakes.in_order)
         return Reading(None, None, (), found, tuple(one for one in found if not one.is_warning))
-    return _reading(written, path.parent, overrides, mistakes)
+    return _reading(written, path.parent, overrides, mistakes, read_proxies(environ))
 
 
 def read_environment(environ: Mapping[str, str], overrides: Overrides = _NONE) -> Reading:
     """What is in the environment; the arguments are those of `load_environment`."""
     mistakes = Mistakes("environment")
-    reading = _reading(environment_tree(environ, mistakes), Path(), overrides, mistakes)
+    tree = environment_tree(environ, mistakes)
+    reading = _reading(tree, Path(), overrides, mistakes, read_proxies(environ))
     named = [tuple(sorted(set(map(variable_of, found)))) for found in (reading.mistakes, reading.of_keys)]
     return replace(reading, mistakes=named[0], of_keys=named[1])
 
 
-def _reading(written: Node, folder: Path, overrides: Overrides, mistakes: Mistakes) -> Reading:
+def _reading(
+    written: Node, folder: Path, overrides: Overrides, mistakes: Mistakes, proxies: Proxies
+) -> Reading:
     for key, text in overrides.items():
-        written = with_default(written, key.split("."), plain_scalar(text), wins=True)
+        written = with_default(written, key.split("."), _overriding(key, text), wins=True)
     root = _merge_defaults(written)
     filled = _fill(root)
     config = validate(filled, folder, mistakes, written)
+    if config is not None:
+        config = config.through(proxies)
     check(root, mistakes)
+    check_tls(root, folder, mistakes)
+    check_proxies(root, proxies, mistakes)
     warn(root, mistakes)
     found = tuple(mistakes.in_order)
     wrong = [mistake for mistake in found if not mistake.is_warning]
@@ -129,6 +140,12 @@ def _reading(written: Node, folder: Path, overrides: Overrides, mistakes: Mistak
         of_keys=of_keys,
         tree=root,
     )
+
+
+def _overriding(key: str, text: str | Sequence[str]) -> Scalar | list[Node]:
+    if isinstance(text, str):
+        return plain_scalar(text)
+    return [Node(f"{key}[{at}]", 0, plain_scalar(one)) for at, one in enumerate(text)]
 
 
 def _names(root: Node) -> tuple[str, ...]:

@@ -8,21 +8,21 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr
+from pydantic import BeforeValidator, Field, PrivateAttr, SecretStr
 
-from gateway.config.addresses import ADMIN_LISTEN, LISTEN, Address, Store
+from gateway.config.addresses import ADMIN_LISTEN, Store, Url
+from gateway.config.listeners import ListenAddress as AnyAddress
+from gateway.config.proxies import NO_PROXIES, Proxies, Proxy
 from gateway.config.route import CorsSettings, Defaults, Route
 from gateway.config.section import Section
-from gateway.config.tree import Scalar
+from gateway.config.server import ServerSettings
 from gateway.config.types import (
-    TEXT,
     AuthorityFile,
     DroppedLogField,
     Duration,
     HeaderSecret,
-    HeaderSize,
     HealthPath,
     JwtAlgorithm,
     KeepAlive,
@@ -38,15 +38,15 @@ from gateway.config.types import (
     ServerUrl,
     Share,
     SigningSecret,
-    Size,
     StoreUrl,
     Switch,
     Text,
-    TrustedNetwork,
     WebAddress,
     Weight,
     Whole,
+    as_list,
     one_of,
+    text_or_list,
 )
 
 MINUTE, HOUR = 60.0, 3600.0
@@ -61,53 +61,6 @@ _BALANCES = {
     **dict.fromkeys(("least_conn", "leastconn", "least_connections", "round_robin", "random"), "least_busy"),
 }
 _LEVELS = {"trace": "debug", "all": "debug", "notice": "info", "fatal": "error", "critical": "error"}
-
-
-class ServerTimeouts(Section):
-    """How long a client may take."""
-
-    headers: PositiveDuration = 10.0
-    """To send the request head."""
-    body: PositiveDuration = MINUTE
-    """To send the request body; of a form with files, what comes before the first file."""
-    body_idle: PositiveDuration = 30.0
-    """Between two pieces of the request body; later it must come with 1 KiB a second on average."""
-    keep_alive: PositiveDuration = 75.0
-    """Between two requests of a connection."""
-    send: PositiveDuration = 30.0
-    """A client that reads no byte of the response for this long is disconnected."""
-
-
-class ServerSettings(Section):
-    """The listener for clients."""
-
-    listen: Listen = LISTEN
-    """HOST:PORT of the public port; an IPv6 host in brackets."""
-    workers: Whole = 1
-    """Processes that share the port; more than one needs auth.secret and a shared limits.store."""
-    trusted_proxies: tuple[TrustedNetwork, ...] = ()
-    """Networks (CIDR) whose X-Forwarded-For and Forwarded headers are believed."""
-    max_header: HeaderSize = 16 * KIB
-    """Longest request target and header field; all fields together may be four times as long."""
-    max_body: Size = 50 * MIB
-    """Largest request body on any route."""
-    buffered_bodies: Size = 512 * MIB
-    """Memory for request bodies of all requests together; above it requests get 503 overloaded."""
-    kept_replies: Size = 256 * MIB
-    """Memory for replies that are kept to count tokens or to withhold, per worker; above it tokens are estimated."""
-    timeouts: ServerTimeouts = ServerTimeouts()
-    max_connections: Whole = 10000
-    """Open client connections, per worker."""
-    max_connections_per_address: Whole = 200
-    """Open connections of one client address, per worker; trusted_proxies may have any number."""
-    drain: Duration = 30.0
-    """How long open streams may continue after SIGTERM."""
-    drain_delay: Duration = 0.0
-    """How long /readyz answers 503 before the port closes."""
-    handover: Switch = False
-    """Take both ports from the gateway that runs on the same address, and pass them to the next one; needs Linux."""
-    watch: Switch = False
-    """Read the configuration file again whenever it changes, as SIGHUP does."""
 
 
 class AdminSettings(Section):
@@ -206,6 +159,19 @@ class UpstreamSettings(Section):
     """Open connections to each server of this Flowise, per worker."""
     tls: TlsSettings = TlsSettings()
     """For https servers."""
+    use_proxy: Switch = False
+    """Connect through http_proxy or https_proxy of the environment, but for what no_proxy names."""
+    _proxies: Proxies = PrivateAttr(default=NO_PROXIES)
+
+    def proxy_of(self, url: Url) -> Proxy | None:
+        """The one through which a server is connected to."""
+        return self._proxies.of(url.scheme, url.host, url.port) if self.use_proxy else None
+
+    def through(self, proxies: Proxies) -> UpstreamSettings:
+        """The same in an environment with these proxies."""
+        settings = self.model_copy()
+        settings._proxies = proxies  # noqa: SLF001 - of its own class
+        return settings
 
 
 class SessionTokenSettings(Section):
@@ -238,23 +204,11 @@ class JwtSettings(Section):
     """How far the clocks of issuer and gateway may differ."""
 
 
-def _as_list(written: object) -> Any:
-    if not isinstance(written, Scalar):
-        return written
-    return [] if written.kind in TEXT and not written.text else [written]
-
-
-def _text_or_list(schema: dict[str, Any]) -> None:
-    schema["anyOf"] = [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]
-    for key in ("type", "items"):
-        schema.pop(key, None)
-
-
 class AuthSettings(Section):
     """How callers are authenticated."""
 
-    secret: Annotated[tuple[SigningSecret, ...], BeforeValidator(_as_list)] = Field(
-        default=(), json_schema_extra=_text_or_list
+    secret: Annotated[tuple[SigningSecret, ...], BeforeValidator(as_list)] = Field(
+        default=(), json_schema_extra=text_or_list
     )
     """Text or list, 32 bytes or more each: the first signs, all verify; empty: a random one per start."""
     keys_file: KeysFile = Path("keys.yaml")
@@ -273,6 +227,18 @@ class AuthSettings(Section):
         ],
     )
     """Issuers of JSON Web Tokens."""
+    _proxies: Proxies = PrivateAttr(default=NO_PROXIES)
+
+    @property
+    def proxies(self) -> Proxies:
+        """Those of the environment, through which keys of issuers are fetched."""
+        return self._proxies
+
+    def through(self, proxies: Proxies) -> AuthSettings:
+        """The same in an environment with these proxies."""
+        settings = self.model_copy()
+        settings._proxies = proxies  # noqa: SLF001 - of its own class
+        return settings
 
 
 class LimitSettings(Section):
@@ -351,8 +317,13 @@ class Config(Section):
     )
     """The chatflows that clients may call."""
 
-    def with_listen(self, address: Address) -> Config:
-        return self.model_copy(update={"server": self.server.model_copy(update={"listen": address})})
+    def with_listen(self, addresses: tuple[AnyAddress, ...]) -> Config:
+        return self.model_copy(update={"server": self.server.model_copy(update={"listen": addresses})})
+
+    def through(self, proxies: Proxies) -> Config:
+        """The same in an environment with these proxies."""
+        upstreams = {name: upstream.through(proxies) for name, upstream in self.upstreams.items()}
+        return self.model_copy(update={"auth": self.auth.through(proxies), "upstreams": upstreams})
 
     @property
     def defaults_cors(self) -> CorsSettings | None:

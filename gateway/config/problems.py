@@ -22,7 +22,8 @@ class Kind(enum.IntEnum):
     WRONG = 0
     ABSENT = 1  # a placeholder that is right, and has no value on this machine
     FUTILE = 2  # the configuration is complete, and cannot work
-    WARNING = 3  # the configuration can be used all the same
+    LAPSED = 3  # it was right until a date; `check` fails, and `serve` goes on, as clients may accept it
+    WARNING = 4  # the configuration can be used all the same
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -46,11 +47,12 @@ class Mistake:
     def __str__(self) -> str:
         place = f":{self.line}" if self.line else ""
         key = f" {self.key}:" if self.key else ""
-        return f"{self.file}{place}:{key}{' warning:' if self.is_warning else ''} {self.message}"
+        return f"{self.file}{place}:{key}{' warning:' if self.kind is Kind.WARNING else ''} {self.message}"
 
     @property
     def is_warning(self) -> bool:
-        return self.kind is Kind.WARNING
+        """Whether `serve` uses the configuration all the same."""
+        return self.kind in (Kind.LAPSED, Kind.WARNING)
 
 
 class ConfigError(Exception):

@@ -171,7 +171,7 @@ class Node:
 
 
 def with_default(
-    node: Node, keys: Sequence[str], value: Scalar | dict[str, Node], *, wins: bool = False
+    node: Node, keys: Sequence[str], value: Scalar | dict[str, Node] | list[Node], *, wins: bool = False
 ) -> Node:
     """The node with a value at a path of keys; what is not a mapping stays as it is.
 

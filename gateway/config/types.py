@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, SecretStr, ValidationInfo
 from pydantic_core import CoreSchema, core_schema
 
-from gateway.config import addresses, log_fields, values
+from gateway.config import addresses, listeners, log_fields, tls_files, values
 from gateway.config.problems import did_you_mean
 from gateway.config.tree import Scalar, ScalarKind, quoted_scalar
 
@@ -239,8 +239,21 @@ HeaderSize = Annotated[
 Listen = Annotated[
     addresses.Address, ValueType("an address like 127.0.0.1:8080", addresses.parse_listen, _STRING, ANY)
 ]
+ListenAddress = Annotated[
+    listeners.ListenAddress, ValueType(listeners.LISTENER_WANTED, listeners.parse_listener, _STRING, ANY)
+]
+SocketMode = Annotated[
+    int,
+    ValueType(
+        listeners.MODE_WANTED,
+        listeners.parse_mode,
+        _STRING | {"pattern": f"^{listeners.MODE_PATTERN}$"},
+        ANY,
+        listeners.format_mode,
+    ),
+]
 TrustedNetwork = Annotated[
-    addresses.Network, ValueType("a CIDR like 10.0.0.0/8", addresses.parse_network, _STRING, ANY)
+    addresses.Network, ValueType("a CIDR like 10.0.0.0/8, or unix", addresses.parse_network, _STRING, ANY)
 ]
 ServerUrl = Annotated[addresses.Url, ValueType(_URL_WANTED, addresses.parse_url, _STRING, ANY)]
 PublicUrl = Annotated[
@@ -273,6 +286,8 @@ SigningSecret = Annotated[
     SecretStr, ValueType("32 bytes or more", values.signing_secret, _STRING, write=_revealed, is_secret=True)
 ]
 AuthorityFile = Annotated[Path | None, FileType('a file name, or ""', values.authority_file, _STRING)]
+CertificateFile = Annotated[Path | None, FileType('a file name, or ""', tls_files.certificate_file, _STRING)]
+PrivateKeyFile = Annotated[Path | None, FileType('a file name, or ""', tls_files.private_key_file, _STRING)]
 KeysFile = Annotated[Path | None, FileType('a file name, or ""', values.keys_file, _STRING)]
 LogPath = Annotated[Path | None, FileType('a file name, or ""', values.log_file, _STRING)]
 LogField = Annotated[str, ValueType("the name of a field", log_fields.log_field, _STRING, ANY)]
@@ -306,3 +321,17 @@ JwtAlgorithm = Annotated[
         ),
     ),
 ]
+
+
+def as_list(written: object) -> Any:
+    """For a list that may be written as one text."""
+    if not isinstance(written, Scalar):
+        return written
+    return [] if written.kind in TEXT and not written.text else [written]
+
+
+def text_or_list(schema: dict[str, Any]) -> None:
+    """The same in the JSON Schema."""
+    schema["anyOf"] = [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]
+    for key in ("type", "items"):
+        schema.pop(key, None)

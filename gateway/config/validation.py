@@ -64,7 +64,7 @@ def note_errors(
     suggested: dict[str, list[str]] = {}  # by the path of a mapping, what is said of its unknown keys
     for error in sorted(errors, key=lambda error: error["type"] == "missing"):
         node = root.nearest(error["loc"])
-        if node.is_broken or (error["type"] == "too_short" and node.items):
+        if node.is_broken or (error["type"] == "too_short" and _has_entry(node)):
             continue  # noted already: a mistake in the value itself, or in an entry of the list
         if error["type"] == "extra_forbidden":
             message = f"is not a key here: {_right_key(error, written or root, model, hidden)}"
@@ -78,6 +78,13 @@ def note_errors(
         is_suggested = any(re.search(rf"\b{key}\b", message) for message in suggested.get(node.path, ()))
         if not node.is_partial and not is_suggested:
             mistakes.add(node.line, join_path(node.path, key), _missing(error, root, model))
+
+
+def _has_entry(node: Node) -> bool:
+    """Whether something is written for a list, although it may be wrong."""
+    if isinstance(node.value, Scalar):
+        return node.value.kind not in TEXT or bool(node.value.text)
+    return bool(node.items)
 
 
 def _missing(error: ErrorDetails, root: Node, model: type[Section]) -> str:

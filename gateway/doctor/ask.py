@@ -12,6 +12,7 @@ import aiohttp
 import msgspec
 
 from gateway.config import Route
+from gateway.config.proxies import Proxy
 from gateway.doctor.report import Finding, failed, ok, warning
 from gateway.doctor.world import World
 from gateway.flowise.chatflows import FORM
@@ -64,7 +65,7 @@ async def _ask(world: World, route: Route, *, is_streaming: bool) -> Finding:
     began, answer = monotonic(), _MeasuredAnswer()
     try:
         async with (
-            _session(world.tls(route.upstream), key) as session,
+            _session(world.tls(route.upstream), key, settings.proxy_of(world.url(route.upstream))) as session,
             session.post(
                 f"{world.url(route.upstream)}/api/v1/prediction/{route.chatflow}",
                 json=body,
@@ -80,13 +81,14 @@ async def _ask(world: World, route: Route, *, is_streaming: bool) -> Finding:
     return _judged(route, answer, monotonic() - began)
 
 
-def _session(tls: ssl.SSLContext | None, key: str) -> aiohttp.ClientSession:
+def _session(tls: ssl.SSLContext | None, key: str, proxy: Proxy | None) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(ssl=True if tls is None else tls),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=PATIENCE),
         headers={"Authorization": f"Bearer {key}"} if key else {},
         read_bufsize=LONGEST_LINE,
+        proxy=None if proxy is None else proxy.url,
         trust_env=False,
     )
 

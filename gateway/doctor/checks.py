@@ -9,6 +9,7 @@ from types import MappingProxyType
 from gateway.aio import Tasks
 from gateway.config import Url
 from gateway.doctor.ask import PATIENCE, ask
+from gateway.doctor.certificate import certificate
 from gateway.doctor.flowise import api_keys, servers
 from gateway.doctor.issuers import issuers
 from gateway.doctor.machine import descriptors, disk, extensions, keys_file, log_file, secret
@@ -27,6 +28,7 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
         "routes": routes,
         "store": store,
         "issuers": issuers,
+        "certificate": certificate,
         "secret": secret,
         "keys_file": keys_file,
         "log_file": log_file,

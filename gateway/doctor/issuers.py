@@ -11,7 +11,7 @@ from gateway.doctor.world import World
 
 async def issuers(world: World) -> list[Finding]:
     """One line for each issuer."""
-    fetch = JwksFetch()
+    fetch = JwksFetch(world.config.auth.proxies)
     await fetch.start()
     try:
         return [await _issuer(settings, fetch) for settings in world.config.auth.jwt]

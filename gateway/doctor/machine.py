@@ -17,7 +17,7 @@ from gateway.command_errors import CannotRunError
 from gateway.config import ConfigError
 from gateway.doctor.report import Finding, failed, ok, warning
 from gateway.doctor.world import World
-from gateway.server.process import descriptors_needed
+from gateway.server.descriptors import descriptors_needed
 from gateway.telemetry.log_file import check_log_file
 
 LITTLE_DISK = 100 * 1024**2  # bytes

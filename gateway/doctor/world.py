@@ -67,7 +67,8 @@ class World:
             key=f"write it into {place}.api_key",
         )
         key = settings.api_key.get_secret_value()
-        return FlowiseAdmin(url or self.url(upstream), key, self._tls[upstream], advice)
+        url = url or self.url(upstream)
+        return FlowiseAdmin(url, key, self._tls[upstream], advice, settings.proxy_of(url))
 
     def tls(self, upstream: str) -> ssl.SSLContext | None:
         return self._tls[upstream]
@@ -118,6 +119,7 @@ class World:
             *(upstream.api_key.get_secret_value() for upstream in config.upstreams.values()),
             store.password or "",
             store.raw_password or "",
+            *(secret for proxy in config.auth.proxies.by_scheme.values() for secret in proxy.secrets),
         }
 
 

@@ -10,9 +10,11 @@ import ipaddress
 import re
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from typing import Literal
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network | Literal["unix"]
+UNIX_PEER: Literal["unix"] = "unix"  # in the place of an address: a peer on this machine, whatever it is
 IPV6_NETWORK = 64  # bits that belong to one site
 MAX_HOPS = 16  # of proxies before the gateway; those farther away are not looked at
 _FOR = re.compile(r'(?:^|;)\s*for\s*=\s*("[^"]*"|[^;\s]+)', re.IGNORECASE)
@@ -74,8 +76,12 @@ def _hop(text: str) -> Address | None:
 
 def is_trusted(text: str, trusted: Sequence[Network]) -> bool:
     """Returns whether this address belongs to one of the networks."""
+    if text == UNIX_PEER:
+        return UNIX_PEER in trusted
     address = _parse(text)
-    return address is not None and any(address in network for network in trusted)
+    return address is not None and any(
+        address in network for network in trusted if not isinstance(network, str)
+    )
 
 
 def _parse(text: str) -> Address | None:

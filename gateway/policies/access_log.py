@@ -81,6 +81,8 @@ def _optional_fields(exchange: Exchange, *, with_prompt: bool) -> dict[str, Any]
         line["tts_bytes"] = exchange.bytes_in
     if error := _error(exchange, with_text=with_prompt):
         line["error"] = error
+    if exchange.client_certificate:
+        line["client_certificate"] = exchange.client_certificate
     if exchange.has_ignored_credential:
         line["foreign_credential"] = "ignored"
     if exchange.cors:

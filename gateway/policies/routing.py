@@ -109,6 +109,7 @@ def new_exchange(request: web.BaseRequest, trusted: Sequence[Network]) -> Exchan
         client=client,
         timings=Timings(received=monotonic()),
         trace_id=parent[1] if parent else "",
+        client_certificate=getattr(request.protocol, "certificate", ""),
         response_headers={"X-Request-ID": request_id, "Server": SERVER, **_privacy(request.raw_path)},
     )
 

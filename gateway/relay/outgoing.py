@@ -9,10 +9,11 @@ from time import monotonic
 from gateway.errors import UpstreamBadReply
 from gateway.exchange import Exchange, UpstreamBody
 from gateway.flowise.endpoints import upstream_target
+from gateway.http.forwarded import UNIX_PEER
 from gateway.relay.call import UpstreamCall
 from gateway.relay.deadlines import Deadlines
 from gateway.upstream.choice import Choice, Connector
-from gateway.upstream.headers import UpstreamRequest, check_coding
+from gateway.upstream.headers import UpstreamRequest, check_coding, check_proxy
 from gateway.upstream.response_parser import Framing, ResponseHead
 from gateway.upstream.upstream import ForwardedIdentity, Upstream
 
@@ -50,7 +51,8 @@ async def send(exchange: Exchange, call: UpstreamCall, request: UpstreamRequest)
 
 
 def identity_of(exchange: Exchange) -> ForwardedIdentity:
-    return ForwardedIdentity(exchange.request_id, exchange.client, exchange.flowise_key)
+    client = "" if exchange.client == UNIX_PEER else exchange.client  # an address, or nothing
+    return ForwardedIdentity(exchange.request_id, client, exchange.flowise_key)
 
 
 def upstream_request(exchange: Exchange, upstream: Upstream, body: UpstreamBody) -> UpstreamRequest:
@@ -81,9 +83,10 @@ def check_head(head: ResponseHead, *, may_be_unmodified: bool = False, may_be_ht
     """Refuse what Flowise's API does not send.
 
     Raises:
-        UpstreamBadReply: a redirect; a web page, because Flowise answers unknown paths with its user interface;
-            several media types; or a compressed body.
+        UpstreamBadReply: the refusal of a proxy; a redirect; a web page, because Flowise answers unknown paths with
+            its user interface; several media types; or a compressed body.
     """
+    check_proxy(head.status)
     if 300 <= head.status < 400 and not (may_be_unmodified and head.status == 304):
         raise UpstreamBadReply(f"Flowise answered with a redirect ({head.status}). Check the upstream's URL.")
     if head.framing is not Framing.NONE:

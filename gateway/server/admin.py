@@ -58,7 +58,7 @@ class AdminListener:
 
     def __init__(self, settings: AdminSettings, answers: AdminAnswers, logger: Logger) -> None:
         self._settings = settings
-        self._port = Port(settings.listen, ADMIN)
+        self._port = Port([settings.listen], ADMIN)
         self._is_closed = False
         self._thread = WorkThread("metrics", MOST_SCRAPES)
         bounds = ServerSettings.model_construct(
@@ -74,7 +74,8 @@ class AdminListener:
     @property
     def address(self) -> Address:
         """The bound address; valid from `reserve` on."""
-        return self._port.address
+        host, port = self._port.sockets[0].getsockname()[:2]
+        return Address(host, port)
 
     @property
     def sockets(self) -> list[socket.socket]:
@@ -94,9 +95,9 @@ class AdminListener:
             CannotListenError: the address is taken or not local.
             CannotRunError: other machines reach what was passed, and there is no token.
         """
-        self._port = Port(self._settings.listen, ADMIN, passed)
+        self._port = Port([self._settings.listen], ADMIN, passed)
         await self._port.open()
-        address = self._port.address
+        address = self.address
         if passed and not address.is_loopback and not self._settings.token.get_secret_value():
             await self._port.stop()
             raise CannotRunError(

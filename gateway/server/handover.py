@@ -23,9 +23,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.command_errors import CannotRunError
-from gateway.config import Address, Config
+from gateway.config import Address, Config, ListenAddress
+from gateway.server.binding import close_all
 from gateway.server.service_manager import Systemd
-from gateway.server.sockets import close_all
 from gateway.telemetry.logs import Logger
 
 WITHIN = 30.0  # seconds for the predecessor to pass its sockets; it may be busy with another successor
@@ -40,7 +40,8 @@ class Passed:
     """Listening sockets that another process has passed, to be used in place of new ones.
 
     Attributes:
-        public: groups of sockets, one for each worker of a predecessor; those of a service manager are one group.
+        public: groups of sockets, one for each worker of a predecessor.
+        common: from which all processes accept: Unix sockets of a predecessor.
         admin: of the admin port.
         offers: the one on which successors ask; None if there is none.
         channel: to the predecessor; None if there is none.
@@ -48,6 +49,7 @@ class Passed:
     """
 
     public: list[list[socket.socket]] = field(default_factory=list)
+    common: list[socket.socket] = field(default_factory=list)
     admin: list[socket.socket] = field(default_factory=list)
     offers: socket.socket | None = None
     channel: socket.socket | None = None
@@ -62,16 +64,16 @@ class Passed:
             self.channel = None
 
     def close(self) -> None:
-        for group in (*self.public, self.admin):
+        for group in (*self.public, self.common, self.admin):
             close_all(group)
         close_all([one for one in (self.offers, self.channel) if one is not None])
 
 
-async def take_over(address: Address, admin: Address) -> Passed:
-    """The sockets of the gateway that runs on this address; empty if there is none.
+async def take_over(addresses: Sequence[ListenAddress], admin: Address) -> Passed:
+    """The sockets of the gateway that runs on one of these addresses; empty if there is none.
 
     Args:
-        address: of the public port, as it is configured.
+        addresses: of the public port, as they are configured; a gateway is found by the first of its own.
         admin: of the admin port; sockets on another address are not taken.
 
     Raises:
@@ -79,12 +81,16 @@ async def take_over(address: Address, admin: Address) -> Passed:
     """
     if not hasattr(socket, "SO_PEERCRED"):
         raise CannotRunError("server.handover needs Linux. Write `handover: false`.")
-    if address.port == 0:
-        return Passed()
-    return await asyncio.to_thread(_ask, address, admin)
+    for address in addresses:
+        if isinstance(address, Address) and address.port == 0:
+            continue
+        passed = await asyncio.to_thread(_ask, address, admin)
+        if passed.channel is not None:
+            return passed
+    return Passed()
 
 
-def _ask(address: Address, admin: Address) -> Passed:
+def _ask(address: ListenAddress, admin: Address) -> Passed:
     channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     channel.settimeout(WITHIN)
     passed = Passed(channel=channel)
@@ -124,6 +130,8 @@ def _receive(channel: socket.socket, passed: Passed, admin: Address) -> bool:
     message = json.loads(content)
     if message.get("use") == "public":
         passed.public.append(sockets)
+    elif message.get("use") == "common":
+        passed.common += sockets
     elif message.get("use") == "admin" and message.get("address") == str(admin):
         passed.admin += sockets
     elif message.get("use") == "offers":
@@ -146,7 +154,7 @@ async def passed_ports(config: Config, manager: Systemd) -> Passed:
     """
     public, admin = list(manager.passed.public), list(manager.passed.admin)
     if public or admin:
-        return Passed([public] if public else [], admin)
+        return Passed(common=public, admin=admin)
     if config.server.handover:
         return await take_over(config.server.listen, config.admin.listen)
     return Passed()
@@ -167,14 +175,16 @@ class Given:
     """What a gateway passes to its successor.
 
     Attributes:
-        address: of the public port, as it is configured, with the bound port.
+        address: the first of the public port, as it is configured, with the bound port.
         groups: the sockets of the public port, as of `Passed.public`.
+        common: likewise, as of `Passed.common`.
         admin_address: of the admin port, as it is configured.
         admin: its sockets.
     """
 
-    address: Address
+    address: ListenAddress
     groups: Callable[[], Sequence[Sequence[socket.socket]]]
+    common: Callable[[], Sequence[socket.socket]]
     admin_address: Address
     admin: Callable[[], Sequence[socket.socket]]
 
@@ -251,6 +261,7 @@ class Offer:
         for group in given.groups():  # one worker may have those of many
             for at in range(0, len(group), _MOST_SOCKETS):
                 _send(successor, group[at : at + _MOST_SOCKETS], use="public")
+        _send(successor, given.common(), use="common")
         _send(successor, given.admin(), use="admin", address=str(given.admin_address))
         _send(successor, [listener], use="offers")
         _send(successor, [], use="end", pid=os.getpid())
@@ -280,7 +291,7 @@ def _send(successor: socket.socket, sockets: Sequence[socket.socket], **message:
     socket.send_fds(successor, [json.dumps(message).encode()], [one.fileno() for one in sockets])
 
 
-def _name(address: Address) -> str:
+def _name(address: ListenAddress) -> str:
     name = str(address)
     if len(name) > _LONGEST_NAME:
         name = hashlib.sha256(name.encode()).hexdigest()
@@ -294,7 +305,7 @@ def _credentials(channel: socket.socket) -> tuple[int, int, int]:
     return process, user, group
 
 
-def _check_user(channel: socket.socket, address: Address) -> None:
+def _check_user(channel: socket.socket, address: ListenAddress) -> None:
     _, user, _ = _credentials(channel)
     if user != os.geteuid():
         channel.close()

@@ -13,15 +13,16 @@ import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from time import monotonic
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from aiohttp import HttpVersion11, StreamReader, hdrs, web
 
 from gateway.config import ServerSettings
+from gateway.config.certificates import subject_of
 from gateway.errors import BadRequest, Failed
 from gateway.exchange import SERVER, UNDER_TOKEN
 from gateway.flowise.error_responses import error_response
-from gateway.http.forwarded import is_trusted, site_of
+from gateway.http.forwarded import UNIX_PEER, is_trusted, site_of
 from gateway.policies.routing import REFUSAL
 from gateway.server.request_parser import READ_BUFFER, RequestParser, parser_options
 from gateway.server.sliced_reads import SMALL, SlicedReads
@@ -33,6 +34,7 @@ Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 # requests, and bytes, behind one whose answer stays open for `BEHIND_FOR` seconds
 MAX_PIPELINED, MAX_BEHIND = 16, 16 * 1024
 BEHIND_FOR = 1.0
+LONGEST_SUBJECT = 256  # characters of a client's certificate in the log
 LINGER = 1.0  # seconds to read the rest of a refused body, so that the client reads the response
 _UNPARSABLE = BadRequest("This is not a valid HTTP/1.1 request.")
 _UNANSWERED = Failed("The gateway could not answer.")
@@ -74,6 +76,17 @@ class Listener(web.Server):
         """Return the protocol of a new connection, for asyncio."""
         return ClientConnection(self, self._guard, self._settings, **self._options)
 
+    def after(self, before: Guarded) -> ClientConnection:
+        """The same, of a connection that counts already; this one counts in its place once it is made."""
+        connection = self()
+        connection.before = before
+        return connection
+
+    @property
+    def head_seconds(self) -> float:
+        """How long a new connection may take for its first request head."""
+        return self._settings.timeouts.headers
+
 
 def _tracked(handler: Handler) -> Handler:
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
@@ -92,19 +105,48 @@ def _tracked(handler: Handler) -> Handler:
     return handle
 
 
+class Guarded(Protocol):
+    """A connection as the guard sees it: of a client, or one that is about to become that.
+
+    Attributes:
+        address: of the client; `site`: what it counts for.
+        head_due: monotonic seconds, infinite while no head is awaited.
+        late: why it is closed if that has passed.
+    """
+
+    address: str
+    site: str
+    head_due: float
+    late: str
+
+    def has_stalled(self, now: float, seconds: float) -> bool: ...
+
+    def has_too_much_behind(self, now: float) -> bool: ...
+
+    def abort(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class ConnectionGuard:
     """Counts connections; closes excess, slow and stalled ones. Times are monotonic seconds.
 
-    `count_unparsable` is called for each request that cannot be parsed.
+    `count_unparsable` is called for each request that cannot be parsed, `count_closed` with the reason for each
+    connection that is closed.
     """
 
     def __init__(
-        self, settings: ServerSettings, logger: Logger, count_unparsable: Callable[[], None]
+        self,
+        settings: ServerSettings,
+        logger: Logger,
+        count_unparsable: Callable[[], None],
+        count_closed: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._settings = settings
         self._logger = logger
         self._count_unparsable = count_unparsable
-        self._open: set[ClientConnection] = set()
+        self._count_closed = count_closed
+        self._open: set[Guarded] = set()
         self._by_site: Counter[str] = Counter()
         self.arrived: asyncio.Future[None] | None = None  # set while the port is closed and heads are awaited
 
@@ -115,11 +157,13 @@ class ConnectionGuard:
         """Follow a new configuration; connections above a smaller limit stay open."""
         self._settings = settings
 
-    def opened(self, connection: ClientConnection) -> None:
-        """Register a connection; close it if there are too many."""
+    def opened(self, connection: Guarded, before: Guarded | None = None) -> None:
+        """Register a connection, in the place of one that was `before`; close it if there are too many."""
         settings = self._settings
         self._open.add(connection)
         self._by_site[connection.site] += 1
+        if before is not None:
+            before.close()
         if len(self._open) > settings.max_connections:
             self._close(connection, "max_connections")
         elif self._by_site[connection.site] > settings.max_connections_per_address and not is_trusted(
@@ -127,7 +171,7 @@ class ConnectionGuard:
         ):
             self._close(connection, "max_connections_per_address")
 
-    def closed(self, connection: ClientConnection) -> None:
+    def closed(self, connection: Guarded) -> None:
         self._open.discard(connection)
         self._by_site[connection.site] -= 1
         if not self._by_site[connection.site]:
@@ -152,7 +196,7 @@ class ConnectionGuard:
         """Close connections with an overdue request head, a stalled response, or too much behind an open one."""
         for connection in list(self._open):
             if connection.head_due <= now:
-                self._close(connection, "slow_head")
+                self._close(connection, connection.late)
             elif connection.has_stalled(now, self._settings.timeouts.send):
                 self._close(connection, "stalled")
             elif connection.has_too_much_behind(now):
@@ -171,7 +215,8 @@ class ConnectionGuard:
             error=None if error is None else type(error).__name__,
         )
 
-    def _close(self, connection: ClientConnection, reason: str) -> None:
+    def _close(self, connection: Guarded, reason: str) -> None:
+        self._count_closed(reason)
         self._logger.warning("connection_closed", reason=reason, client=connection.address)
         connection.abort()
 
@@ -193,9 +238,12 @@ class ClientConnection(web.RequestHandler):
         "_unsent",
         "_unsent_since",
         "address",
+        "before",
+        "certificate",
         "head_due",
         "site",
     )
+    late = "slow_head"
 
     def __init__(
         self, manager: Listener, guard: ConnectionGuard, settings: ServerSettings, **options: Any
@@ -216,16 +264,21 @@ class ClientConnection(web.RequestHandler):
         self._behind = 0  # bytes that came after the request that is being answered
         self._behind_since = math.inf
         self.address = self.site = ""
+        self.before: Guarded | None = None  # that counts until this one is made
+        self.certificate = ""  # the subject of the client's, with mutual TLS
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._socket = cast(asyncio.Transport, transport)
-        peer = transport.get_extra_info("peername")
-        self.address = peer[0] if peer else ""
+        self.address = _address_of(transport)
         self.site = site_of(self.address)
         self.head_due = monotonic() + self._head_seconds
-        self._guard.opened(self)
-        if not peer:  # reset already; its requests could be counted for nobody
+        if self.before is not None:
+            self.head_due = self.before.head_due
+            self.certificate = subject_of(transport.get_extra_info("peercert") or {})[:LONGEST_SUBJECT]
+        before, self.before = self.before, None
+        self._guard.opened(self, before)
+        if not self.address:  # reset already; its requests could be counted for nobody
             self.abort()
 
     @property
@@ -348,6 +401,14 @@ class ClientConnection(web.RequestHandler):
         response = web.Response(status=content.status, headers=headers, body=content.body)
         response.force_close()
         return response
+
+
+def _address_of(transport: asyncio.BaseTransport) -> str:
+    """Of the peer; empty if that is gone already. That of a Unix socket is a path, most often an empty one."""
+    peer = transport.get_extra_info("peername")
+    if isinstance(peer, str | bytes):
+        return UNIX_PEER
+    return str(peer[0]) if peer else ""
 
 
 def library_logger(logger: Logger) -> logging.Logger:

@@ -9,29 +9,34 @@ from __future__ import annotations
 
 import asyncio
 import os
-import resource
 import socket
+import ssl
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 
 from aiohttp import web
 
+from gateway.aio import Tasks
 from gateway.app import Gateway, Prepared
 from gateway.auth.keys_model import ApiKey
-from gateway.config import Address, Config
-from gateway.server.admin import MAX_CONNECTIONS, AdminAnswers, AdminListener
+from gateway.command_errors import CannotRunError
+from gateway.config import Address, Config, ListenAddress
+from gateway.server.admin import AdminAnswers, AdminListener
+from gateway.server.descriptors import raise_limit
 from gateway.server.handover import Given, Offer, Passed, may_hand_over, passed_ports, shares_admin_port
+from gateway.server.handshakes import TlsAcceptor
 from gateway.server.listener import ConnectionGuard, Listener
 from gateway.server.memory import exempt_what_lasts, return_large_blocks
 from gateway.server.reload import FIXED, CannotApplyError, Reloads, Source
 from gateway.server.service_manager import Systemd
 from gateway.server.signals import handle_signals
 from gateway.server.sockets import PUBLIC, Port
+from gateway.server.tls import Certificate, CertificateError, Loaded, Reports
 from gateway.telemetry.logs import Logger, LogOutput
 
-OWN_DESCRIPTORS = 64 + MAX_CONNECTIONS
 ARRIVING = 1.0  # seconds for the first request of a connection that was accepted just before the port closed
 # Seconds for which a thread that computes keeps the interpreter from the loop, each time that the loop has waited for a
 # socket. The default of 5 ms made each request of all others wait for 3 ms while one large body was read.
@@ -68,9 +73,9 @@ async def serve(
         process.request_stop()
 
     def on_listening(process: Process) -> None:
-        public, admin = process.addresses
-        logger.info("listening", public=str(public), admin=str(admin))
-        manager.ready(public, admin)
+        public = ", ".join(map(str, process.addresses))
+        logger.info("listening", public=public, admin=str(process.admin_address))
+        manager.ready(public, process.admin_address)
         announce(process)
 
     def on_hangup() -> None:
@@ -81,12 +86,12 @@ async def serve(
     await process.run(on_listening)
 
 
-def descriptors_needed(config: Config) -> int:
-    """Open files of one process: one for each connection that it may have."""
-    upstreams = sum(
-        upstream.max_connections * len(upstream.servers) for upstream in config.upstreams.values()
-    )
-    return config.server.max_connections + upstreams + OWN_DESCRIPTORS
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Another configuration that can be served: `Process.commit` cannot fail."""
+
+    gateway: Prepared
+    certificate: Loaded | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,24 +128,39 @@ class Process:
             source: where the configuration came from.
             manager: the service manager, if it has one.
         """
-        self._config = config
-        self._logger = logger
+        self._config, self._logger = config, logger
         self.reloads = Reloads(source, config, self, logger, manager)
         self.gateway = Gateway(config, logger, None if parent is None else parent.keys)
-        self._guard = ConnectionGuard(config.server, logger, self.gateway.count_unparsable)
+        counts = self.gateway.count_unparsable, self.gateway.metrics.connection_closed
+        self._guard = ConnectionGuard(config.server, logger, *counts)
         self._listener = Listener(self.gateway.handle, config.server, self._guard, logger, self.gateway.reads)
         self._public = web.ServerRunner(self._listener, shutdown_timeout=SHUTDOWN_TIMEOUT)
         self._manager = manager or Systemd.none()
-        self._passed = Passed(public=[] if parent is None else [list(parent.sockets)])
+        self._certificate = self._followed_certificate()
+        self._acceptor = self._tls_acceptor() if config.server.tls.is_on else None
+        self._passed = Passed()
+        self._given: Sequence[socket.socket] = () if parent is None else parent.sockets
         self._port = Port(config.server.listen)
-        self._admin = self._admin_listener() if parent is None else None
+        self._admin = None if parent is not None else self._admin_listener()
         self._offer: Offer | None = None
         self.on_closing: Callable[[], None] = lambda: None  # called when no more connections are accepted
         self._output = output
         self._lost_lines = 0  # that are counted
-        self._stop_requested = asyncio.Event()
-        self._skip_delay = asyncio.Event()
+        self._stop_requested, self._skip_delay = asyncio.Event(), asyncio.Event()
         self._must_stop_now = False
+
+    def _followed_certificate(self) -> Certificate:
+        metrics, logger = self.gateway.metrics, self._logger
+        tasks = Tasks(lambda error: logger.error("bug", error=repr(error), exc_info=error))
+        reports = Reports(metrics.reloaded, metrics.certificate_expires)
+        return Certificate(self._config.server.tls, tasks, logger, reports)
+
+    def _tls_acceptor(self) -> TlsAcceptor:
+        def context() -> ssl.SSLContext:
+            return self._certificate.context
+
+        count = self.gateway.metrics.handshake
+        return TlsAcceptor(self._listener, self._guard, context, count, self._logger)
 
     def _admin_listener(self) -> AdminListener:
         answers = AdminAnswers(
@@ -151,9 +171,16 @@ class Process:
         return AdminListener(self._config.admin, answers, self._logger)
 
     @property
-    def addresses(self) -> tuple[Address, ...]:
-        """The bound addresses of the public and, unless it is a worker, the admin listener."""
-        return self._port.address, *([self._admin.address] if self._admin else [])
+    def addresses(self) -> tuple[ListenAddress, ...]:
+        """The bound addresses of the public port."""
+        return self._port.addresses
+
+    @property
+    def admin_address(self) -> Address:
+        """That of the admin port, which a worker has not."""
+        if self._admin is None:
+            raise AssertionError("the parent has the admin port")
+        return self._admin.address
 
     @property
     def is_stopping(self) -> bool:
@@ -178,6 +205,7 @@ class Process:
 
         Raises:
             CannotListenError: a port cannot be opened.
+            CannotRunError: its certificate cannot be used.
         """
         sys.setswitchinterval(SWITCH_INTERVAL)
         return_large_blocks()
@@ -189,8 +217,13 @@ class Process:
         if self._output is not None:
             self.gateway.watch(partial(self._count_lost_lines, self._output))
         self.gateway.watch(self.reloads.tick)
+        self.gateway.watch(self._certificate.tick)
         await self.gateway.start()
-        self._check_descriptors()
+        try:
+            await self._certificate.start()
+        except CertificateError as error:
+            raise CannotRunError(f"The certificate of server.tls cannot be used: {error}.") from None
+        raise_limit(self._config, self._logger)
         await self._open_ports()
 
     async def _open_ports(self) -> None:
@@ -199,11 +232,13 @@ class Process:
         if admin is not None:
             self._passed = await passed_ports(config, self._manager)
             await admin.reserve(self._passed.admin)
-        passed = [one for group in self._passed.public for one in group]
-        self._port = Port(config.server.listen, PUBLIC, passed, is_shared=config.server.handover)
-        await self._port.open()
+        server, given = config.server, self._given
+        if self._manager.passed.public:
+            given = self._passed.common
+        self._port = Port(server.listen, PUBLIC, given, mode=server.socket_mode, is_shared=server.handover)
+        await self._port.open([*chain.from_iterable(self._passed.public), *self._passed.common])
         await self._public.setup()
-        await self._port.serve(self._public)
+        await self._port.serve(self._public, None if self._acceptor is None else self._acceptor.open)
         self.gateway.is_ready = True
         if admin is not None:
             await admin.open()
@@ -212,15 +247,23 @@ class Process:
         self.reloads.open()
 
     def _offer_to_successor(self, admin: AdminListener) -> None:
-        server = self._config.server
+        first, port = self._config.server.listen[0], self._port
+        if isinstance(first, Address):
+            first = Address(first.host, port.sockets[0].getsockname()[1])
         given = Given(
-            Address(server.listen.host, self._port.address.port),
-            lambda: [self._port.sockets],
+            first,
+            lambda: [port.of_one_process],
+            lambda: port.common,
             self._config.admin.listen,
             lambda: admin.sockets,
         )
-        self._offer = Offer(given, partial(self.request_stop, skip_delay=True), self._logger)
+        self._offer = Offer(given, self._give_way, self._logger)
         self._offer.open(self._passed)
+
+    def _give_way(self) -> None:
+        """A successor serves: drain without waiting for load balancers."""
+        self._port.keep_files()
+        self.request_stop(skip_delay=True)
 
     # -- another configuration ---------------------------------------------------------------------
 
@@ -228,7 +271,7 @@ class Process:
         """Serve this from now on; for `reloads`."""
         self.commit(await self.prepare(config))
 
-    async def prepare(self, config: Config, known_keys: tuple[ApiKey, ...] | None = None) -> Prepared:
+    async def prepare(self, config: Config, known_keys: tuple[ApiKey, ...] | None = None) -> Ready:
         """Do all that can fail on the way to another configuration; nothing changes yet.
 
         Raises:
@@ -236,25 +279,33 @@ class Process:
             CannotApplyError: it cannot be served, or the process is stopping.
         """
         try:
-            prepared = await self.gateway.prepare(config, known_keys)
+            certificate = await self._certificate.prepare(config.server.tls)
+            prepared = Ready(await self.gateway.prepare(config, known_keys), certificate)
         except OSError as error:
             raise CannotApplyError(f"cannot read {error.filename}: {error.strerror}") from error
+        except CertificateError as error:
+            raise CannotApplyError(f"cannot use the certificate: {error}") from error
         if self.is_stopping:
-            await self.gateway.abandon(prepared)
+            await self.abandon(prepared)
             raise CannotApplyError("is shutting down")
         return prepared
 
-    def commit(self, prepared: Prepared) -> None:
+    async def abandon(self, prepared: Ready) -> None:
+        """Close what was opened for it."""
+        await self.gateway.abandon(prepared.gateway)
+
+    def commit(self, prepared: Ready) -> None:
         """Serve this configuration from now on, in one step."""
-        self._config = config = prepared.serving.config
-        self.gateway.commit(prepared)
+        self._config = config = prepared.gateway.serving.config
+        self.gateway.commit(prepared.gateway)
+        self._certificate.adopt(prepared.certificate)
         self._guard.use(config.server)
         self._listener.use(config.server)
         if self._admin is not None:
             self._admin.use(config.admin)
         if self._output is not None:
             self._output.use(config.logs)
-        self._check_descriptors()
+        raise_limit(self._config, self._logger)
 
     def count_reload(self, *, is_valid: bool) -> None:
         self.gateway.metrics.reloaded(is_valid)
@@ -296,6 +347,8 @@ class Process:
         self.on_closing()
         if self._offer is not None:
             self._offer.close()
+        if self._acceptor is not None:
+            self._acceptor.stop()
         await self._port.stop()
         if self._admin is not None and shares_admin_port(self._config, self._manager):
             await self._admin.close()
@@ -326,24 +379,12 @@ class Process:
             self._offer.close()
         await self._port.stop()
         self._passed.close()
+        if self._acceptor is not None:
+            await self._acceptor.close()
+        await self._certificate.close()
         await self._public.cleanup()
         await self.reloads.close()
         await self.gateway.close()
         if self._admin is not None:
             await self._admin.close()
         self._logger.info("stopped")
-
-    def _check_descriptors(self) -> None:
-        """Raise the soft limit of open files to one for each connection; log if the hard limit is too low."""
-        needed = descriptors_needed(self._config)
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if soft < needed <= hard or hard == resource.RLIM_INFINITY:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, needed), hard))
-        elif hard < needed:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-            self._logger.warning(
-                "few_file_descriptors",
-                limit=hard,
-                needed=needed,
-                message="Raise the limit of open files (ulimit -n, LimitNOFILE=) or lower max_connections.",
-            )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import socket
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import repeat
 from time import monotonic_ns
@@ -24,6 +24,8 @@ VARIABLES = frozenset(
 )
 PUBLIC, ADMIN = "public", "admin"  # FileDescriptorName= of a socket unit
 _FIRST = 3  # descriptor that is passed
+_TCP = (socket.AF_INET, socket.AF_INET6)
+_FAMILIES = (*_TCP, socket.AF_UNIX)  # of the public port
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,8 @@ class Systemd:
         """Where it is logged that a message cannot be sent."""
         self._logger = logger
 
-    def ready(self, public: Address, admin: Address) -> None:
+    def ready(self, public: str, admin: Address) -> None:
+        """`public`: the addresses of the public port."""
         self.send("READY=1", f"STATUS=Serving on {public}; the admin port is {admin}.")
 
     def reloading(self) -> None:
@@ -130,7 +133,7 @@ def passed_sockets(environ: Mapping[str, str]) -> PassedSockets:
     """The sockets of `LISTEN_FDS`, by their names in `LISTEN_FDNAMES`; without names they are of the public port.
 
     Raises:
-        CannotRunError: a name is unknown, or one is no listening TCP socket.
+        CannotRunError: a name is unknown, or one is no listening socket of the kind that its port takes.
     """
     count = environ.get("LISTEN_FDS", "")
     if not count.isdecimal():
@@ -145,21 +148,23 @@ def passed_sockets(environ: Mapping[str, str]) -> PassedSockets:
                 f'A passed socket has the name "{name}". Write FileDescriptorName=public or'
                 " FileDescriptorName=admin into the socket unit."
             )
-        found[name].append(_listening(number, name))
+        families = _FAMILIES if name == PUBLIC else _TCP
+        found[name].append(_listening(number, name, families))
     return PassedSockets(tuple(found[PUBLIC]), tuple(found[ADMIN]))
 
 
-def _listening(number: int, name: str) -> socket.socket:
+def _listening(number: int, name: str, families: Collection[int]) -> socket.socket:
     try:
         os.set_inheritable(number, False)
         passed = socket.socket(fileno=number)
         is_listening = passed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     except OSError:
         is_listening = 0
-    if not is_listening or passed.family not in (socket.AF_INET, socket.AF_INET6):
+    if not is_listening or passed.family not in families:
+        kinds, places = ("TCP or Unix", "HOST:PORT, or a path,") if name == PUBLIC else ("TCP", "HOST:PORT")
         raise CannotRunError(
-            f"Descriptor {number}, which is passed for the {name} port, is no listening TCP socket."
-            " Write ListenStream=HOST:PORT into the socket unit."
+            f"Descriptor {number}, which is passed for the {name} port, is no listening {kinds} socket."
+            f" Write ListenStream={places} into the socket unit."
         )
     passed.setblocking(False)
     return passed

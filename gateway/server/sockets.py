@@ -1,4 +1,4 @@
-"""Listening sockets: bound here, or passed by another process; and the port that several workers share.
+"""Listening sockets: opened here, or passed by another process; and the port that several workers share.
 
 The sockets of a port are kept beside those that the event loop owns, so that a successor can get them: as long as any
 process has a listening socket open, the connections that wait in its queue are not lost.
@@ -7,81 +7,134 @@ process has a listening socket open, the connections that wait in its queue are 
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from aiohttp import web
 
-from gateway.command_errors import CannotRunError
-from gateway.config import Address
+from gateway.config import Address, ListenAddress, UnixAddress
+from gateway.server.binding import (
+    CannotListenError,
+    address_of,
+    beside,
+    bind_all,
+    cannot_listen,
+    close_all,
+    copy_of,
+    is_unix,
+    open_unix,
+    taken_from,
+)
+from gateway.server.socket_files import BACKLOG, SocketFile
 
-BACKLOG = 4096
 PUBLIC = "server.listen (--listen, GATEWAY_LISTEN)"
 ADMIN = "admin.listen (--admin-listen, GATEWAY_ADMIN_LISTEN)"
-
-
-class CannotListenError(CannotRunError):
-    """An address is taken or not local; the message names it."""
+SOCKET_MODE = 0o660
 
 
 class Port:
-    """The sockets of one listener, from `open` to `stop`."""
+    """The sockets of the listeners of one process, from `open` to `stop`."""
 
     def __init__(
         self,
-        wanted: Address,
+        wanted: Sequence[ListenAddress],
         setting: str = PUBLIC,
-        passed: Sequence[socket.socket] = (),
+        given: Sequence[socket.socket] = (),
         *,
+        mode: int = SOCKET_MODE,
         is_shared: bool = False,
     ) -> None:
         """A port that is not open.
 
         Args:
             wanted: where to listen.
-            setting: where the address is written, for the error.
-            passed: listening sockets of another process, which are used in place of new ones.
+            setting: where the addresses are written, for the error.
+            given: listening sockets of the parent or the service manager, which are used in place of `wanted`.
+            mode: permissions of Unix sockets.
             is_shared: with SO_REUSEPORT, so that a successor with several workers can bind sockets of its own.
         """
         self._wanted = wanted
         self._setting = setting
+        self._mode = mode
         self._is_shared = is_shared
-        self._sites: list[web.SockSite] = []
-        self.sockets = list(passed)
+        self._sites: list[web.BaseSite] = []
+        self._files: list[SocketFile] = []
+        self.sockets = list(given)
 
     @property
-    def address(self) -> Address:
-        """The bound address; valid once open."""
-        host, port = self.sockets[0].getsockname()[:2]
-        return Address(host, port)
+    def addresses(self) -> tuple[ListenAddress, ...]:
+        """The bound addresses; valid once open."""
+        return tuple(dict.fromkeys(map(address_of, self.sockets)))
 
-    async def open(self) -> None:
-        """Bind every address of the host, if no sockets were passed.
+    @property
+    def of_one_process(self) -> list[socket.socket]:
+        """Those that a successor with several workers has to bind again for each of them."""
+        return [one for one in self.sockets if not is_unix(one)]
+
+    @property
+    def common(self) -> list[socket.socket]:
+        """Those from which all processes of a successor accept."""
+        return [one for one in self.sockets if is_unix(one)]
+
+    async def open(self, passed: Sequence[socket.socket] = ()) -> None:
+        """Bind every address of every host, if no sockets were given.
+
+        `passed`: of a predecessor; those that are wanted are used in place of new ones, the others are closed.
 
         Raises:
-            CannotListenError: an address is taken or not local.
+            CannotListenError: an address is taken or not local; then none is bound.
         """
-        if not self.sockets:
-            self.sockets = await bind_all(self._wanted, self._setting, is_shared=self._is_shared)
+        if self.sockets:
+            return
+        left = list(passed)
+        try:
+            for address in self._wanted:
+                await self._open(address, left)
+        except CannotListenError:
+            await self.stop()
+            raise
+        finally:
+            close_all(left)
 
-    async def serve(self, runner: web.BaseRunner) -> None:
-        """Accept connections.
+    async def _open(self, address: ListenAddress, passed: list[socket.socket]) -> None:
+        if isinstance(address, UnixAddress):
+            bound, file = await open_unix(address, self._setting, self._mode, passed)
+            self.sockets.append(bound)
+            self._files.append(file)
+            return
+        taken = await taken_from(address, passed, self._setting)
+        self.sockets += taken or await bind_all(address, self._setting, is_shared=self._is_shared)
+
+    async def serve(
+        self, runner: web.BaseRunner, accept: Callable[[socket.socket], None] | None = None
+    ) -> None:
+        """Accept connections. `accept`: begins to on a TCP socket, in place of the runner; it owns that copy.
 
         Raises:
             CannotListenError: another process listens there by now.
         """
         for bound in self.sockets:
-            site = web.SockSite(runner, _copy(bound), backlog=BACKLOG)
             try:
+                if accept is not None and not is_unix(bound):
+                    bound.listen(BACKLOG)
+                    accept(copy_of(bound))
+                    continue
+                kind = _UnixSite if is_unix(bound) else web.SockSite
+                site = kind(runner, copy_of(bound), backlog=BACKLOG)
                 await site.start()
             except OSError as error:
-                raise _cannot_listen(self._wanted, self._setting, error) from error
+                raise cannot_listen(address_of(bound), self._setting, error) from error
             self._sites.append(site)
+
+    def keep_files(self) -> None:
+        """Leave the files of Unix sockets where they are: a successor accepts there."""
+        self._files.clear()
 
     async def stop(self) -> None:
         """Accept no more connections, and let go of the port."""
+        files, self._files = self._files, []
+        for file in files:
+            await asyncio.to_thread(file.remove)
         for site in self._sites:
             await site.stop()
         self._sites.clear()
@@ -89,53 +142,87 @@ class Port:
         self.sockets = []
 
 
+class _UnixSite(web.SockSite):
+    """aiohttp's own serves a path, or takes the socket for one of TCP."""
+
+    async def start(self) -> None:
+        await web.BaseSite.start(self)
+        server = self._runner.server
+        if server is None:
+            raise AssertionError("the runner is set up")
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_unix_server(server, sock=self._sock, backlog=BACKLOG)
+
+
 class Reservation:
     """A port that workers share: bound, but not listening, from `open` to `close`.
 
     The port stays reserved while all workers are replaced, and port 0 becomes the same port for all of them. Each
-    worker has sockets of its own, so that the kernel balances connections. They are made here, and open here too, so
-    that they can be passed to a successor.
+    worker has TCP sockets of its own, so that the kernel balances connections. They are made here, and open here too,
+    so that they can be passed to a successor. From a Unix socket all workers accept.
     """
 
-    def __init__(self, wanted: Address, workers: int = 1) -> None:
+    def __init__(self, wanted: Sequence[ListenAddress], workers: int = 1, *, mode: int = SOCKET_MODE) -> None:
+        """`mode`: permissions of Unix sockets."""
         self._wanted = wanted
         self._workers = workers
+        self._mode = mode
         self._sockets: list[socket.socket] = []
-        self._common: list[socket.socket] = []  # that the service manager keeps open, for all workers
+        self._common: list[socket.socket] = []  # that exist once, for all workers
+        self._files: list[SocketFile] = []
         self._left: dict[int, list[socket.socket]] = {}  # of a predecessor, by the worker that gets them
         self._of_workers: dict[int, list[socket.socket]] = {}
+        self.addresses = tuple(wanted)  # with the bound ports, once open
 
-    @property
-    def address(self) -> Address:
-        """The configured host and the bound port."""
-        known = self._sockets or self._common
-        port = known[0].getsockname()[1] if known else self._wanted.port
-        return Address(self._wanted.host, port)
+    async def open(
+        self, groups: Sequence[list[socket.socket]] = (), common: Sequence[socket.socket] = ()
+    ) -> None:
+        """Bind every address of every host.
 
-    async def open(self) -> None:
-        """Bind every address of the host.
+        Of the sockets of a predecessor those that are wanted are used, the others are closed.
+
+        Args:
+            groups: of its workers.
+            common: from which all of them accept.
 
         Raises:
-            CannotListenError: an address is taken or not local.
+            CannotListenError: an address is taken or not local, or the port cannot be shared.
         """
-        self._sockets = await bind_all(self._wanted, PUBLIC, is_shared=True)
+        passed, left = [list(group) for group in groups], list(common)
+        try:
+            self.addresses = tuple([await self._open(address, passed, left) for address in self._wanted])
+        except CannotListenError:
+            self.close()
+            raise
+        finally:
+            for group in (*passed, left):
+                close_all(group)
+
+    async def _open(
+        self, address: ListenAddress, passed: list[list[socket.socket]], common: list[socket.socket]
+    ) -> ListenAddress:
+        if isinstance(address, UnixAddress):
+            bound, file = await open_unix(address, PUBLIC, self._mode, common)
+            self._common.append(bound)
+            self._files.append(file)
+            return address
+        taken = [await taken_from(address, group, PUBLIC) for group in passed]
+        for at, group in enumerate(taken):
+            if group:
+                self._left.setdefault(at % self._workers + 1, []).extend(group)
+        first: list[socket.socket] = next(filter(None, taken), [])
+        try:
+            own = [beside(bound) for bound in first]
+        except OSError as error:
+            raise cannot_listen(address, PUBLIC, error) from error
+        own = own or await bind_all(address, PUBLIC, is_shared=True)
+        self._sockets += own
+        return Address(address.host, own[0].getsockname()[1])
 
     def use_common(self, sockets: list[socket.socket]) -> None:
-        """In place of `open`: all workers accept from the same listening sockets."""
+        """In place of `open`: all workers accept from the same listening sockets of the service manager."""
         self._common = sockets
-
-    def use_groups(self, groups: Sequence[list[socket.socket]]) -> None:
-        """In place of `open`: the first workers get the listening sockets of a predecessor's, all of them.
-
-        Raises:
-            CannotListenError: the port cannot be shared.
-        """
-        for at, group in enumerate(groups):
-            self._left.setdefault(at % self._workers + 1, []).extend(group)
-        try:
-            self._sockets = [_bind_beside(bound) for bound in groups[0]]
-        except OSError as error:
-            raise _cannot_listen(self._wanted, PUBLIC, error) from error
+        self.addresses = tuple(dict.fromkeys(map(address_of, sockets)))
 
     def for_worker(self, number: int) -> list[socket.socket]:
         """The sockets of a new process of this worker, until `release`.
@@ -143,12 +230,11 @@ class Reservation:
         Raises:
             OSError: the system has none.
         """
-        if self._common:
-            self._of_workers[number] = []
-            return self._common
-        own = self._left.pop(number, None) or [_bind_beside(bound) for bound in self._sockets]
+        own = self._left.pop(number, [])
+        served = {one.getsockname() for one in own}
+        own += [beside(bound) for bound in self._sockets if bound.getsockname() not in served]
         self._of_workers[number] = own
-        return own
+        return [*own, *self._common]
 
     def release(self, number: int) -> None:
         """Close the sockets of a worker that accepts no more connections: else the kernel would choose them still."""
@@ -163,95 +249,19 @@ class Reservation:
         """The sockets of each worker, to be passed on."""
         return list(self._of_workers.values())
 
+    def common(self) -> list[socket.socket]:
+        """The sockets of all workers, to be passed on."""
+        return self._common
+
+    def keep_files(self) -> None:
+        """Leave the files of Unix sockets where they are: a successor accepts there."""
+        self._files.clear()
+
     def close(self) -> None:
+        for file in self._files:
+            file.remove()
         for number in list(self._of_workers):
             self.release(number)
         for group in (self._sockets, self._common, *self._left.values()):
             close_all(group)
-        self._sockets, self._common, self._left = [], [], {}
-
-
-async def bind_all(address: Address, setting: str, *, is_shared: bool) -> list[socket.socket]:
-    """A socket for every address of the host, all with the same port.
-
-    Args:
-        address: host and port.
-        setting: where the address is written, for the error.
-        is_shared: with SO_REUSEPORT; a port that another process has is refused all the same.
-
-    Raises:
-        CannotListenError: an address is taken or not local; then none is bound.
-    """
-    made: list[socket.socket] = []
-    loop = asyncio.get_running_loop()
-    port = address.port
-    try:
-        found = await loop.getaddrinfo(
-            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        families = [one for one in dict.fromkeys(found) if _has_family(one[0]) or len(found) == 1]
-        for family, _, _, _, place in families:
-            made.append(_bind_first(family, (place[0], port, *place[2:]), is_shared=is_shared))
-            port = made[0].getsockname()[1]
-    except OSError as error:
-        close_all(made)
-        raise _cannot_listen(address, setting, error) from error
-    return made
-
-
-def close_all(sockets: Sequence[socket.socket]) -> None:
-    for one in sockets:
-        one.close()
-
-
-def _copy(bound: socket.socket) -> socket.socket:
-    """Another descriptor of it. `socket.dup` would switch both to blocking, in every process that has it."""
-    copy = socket.socket(fileno=os.dup(bound.fileno()))
-    copy.setblocking(False)
-    return copy
-
-
-def _has_family(family: int) -> bool:
-    """Whether this system has it: `localhost` also has an IPv6 address where there is no IPv6."""
-    try:
-        socket.socket(family, socket.SOCK_STREAM).close()
-    except OSError as error:
-        return error.errno != errno.EAFNOSUPPORT
-    return True
-
-
-def _bind_first(family: int, place: tuple[str | int, ...], *, is_shared: bool) -> socket.socket:
-    """Bind twice: SO_REUSEPORT alone would silently share the port with another process of the same user."""
-    first = _bind(family, place, is_shared=False)
-    if not is_shared:
-        return first
-    first.close()
-    return _bind(family, place, is_shared=True)
-
-
-def _bind_beside(bound: socket.socket) -> socket.socket:
-    return _bind(bound.family, bound.getsockname(), is_shared=True)
-
-
-def _bind(family: int, place: tuple[str | int, ...], *, is_shared: bool) -> socket.socket:
-    bound = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        bound.setblocking(False)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if is_shared:
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if family == socket.AF_INET6:
-            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        bound.bind(place)
-    except OSError:
-        bound.close()
-        raise
-    return bound
-
-
-def _cannot_listen(address: Address, setting: str, error: OSError) -> CannotListenError:
-    number = error.errno or 0  # uvloop rewords system errors; resolver errors are negative
-    reason = os.strerror(number) if number > 0 else error.strerror
-    return CannotListenError(
-        f"Cannot listen on {address}: {reason}. Free this address, or write another one in {setting}."
-    )
+        self._sockets, self._common, self._left, self._files = [], [], {}, []

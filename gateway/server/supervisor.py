@@ -74,7 +74,8 @@ class Supervisor:
         self._manager = manager
         self._passed = Passed()
         self._offer: Offer | None = None
-        self._port = Reservation(config.server.listen, config.server.workers)
+        server = config.server
+        self._port = Reservation(server.listen, server.workers, mode=server.socket_mode)
         self._is_stopping = asyncio.Event()
         self._is_closed = asyncio.Event()  # no worker accepts connections, and none will
         self._metrics = metrics = SharedMetrics()
@@ -136,14 +137,12 @@ class Supervisor:
         if not passed.admin:
             await self._admin.open()
         if self._manager.passed.public:
-            self._port.use_common(passed.public[0])
-        elif passed.public:
-            self._port.use_groups(passed.public)
+            self._port.use_common(passed.common)
         else:
-            await self._port.open()
+            await self._port.open(passed.public, passed.common)
 
     def _start_workers(self) -> None:
-        config = self._config.with_listen(self._port.address)
+        config = self._config.with_listen(self._port.addresses)
         has_colors = wants_colors(self._context.environ)
         for number in range(1, config.server.workers + 1):
             settings = WorkerConfig(number, config, self._lock, has_colors=has_colors)
@@ -160,18 +159,22 @@ class Supervisor:
         """All workers serve: say so to everybody."""
         if self._passed.admin:
             await self._admin.open()
-        public, admin = self._port.address, self._admin.address
-        self._logger.info("listening", public=str(public), admin=str(admin))
+        public, admin = ", ".join(map(str, self._port.addresses)), self._admin.address
+        self._logger.info("listening", public=public, admin=str(admin))
         self._manager.ready(public, admin)
         self._reloads.open()
         if may_hand_over(self._config, self._manager) and not self._is_stopping.is_set():
-            given = Given(public, self._port.groups, self._config.admin.listen, lambda: self._admin.sockets)
+            port, admin_listen = self._port, self._config.admin.listen
+            given = Given(
+                port.addresses[0], port.groups, port.common, admin_listen, lambda: self._admin.sockets
+            )
             self._offer = Offer(given, self._give_way, self._logger)
             self._offer.open(self._passed)
 
     def _give_way(self) -> None:
         """A successor serves: drain without waiting for load balancers."""
         self._has_successor = True
+        self._port.keep_files()
         self._send(HAND_OVER)  # also if it drains already, and waits for load balancers
         self._is_stopping.set()
 
@@ -180,7 +183,7 @@ class Supervisor:
         watch = await self._keys.prepare(config.auth.keys_file)
         try:
             keys = self._keys.entries if watch is None else watch.keys
-            await self._rollout.apply(config.with_listen(self._port.address), keys)
+            await self._rollout.apply(config.with_listen(self._port.addresses), keys)
         except CannotApplyError:
             if watch is not None:
                 await watch.close()

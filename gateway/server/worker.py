@@ -16,7 +16,6 @@ from functools import partial
 import uvloop
 
 from gateway.aio import Tasks
-from gateway.app import Prepared
 from gateway.command_errors import CannotRunError
 from gateway.config import ConfigError
 from gateway.server.ipc import (
@@ -38,7 +37,7 @@ from gateway.server.ipc import (
     receive,
 )
 from gateway.server.memory import exempt_what_lasts
-from gateway.server.process import FromParent, Process
+from gateway.server.process import FromParent, Process, Ready
 from gateway.server.reload import CannotApplyError
 from gateway.server.signals import handle_signals
 from gateway.telemetry.log_writer import LogWriter
@@ -152,7 +151,7 @@ class RolloutWorker:
         self._parent = parent
         self._tasks = tasks
         self._is_open = asyncio.Event()
-        self._prepared: dict[int, Prepared] = {}  # one at most
+        self._prepared: dict[int, Ready] = {}  # one at most
         self._abandoned = 0  # the last number
 
     def open(self) -> None:
@@ -175,7 +174,7 @@ class RolloutWorker:
 
     async def _abandon(self, number: int) -> None:
         if (prepared := self._prepared.pop(number, None)) is not None:
-            await self._process.gateway.abandon(prepared)
+            await self._process.abandon(prepared)
 
     async def _prepare(self, number: int, proposal: Proposal) -> None:
         await self._is_open.wait()

@@ -67,8 +67,23 @@ class Metrics:
             "Time of the last valid configuration or keys file.",
             merge="livemax",
         )
+        self._declare_port()
         self._declare_python()
         self._gauge("build_info", "Constant 1.", "version", merge="livemax").labels(__version__).set(1)
+
+    def _declare_port(self) -> None:
+        self.connections_closed = self._counter(
+            "connections_closed", "Connections of clients that the gateway has closed.", "reason"
+        )
+        self.tls_handshakes = self._counter(
+            "tls_handshakes", "Handshakes on the public port that have ended.", "result"
+        )
+        self.tls_certificate_expiry = self._gauge(
+            "tls_certificate_expiry_timestamp_seconds",
+            "Time when the certificate of the public port expires, or one of its issuers.",
+            "certificate",
+            merge="livemin",
+        )
 
     def _declare_requests(self) -> None:
         self.requests = self._counter(
@@ -205,6 +220,18 @@ class Metrics:
         self.child(self.config_reloads, "ok" if is_valid else "error").inc()
         if is_valid:
             self.config_reload_timestamp.set_to_current_time()
+
+    def connection_closed(self, reason: str) -> None:
+        """Count a connection that the gateway closes."""
+        self.child(self.connections_closed, reason).inc()
+
+    def handshake(self, result: str) -> None:
+        """Count a handshake on the public port."""
+        self.child(self.tls_handshakes, result).inc()
+
+    def certificate_expires(self, certificate: str, expires: float) -> None:
+        """`certificate`: the name of its file. `expires`: seconds since the epoch."""
+        self.child(self.tls_certificate_expiry, certificate).set(expires)
 
     def child(self, metric: M, *values: str) -> M:
         """The metric's child with these label values, cached: `labels()` takes three times as long."""

@@ -19,6 +19,7 @@ import msgspec
 
 from gateway.causes import EXPIRED, NOT_YET_VALID, UNKNOWN_AUTHORITY, WRONG_NAME, cause_of
 from gateway.config import Url
+from gateway.config.proxies import Proxy
 from gateway.flowise.chatflows import Chatflow, NotAListError, Page, read_page
 from gateway.flowise.error_texts import message, missing_chatflow
 from gateway.flowise.events import UNREADABLE
@@ -81,7 +82,16 @@ class Advice:
 class FlowiseAdmin:
     """Open within `async with`."""
 
-    def __init__(self, url: Url, api_key: str, tls: ssl.SSLContext | None, advice: Advice) -> None:
+    def __init__(
+        self,
+        url: Url,
+        api_key: str,
+        tls: ssl.SSLContext | None,
+        advice: Advice,
+        proxy: Proxy | None = None,
+    ) -> None:
+        """`proxy`: through which it is asked."""
+        self._proxy = None if proxy is None else proxy.url
         self.url = url
         self._api_key = api_key
         self._tls = tls
@@ -98,6 +108,7 @@ class FlowiseAdmin:
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=TIMEOUT),
             headers=headers,
+            proxy=self._proxy,
             trust_env=False,
         )
         return self
@@ -195,6 +206,12 @@ class FlowiseAdmin:
         except (aiohttp.ClientConnectorSSLError, ssl.SSLError) as error:
             sentence = f"{self.url} does not speak TLS ({_reason(error)}). Write http:// if it has none."
             raise FlowiseQueryError("tls", sentence) from None
+        except (aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError) as error:
+            what = f"{self.url} cannot be reached through the proxy of the environment"
+            sentence = (
+                f"{what} ({cause_of(error).words}). Mend http_proxy or https_proxy, or leave out use_proxy."
+            )
+            raise FlowiseQueryError("unreachable", sentence) from None
         except aiohttp.ClientConnectorDNSError:
             sentence = f"The host name of {self.url} is not known. Write one that this machine can resolve."
             raise FlowiseQueryError("unreachable", sentence) from None

@@ -14,20 +14,28 @@ from time import monotonic
 from typing import Any
 
 from gateway.causes import cause_of
+from gateway.config.proxies import Proxy
 from gateway.connecting import destination
 from gateway.errors import Overloaded, UpstreamTimeout, UpstreamUnreachable
 from gateway.upstream.connection import Connection
 from gateway.upstream.large_reads import LargeReads
+from gateway.upstream.proxying import through
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a server is. `address`: the one of the host's addresses that is meant; empty: any."""
+    """Where a server is.
+
+    Attributes:
+        address: the one of the host's addresses that is meant; empty: any.
+        proxy: through which it is connected to.
+    """
 
     host: str
     port: int
     tls: ssl.SSLContext | None = None
     address: str = ""
+    proxy: Proxy | None = None
 
     def __str__(self) -> str:
         """As it is configured, also for one of several addresses."""
@@ -219,6 +227,8 @@ class Pool:
 
     async def _destination(self) -> dict[str, Any]:
         place = self.place
+        if place.proxy is not None:
+            return await through(place.proxy, place.host, place.port, place.tls)
         if place.address:
             name = {"ssl": place.tls, "server_hostname": place.host} if place.tls is not None else {}
             return {"host": place.address, "port": place.port, **name}

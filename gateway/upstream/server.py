@@ -24,11 +24,13 @@ class Identity(NamedTuple):
         url: as configured.
         authority: the SHA-256 of the certificates that it is verified with; empty: those of the system, or no TLS.
         address: one of the host's addresses; empty: any.
+        proxy: through which it is connected to; empty: none.
     """
 
     url: Url
     authority: str = ""
     address: str = ""
+    proxy: str = ""
 
     @property
     def origin(self) -> str:

@@ -14,6 +14,7 @@ from hashlib import sha256
 
 from gateway.aio import Tasks
 from gateway.config import UpstreamServer, UpstreamSettings, Url
+from gateway.config.proxies import Proxy
 from gateway.http.target import join_target
 from gateway.telemetry.logs import Logger
 from gateway.telemetry.metrics import Metrics
@@ -215,13 +216,15 @@ class Upstream:
         """The server of an entry, at one of its addresses; the known one if it is the same."""
         url = entry.url
         is_tls = url.scheme == "https"
-        identity = Identity(url, self._authority if is_tls else "", address)
-        settings = ServerOptions(self._pool_settings(), entry.weight, _addressed(self.settings, url))
+        proxy = self.settings.proxy_of(url)
+        via = "" if proxy is None else str(proxy)
+        identity = Identity(url, self._authority if is_tls else "", address, via)
+        settings = ServerOptions(self._pool_settings(), entry.weight, _addressed(self.settings, url, proxy))
         server = self._known.pop(identity, None)
         if server is not None:
             self._kept.append((server, settings))
             return server
-        place = Place(url.host, url.port, self._tls if is_tls else None, address)
+        place = Place(url.host, url.port, self._tls if is_tls else None, address, proxy)
         on_connect = partial(self._reports.connected, str(place))
         return Server(identity, place, settings, on_connect, self._reads)
 
@@ -242,8 +245,11 @@ def _own(identity: ForwardedIdentity) -> dict[str, str]:
     }
 
 
-def _addressed(settings: UpstreamSettings, url: Url) -> Addressed:
-    """Host and X-Forwarded-Proto come from the configuration, never from the client: Flowise builds links from them."""
+def _addressed(settings: UpstreamSettings, url: Url, proxy: Proxy | None) -> Addressed:
+    """Host and X-Forwarded-Proto come from the configuration, never from the client: Flowise builds links from them.
+
+    A proxy of plain http gets the target in absolute form (RFC 9112 3.2.2), with its own credentials in each request.
+    """
     public = settings.public_url or url
     key = settings.api_key.get_secret_value()
     fields = {
@@ -253,4 +259,7 @@ def _addressed(settings: UpstreamSettings, url: Url) -> Addressed:
         "Accept-Encoding": "identity",
     }
     prefix = join_target(url.prefix.strip("/").split("/"), {}) if url.prefix else b""
+    if proxy is not None and url.scheme == "http":
+        fields["Proxy-Authorization"] = proxy.authorization
+        prefix = f"http://{url.netloc}".encode() + prefix
     return Addressed(prefix, tuple(own_fields(fields)))

@@ -211,8 +211,8 @@ MISTAKES = [
         "TLS",
         "server:\n",
         "tls: {cert: cert.pem, key: key.pem}\nserver:\n",
-        "tls: is not a key here: the gateway has no TLS of its own: remove it, put a proxy with TLS in front, and"
-        " write its address, like trusted_proxies: [127.0.0.1] in the top-level section server",
+        "tls: is not a key here: that of the public port has another place: put"
+        " tls: {certificate: tls.crt, key: tls.key} in the top-level section server",
         "server:\n",
     ),
     Broken(

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import ConfigError, load, load_environment, schema_json
+from gateway.config import Address, ConfigError, UnixAddress, load, load_environment, schema_json
 from gateway.config.environment import VARIABLES
 
 ROOT = Path(__file__).parents[2]
+CERTS = ROOT / "tests" / "harness" / "certs"
 SUPPORT = "2c5e8d0a-1111-4222-8333-444455556666"
 SALES = "3c5e8d0a-1111-4222-8333-444455556666"
 SECRET = "a secret of thirty-two bytes or more"
@@ -31,7 +32,9 @@ EVERY = {
     "GATEWAY_JWT_ISSUER": "https://id.example.com",
     "GATEWAY_JWT_AUDIENCE": "chat",
     "GATEWAY_JWT_JWKS_URL": "https://id.example.com/jwks.json",
-    "GATEWAY_LISTEN": "0.0.0.0:8000",
+    "GATEWAY_LISTEN": "0.0.0.0:8000, unix:/run/http.sock",
+    "GATEWAY_TLS_CERTIFICATE": str(CERTS / "server.pem"),
+    "GATEWAY_TLS_KEY": str(CERTS / "server-key.pem"),
     "GATEWAY_WORKERS": "3",
     "GATEWAY_TRUSTED_PROXIES": "10.0.0.0/8, fd00::/8",
     "GATEWAY_ADMIN_LISTEN": "0.0.0.0:9000",
@@ -41,7 +44,11 @@ EVERY = {
     "GATEWAY_LOG_LEVEL": "warning",
 }
 SAME = f"""\
-server: {{listen: "0.0.0.0:8000", workers: 3, trusted_proxies: [10.0.0.0/8, "fd00::/8"]}}
+server:
+  listen: ["0.0.0.0:8000", unix:/run/http.sock]
+  workers: 3
+  trusted_proxies: [10.0.0.0/8, "fd00::/8"]
+  tls: {{certificate: {CERTS / "server.pem"}, key: {CERTS / "server-key.pem"}}}
 admin: {{listen: "0.0.0.0:9000", token: admin-token}}
 upstreams:
   main: {{servers: [{{url: "https://flowise:3000/prefix"}}], api_key: flowise-key}}
@@ -218,7 +225,10 @@ def test_what_kubernetes_sets_beside_a_service_named_gateway_is_no_mistake():
 
 
 def test_options_of_the_command_line_win_and_are_checked():
-    assert load_environment(REQUIRED, {"server.listen": "127.0.0.1:0"}).server.listen.port == 0
+    assert load_environment(REQUIRED, {"server.listen": ["127.0.0.1:0", "unix:/x"]}).server.listen == (
+        Address("127.0.0.1", 0),
+        UnixAddress("/x"),
+    )
     with pytest.raises(ConfigError, match=r"^GATEWAY_ADMIN_TOKEN: is required"):
         load_environment(REQUIRED, {"admin.listen": "0.0.0.0:9090"})
 

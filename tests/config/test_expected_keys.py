@@ -75,7 +75,7 @@ def test_advice_names_keys_that_exist_and_keys_are_folded():
         (
             "tls: {cert: a}",
             "tls",
-            "is not a key here: the gateway has no TLS of its own: remove it, put a proxy",
+            "is not a key here: that of the public port has another place: put server: {tls: {certificate",
         ),
         (
             "server: {port: 80}",

@@ -13,7 +13,7 @@ SECRET = "s3cr3t-of-the-environment-0123456789"
 
 def test_one_upstream_and_one_route_are_a_whole_configuration_with_the_documented_defaults(loaded, tmp_path):
     config = loaded()
-    assert config.server.listen == Address("127.0.0.1", 8080)
+    assert config.server.listen == (Address("127.0.0.1", 8080),)
     assert (config.server.workers, config.server.trusted_proxies) == (1, ())
     assert (config.server.max_body, config.server.buffered_bodies) == (50 * 2**20, 512 * 2**20)
     timeouts = config.server.timeouts
@@ -75,7 +75,7 @@ def test_what_is_written_is_read(loaded):
         """,
         environ={"TOKEN": SECRET},
     )
-    assert config.server.listen == parse_listen("[::1]:80")
+    assert config.server.listen == (parse_listen("[::1]:80"),)
     assert config.server.trusted_proxies == (
         ipaddress.ip_network("10.0.0.0/8"),
         ipaddress.ip_network("fd00::/8"),
@@ -117,7 +117,7 @@ def test_a_placeholder_is_converted_to_the_type_of_its_key(loaded):
         environ={"N": "5", "S": "2MiB", "D": "5s", "L": "localhost:1", "B": "true"},
     )
     assert (config.server.max_connections, config.server.max_body, config.server.drain) == (5, 2 * 2**20, 5)
-    assert config.server.listen == Address("localhost", 1)
+    assert config.server.listen == (Address("localhost", 1),)
     assert config.routes[0].uploads is True
 
 

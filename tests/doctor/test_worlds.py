@@ -8,6 +8,7 @@ import os
 import ssl
 import time
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from email.utils import formatdate
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from gateway.simulator import (
     Simulator,
 )
 from tests.harness import key_files
+from tests.harness.certificates import YEARS, Authority
 from tests.harness.gateway import configuration
 from tests.harness.issuer import Issuer
 from tests.harness.processes import gateway
@@ -190,6 +192,23 @@ async def test_a_certificate_of_an_unknown_authority_is_named_with_the_key_to_wr
         assert of(findings, "tls")[2].endswith("Write the file of its authority into upstreams.main.tls.ca.")
         private = {"tls": {"ca": str(CERTS / "ca.pem")}}
         assert (await examine(url, upstream=private))[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("days", "level", "said"),
+    [
+        (-1, "failed", "The certificate expired on 20"),
+        (7, "warning", "Expires on 20"),
+        (90, "ok", "is valid until 20"),
+    ],
+)
+async def test_the_certificate_of_the_public_port_is_examined(days, level, said, flowise, examine, tmp_path):
+    authority = Authority(tmp_path)
+    pair = authority.pair(valid=(-YEARS, timedelta(days=days)), chain=authority.ca.read_bytes())
+    server = {"listen": ["127.0.0.1:8443", f"unix:{tmp_path}/http.sock"], "tls": pair.settings}
+    _, findings = await examine(flowise.url, server={**server, "trusted_proxies": ["unix"]})
+    found = of(findings, "certificate")
+    assert (found[:2], found[2].startswith(said)) == ((level, "tls.crt"), True), found
 
 
 async def test_a_server_without_tls_is_named(flowise, examine):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -24,6 +25,18 @@ def _name(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
 
+@dataclass(frozen=True)
+class Pair:
+    """The files of `server.tls`."""
+
+    certificate: Path
+    key: Path
+
+    @property
+    def settings(self) -> dict[str, str]:
+        return {"certificate": str(self.certificate), "key": str(self.key)}
+
+
 class Authority:
     """`ca`: the file with its certificate."""
 
@@ -40,6 +53,24 @@ class Authority:
         """The context of a server whose certificate has these names, and is valid from and to (from now)."""
         key = ec.generate_private_key(ec.SECP256R1())
         return self._context(key, self._sign("Server", key, valid, names))
+
+    def pair(self, name: str = "tls", **options) -> Pair:
+        """A certificate and its key in files of their own. Options: `names`, `valid` as for `server`; `chain`."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        names, valid = options.get("names", HERE), options.get("valid", (-YEARS, YEARS))
+        certificate = self._sign(options.get("subject", "Server"), key, valid, names)
+        pair = Pair(self._folder / f"{name}.crt", self._folder / f"{name}.key")
+        chain = certificate.public_bytes(Encoding.PEM) + options.get("chain", b"")
+        pair.certificate.write_bytes(chain)
+        pair.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        return pair
+
+    def client(self, pair: Pair | None = None) -> ssl.SSLContext:
+        """The context of a client that trusts this authority; with a certificate of its own, if it has one."""
+        context = ssl.create_default_context(cafile=self.ca)
+        if pair is not None:
+            context.load_cert_chain(pair.certificate, pair.key)
+        return context
 
     def for_clients(self) -> ssl.SSLContext:
         """The context of a server whose certificate is one of a client."""

@@ -16,7 +16,7 @@ import yaml
 
 from gateway.admission.redis.locks import RedisConversationLocks
 from gateway.app import Gateway
-from gateway.config import UpstreamSettings, read, usable
+from gateway.config import Address, UpstreamSettings, read, usable
 from gateway.exchange import Exchange
 from gateway.flowise.chatflow_state import ChatflowFinding
 from gateway.relay.registry import InFlightCall
@@ -77,9 +77,10 @@ class RunningGateway:
         self.process = process
         self.lines = lines
         self.path = path
-        public, admin = process.addresses
-        self.host, self.port = public.host, public.port
-        self.url, self.admin = f"http://{public}", f"http://{admin}"
+        self.admin = f"http://{process.admin_address}"
+        public = next((one for one in process.addresses if isinstance(one, Address)), None)
+        if public is not None:  # else there are Unix sockets only
+            self.host, self.port, self.url = public.host, public.port, f"http://{public}"
 
     async def metrics(self) -> dict[str, float]:
         """The samples of a scrape, each as `name{label="value"}` → number."""
@@ -95,6 +96,14 @@ class RunningGateway:
         self.process.reloads.request()
         while len(self.lines.of("config_reloaded")) + len(self.lines.of("config_refused")) == ended:
             await self.lines.more()
+
+    async def looks_at_certificate(self, count: int) -> None:
+        """Wait until its files have been looked at again this many times."""
+        certificate = self.process._certificate
+        for _ in range(count):
+            due = certificate._next_look
+            while certificate._next_look == due or certificate._is_looking:
+                await asyncio.sleep(0.001)
 
     # What is in progress inside. A rename in the gateway changes these methods, and no test.
 
@@ -212,17 +221,21 @@ def _merged(base: Any, over: Any) -> Any:
 
 @asynccontextmanager
 async def running(folder: Path, upstream: str, **sections: Any):
-    """A gateway in front of an upstream. `route` has keys of its route, the others are sections of the configuration."""
+    """A gateway in front of an upstream.
+
+    `route` has keys of its route, `environ` is its environment, the others are sections of the configuration.
+    """
+    environ = sections.pop("environ", {})
     path = folder / "gateway.yaml"
     path.write_text(yaml.safe_dump(configuration(upstream, **sections)))
     version = await asyncio.to_thread(version_of, path)
-    source = Source(str(path), "", path, version, partial(read, path, {}))
+    source = Source(str(path), "", path, version, partial(read, path, environ))
     config = usable(await asyncio.to_thread(source.read))
     lines = Lines()
     output = LogOutput(config.logs, lines)
     process = Process(config, output.logger(), output=output, source=source)
-    await process.start()
     try:
+        await process.start()
         yield RunningGateway(process, lines, path)
     finally:
         await process.stop()

@@ -9,6 +9,7 @@ import socket
 import pytest
 
 from gateway.relay import client
+from tests.harness.certificates import Authority
 from tests.harness.clock import time_passes, until
 from tests.harness.frames import ABORT, ABORTED, ASK, ASK_JSON, END, METADATA, PATH, START, only, token
 from tests.harness.raw_client import Wire
@@ -23,13 +24,13 @@ def chunk(data):
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-async def slow_client(gateway, receive_buffer=256 * 1024):
+async def slow_client(gateway, receive_buffer=256 * 1024, **options):
     """A connection whose socket buffers are small, so that little is hidden in the kernel."""
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     sock.setblocking(False)
     await asyncio.get_running_loop().sock_connect(sock, (gateway.host, gateway.port))
-    reader, writer = await asyncio.open_connection(sock=sock, limit=64 * 1024)
+    reader, writer = await asyncio.open_connection(sock=sock, limit=64 * 1024, **options)
     return Wire(reader, writer)
 
 
@@ -43,7 +44,11 @@ async def is_paused(gateway):
 
 
 @pytest.mark.parametrize("total", [48 * MEGABYTE])
-async def test_flowise_is_paused_and_nothing_is_lost(start, reads, total):
+@pytest.mark.parametrize("is_tls", [False, True], ids=["plain", "tls"])
+async def test_flowise_is_paused_and_nothing_is_lost(start, reads, total, is_tls, tmp_path):
+    authority = Authority(tmp_path)
+    options = {"ssl": authority.client(), "server_hostname": "localhost"} if is_tls else {}
+    server = {"tls": authority.pair().settings} if is_tls else {}
     sha = hashlib.sha256()
 
     async def script(peer, _):
@@ -59,8 +64,8 @@ async def test_flowise_is_paused_and_nothing_is_lost(start, reads, total):
 
     async with (
         RawUpstream(script) as upstream,
-        start(upstream.url) as gateway,
-        await slow_client(gateway) as wire,
+        start(upstream.url, server=server) as gateway,
+        await slow_client(gateway, **options) as wire,
     ):
         wire.post(PATH, ASK)
         await wire.head()

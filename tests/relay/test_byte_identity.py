@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from gateway.flowise.observer import StreamObserver
 from tests.harness import bounds
 from tests.harness import captured_streams as streams
+from tests.harness.certificates import Authority
 from tests.harness.frames import ASK, END, METADATA, PATH, START, WHOLE, event, only, settled, token
 from tests.harness.gateway import running
 from tests.harness.raw_client import Wire
@@ -100,16 +101,18 @@ class Relay:
 
 
 @asynccontextmanager
-async def relaying(reads, start, **sections):
+async def relaying(reads, start, tls=None, **sections):
+    """`tls`: of the client; `sections` have that of the gateway."""
     relay = Relay(reads)
+    options = {} if tls is None else {"ssl": tls, "server_hostname": "localhost"}
     async with RawUpstream(relay.answer) as upstream, start(upstream.url, **sections) as gateway:
-        async with await Wire.to(gateway.host, gateway.port) as relay.wire:
+        async with await Wire.to(gateway.host, gateway.port, **options) as relay.wire:
             yield relay, gateway
 
 
-async def identical(reads, start, body, all_writes):
+async def identical(reads, start, body, all_writes, **options):
     sha, number = hashlib.sha256(body).hexdigest(), 0
-    async with relaying(reads, start) as (relay, gateway):
+    async with relaying(reads, start, **options) as (relay, gateway):
         for number, writes in enumerate(all_writes, 1):
             came = await relay.ask(writes)
             assert hashlib.sha256(came).hexdigest() == sha, (number, writes, came)
@@ -137,6 +140,16 @@ async def test_each_single_cut_of_a_capture(reads, start, name):
     body = CAPTURED[name]
     cuts = streams.single_cuts(body, SHORT)
     await identical(reads, start, body, map(reads_of, cuts))
+
+
+@pytest.mark.parametrize("name", EACH_KIND)
+async def test_a_capture_through_tls(reads, start, name, tmp_path):
+    """Whole, in random pieces, and each byte alone."""
+    authority, body = Authority(tmp_path), CAPTURED[name]
+    cuts = [[body], *streams.random_cuts(body, 5)]
+    writes = [*map(reads_of, cuts), *map(one_chunk_each, [*cuts, streams.each_byte(body)])]
+    options = {"tls": authority.client(), "server": {"tls": authority.pair().settings}}
+    await identical(reads, start, body, writes, **options)
 
 
 @pytest.mark.chaos

@@ -147,7 +147,7 @@ async def test_a_scrape_has_the_request_in_both_formats(serve, connect):
 
 async def test_a_token_that_is_not_utf_8_is_wrong(start):
     async with start("http://127.0.0.1:1", admin={"token": "a-token-for-the-scraper"}) as gateway:
-        admin = gateway.process.addresses[1]
+        admin = gateway.process.admin_address
         async with await Wire.to(admin.host, admin.port) as wire:
             wire.send(b"GET /metrics HTTP/1.1\r\nHost: admin\r\nAuthorization: Bearer \xff\r\n\r\n")
             assert (await wire.reply()).status == 401
@@ -206,7 +206,7 @@ def admin_wire():
 
     class Connecting:
         def __init__(self, gateway):
-            self._address = gateway.process.addresses[1]
+            self._address = gateway.process.admin_address
 
         async def __aenter__(self):
             self._wire = await Wire.to(self._address.host, self._address.port)

@@ -93,7 +93,6 @@ class Process:
     def __init__(self):
         self.may_prepare = asyncio.Event()
         self.committed, self.abandoned = [], []
-        self.gateway = SimpleNamespace(abandon=self._abandon)
 
     async def prepare(self, config, keys):
         await self.may_prepare.wait()
@@ -104,7 +103,7 @@ class Process:
     def commit(self, prepared):
         self.committed.append(prepared)
 
-    async def _abandon(self, prepared):
+    async def abandon(self, prepared):
         self.abandoned.append(prepared)
 
 

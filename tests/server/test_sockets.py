@@ -28,10 +28,10 @@ def reserve():
     open_now = []
 
     async def open_one(port=0, host="127.0.0.1"):
-        reservation = Reservation(Address(host, port))
+        reservation = Reservation([Address(host, port)])
         open_now.append(reservation)
         await reservation.open()
-        return reservation.address
+        return reservation.addresses[0]
 
     yield open_one
     for reservation in open_now:
@@ -98,7 +98,7 @@ def reserve_name(monkeypatch):
 
     def reserve_all(found, port=0):
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
-        reservation = Reservation(Address("name", port))
+        reservation = Reservation([Address("name", port)])
         with asyncio.Runner() as runner:
             runner.run(reservation.open())
         return reservation
@@ -109,7 +109,7 @@ def reserve_name(monkeypatch):
 def test_all_addresses_of_a_name_get_the_same_port(reserve_name):
     reservation = reserve_name([*IPV6, *IPV4])
     ports = {bound.getsockname()[1] for bound in reservation._sockets}
-    assert (len(reservation._sockets), ports) == (2, {reservation.address.port})
+    assert (len(reservation._sockets), ports) == (2, {reservation.addresses[0].port})
     reservation.close()
 
 

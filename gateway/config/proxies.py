@@ -1,0 +1,141 @@
+"""The proxies of the environment: `http_proxy`, `https_proxy`, `no_proxy`, or the same in capitals (pure)."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from urllib.parse import unquote_to_bytes
+
+from gateway.config.addresses import HIGHEST_PORT, parse_url
+
+DEFAULT_PORT = 80
+_SCHEMES = ("http", "https")
+_USERINFO = re.compile(r"(?P<scheme>[a-z]+://)(?P<userinfo>[^/@]*)@")
+_RULE = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\[\]:]+|[0-9A-Fa-f:.]+)(:(?P<port>[0-9]{1,5}))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """An HTTP proxy.
+
+    Attributes:
+        host, port: where it is.
+        authorization: the value of Proxy-Authorization; empty: none.
+        url: with user and password, as it is in the environment.
+    """
+
+    host: str
+    port: int
+    authorization: str = field(default="", repr=False)
+    url: str = field(default="", repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must not be shown."""
+        userinfo = _USERINFO.match(self.url)
+        written = userinfo["userinfo"].partition(":")[2] if userinfo else ""
+        return (written, self.authorization.removeprefix("Basic ")) if written else ()
+
+
+@dataclass(frozen=True, slots=True)
+class Proxies:
+    """What the environment says.
+
+    Attributes:
+        by_scheme: the proxy for URLs of a scheme.
+        exceptions: the entries of `no_proxy`.
+        mistakes: by scheme, what is wrong with its variable.
+    """
+
+    by_scheme: Mapping[str, Proxy] = field(default_factory=lambda: MappingProxyType({}))
+    exceptions: tuple[str, ...] = ()
+    mistakes: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    def __reduce__(self) -> tuple[type[Proxies], tuple[dict[str, Proxy], tuple[str, ...], dict[str, str]]]:
+        """For workers: the mappings have no pickle of their own."""
+        return Proxies, (dict(self.by_scheme), self.exceptions, dict(self.mistakes))
+
+    def of(self, scheme: str, host: str, port: int) -> Proxy | None:
+        """The proxy for a server; None: it is connected to directly."""
+        if any(_covers(rule, host.lower(), port) for rule in self.exceptions):
+            return None
+        return self.by_scheme.get(scheme)
+
+
+NO_PROXIES = Proxies()
+
+
+def read_proxies(environ: Mapping[str, str]) -> Proxies:
+    """Those of these variables."""
+    found: dict[str, Proxy] = {}
+    mistakes: dict[str, str] = {}
+    for scheme in _SCHEMES:
+        name, text = _variable(environ, f"{scheme}_proxy")
+        if not text:
+            continue
+        try:
+            found[scheme] = parse_proxy(text)
+        except ValueError as error:
+            mistakes[scheme] = f"the environment variable {name} {error}"
+    _, exceptions = _variable(environ, "no_proxy")
+    rules = [rule.strip().lower() for rule in exceptions.split(",")]
+    return Proxies(found, tuple(rule for rule in rules if rule), mistakes)
+
+
+def _variable(environ: Mapping[str, str], name: str) -> tuple[str, str]:
+    """Name and value; empty if it is not set. Small letters count first, as for curl."""
+    for spelling in (name, name.upper()):
+        if text := environ.get(spelling, "").strip():
+            return spelling, text
+    return name, ""
+
+
+def parse_proxy(text: str) -> Proxy:
+    """An HTTP proxy, with or without `http://` in front.
+
+    Raises:
+        ValueError: the rest of a sentence that begins with its name.
+    """
+    url = text if "://" in text else f"http://{text}"
+    userinfo = _USERINFO.match(url)
+    bare = url if userinfo is None else userinfo["scheme"] + url[userinfo.end() :]
+    try:
+        parsed = parse_url(bare)
+    except ValueError:
+        parsed = None
+    if parsed is None or parsed.scheme != "http" or parsed.prefix:
+        raise ValueError("is not the URL of an HTTP proxy: write one like http://proxy.example.com:3128")
+    authorization = ""
+    if userinfo is not None:
+        pair = unquote_to_bytes(userinfo["userinfo"])
+        authorization = f"Basic {b64encode(pair).decode()}"
+    return Proxy(parsed.host, parsed.port, authorization, url)
+
+
+def _covers(rule: str, host: str, port: int) -> bool:
+    """Whether an entry of `no_proxy` is about this server: `*`, a domain with all below it, an address or a network."""
+    if rule == "*":
+        return True
+    if "/" in rule:
+        return _is_in(rule, host)
+    parts = _RULE.fullmatch(rule)
+    if parts is None or not 0 <= int(parts["port"] or port) <= HIGHEST_PORT:
+        return False
+    if parts["port"] is not None and int(parts["port"]) != port:
+        return False
+    named = parts["host"].strip("[]").removeprefix("*").removeprefix(".")
+    return host == named or host.endswith(f".{named}")
+
+
+def _is_in(network: str, host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host) in ipaddress.ip_network(network, strict=False)
+    except ValueError:
+        return False
