@@ -66,7 +66,7 @@ def test_the_socket_units_have_the_ports_of_the_configuration_and_the_names_that
         (name,), (address,) = settings["FileDescriptorName"], settings["ListenStream"]
         passed[name] = address
         assert settings.get("Service", [UNIT.name]) == [UNIT.name]
-    assert passed == {PUBLIC: str(DEFAULTS.server.listen), ADMIN: str(DEFAULTS.admin.listen)}
+    assert passed == {PUBLIC: str(DEFAULTS.server.listen[0]), ADMIN: str(DEFAULTS.admin.listen)}
 
 
 def test_a_failing_check_is_not_tried_for_ever():

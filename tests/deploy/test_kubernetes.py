@@ -90,7 +90,7 @@ def test_every_file_is_used():
 
 def test_the_probes_ask_the_admin_port(objects, config):
     ports = {port["name"]: port["containerPort"] for port in objects.container["ports"]}
-    assert ports == {"http": config.server.listen.port, "admin": config.admin.listen.port}
+    assert ports == {"http": config.server.listen[0].port, "admin": config.admin.listen.port}
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         asked = objects.container[probe]["httpGet"]
         assert asked["port"] == "admin"
@@ -192,7 +192,7 @@ def test_only_the_gateway_reaches_flowise_and_only_monitoring_the_admin_port(obj
     ]
     assert str(rule["ports"][0]["port"]) == str(config.upstreams["main"].servers[0].url).rpartition(":")[2]
     public, admin = objects.one("NetworkPolicy", "flowise-gateway")["spec"]["ingress"]
-    assert public == {"ports": [{"protocol": "TCP", "port": config.server.listen.port}]}
+    assert public == {"ports": [{"protocol": "TCP", "port": config.server.listen[0].port}]}
     assert admin["ports"] == [{"protocol": "TCP", "port": config.admin.listen.port}]
     assert list(admin["from"][0]) == ["namespaceSelector"]
 

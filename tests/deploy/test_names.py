@@ -30,7 +30,8 @@ COMMAND = re.compile(
 # what is made by those who use the files, and names of other programs
 MADE = {"gateway.yaml", "keys.yaml", "secret.env", "cosign.key", "dependabot.yml", "docker-compose.yml"}
 PORTS = {
-    str(ServerSettings().listen.port): "the public port",
+    str(ServerSettings().listen[0].port): "the public port",
+    "8443": "the public port with TLS",
     str(AdminSettings().listen.port): "the admin port, and Prometheus",
     "3000": "Flowise, and Grafana inside of its container",
     "3001": "Grafana on the host",
