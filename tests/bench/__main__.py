@@ -12,13 +12,14 @@ import resource
 import signal
 import sys
 import tempfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from tests.bench import calls, measure, micro, options, report, slow_reader, targets
 from tests.bench.measure import Bench, Results, note
 from tests.bench.options import Options
 from tests.bench.processes import BenchError, Cores, running_upstream
+from tests.harness.certificates import Authority
 
 _BUSY_LOAD = 0.5
 SHORT_TOKENS = 29  # and metadata and end: 31 events, as in the benchmark that LiteLLM publishes
@@ -80,7 +81,9 @@ def _run(chosen: Options, folder: Path, outcome: Outcome) -> None:
         note("calls")
         outcome.calls = calls.measure()
     with running_upstream(folder, cores.rest) as upstream_port:
-        site = targets.Site(folder, upstream_port, cores.proxy, chosen.gateway)
+        authority = Authority(folder) if chosen.tls else None
+        pair = None if authority is None else authority.pair()
+        site = targets.Site(folder, upstream_port, cores.proxy, chosen.gateway, authority, pair)
         bench = Bench(site, present, outcome.results, cores.rest)
         _run_parts(chosen, bench, outcome)
 
@@ -105,7 +108,7 @@ def _run_parts(chosen: Options, bench: Bench, outcome: Outcome) -> None:
     if "slow" in chosen.parts and targets.GATEWAY in bench.targets:
         note("slow reader: gateway")
         try:
-            outcome.slow = slow_reader.measure(bench.site)
+            outcome.slow = slow_reader.measure(replace(bench.site, authority=None, pair=None))
         except (BenchError, OSError) as error:
             bench.results.fail(targets.GATEWAY, "slow reader", BenchError(str(error)))
 
@@ -142,10 +145,11 @@ def _print(chosen: Options, outcome: Outcome, verdicts: list[report.Verdict]) ->
 
 
 def _conditions(chosen: Options) -> str:
+    tls = ", TLS 1.3 between clients and proxies (not for the slow reader)" if chosen.tls else ""
     pinned = "proxy on one core, load and upstream on another" if chosen.pin else "no pinning"
     return (
         f"{chosen.streams} streams × {chosen.rate:g} events/s, {chosen.rounds} rounds of {chosen.seconds:g} s"
-        f" and {chosen.requests} short requests from 20 connections; one worker each\n"
+        f" and {chosen.requests} short requests from 20 connections; one worker each{tls}\n"
         f"{os.cpu_count()} cores, {pinned}, Python {platform.python_version()}, {platform.system()} "
         f"{platform.release()}; nginx and Envoy without access log, the gateway with its request log\n"
         "the upstream, a bare event source that stamps each event, and the load generator are processes of\n"

@@ -16,6 +16,7 @@ import yaml
 from tests.bench.load import FLOW
 from tests.bench.processes import free_port
 from tests.harness.api_keys import FILE, add_key
+from tests.harness.certificates import Pair
 from tests.harness.valkey import running_valkey
 
 SEND_S = 3
@@ -38,6 +39,9 @@ class Place(Protocol):
 
     @property
     def gateway_command(self) -> str: ...
+
+    @property
+    def pair(self) -> Pair | None: ...
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,7 @@ def _gateway(
             "listen": f"127.0.0.1:{port}",
             "max_connections_per_address": MOST,
             "timeouts": {"send": f"{SEND_S}s"},
+            "tls": {} if site.pair is None else site.pair.settings,
         },
         "admin": {"listen": f"127.0.0.1:{free_port()}"},
         "upstreams": {"main": upstream},

@@ -50,6 +50,7 @@ class Job(msgspec.Struct, kw_only=True):
         requests: in total, from `concurrency` keep-alive connections.
         tokens: token events of a short request; metadata and end come after them.
         authorization: header field of every request; empty: none.
+        ca: file of the authority of the target's certificate; empty: no TLS.
         levels: numbers of open streams at which memory is read, ascending.
     """
 
@@ -64,4 +65,5 @@ class Job(msgspec.Struct, kw_only=True):
     concurrency: int = 20
     tokens: int = 6
     authorization: str = ""
+    ca: str = ""
     levels: list[int] = []

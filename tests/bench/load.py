@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import ssl
 import statistics
 import sys
 import time
@@ -129,6 +130,7 @@ class Crowd:
     def __init__(self, job: Job) -> None:
         self.job = job
         self._sent = 0
+        self._tls = ssl.create_default_context(cafile=job.ca) if job.ca else None
         self.tally = Tally()
         self.clients: list[Client] = []
 
@@ -142,7 +144,9 @@ class Crowd:
         loop = asyncio.get_running_loop()
         made = []
         for _ in range(count):
-            _, client = await loop.create_connection(lambda: Client(self.tally), "127.0.0.1", self.job.port)
+            _, client = await loop.create_connection(
+                lambda: Client(self.tally), "127.0.0.1", self.job.port, ssl=self._tls
+            )
             made.append(client)
         self.clients += made
         return made

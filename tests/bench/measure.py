@@ -49,7 +49,7 @@ class Bench:
             BenchError: the load generator could not measure.
         """
         job = msgspec.structs.replace(
-            job, port=target.port, watch=target.pid, authorization=target.authorization
+            job, port=target.port, watch=target.pid, authorization=target.authorization, ca=target.ca
         )
         printed = run_load(msgspec.json.encode(job), self.core)
         self.results.add(target.name, msgspec.json.decode(printed, type=Figures))

@@ -28,6 +28,7 @@ class Options:
     growth: list[int]
     gateway: str
     pin: bool
+    tls: bool
     strict: bool
     json: Path
 
@@ -81,6 +82,11 @@ def _parser() -> argparse.ArgumentParser:
         help="command of the gateway, without `serve`",
     )
     add("--pin", action="store_true", help="the proxy on one core, load generator and upstream on another")
+    add(
+        "--tls",
+        action="store_true",
+        help="TLS 1.3 between the clients and each proxy, with a certificate of P-256; `direct` has none",
+    )
     add("--strict", action="store_true", help="exit 1 when a target of the project is missed")
     add(
         "--json",

@@ -21,6 +21,7 @@ from pathlib import Path
 from tests.bench import gateways, litellm
 from tests.bench.gateways import SEND_S, Started
 from tests.bench.processes import free_port, running, wait_until_listening
+from tests.harness.certificates import Authority, Pair
 
 DIRECT, NGINX, ENVOY, GATEWAY = "direct", "nginx", "envoy", "gateway"
 EVERYTHING, VALKEY, LITELLM = "everything", "valkey", "litellm"
@@ -32,22 +33,26 @@ class Target:
     """A running target. `pid` is 0 for the direct connection, which has no process to measure.
 
     `authorization`: what its requests need; empty: nothing.
+    `ca`: file of the authority of its certificate; empty: it has no TLS.
     """
 
     name: str
     port: int
     pid: int = 0
     authorization: str = ""
+    ca: str = ""
 
 
 @dataclass(frozen=True)
 class Site:
-    """What targets are started with: a folder for their files, the upstream's port, the proxy's core."""
+    """What targets are started with: a folder for their files, the upstream's port, the proxy's core, TLS files."""
 
     folder: Path
     upstream_port: int
     core: int | None
     gateway_command: str
+    authority: Authority | None = None
+    pair: Pair | None = None
 
 
 @contextmanager
@@ -68,7 +73,8 @@ def started(name: str, site: Site) -> Iterator[Target]:
         made = _COMMANDS[name](folder, port, site, stack)
         process = stack.enter_context(running(made.command, log, site.core))
         wait_until_listening(process, port, log)
-        yield Target(name, port, process.pid, made.authorization)
+        ca = "" if site.authority is None or name == LITELLM else str(site.authority.ca)
+        yield Target(name, port, process.pid, made.authorization, ca)
 
 
 def absent(name: str, gateway_command: str) -> str:
@@ -114,6 +120,9 @@ def _nginx_command(folder: Path, port: int, site: Site, _: ExitStack) -> Started
         f"  {kind}_temp_path {folder}/{kind};\n"
         for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
+    tls = (
+        f"ssl_certificate {site.pair.certificate}; ssl_certificate_key {site.pair.key};" if site.pair else ""
+    )
     (folder / "nginx.conf").write_text(f"""{user}
 daemon off; worker_processes 1; worker_rlimit_nofile 32768; pid {folder}/nginx.pid;
 error_log stderr warn;
@@ -122,7 +131,8 @@ http {{
 {temporary}  access_log off; tcp_nodelay on; keepalive_requests 1000000; send_timeout {SEND_S}s;
   upstream flowise {{ server 127.0.0.1:{site.upstream_port}; keepalive 256; keepalive_requests 1000000; }}
   server {{
-    listen 127.0.0.1:{port} backlog=4096;
+    listen 127.0.0.1:{port} backlog=4096{" ssl" if tls else ""};
+    {tls}
     location / {{
       proxy_pass http://flowise; proxy_http_version 1.1; proxy_set_header Connection "";
       proxy_buffering off; proxy_read_timeout 1h;
@@ -163,12 +173,30 @@ def _envoy_command(folder: Path, port: int, site: Site, _: ExitStack) -> Started
             "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(site.upstream_port)}}]}],
         },
     }
-    chain = {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+    chain: dict[str, object] = {
+        "filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
+    }
+    if site.pair is not None:
+        chain["transport_socket"] = _envoy_tls(site.pair)
     listener = {"address": address(port), "filter_chains": [chain]}
     config = {"static_resources": {"listeners": [listener], "clusters": [cluster]}}
     (folder / "envoy.json").write_text(json.dumps(config))
     options = ["--concurrency", "1", "--disable-hot-restart", "-l", "error"]
     return Started([_envoy(), "-c", str(folder / "envoy.json"), *options])
+
+
+def _envoy_tls(pair: Pair) -> dict[str, object]:
+    certificate = {
+        "certificate_chain": {"filename": str(pair.certificate)},
+        "private_key": {"filename": str(pair.key)},
+    }
+    kind = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext"
+    parameters = {"tls_maximum_protocol_version": "TLSv1_3"}
+    common = {"tls_certificates": [certificate], "tls_params": parameters}
+    return {
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": {"@type": kind, "common_tls_context": common},
+    }
 
 
 def _litellm(folder: Path, port: int, site: Site, _: ExitStack) -> Started:
