@@ -209,7 +209,6 @@ class TlsAcceptor:
         handshake.head_due = math.inf
         loop = asyncio.get_running_loop()
         try:
-            handshake.client.recv(_READ)
             if is_http:
                 handshake.client.send(_advice())
             handshake.client.shutdown(socket.SHUT_WR)
