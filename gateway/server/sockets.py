@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from aiohttp import web
 
@@ -150,8 +151,13 @@ class _UnixSite(web.SockSite):
         server = self._runner.server
         if server is None:
             raise AssertionError("the runner is set up")
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_unix_server(server, sock=self._sock, backlog=BACKLOG)
+        loop: Any = asyncio.get_running_loop()
+        self._server = await loop.create_unix_server(
+            server,
+            sock=self._sock,
+            backlog=BACKLOG,
+            cleanup_socket=False,  # the file is that of all processes; from Python 3.13 on the first would remove it
+        )
 
 
 class Reservation:
