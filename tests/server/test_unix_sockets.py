@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 import pytest
 import yaml
 
-from gateway.errors import CannotRunError
+from gateway.command_errors import CannotRunError
 from gateway.health import health
 from tests.harness import bounds
 from tests.harness.certificates import Authority
