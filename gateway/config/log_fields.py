@@ -45,7 +45,7 @@ REQUEST_FIELDS = frozenset(
             "cors",
             "foreign_credential",
         ),
-        *("dropped", "prompt", "sample"),
+        *("client_certificate", "dropped", "prompt", "sample"),
     }
 )
 # of other lines only
@@ -76,6 +76,7 @@ OTHER_FIELDS = frozenset(
             "pid",
             "public",
         ),
+        *("expires", "names", "result"),  # of certificates and handshakes
         *("reason", "removed", "sha256", "signal", "silent_s", "slots", "task", "type", "where"),
     }
 )
