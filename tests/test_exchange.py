@@ -129,7 +129,15 @@ def actual_writers():
     return found
 
 
-CREATED_BY_ROUTING = {"request", "request_id", "client", "timings", "trace_id", "received"}
+CREATED_BY_ROUTING = {
+    "request",
+    "request_id",
+    "client",
+    "timings",
+    "trace_id",
+    "client_certificate",
+    "received",
+}
 
 
 def test_every_field_names_its_writers():

@@ -99,7 +99,8 @@ def new_exchange(request: web.BaseRequest, trusted: Sequence[Network]) -> Exchan
     is_usable = _REQUEST_ID.fullmatch(given) and not given.startswith(_CREDENTIALS)
     request_id = given if is_usable else uuid.uuid4().hex
     parent = _TRACEPARENT.fullmatch(headers.get("traceparent", ""))
-    client: str = getattr(request.protocol, "address", "")  # kept by our listener
+    connection = request.protocol
+    client: str = getattr(connection, "address", "")  # kept by our listener
     if trusted:
         forwarded = headers.getall("X-Forwarded-For", []), headers.getall("Forwarded", [])
         client = client_address(client, *forwarded, trusted)
@@ -109,7 +110,7 @@ def new_exchange(request: web.BaseRequest, trusted: Sequence[Network]) -> Exchan
         client=client,
         timings=Timings(received=monotonic()),
         trace_id=parent[1] if parent else "",
-        client_certificate=getattr(request.protocol, "certificate", ""),
+        client_certificate=getattr(connection, "certificate", ""),
         response_headers={"X-Request-ID": request_id, "Server": SERVER, **_privacy(request.raw_path)},
     )
 

@@ -13,7 +13,7 @@ from gateway.http.forwarded import UNIX_PEER
 from gateway.relay.call import UpstreamCall
 from gateway.relay.deadlines import Deadlines
 from gateway.upstream.choice import Choice, Connector
-from gateway.upstream.headers import UpstreamRequest, check_coding, check_proxy
+from gateway.upstream.headers import PROXY_REFUSES, UpstreamRequest, check_coding, refusal_of_proxy
 from gateway.upstream.response_parser import Framing, ResponseHead
 from gateway.upstream.upstream import ForwardedIdentity, Upstream
 
@@ -86,7 +86,8 @@ def check_head(head: ResponseHead, *, may_be_unmodified: bool = False, may_be_ht
         UpstreamBadReply: the refusal of a proxy; a redirect; a web page, because Flowise answers unknown paths with
             its user interface; several media types; or a compressed body.
     """
-    check_proxy(head.status)
+    if head.status == PROXY_REFUSES:
+        raise refusal_of_proxy()
     if 300 <= head.status < 400 and not (may_be_unmodified and head.status == 304):
         raise UpstreamBadReply(f"Flowise answered with a redirect ({head.status}). Check the upstream's URL.")
     if head.framing is not Framing.NONE:

@@ -270,7 +270,8 @@ class ClientConnection(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._socket = cast(asyncio.Transport, transport)
-        self.address = _address_of(transport)
+        peer = transport.get_extra_info("peername")  # of a Unix socket a path, most often an empty one
+        self.address = UNIX_PEER if isinstance(peer, str | bytes) else peer[0] if peer else ""
         self.site = site_of(self.address)
         self.head_due = monotonic() + self._head_seconds
         if self.before is not None:
@@ -401,14 +402,6 @@ class ClientConnection(web.RequestHandler):
         response = web.Response(status=content.status, headers=headers, body=content.body)
         response.force_close()
         return response
-
-
-def _address_of(transport: asyncio.BaseTransport) -> str:
-    """Of the peer; empty if that is gone already. That of a Unix socket is a path, most often an empty one."""
-    peer = transport.get_extra_info("peername")
-    if isinstance(peer, str | bytes):
-        return UNIX_PEER
-    return str(peer[0]) if peer else ""
 
 
 def library_logger(logger: Logger) -> logging.Logger:

@@ -27,7 +27,7 @@ _ORIGIN = re.compile(
 _NUMERIC_END = re.compile(rb"(?:.*\.)?(?:[0-9]+|0[Xx][0-9A-Fa-f]*)\.?")
 _HIGHEST_PORT = 65535
 _AUTHORIZATION = b"Authorization"
-_PROXY_AUTHENTICATION = 407
+PROXY_REFUSES = 407
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -62,16 +62,12 @@ def downward(fields: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
     return passed
 
 
-def check_proxy(status: int) -> None:
-    """Refuse what only a proxy answers: it does not accept the credentials that it got.
-
-    Raises:
-        UpstreamBadReply: it is that.
-    """
-    if status == _PROXY_AUTHENTICATION:
-        raise UpstreamBadReply(
-            "The proxy in front of Flowise does not let the gateway pass.", reason=f"proxy: status {status}"
-        )
+def refusal_of_proxy() -> UpstreamBadReply:
+    """What a reply with the status `PROXY_REFUSES` is, which only a proxy sends: it wants other credentials."""
+    return UpstreamBadReply(
+        "The proxy in front of Flowise does not let the gateway pass.",
+        reason=f"proxy: status {PROXY_REFUSES}",
+    )
 
 
 def check_coding(fields: Iterable[tuple[bytes, bytes]]) -> None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from gateway.errors import GatewayError, UpstreamBadReply, UpstreamTimeout, UpstreamUnreachable
 from gateway.upstream.choice import NO_HEAD, Connector
 from gateway.upstream.connection import Connection, UnansweredError
-from gateway.upstream.headers import UpstreamRequest, check_coding, check_proxy
+from gateway.upstream.headers import PROXY_REFUSES, UpstreamRequest, check_coding, refusal_of_proxy
 from gateway.upstream.response_parser import BodyEnd, ResponseHead
 
 
@@ -93,7 +93,8 @@ class _WholeReply:
         self._status, self._etag = head.status, head.get(b"etag")
         self._answered(head.status)
         try:
-            check_proxy(head.status)
+            if head.status == PROXY_REFUSES:
+                raise refusal_of_proxy()
             check_coding(head.fields)
         except UpstreamBadReply as error:
             self._fail(error)
