@@ -20,7 +20,8 @@ from gateway.command_errors import CannotRunError
 from gateway.config import Address, AdminSettings, ServerSettings, ServerTimeouts
 from gateway.exchange import SERVER
 from gateway.openapi import document_json
-from gateway.server.listener import ConnectionGuard, Handler, Listener
+from gateway.server.guard import ConnectionGuard
+from gateway.server.listener import Handler, Listener
 from gateway.server.sockets import ADMIN, Port
 from gateway.telemetry.logs import Logger
 

@@ -25,7 +25,8 @@ from gateway.errors import BadRequest
 from gateway.exchange import SERVER
 from gateway.flowise.error_responses import error_response
 from gateway.http.forwarded import site_of
-from gateway.server.listener import LINGER, ConnectionGuard, Listener
+from gateway.server.guard import ConnectionGuard
+from gateway.server.listener import LINGER, Listener
 from gateway.telemetry.logs import Logger
 
 AT_ONCE = (

@@ -26,9 +26,10 @@ from gateway.command_errors import CannotRunError
 from gateway.config import Address, Config, ListenAddress
 from gateway.server.admin import AdminAnswers, AdminListener
 from gateway.server.descriptors import raise_limit
+from gateway.server.guard import ConnectionGuard
 from gateway.server.handover import Given, Offer, Passed, may_hand_over, passed_ports, shares_admin_port
 from gateway.server.handshakes import TlsAcceptor
-from gateway.server.listener import ConnectionGuard, Listener
+from gateway.server.listener import Listener
 from gateway.server.memory import exempt_what_lasts, return_large_blocks
 from gateway.server.reload import FIXED, CannotApplyError, Reloads, Source
 from gateway.server.service_manager import Systemd
