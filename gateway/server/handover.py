@@ -177,16 +177,16 @@ class Given:
     Attributes:
         address: the first of the public port, as it is configured, with the bound port.
         groups: the sockets of the public port, as of `Passed.public`.
-        common: likewise, as of `Passed.common`.
         admin_address: of the admin port, as it is configured.
         admin: its sockets.
+        common: further sockets of the public port, as of `Passed.common`.
     """
 
     address: ListenAddress
     groups: Callable[[], Sequence[Sequence[socket.socket]]]
-    common: Callable[[], Sequence[socket.socket]]
     admin_address: Address
     admin: Callable[[], Sequence[socket.socket]]
+    common: Callable[[], Sequence[socket.socket]] = tuple
 
 
 class Offer:

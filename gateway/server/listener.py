@@ -1,7 +1,7 @@
 """The public listener: slow request heads, stalled clients, requests that cannot be parsed.
 
-aiohttp parses and answers. The limits it lacks are here and in `guard`, and checked by the process's coarse timer. A request that cannot
-be parsed gets a 400, is counted and has one log line, without a traceback and without its bytes.
+aiohttp parses and answers. The limits it lacks are here and in `guard`, and checked by the process's coarse timer. A
+request that cannot be parsed gets a 400, is counted and has one log line, without a traceback and without its bytes.
 """
 
 from __future__ import annotations

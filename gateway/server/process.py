@@ -254,9 +254,9 @@ class Process:
         given = Given(
             first,
             lambda: [port.of_one_process],
-            lambda: port.common,
             self._config.admin.listen,
             lambda: admin.sockets,
+            lambda: port.common,
         )
         self._offer = Offer(given, self._give_way, self._logger)
         self._offer.open(self._passed)

@@ -166,7 +166,7 @@ class Supervisor:
         if may_hand_over(self._config, self._manager) and not self._is_stopping.is_set():
             port, admin_listen = self._port, self._config.admin.listen
             given = Given(
-                port.addresses[0], port.groups, port.common, admin_listen, lambda: self._admin.sockets
+                port.addresses[0], port.groups, admin_listen, lambda: self._admin.sockets, port.common
             )
             self._offer = Offer(given, self._give_way, self._logger)
             self._offer.open(self._passed)

@@ -276,7 +276,7 @@ async def test_however_many_sockets_one_process_has_all_are_passed():
         offer = Offer(Given(address, lambda: [sockets], admin, list), lambda: None, Unlogged())
         offer.open(Passed())
         opened.callback(offer.close)
-        passed = await take_over(address, admin)
+        passed = await take_over([address], admin)
         opened.callback(passed.close)
         assert len([one for group in passed.public for one in group]) == 70
 
