@@ -67,11 +67,16 @@ class OneShot(Generic[T]):
     async def wait(self) -> T:
         """Return the value or raise the error."""
         if not self.is_set:
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
+            await self.waiter()
+        return self.result()
+
+    def waiter(self) -> asyncio.Future[None]:
+        """A future that is done once it is set. To await it, then take the `result`, spares a frame of `wait`."""
+        waiter = self._waiter = asyncio.get_running_loop().create_future()
+        return waiter
+
+    def result(self) -> T:
+        """The value of one that is set. Raises the error."""
         if self._error is not None:
             raise self._error
         return self._value  # type: ignore[return-value]  # set, or T is None
@@ -96,8 +101,9 @@ class OneShot(Generic[T]):
         self.is_set = True
         if self._on_set is not None:
             self._on_set()
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
 
 class Tasks:

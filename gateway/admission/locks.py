@@ -30,6 +30,10 @@ class ConversationLocks:
     def is_busy(self, key: Key) -> bool:
         return key in self._locks
 
+    def take(self, key: Key) -> Callable[[], None] | None:
+        """Acquire the lock as `acquire` does, if that waits for nothing; None: it is held, or a store has it."""
+        return None if key in self._locks else self._taken(key)
+
     async def acquire(
         self,
         key: Key,
@@ -45,10 +49,13 @@ class ConversationLocks:
             Draining: the process is about to end.
         """
         lock = self._locks.get(key)
-        if lock is None:
-            self._locks[key] = _Lock()
-        else:
+        if lock is not None:
             await self._wait_for(lock, wait)
+        return self._taken(key)
+
+    def _taken(self, key: Key) -> Callable[[], None]:
+        """Hold the lock, which is free or was handed over; returns the function that releases it."""
+        self._locks.setdefault(key, _Lock())
         is_released = False
 
         def release() -> None:

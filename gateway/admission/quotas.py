@@ -103,6 +103,8 @@ def _quotas(scope: str, limits: Sequence[Limit], prefix: str = "") -> tuple[Quot
 
 def _applicable(quotas: Sequence[Quota], caller: str, address: str) -> list[ApplicableLimit]:
     """Each quota with its subject; a subject of several quotas is computed once."""
+    if not quotas:
+        return []
     subjects: dict[str, Subject] = {"route": SHARED}
     found = []
     for quota in quotas:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from gateway.errors import BadRequest
@@ -123,9 +123,8 @@ class Prediction:
 
     def without_body(self) -> Prediction:
         """A copy that does not hold the text, which may be large while the run is long."""
-        return replace(
-            self, _body=EMPTY_OBJECT, _own_edits={}, _overrides=EMPTY_OBJECT, _own_override_edits={}
-        )
+        kept = self.streaming, self.client_chat_id, self.session_id, self.question, self.dropped
+        return Prediction(*kept, EMPTY_OBJECT, {}, EMPTY_OBJECT, {})
 
     def _streaming_edit(self, *, wanted: bool | None) -> dict[str, bytes | None]:
         streaming = self.streaming if wanted is None else wanted

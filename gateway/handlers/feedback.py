@@ -13,7 +13,7 @@ from gateway.flowise.content_budget import ContentBudget
 from gateway.flowise.feedback import stored_id
 from gateway.policies.feedback import remember
 from gateway.relay.delivery import whole_response
-from gateway.relay.outgoing import choose_server, choose_upstream, deadlines_of, send, upstream_request
+from gateway.relay.outgoing import choose_server, choose_upstream, deadlines_of, upstream_request
 from gateway.relay.registry import InFlight
 from gateway.relay.transfer import Transfer
 from gateway.relay.whole_answer import WholeAnswer
@@ -50,7 +50,7 @@ class Feedback:
         answer = WholeAnswer(transfer.call, self._budget, LARGEST, _too_large())
         response: web.StreamResponse | None = None
         try:
-            head = await send(exchange, transfer.call, upstream_request(exchange, upstream, body))
+            head = await transfer.call.send(upstream_request(exchange, upstream, body))
             content = b""
             if head.framing is not Framing.NONE:
                 transfer.call.attach(answer)

@@ -18,7 +18,6 @@ from gateway.relay.outgoing import (
     choose_upstream,
     deadlines_of,
     identity_of,
-    send,
     upstream_request,
 )
 from gateway.relay.registry import InFlight
@@ -69,7 +68,7 @@ class Passthrough:
         transfer = Transfer(exchange, deadlines, connector, self._in_flight)
         try:
             try:
-                head = await send(exchange, transfer.call, request)
+                head = await transfer.call.send(request)
             finally:  # also if that server does not answer, or the client does not wait for it
                 if others := [server for server in others if server is not connector.server]:
                     self._tasks.start(_abort_on(others, exchange, upstream), "abort elsewhere")

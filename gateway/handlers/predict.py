@@ -13,7 +13,7 @@ from gateway.flowise.error_responses import error_tail
 from gateway.flowise.events import HEARTBEAT
 from gateway.relay.client import ClientStream
 from gateway.relay.delivery import Delivery, deliver
-from gateway.relay.outgoing import choose_server, choose_upstream, deadlines_of, send, upstream_request
+from gateway.relay.outgoing import choose_server, choose_upstream, deadlines_of, upstream_request
 from gateway.relay.run import PredictionRun, RunServices
 from gateway.relay.whole_answer import answer_without
 from gateway.relay.writers import EventStreamWriter
@@ -48,7 +48,7 @@ class Predict:
         run = PredictionRun(exchange, deadlines, upstream, choice, self._services)
         try:
             body = _body(exchange, may_stream=may_stream)
-            head = await send(exchange, run.call, upstream_request(exchange, upstream, body))
+            head = await run.call.send(upstream_request(exchange, upstream, body))
             exchange.body_sent()
             if route.events.withhold and _is_answer(exchange, head):
                 services = self._services
@@ -67,7 +67,8 @@ class Predict:
         }
         if route.no_transform:
             missing[hdrs.CACHE_CONTROL] = _not_to_be_transformed(exchange, head)
-        active = self._services.metrics.streams_active.labels(route.name).track_inprogress()
+        metrics = self._services.metrics
+        active = metrics.child(metrics.streams_active, route.name).track_inprogress()
         return Delivery(missing, self._send_timeout, lambda client: _event_writer(client, route), active)
 
 
@@ -86,7 +87,9 @@ def _body(exchange: Exchange, *, may_stream: bool) -> UpstreamBody:
     prediction = exchange.prediction
     if prediction is None:
         raise AssertionError("policies/body refuses a prediction without a body")
-    changes = replace(exchange.changes, streaming=may_stream if may_stream != prediction.streaming else None)
+    changes = exchange.changes
+    if may_stream != prediction.streaming:
+        changes = replace(changes, streaming=may_stream)
     exchange.prediction = prediction.without_body()  # held by the request alone, until it is sent
     if exchange.upload is not None:
         return exchange.upload(changes)

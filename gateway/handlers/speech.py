@@ -11,7 +11,7 @@ from gateway.flowise.events import HEARTBEAT
 from gateway.flowise.speech import speech_error
 from gateway.relay.client import ClientStream
 from gateway.relay.delivery import Delivery, deliver
-from gateway.relay.outgoing import choose_server, choose_upstream, deadlines_of, send, upstream_request
+from gateway.relay.outgoing import choose_server, choose_upstream, deadlines_of, upstream_request
 from gateway.relay.speech import Speech, SpeechServices
 from gateway.relay.writers import EventStreamWriter
 from gateway.upstream.upstream import Upstream
@@ -43,7 +43,7 @@ class ReadAloud:
         choice = choose_server(exchange, upstream)
         speech = Speech(exchange, deadlines_of(upstream), choice, upstream, self._services)
         try:
-            head = await send(exchange, speech.call, request)
+            head = await speech.call.send(request)
             if not exchange.is_streaming:
                 return await deliver(exchange, speech.call, head, Delivery({}, self._send_timeout))
 

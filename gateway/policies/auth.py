@@ -44,24 +44,50 @@ class _Rules:
 
 def auth(
     authenticator: Authenticator, metrics: Metrics, routes: Sequence[Route]
-) -> Callable[[Exchange], Awaitable[None]]:
-    has_public_route = any("anonymous" in route.auth for route in routes)
-    by_route, anywhere = _rules_of(routes)
+) -> Callable[[Exchange], Awaitable[None] | None]:
+    """The policy, which returns an awaitable only for a credential that is not known yet."""
+    return _Authentication(authenticator, metrics, routes).policy
 
-    async def policy(exchange: Exchange) -> None:
+
+class _Authentication:
+    def __init__(self, authenticator: Authenticator, metrics: Metrics, routes: Sequence[Route]) -> None:
+        self._authenticator = authenticator
+        self._metrics = metrics
+        self._has_public_route = any("anonymous" in route.auth for route in routes)
+        self._by_route, self._anywhere = _rules_of(routes)
+
+    def policy(self, exchange: Exchange) -> Awaitable[None] | None:
         try:
-            exchange.caller = await _caller(exchange)
-            _check(exchange, exchange.caller, has_public_route=has_public_route)
+            caller = self._caller(exchange)
+            if isinstance(caller, str):
+                return self._authenticate(exchange, caller)
+            self._enter(exchange, caller)
         except GatewayError as error:
-            metrics.auth.labels(exchange.auth, _result(error, exchange.auth)).inc()
+            self._count(exchange, _result(error, exchange.auth))
             raise
-        metrics.auth.labels(exchange.auth, "ok").inc()
+        return None
 
-    async def _caller(exchange: Exchange) -> Caller:
+    async def _authenticate(self, exchange: Exchange, credential: str) -> None:
+        try:
+            self._enter(exchange, await self._authenticator.authenticate(credential))
+        except GatewayError as error:
+            self._count(exchange, _result(error, exchange.auth))
+            raise
+
+    def _enter(self, exchange: Exchange, caller: Caller) -> None:
+        exchange.caller = caller
+        _check(exchange, caller, has_public_route=self._has_public_route)
+        self._count(exchange, "ok")
+
+    def _count(self, exchange: Exchange, result: str) -> None:
+        self._metrics.child(self._metrics.auth, exchange.auth, result).inc()
+
+    def _caller(self, exchange: Exchange) -> Caller | str:
+        """The caller; or the credential, if its caller is not known yet."""
         exchange.auth = "unknown"
         route = exchange.route
-        rules = _without_route(exchange, anywhere) if route is None else by_route[route.name]
-        is_our_jwt = looks_like_jwt if rules.refuses_all_foreign else authenticator.is_of_an_issuer
+        rules = _without_route(exchange, self._anywhere) if route is None else self._by_route[route.name]
+        is_our_jwt = looks_like_jwt if rules.refuses_all_foreign else self._authenticator.is_of_an_issuer
         sent = _sent(exchange, is_our_jwt)
         if sent.foreign and (caller := _of_foreign(exchange, sent, rules)) is not None:
             return caller
@@ -74,9 +100,7 @@ def auth(
             raise Unauthenticated(
                 "Only session tokens are allowed in the base path /t/; send others as `Authorization: Bearer …`."
             )
-        return authenticator.authenticate_cached(credential) or await authenticator.authenticate(credential)
-
-    return policy
+        return self._authenticator.authenticate_cached(credential) or credential
 
 
 def _sent(exchange: Exchange, is_our_jwt: Callable[[str], bool]) -> SentCredentials:

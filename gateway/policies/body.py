@@ -80,13 +80,16 @@ class BodyThreads:
 
 def body(
     bounds: BodyBounds, threads: BodyThreads, enter_route: EnterRoute
-) -> Callable[[Exchange], Awaitable[None]]:
-    """`enter_route` sets and checks the route of an exchange whose body names the flow."""
+) -> Callable[[Exchange], Awaitable[None] | None]:
+    """The policy, which returns an awaitable only if there is something to wait for.
 
-    async def policy(exchange: Exchange) -> None:
+    `enter_route` sets and checks the route of an exchange whose body names the flow.
+    """
+
+    def policy(exchange: Exchange) -> Awaitable[None] | None:
         found = exchange.match
         if found is None or found.endpoint.body is BodyKind.NONE:
-            return
+            return None
         limit = MAX_RECORD if exchange.route is None else exchange.route.max_body
         if found.endpoint.body not in (BodyKind.PREDICTION, BodyKind.ATTACHMENTS, BodyKind.DOCUMENTS):
             limit = min(limit, MAX_RECORD)
@@ -94,13 +97,34 @@ def body(
         reader = BodyReader(exchange.request, site_of(exchange.client), limit, bounds)
         exchange.body_sent = reader.release
         exchange.on_response_done(reader.release)
+        if variables:
+            exchange.changes = Changes(vars=variables)
+        is_prediction = found.endpoint.body is BodyKind.PREDICTION
+        return None if is_prediction and _read_at_once(exchange, reader) else read(exchange, found, reader)
+
+    async def read(exchange: Exchange, found: Match, reader: BodyReader) -> None:
         try:
             await _read(exchange, found, reader, enter_route, threads)
         finally:
             exchange.timings.waited += reader.waited
-        exchange.changes = Changes(vars=variables)
 
     return policy
+
+
+def _read_at_once(exchange: Exchange, reader: BodyReader) -> bool:
+    """Read the usual prediction: short JSON that has arrived with its head. Returns whether it was one."""
+    if _media_type(exchange.request, _JSON, _URLENCODED, _MULTIPART) != _JSON:
+        return False
+    content = reader.arrived()
+    if content is None or is_heavy(content):
+        return False
+    _keep(exchange, reader, read_json(content, _route(exchange)))
+    return True
+
+
+def _keep(exchange: Exchange, reader: BodyReader, prediction: Prediction) -> None:
+    exchange.prediction = prediction
+    reader.hold(prediction.overhead)
 
 
 async def _read(
@@ -145,8 +169,7 @@ async def _read_prediction(
             prediction = await reader.in_thread(threads.of(len(content)), read, content, route)
         else:
             prediction = read(content, route)
-    exchange.prediction = prediction
-    reader.hold(prediction.overhead)
+    _keep(exchange, reader, prediction)
 
 
 async def _read_upload(

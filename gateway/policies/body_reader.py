@@ -98,6 +98,15 @@ class BodyBounds:
     turns: Turns
 
 
+_BROKEN = (web.RequestPayloadError, HttpProcessingError, HTTPException)
+
+
+def _broken() -> BadRequest:
+    return BadRequest(
+        "The framing of the body is broken. Its length or chunks must be as the head announces."
+    )
+
+
 @dataclass(slots=True, eq=False)
 class BodyReader:
     """The body of one request.
@@ -121,6 +130,7 @@ class BodyReader:
     _last_byte_at: float = 0.0
     _jobs: int = 0
     _is_released: bool = False
+    _arrived: bytes | None = None
 
     async def begin(self) -> None:
         """Checks what the head says about the body, and answers `Expect: 100-continue`.
@@ -130,6 +140,16 @@ class BodyReader:
             UnsupportedMediaType: the body is compressed.
             BadRequest: an expectation that is not served.
         """
+        self._check_head()
+        expect = self.request.headers.get(hdrs.EXPECT)
+        if expect is None or self.request.version < (1, 1):
+            return
+        if expect.strip().lower() != "100-continue":
+            raise BadRequest("This expectation is not served. The only one is `Expect: 100-continue`.")
+        await self.request.writer.write(_CONTINUE)
+        self.request.writer.output_size = 0
+
+    def _check_head(self) -> None:
         headers = self.request.headers
         length = self.request.content_length
         if length is not None and length > self.limit:
@@ -139,13 +159,21 @@ class BodyReader:
             raise UnsupportedMediaType(
                 "A body with Content-Encoding is not accepted: a short one can be of any length. Send it uncompressed."
             )
-        expect = headers.get(hdrs.EXPECT)
-        if expect is None or self.request.version < (1, 1):
-            return
-        if expect.strip().lower() != "100-continue":
-            raise BadRequest("This expectation is not served. The only one is `Expect: 100-continue`.")
-        await self.request.writer.write(_CONTINUE)
-        self.request.writer.output_size = 0
+
+    def arrived(self) -> bytes | None:
+        """The whole body, as `read` returns it, if nothing has to be awaited or sent for it; else None.
+
+        Raises:
+            GatewayError: as `read`.
+        """
+        if (
+            self._arrived is None
+            and self.request.content.is_eof()
+            and hdrs.EXPECT not in self.request.headers
+        ):
+            self._check_head()
+            self._arrived = self._take()
+        return self._arrived
 
     async def read(self) -> Buffer:
         """Reads the whole body; a long one is a bytearray, which no other copy was made of.
@@ -155,23 +183,30 @@ class BodyReader:
             BadRequest: it broke off, or arrived too slowly.
             Overloaded: the budget is used up.
         """
+        if self._arrived is not None:
+            return self._arrived
         await self.begin()
         content = self.request.content
+        if content.is_eof():  # it arrived with its head
+            return self._take()
         try:
-            if content.is_eof():  # it arrived with its head
-                body = content.read_nowait()
-                self._add(len(body))
-                return body
             parts = bytearray()
             while not content.at_eof():
                 part = await self.paced(content.readany)
                 self._add(len(part))
                 parts += part
-        except (web.RequestPayloadError, HttpProcessingError, HTTPException):
-            raise BadRequest(
-                "The framing of the body is broken. Its length or chunks must be as the head announces."
-            ) from None
+        except _BROKEN:
+            raise _broken() from None
         return bytes(parts) if len(parts) <= STEP else parts
+
+    def _take(self) -> bytes:
+        """What has arrived, which is all."""
+        try:
+            body = self.request.content.read_nowait()
+        except _BROKEN:
+            raise _broken() from None
+        self._add(len(body))
+        return body
 
     def _add(self, size: int) -> None:
         if self.held + size > self.limit:
@@ -218,6 +253,7 @@ class BodyReader:
     def release(self) -> None:
         """Nothing of the body is needed any more, except by a job that has not ended."""
         self._is_released = True
+        self._arrived = None
         if not self._jobs:
             self.bounds.budget.release(self.held, self.address)
             self.held = 0

@@ -43,33 +43,44 @@ class ConversationOrigins(Protocol):
 
 def conversations(
     locks: ConversationLocks, metrics: Metrics, origins: ConversationOrigins, ids: ConversationIds
-) -> Callable[[Exchange], Awaitable[None]]:
-    """The policy. Upstreams that share a server share its conversations."""
+) -> Callable[[Exchange], Awaitable[None] | None]:
+    """The policy, which returns an awaitable only if there is something to wait for.
 
-    async def policy(exchange: Exchange) -> None:
+    Upstreams that share a server share its conversations.
+    """
+
+    def policy(exchange: Exchange) -> Awaitable[None] | None:
         purpose = Purpose.OTHER if exchange.match is None else exchange.match.endpoint.purpose
         if exchange.prediction is None:
             exchange.chat_id = _named_chat(exchange, ids)
-            if purpose is Purpose.SPEECH_ABORT:
-                await _keep_free(exchange, locks, origins)
-            return
+            return _keep_free(exchange, locks, origins) if purpose is Purpose.SPEECH_ABORT else None
         if exchange.route is None:
-            return
+            return None
         if purpose is Purpose.STORE:
             _map_named_ids(exchange, exchange.prediction, ids)
-            return
+            return None
         if exchange.route.conversations.bind:
             _map_ids(exchange, exchange.prediction, ids)
         else:
             _keep_ids(exchange, exchange.prediction)
         if exchange.chat_id is None:
-            return
+            return None
         key = (origins[exchange.route.upstream], exchange.chat_id)
-        release = await _acquire(exchange, locks, key, exchange.route.conversations, metrics)
-        exchange.release_conversation = release
-        exchange.on_response_done(lambda: None if exchange.is_run_open else release())
+        if (release := locks.take(key)) is None:
+            return acquire(exchange, key, exchange.route.conversations)
+        _hold(exchange, release)
+        return None
+
+    async def acquire(exchange: Exchange, key: Key, settings: ConversationSettings) -> None:
+        _hold(exchange, await _acquire(exchange, locks, key, settings, metrics))
 
     return policy
+
+
+def _hold(exchange: Exchange, release: Callable[[], None]) -> None:
+    """The lock belongs to the run; without one it ends with the response."""
+    exchange.release_conversation = release
+    exchange.on_response_done(lambda: None if exchange.is_run_open else release())
 
 
 async def _keep_free(exchange: Exchange, locks: ConversationLocks, origins: ConversationOrigins) -> None:

@@ -45,14 +45,16 @@ class Limits:
         )
         self._settings = Quota("settings", settings)
 
-    def policies(self, *, is_shadow: bool) -> tuple[Callable[[Exchange], Awaitable[None]], ...]:
+    def policies(self, *, is_shadow: bool) -> tuple[Callable[[Exchange], Awaitable[None] | None], ...]:
         """Both, in their order. `is_shadow`: decide and record, but refuse no request."""
 
-        async def pre_auth(exchange: Exchange) -> None:
-            await self._check(exchange, self._pre_auth(exchange), is_shadow=is_shadow)
+        def pre_auth(exchange: Exchange) -> Awaitable[None] | None:
+            limits = self._pre_auth(exchange)
+            return self._check(exchange, limits, is_shadow=is_shadow) if limits else None
 
-        async def post_auth(exchange: Exchange) -> None:
-            await self._check(exchange, self._post_auth(exchange), is_shadow=is_shadow)
+        def post_auth(exchange: Exchange) -> Awaitable[None] | None:
+            limits = self._post_auth(exchange)
+            return self._check(exchange, limits, is_shadow=is_shadow) if limits else None
 
         return pre_auth, post_auth
 

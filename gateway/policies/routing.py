@@ -6,8 +6,8 @@ The policy runs after `cors`, so that a browser lets the page read the refusal.
 from __future__ import annotations
 
 import re
-import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from os import urandom
 from time import monotonic
 from typing import Generic, Protocol, TypeVar
 
@@ -97,7 +97,7 @@ def new_exchange(request: web.BaseRequest, trusted: Sequence[Network]) -> Exchan
     given = headers.get("X-Request-ID", "")
     # A credential sent as request id would be logged.
     is_usable = _REQUEST_ID.fullmatch(given) and not given.startswith(_CREDENTIALS)
-    request_id = given if is_usable else uuid.uuid4().hex
+    request_id = given if is_usable else urandom(16).hex()
     parent = _TRACEPARENT.fullmatch(headers.get("traceparent", ""))
     connection = request.protocol
     client: str = getattr(connection, "address", "")  # kept by our listener

@@ -8,13 +8,12 @@ business.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator
 from time import monotonic
-from typing import Protocol
 
 from gateway.aio import OneShot
 from gateway.errors import GatewayError, UpstreamBadReply, UpstreamUnreachable
 from gateway.relay.deadlines import Deadline, Deadlines
+from gateway.relay.interfaces import CallListener, ResponseWriter
 from gateway.relay.replies import BodyObserver
 from gateway.upstream.choice import NO_HEAD, Connector
 from gateway.upstream.connection import Connection, UnansweredError
@@ -25,48 +24,13 @@ from gateway.upstream.short_request import CLOSED_EARLY
 # Observing some reads at once costs a third of what each costs by itself.
 UNREAD = 8192  # the most bytes that the observer lags behind, besides those of the last read
 PER_READ = 500  # what a read counts beside its bytes, so that there are at most 16
+MOST_EARLY = 4  # reads that are kept while there is no writer; each has at most `large_reads.SLICE` bytes
 
 # How fast a reply without a client is read: at once what may wait in the buffers of the sockets, then, in bytes per
 # second, far more than a model writes, while a flood costs a few percent of a core. It is not closed instead: Flowise
 # would go on, and the conversation must be held for as long.
 UNATTENDED_BURST = 8 * 1024 * 1024
 UNATTENDED_RATE = 256 * 1024
-
-
-class CallListener(Protocol):
-    """What a call reports, synchronously."""
-
-    def on_head(self, head: ResponseHead) -> None:
-        """The last chance to set the call's observer.
-
-        Raises:
-            UpstreamBadReply: this is no reply for a client; the call ends with it.
-        """
-
-    def on_client_left(self) -> None:
-        """The client is gone; the reply is still being received."""
-
-    def on_deadline(self, deadline: Deadline) -> None:
-        """Called at every tick from then on, until the call is over."""
-
-    def on_over(self, end: BodyEnd | GatewayError) -> None:
-        """How the body ended, or why there was no head. Called once."""
-
-
-class ResponseWriter(Protocol):
-    """The client's end of a body."""
-
-    def feed(self, data: bytes) -> None:
-        """The body bytes of one read."""
-
-    def end(self, end: BodyEnd, *, is_complete: bool) -> None:
-        """The body ended; `is_complete`: its last event was seen."""
-
-    def terminate(self, message: str) -> None:
-        """End the response early, for this reason."""
-
-    def tick(self, now: float) -> None:
-        """Write a heartbeat if one is due. `now`: monotonic seconds."""
 
 
 class UpstreamCall:
@@ -79,6 +43,7 @@ class UpstreamCall:
         "_early",
         "_early_end",
         "_is_client_paused",
+        "_is_held",
         "_is_throttled",
         "_last_byte_at",
         "_listener",
@@ -107,6 +72,7 @@ class UpstreamCall:
         self._early_end: BodyEnd | None = None
         self.terminated_by: GatewayError | None = None
         self._is_client_paused = False
+        self._is_held = False  # reading is paused because there is no writer yet
         self.head: OneShot[ResponseHead] = OneShot()
         self.delivered: OneShot[None] = OneShot()  # the client gets no more of the body
         self.is_over = False
@@ -133,7 +99,14 @@ class UpstreamCall:
         is_upload = not isinstance(request.body, bytes | tuple)
         try:
             try:
-                return await self._send_on(await self._acquire(fresh=is_upload), request)
+                # mostly there is one, so that nothing is waited for
+                connection = None if is_upload else self.connector.take_idle()
+                self._start(connection or await self._acquire(fresh=is_upload), request)
+                if is_upload:
+                    await self._send_pieces(request)
+                if not self.head.is_set:
+                    await self.head.waiter()
+                return self.head.result()
             except UnansweredError as error:
                 unanswered = error
             if self.is_over or self.delivered.is_set or not self.connector.may_repeat(unanswered):
@@ -141,7 +114,8 @@ class UpstreamCall:
             self.head = OneShot()
             self.deadlines.sent_at = math.inf
             try:
-                return await self._send_on(await self._acquire(fresh=True), request)
+                self._start(await self._acquire(fresh=True), request)
+                return await self.head.wait()
             except UnansweredError as error:
                 raise self._unanswered(error) from None
         except GatewayError as error:
@@ -167,27 +141,25 @@ class UpstreamCall:
         await self.head.wait()
         raise AssertionError("a call without a connection has no head")
 
-    async def _send_on(self, connection: Connection, request: UpstreamRequest) -> ResponseHead:
+    def _start(self, connection: Connection, request: UpstreamRequest) -> None:
+        """Send the request, of an upload only its head."""
         if self.head.is_set:  # terminated while it waited for a connection
             connection.close()
-            return await self.head.wait()
+            return
         self._connection = connection
         connection.start(request.method, request.encoded(self.connector.server.addressed), self)
-        if isinstance(request.body, bytes):
-            connection.finish_request()
-        elif isinstance(request.body, tuple):
+        if isinstance(request.body, tuple):
             for piece in request.body:
                 connection.write(piece)
-            connection.finish_request()
-        else:
-            await self._send_pieces(connection, request.body)
-        if connection.is_request_sent or connection.is_answered:
-            self.deadlines.sent_at = monotonic()
-        return await self.head.wait()
+        elif not isinstance(request.body, bytes):
+            return
+        connection.finish_request()
+        self.deadlines.sent_at = monotonic()
 
-    async def _send_pieces(self, connection: Connection, pieces: AsyncIterator[bytes]) -> None:
-        """Send the body as it is read, until an early reply or the end of the call."""
-        if self.head.is_set:
+    async def _send_pieces(self, request: UpstreamRequest) -> None:
+        """Send the body of an upload as it is read, until an early reply or the end of the call."""
+        connection, pieces = self._connection, request.body
+        if self.head.is_set or connection is None or isinstance(pieces, bytes | tuple):
             return
         with self.head.interrupts():
             async for piece in pieces:
@@ -196,6 +168,8 @@ class UpstreamCall:
                     await connection.drain()
             connection.write(b"0\r\n\r\n")
             connection.finish_request()
+        if connection.is_request_sent or connection.is_answered:
+            self.deadlines.sent_at = monotonic()
 
     @property
     def is_sent(self) -> bool:
@@ -205,11 +179,8 @@ class UpstreamCall:
     # -- ResponseSink ------------------------------------------------------------------------------
 
     def on_head(self, head: ResponseHead) -> None:
-        """Pause reading until there is a writer."""
         self.deadlines.head_at = self.deadlines.last_byte_at = monotonic()
         self.connector.answered(head.status)
-        if self._connection is not None and not self.delivered.is_set:
-            self._connection.pause_reading()
         try:
             self._listener.on_head(head)
         except UpstreamBadReply as error:
@@ -225,7 +196,7 @@ class UpstreamCall:
         if writer is not None:
             writer.feed(data)
         elif not self.delivered.is_set:
-            self._early.append(data)
+            self._hold(data)
         else:
             self._spend_allowance(len(data))
         self._unread.append((data, now))
@@ -233,16 +204,30 @@ class UpstreamCall:
         if size > UNREAD:
             self._observe()
 
-    def on_end(self, end: BodyEnd) -> None:
+    def on_end(self, end: BodyEnd, last: bytes = b"") -> None:
+        """The last bytes leave together with the end of the response."""
         if end is BodyEnd.CUT and self._connection is not None:
             self.broken_by = f"broken off: {self._connection.broken_by}"
         self._connection = None
-        self._observe()
+        if last:
+            self._unread.append((last, monotonic()))
+            self._unread_size += len(last) + PER_READ
+        if end is not BodyEnd.WHOLE:  # its events say whether it is complete
+            self._observe()
         if self._writer is not None:
-            self._end_response(self._writer, end)
-        else:
+            self._end_response(self._writer, end, last)
+        elif not self.delivered.is_set:
+            self._early.append(last)
             self._early_end = end
+        self._observe()
         self._finish(end)
+
+    def _hold(self, data: bytes) -> None:
+        """Keep it until there is a writer, which takes an iteration of the loop; read little more meanwhile."""
+        self._early.append(data)
+        if len(self._early) == MOST_EARLY and self._connection is not None:
+            self._is_held = True
+            self._connection.pause_reading()
 
     def on_failure(self, error: GatewayError | UnansweredError) -> None:
         """A request that may be sent again does not end the call: `send` decides."""
@@ -263,13 +248,17 @@ class UpstreamCall:
             writer.terminate("" if self.terminated_by is None else self.terminated_by.message)
             return
         self._writer = writer
-        for data in self._early:
-            writer.feed(data)
+        early = b"".join(self._early)
         self._early.clear()
         if self._early_end is not None:
-            self._end_response(writer, self._early_end)
-        elif not self._is_client_paused:
-            self._resume()
+            self._end_response(writer, self._early_end, early)
+            return
+        if early:
+            writer.feed(early)
+        if self._is_held:
+            self._is_held = False
+            if not self._is_client_paused:
+                self._resume()
 
     def skip_body(self) -> None:
         """The response has no body."""
@@ -370,10 +359,10 @@ class UpstreamCall:
         if self._connection is not None:
             self._connection.resume_reading()
 
-    def _end_response(self, writer: ResponseWriter, end: BodyEnd) -> None:
+    def _end_response(self, writer: ResponseWriter, end: BodyEnd, last: bytes) -> None:
         if self.delivered.is_set:
             return
-        writer.end(end, is_complete=self.observer is not None and self.observer.has_end)
+        writer.end(end, last, is_complete=self.observer is not None and self.observer.has_end)
         self._set_delivered()
 
     def _set_delivered(self) -> None:

@@ -1,8 +1,7 @@
-"""Writes a response body straight onto the client's transport, and watches whether the client takes it.
+"""Writes a response straight onto the client's transport, and watches whether the client takes it.
 
-aiohttp writes the head and the last chunk. Between the two this file frames and writes: that costs about 16 µs for an
-event, `StreamResponse.write` from a woken task 24. A shim in front of aiohttp's protocol reports, without a task,
-that the client reads too slowly, reads again, or is gone.
+That costs about 16 µs for an event, `StreamResponse.write` from a woken task 24. A shim in front of aiohttp's protocol
+reports, without a task, that the client reads too slowly, reads again, or is gone.
 """
 
 from __future__ import annotations
@@ -13,18 +12,21 @@ from typing import cast
 from aiohttp import web
 
 from gateway.relay.call import UpstreamCall
+from gateway.relay.response import LAST_CHUNK, RelayedResponse
 
 HIGH_WATER = 64 * 1024  # bytes, also under TLS, whose default is eight times that
 
 
 class ClientStream:
-    """One response to one client, between the head and the last chunk. `send_timeout` is in seconds."""
+    """One response to one client, from its head to its end. `send_timeout` is in seconds."""
 
     __slots__ = (
         "_call",
+        "_head",
         "_is_chunked",
         "_is_gone",
         "_request",
+        "_response",
         "_send_timeout",
         "_taken",
         "_taken_at",
@@ -38,6 +40,8 @@ class ClientStream:
         self._call = call
         self._send_timeout = send_timeout
         self._transport: asyncio.Transport | None = None
+        self._response: RelayedResponse | None = None
+        self._head = b""  # not sent yet
         self._is_chunked = False
         self._is_gone = False
         self._written = 0  # with the chunk framing, unlike `bytes_out`
@@ -45,24 +49,26 @@ class ClientStream:
         self._taken_at: float | None = None
         self.bytes_out = 0
 
-    async def open(self, response: web.StreamResponse) -> None:
-        """Send the head and take over the transport.
+    def open(self, response: RelayedResponse) -> None:
+        """Take over the transport; the head goes with the first bytes, or by `begin`.
 
         Raises:
             ConnectionError: the client is gone already.
         """
-        if self._request.transport is None:
-            raise ConnectionResetError("the client left before the head")
-        if self._request.version < (1, 1):
-            response.force_close()  # a body without length ends with the connection, but aiohttp keeps it open
-        writer = await response.prepare(self._request)
         transport = self._request.transport
-        if transport is None or writer is None:
-            raise ConnectionResetError("the client left with the head")
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("the client left before the head")
         self._transport = transport
-        self._is_chunked = bool(getattr(writer, "chunked", False))
+        self._response = response
+        self._head = response.head
+        self._is_chunked = response.is_chunked
         transport.set_write_buffer_limits(high=HIGH_WATER)
         transport.set_protocol(_Shim(self._request.protocol, self))
+
+    def begin(self) -> None:
+        """Send the head now, if no bytes came with which it could go."""
+        if self._head:
+            self._send(b"")
 
     def write(self, data: bytes) -> None:
         """Send these bytes now, in one write. Ignored once the client is gone."""
@@ -70,12 +76,46 @@ class ClientStream:
         if transport is None or transport.is_closing() or not data:
             return
         framed = b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data
+        if self._head:
+            framed = self._with_head(framed)
         self.bytes_out += len(data)
         self._written += len(framed)
         transport.write(framed)
 
+    def finish(self, data: bytes) -> None:
+        """Send the last bytes together with the last chunk."""
+        if self._response is None or not self._is_chunked:
+            self.write(data)
+            return
+        chunk = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+        if self._send(chunk + LAST_CHUNK):
+            self.bytes_out += len(data)
+            self._response.is_finished = True
+
+    def _send(self, framed: bytes) -> bool:
+        """Send the head, if it was not, and these bytes. Returns whether the client was still there."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return False
+        if self._head:
+            framed = self._with_head(framed)
+        self._written += len(framed)
+        transport.write(framed)
+        return True
+
+    def _with_head(self, framed: bytes) -> bytes:
+        """The first bytes of the response. From here on aiohttp must not send another head."""
+        head, self._head = self._head, b""
+        self._request.writer.output_size = len(head)
+        return head + framed
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the head was sent, so that it cannot be replaced by an error."""
+        return self._response is not None and not self._head
+
     def release(self) -> None:
-        """Give the transport back to aiohttp, which writes the last chunk."""
+        """Give the transport back to aiohttp, which then has the response completed."""
         transport, self._transport = self._transport, None
         if transport is not None:
             # also if it is closing: server/listener then drops a client that never reads its last bytes
@@ -83,6 +123,7 @@ class ClientStream:
 
     def cut(self) -> None:
         """Send what was written and close without the last chunk: the body is not complete."""
+        self.begin()
         if self._transport is not None:
             self._transport.close()
 

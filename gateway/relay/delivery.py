@@ -10,8 +10,10 @@ from time import monotonic
 from aiohttp import hdrs, web
 
 from gateway.exchange import Exchange
-from gateway.relay.call import ResponseWriter, UpstreamCall
+from gateway.relay.call import UpstreamCall
 from gateway.relay.client import ClientStream
+from gateway.relay.interfaces import ResponseWriter
+from gateway.relay.response import RelayedResponse
 from gateway.relay.writers import RawWriter
 from gateway.upstream.headers import downward
 from gateway.upstream.response_parser import Framing, ResponseHead
@@ -42,24 +44,47 @@ async def deliver(
     Raises:
         ConnectionError: the client left before the head.
     """
-    response = _response(exchange, head, delivery)
-    head.fields.clear()
-    exchange.response_headers = {}  # both are copied; a stream may be open for long
+    headers = _headers(exchange, head, delivery.headers)
+    length = head.get(b"content-length")
+    head.fields.clear()  # copied; a stream may be open for long
     if head.framing is Framing.NONE:
         call.skip_body()
         exchange.status, exchange.timings.client_head = head.status, monotonic()
-        return response
+        return _without_body(exchange, head.status, headers, length)
+    # filters and errors change a stream's length
+    has_length = head.framing is Framing.LENGTH and not exchange.is_streaming
+    response = RelayedResponse(exchange.request, head.status, headers, int(length) if has_length else None)
     client = ClientStream(exchange.request, call, delivery.send_timeout)
-    await client.open(response)
-    exchange.status, exchange.timings.client_head = head.status, monotonic()
-    call.attach(delivery.writer(client))
+    writer = delivery.writer(client)
+    client.open(response)
     try:
+        _begin(exchange, call, client, writer, head.status)
+        exchange.response_headers = {}  # sent
         with delivery.active:
-            await call.delivered.wait()
+            if not call.delivered.is_set:
+                await call.delivered.waiter()
     finally:
         exchange.bytes_out = client.bytes_out
         client.release()
     return response
+
+
+def _begin(
+    exchange: Exchange, call: UpstreamCall, client: ClientStream, writer: ResponseWriter, status: int
+) -> None:
+    """Send the head, together with what has come of the body.
+
+    Raises:
+        ConnectionError: the client is gone already.
+    """
+    try:
+        call.attach(writer)
+        client.begin()
+    finally:
+        if client.has_begun:
+            exchange.status, exchange.timings.client_head = status, monotonic()
+    if not client.has_begun:
+        raise ConnectionResetError("the client left before the head")
 
 
 def whole_response(
@@ -94,18 +119,10 @@ def _headers(exchange: Exchange, head: ResponseHead, own: Mapping[str, str]) -> 
     return {**dict(downward(head.fields)), **own, **exchange.response_headers}
 
 
-def _response(exchange: Exchange, head: ResponseHead, delivery: Delivery) -> web.StreamResponse:
-    headers = _headers(exchange, head, delivery.headers)
-    length = head.get(b"content-length")
-    if (
-        head.framing is Framing.NONE
-    ):  # 204, 304, HEAD: left to aiohttp, because a ClientStream would write a body
-        if exchange.request.method == hdrs.METH_HEAD and length.isdigit():
-            headers[hdrs.CONTENT_LENGTH] = length.decode()
-        return web.Response(status=head.status, headers=headers)
-    response = web.StreamResponse(status=head.status, headers=headers)
-    if (
-        head.framing is Framing.LENGTH and not exchange.is_streaming
-    ):  # filters and errors change a stream's length
-        response.content_length = int(length)
-    return response
+def _without_body(
+    exchange: Exchange, status: int, headers: dict[str, str], length: bytes
+) -> web.StreamResponse:
+    """204, 304 and HEAD: left to aiohttp, because a `ClientStream` would write a body."""
+    if exchange.request.method == hdrs.METH_HEAD and length.isdigit():
+        headers[hdrs.CONTENT_LENGTH] = length.decode()
+    return web.Response(status=status, headers=headers)

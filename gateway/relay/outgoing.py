@@ -10,7 +10,6 @@ from gateway.errors import UpstreamBadReply
 from gateway.exchange import Exchange, UpstreamBody
 from gateway.flowise.endpoints import upstream_target
 from gateway.http.forwarded import UNIX_PEER
-from gateway.relay.call import UpstreamCall
 from gateway.relay.deadlines import Deadlines
 from gateway.upstream.choice import Choice, Connector
 from gateway.upstream.headers import PROXY_REFUSES, UpstreamRequest, check_coding, refusal_of_proxy
@@ -40,14 +39,6 @@ def choose_server(exchange: Exchange, upstream: Upstream) -> Choice:
 def note_server(exchange: Exchange, choice: Connector | None) -> None:
     """Note the server that has the request now; None: it never had one."""
     exchange.server = "" if choice is None else choice.server.label
-
-
-async def send(exchange: Exchange, call: UpstreamCall, request: UpstreamRequest) -> ResponseHead:
-    """As `UpstreamCall.send`; notes the server that it ended with."""
-    try:
-        return await call.send(request)
-    finally:
-        exchange.server = call.connector.server.label
 
 
 def identity_of(exchange: Exchange) -> ForwardedIdentity:

@@ -20,7 +20,7 @@ from gateway.flowise.usage import Usage, UsageSource
 from gateway.relay.call import UpstreamCall
 from gateway.relay.counting import TokenCounting
 from gateway.relay.deadlines import Deadline, Deadlines
-from gateway.relay.outgoing import check_head, identity_of
+from gateway.relay.outgoing import check_head, identity_of, note_server
 from gateway.relay.registry import InFlight
 from gateway.relay.replies import ReplyObserver, observer_for
 from gateway.relay.results import upstream_result
@@ -97,7 +97,7 @@ class PredictionRun:
         self._is_abort_taken = False
         self._is_closed_by_us = False
         self._is_doubted = False  # whether its chatflow was looked up
-        self._gauge = services.metrics.runs_active.labels(exchange.route_name)
+        self._gauge = services.metrics.child(services.metrics.runs_active, exchange.route_name)
         self._gauge.inc()
         exchange.run_started()
         self._in_flight.add(self)
@@ -113,7 +113,8 @@ class PredictionRun:
     # -- CallListener ------------------------------------------------------------------------------
 
     def on_head(self, head: ResponseHead) -> None:
-        self.exchange.timings.upstream_head = monotonic()
+        note_server(self.exchange, self.call.connector)
+        self.exchange.timings.upstream_head = self.call.deadlines.head_at
         reply = self._reply = observer_for(head, self._counting.budget)
         self.exchange.is_streaming = reply.is_stream
         if not reply.is_stream:
@@ -139,6 +140,8 @@ class PredictionRun:
     def on_over(self, end: BodyEnd | GatewayError) -> None:
         self._in_flight.discard(self)
         self._gauge.dec()
+        if self._reply is None:
+            note_server(self.exchange, self.call.connector)
         status = 0 if self._reply is None else self._reply.status
         self.exchange.upstream_result = upstream_result(end, status, self.exchange.outcome)
         self.exchange.failure = None if self._reply is None else self._reply.failure()

@@ -17,7 +17,7 @@ from gateway.flowise.outcome import Outcome, of_error, of_speech
 from gateway.flowise.raw_json import encode
 from gateway.flowise.speech import SpeechObserver
 from gateway.relay.deadlines import Deadlines
-from gateway.relay.outgoing import check_head, identity_of
+from gateway.relay.outgoing import check_head, identity_of, note_server
 from gateway.relay.registry import InFlight
 from gateway.relay.transfer import Transfer
 from gateway.upstream import flowise_api
@@ -58,6 +58,7 @@ class Speech(Transfer):
 
     def on_head(self, head: ResponseHead) -> None:
         self._status = head.status
+        note_server(self.exchange, self.call.connector)
         self.exchange.timings.upstream_head = self.call.deadlines.head_at
         check_head(head)
         is_stream = head.get(b"content-type").lower().startswith(b"text/event-stream")

@@ -10,7 +10,7 @@ from gateway.flowise.endpoints import Purpose
 from gateway.flowise.outcome import Outcome, of_answer, of_error
 from gateway.relay.call import UpstreamCall
 from gateway.relay.deadlines import Deadline, Deadlines
-from gateway.relay.outgoing import check_head
+from gateway.relay.outgoing import check_head, note_server
 from gateway.relay.registry import InFlight
 from gateway.relay.results import upstream_result
 from gateway.upstream.choice import Connector
@@ -45,6 +45,7 @@ class Transfer:
 
     def on_head(self, head: ResponseHead) -> None:
         self._status = head.status
+        note_server(self.exchange, self.call.connector)
         self.exchange.timings.upstream_head = self.call.deadlines.head_at
         self.call.deadlines.is_first_event_seen = True  # has no events
         match, _ = self.exchange.matched
@@ -64,6 +65,8 @@ class Transfer:
 
     def on_over(self, end: BodyEnd | GatewayError) -> None:
         self._in_flight.discard(self)
+        if not self._status:
+            note_server(self.exchange, self.call.connector)
         self.exchange.bytes_in = self.call.bytes_in
         self.exchange.upstream_result = upstream_result(end, self._status, self.exchange.outcome)
         self.exchange.ended(self._outcome(end), self.call.broken_by)

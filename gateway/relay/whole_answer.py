@@ -76,7 +76,8 @@ class WholeAnswer:
             self._parts.append(data)
             self._size += len(data)
 
-    def end(self, end: BodyEnd, *, is_complete: bool) -> None:  # noqa: ARG002 - a body has no last event
+    def end(self, end: BodyEnd, last: bytes = b"", *, is_complete: bool) -> None:  # noqa: ARG002 - no event
+        self.feed(last)
         if end is BodyEnd.CUT:
             self._body.fail(
                 UpstreamBadReply("The answer of Flowise broke off. Look into the log of Flowise.")

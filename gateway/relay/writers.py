@@ -21,9 +21,12 @@ class RawWriter:
         self.feed = client.write
         self.tick = client.tick
 
-    def end(self, end: BodyEnd, *, is_complete: bool) -> None:  # noqa: ARG002 - a body has no last event
+    def end(self, end: BodyEnd, last: bytes = b"", *, is_complete: bool) -> None:  # noqa: ARG002 - no event
         if end is BodyEnd.CUT:
+            self._client.write(last)
             self._client.cut()
+        else:
+            self._client.finish(last)
 
     def terminate(self, message: str) -> None:  # noqa: ARG002 - a body has no place for it
         self._client.cut()
@@ -71,21 +74,31 @@ class EventStreamWriter:
         if ready:
             self._client.write(ready)
 
-    def end(self, end: BodyEnd, *, is_complete: bool) -> None:
+    def _ready(self, data: bytes) -> bytes:
+        """What may leave of these bytes."""
+        ready = self._boundaries.feed(data)
+        return ready if self._filter is None else self._filter.feed(ready)
+
+    def end(self, end: BodyEnd, last: bytes = b"", *, is_complete: bool) -> None:
         """Leave a clean body as it is; complete a broken one."""
+        ready = self._ready(last) if last else b""
         if end is BodyEnd.WHOLE or (end is BodyEnd.CLOSED and is_complete):
-            self._write_rest()
+            self._client.finish(ready + self._rest())
         elif self._is_inside_event:
+            self._client.write(ready)
             self._client.cut()
-        elif not is_complete:
-            self._client.write(self._error_tail("The answer broke off: the connection to Flowise was lost."))
+        elif is_complete:
+            self._client.finish(ready)
+        else:
+            tail = self._error_tail("The answer broke off: the connection to Flowise was lost.")
+            self._client.finish(ready + tail)
 
     def terminate(self, message: str) -> None:
         """Write the error between two events; cut inside of one."""
         if self._is_inside_event:
             self._client.cut()
         else:
-            self._client.write(self._error_tail(message))
+            self._client.finish(self._error_tail(message))
 
     def tick(self, now: float) -> None:
         """Send a heartbeat if nothing was sent for the configured time."""
@@ -100,12 +113,10 @@ class EventStreamWriter:
             self._client.write(self._heartbeat)
             self._sent, self._sent_at = self._client.bytes_out, now
 
-    def _write_rest(self) -> None:
+    def _rest(self) -> bytes:
         """The tail without a boundary: the body stays byte-identical."""
         rest = self._boundaries.rest()
-        if self._filter is not None:
-            rest = self._filter.feed(rest)
-        self._client.write(rest)
+        return rest if self._filter is None else self._filter.feed(rest)
 
     @property
     def _is_inside_event(self) -> bool:

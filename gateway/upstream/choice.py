@@ -12,6 +12,7 @@ from typing import Protocol
 from gateway.causes import NO_DESCRIPTORS, TIMED_OUT, Cause
 from gateway.errors import UpstreamTimeout, UpstreamUnreachable
 from gateway.upstream.connection import Connection, UnansweredError
+from gateway.upstream.pool import Pool
 from gateway.upstream.server import Server
 
 UNAVAILABLE = frozenset(
@@ -24,6 +25,9 @@ class Connector(Protocol):
     """Gets the connections of one request, and hears how it went: the first of the last three counts."""
 
     server: Server
+
+    def take_idle(self) -> Connection | None:
+        """A connection to `server` that is open and can take a request now."""
 
     async def connect(self, *, fresh: bool = False) -> Connection:
         """A connection to `server`, which may be another one afterwards. Raises as `Pool.acquire`."""
@@ -84,6 +88,13 @@ class Choice:
         self._tried: tuple[Server, ...] = ()
         self.server, self._is_trial = servers.pick(chat_id)
 
+    def take_idle(self) -> Connection | None:
+        return self._pool.take_idle()
+
+    @property
+    def _pool(self) -> Pool:
+        return self.server.short if self._is_short else self.server.pool
+
     async def connect(self, *, fresh: bool = False) -> Connection:
         """A connection to the server, or to the next one for as long as there is none.
 
@@ -96,11 +107,9 @@ class Choice:
         """
         deadline = asyncio.get_running_loop().time() + self._servers.connect_timeout
         while True:
-            server = self.server
-            pool = server.short if self._is_short else server.pool
-            share = 0.5 if self._servers.has_another((*self._tried, server)) else 1.0
+            share = 0.5 if self._servers.has_another((*self._tried, self.server)) else 1.0
             try:
-                return await pool.acquire(fresh=fresh, deadline=deadline, share=share)
+                return await self._pool.acquire(fresh=fresh, deadline=deadline, share=share)
             except UpstreamUnreachable as error:
                 if not self._move_on(error.cause):
                     raise

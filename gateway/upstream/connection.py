@@ -53,8 +53,8 @@ class ResponseSink(Protocol):
     def on_body(self, data: bytes) -> None:
         """All body bytes of one read, without framing."""
 
-    def on_end(self, end: BodyEnd) -> None:
-        """The body ended, or broke off."""
+    def on_end(self, end: BodyEnd, last: bytes = b"") -> None:
+        """The body ended, with these bytes of the read that ended it; or it broke off."""
 
     def on_failure(self, error: GatewayError | UnansweredError) -> None:
         """There will be no head."""
@@ -130,15 +130,16 @@ class Connection(asyncio.Protocol):
 
     @property
     def is_usable(self) -> bool:
-        """Whether an idle connection can take a request: it is open, and nothing waits to be read.
+        """Whether an idle connection can take a request: it is open and not too old, and nothing waits to be read.
 
         What waits is the end of the connection, or bytes that belong to no request. The event loop would report
         either in its next iteration, after the request was written.
         """
-        if self._transport is None or self._transport.is_closing():
+        transport = self._transport
+        if transport is None or transport.is_closing() or self.usable_until <= monotonic():
             return False
         poll = select.poll()
-        poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
+        poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
         return not poll.poll(0)
 
     @property
@@ -236,10 +237,12 @@ class Connection(asyncio.Protocol):
             return
         parser = self._parser
         parser.feed(data)
-        if body := parser.body if self._has_head else self._begin(sink):
+        body = parser.body if self._has_head else self._begin(sink)
+        if parser.is_over:
+            if self._sink is sink:
+                self._end(sink, b"".join(body))
+        elif body:
             sink.on_body(body[0] if len(body) == 1 else b"".join(body))
-        if parser.is_over and self._sink is sink:
-            self._end(sink)
 
     def pause_writing(self) -> None:
         self._is_blocked = True
@@ -325,13 +328,16 @@ class Connection(asyncio.Protocol):
         sink.on_head(head)
         return self._parser.body if self._sink is sink else []  # empty if the sink has closed the connection
 
-    def _end(self, sink: ResponseSink) -> None:
+    def _end(self, sink: ResponseSink, last: bytes) -> None:
+        """`last`: the body bytes of this read."""
         parser = self._parser
         self._sink = None
         self.responses += 1
         if parser.fault:
             self.close()
             if self._has_head:
+                if last:
+                    sink.on_body(last)
                 self.broken_by = parser.fault
                 sink.on_end(BodyEnd.CUT)
             else:
@@ -344,7 +350,7 @@ class Connection(asyncio.Protocol):
             self._go_idle()
         else:
             self.close()
-        sink.on_end(BodyEnd.WHOLE)
+        sink.on_end(BodyEnd.WHOLE, last)
 
     def _go_idle(self) -> None:
         if self._idle_seconds <= 0:

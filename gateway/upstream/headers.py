@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 
 from gateway.errors import UpstreamBadReply
 
 UP = ("content-type", "accept", "user-agent", "traceparent", "tracestate", "if-none-match", "range")
 _UP = frozenset({*(name.encode() for name in UP), b"origin"})
-_DOWN = frozenset(
-    {
-        "etag", "last-modified", "cache-control", "date", "x-accel-buffering", "accept-ranges", "retry-after",
-        "x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset",
-        "content-type", "content-disposition", "content-range", "content-language", "content-encoding",
-    }
+_NAMES_DOWN = (
+    "etag", "last-modified", "cache-control", "date", "x-accel-buffering", "accept-ranges", "retry-after",
+    "x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset",
+    "content-type", "content-disposition", "content-range", "content-language", "content-encoding",
 )  # fmt: skip
 _ORIGIN = re.compile(
     rb"[A-Za-z][A-Za-z0-9+.-]*://(?:(?P<name>[A-Za-z0-9._~-]+)|\[(?P<ipv6>[0-9A-Fa-f:.]+)\])(?::(?P<port>[0-9]{1,5}))?"
@@ -36,8 +34,10 @@ def own_fields(identity: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
     return [(name.encode(), value.encode()) for name, value in identity.items() if value]
 
 
-def upward(fields: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """A client's header fields that may reach Flowise, the first of each name.
+def upward(
+    fields: Iterable[tuple[bytes, bytes]], without: Collection[bytes] = ()
+) -> list[tuple[bytes, bytes]]:
+    """A client's header fields that may reach Flowise, the first of each name. `without`: names that are left out.
 
     `Origin` passes only if it is valid: `null` makes Flowise hang. Values with control characters are dropped.
     """
@@ -45,7 +45,7 @@ def upward(fields: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     allowed = _UP
     for raw_name, value in fields:
         name = raw_name.lower()
-        if name not in allowed or name in passed or _CONTROL.search(value):
+        if name not in allowed or name in passed or name in without or _CONTROL.search(value):
             continue
         if name != b"origin" or _is_origin(value):
             passed[name] = value
@@ -56,9 +56,9 @@ def downward(fields: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
     """Flowise's header fields that may reach the client, decoded as UTF-8, else Latin-1."""
     passed = []
     for raw_name, value in fields:
-        name = raw_name.decode("latin-1").lower()
-        if name in _DOWN and not _CONTROL.search(value):
-            passed.append((_canonical(name), _text(value)))
+        name = _DOWN.get(raw_name.lower())
+        if name is not None and not _CONTROL.search(value):
+            passed.append((name, value.decode() if value.isascii() else _text(value)))
     return passed
 
 
@@ -78,7 +78,10 @@ def check_coding(fields: Iterable[tuple[bytes, bytes]]) -> None:
     Raises:
         UpstreamBadReply: it is compressed.
     """
-    values = b",".join(value for name, value in fields if name == b"content-encoding").lower().split(b",")
+    given = [value for name, value in fields if name == b"content-encoding"]
+    if not given:
+        return
+    values = b",".join(given).lower().split(b",")
     codings = [coding for value in values if (coding := value.strip()) not in (b"", b"identity")]
     if codings:
         named = b", ".join(codings).decode("latin-1")
@@ -106,6 +109,9 @@ def _canonical(name: str) -> str:
     return "ETag" if name == "etag" else "-".join(part.capitalize() for part in name.split("-"))
 
 
+_DOWN = {name.encode(): _canonical(name) for name in _NAMES_DOWN}
+
+
 def _text(value: bytes) -> str:
     try:
         return value.decode()
@@ -115,10 +121,25 @@ def _text(value: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Addressed:
-    """What a request has from the server that it goes to: the path of its URL, and header fields, which come first."""
+    """What a request has from the server that it goes to: the path of its URL, and header fields, which come first.
+
+    `lines`: the fields as they are sent; `lines_without_key`: for a request that has a key of its own.
+    """
 
     prefix: bytes = b""
     fields: tuple[tuple[bytes, bytes], ...] = ()
+    lines: bytes = field(init=False, repr=False)
+    lines_without_key: bytes = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        keyless = [pair for pair in self.fields if pair[0] != _AUTHORIZATION]
+        object.__setattr__(self, "lines", _lines(self.fields))  # the dataclass is frozen
+        object.__setattr__(self, "lines_without_key", _lines(keyless))
+
+
+def _lines(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Encode header fields. Names and values must have been checked."""
+    return b"".join([b"%b: %b\r\n" % pair for pair in fields])
 
 
 NOWHERE = Addressed()
@@ -135,24 +156,15 @@ class UpstreamRequest:
 
     def encoded(self, server: Addressed = NOWHERE) -> bytes:
         """The head for this server, and the body if it is bytes."""
-        target, fields = server.prefix + self.target, [*server.fields, *self.fields]
-        if (
-            self.fields and self.fields[0][0] == _AUTHORIZATION
-        ):  # the client's own key, in place of the server's
-            fields = [pair for pair in server.fields if pair[0] != _AUTHORIZATION] + self.fields
+        body: bytes = b""
         if isinstance(self.body, bytes):
-            if self.method not in ("GET", "HEAD"):
-                fields.append((b"Content-Length", b"%d" % len(self.body)))
-            return request_head(self.method, target, fields) + self.body
-        if isinstance(self.body, tuple):
-            fields.append((b"Content-Length", b"%d" % sum(map(len, self.body))))
+            body = self.body
+            framing = b"" if self.method in ("GET", "HEAD") else b"Content-Length: %d\r\n" % len(body)
+        elif isinstance(self.body, tuple):
+            framing = b"Content-Length: %d\r\n" % sum(map(len, self.body))
         else:
-            fields.append((b"Transfer-Encoding", b"chunked"))
-        return request_head(self.method, target, fields)
-
-
-def request_head(method: str, target: bytes, fields: Sequence[tuple[bytes, bytes]]) -> bytes:
-    """Encode a request head. Names and values must have been checked."""
-    lines = [b"%b %b HTTP/1.1\r\n" % (method.encode(), target)]
-    lines.extend(b"%b: %b\r\n" % pair for pair in fields)
-    return b"".join(lines) + b"\r\n"
+            framing = b"Transfer-Encoding: chunked\r\n"
+        has_key = bool(self.fields) and self.fields[0][0] == _AUTHORIZATION  # the client's own
+        lines = server.lines_without_key if has_key else server.lines
+        head = self.method.encode(), server.prefix, self.target, lines, _lines(self.fields), framing, body
+        return b"%b %b%b HTTP/1.1\r\n%b%b%b\r\n%b" % head

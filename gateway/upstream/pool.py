@@ -122,7 +122,7 @@ class Pool:
         try:
             async with asyncio.timeout_at(deadline):
                 while not self._is_closed:
-                    if not fresh and (connection := self._take_idle()):
+                    if not fresh and (connection := self.take_idle()):
                         return connection
                     if self._has_capacity or self._drop_one_idle():
                         break
@@ -136,6 +136,15 @@ class Pool:
         self.settings = settings
         for _ in range(settings.max_connections - len(self._open) - self._opening):
             self._wake_one()
+
+    def take_idle(self) -> Connection | None:
+        """The idle connection that was used last, if one can take a request; waits for none."""
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.is_usable:
+                return connection
+            self._drop(connection)
+        return None
 
     def sweep(self, now: float) -> None:
         """Close idle connections that the server is about to close. `now`: monotonic seconds."""
@@ -162,15 +171,6 @@ class Pool:
         for connection in list(self._open):
             connection.close()
         self._idle.clear()
-
-    def _take_idle(self) -> Connection | None:
-        self.sweep(monotonic())
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.is_usable:
-                return connection
-            self._drop(connection)
-        return None
 
     def _drop_one_idle(self) -> bool:
         if not self._idle:

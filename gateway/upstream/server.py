@@ -123,6 +123,9 @@ class Pinned:
     def __init__(self, server: Server) -> None:
         self.server = server
 
+    def take_idle(self) -> Connection | None:
+        return self.server.short.take_idle()
+
     async def connect(self, *, fresh: bool = False) -> Connection:
         return await self.server.short.acquire(fresh=fresh)
 

@@ -104,8 +104,10 @@ class _WholeReply:
         if len(self._body) > self._limit:
             self._fail(UpstreamBadReply(f"Flowise sent more than {self._limit} bytes to a short request."))
 
-    def on_end(self, end: BodyEnd) -> None:
+    def on_end(self, end: BodyEnd, last: bytes = b"") -> None:
         self.is_over = True
+        if last:
+            self.on_body(last)
         if end is BodyEnd.CUT:
             self._fail(UpstreamBadReply("Flowise broke off its reply."))
         elif not self.result.done():

@@ -29,6 +29,7 @@ from gateway.upstream.server_reports import ServerReports
 from gateway.upstream.servers import Servers
 from gateway.upstream.short_request import ShortReply, send_short
 
+_OF_THE_BODY = frozenset({b"content-type"})
 REQUEST_TIMEOUT = 10.0  # seconds, for the gateway's own requests
 MAX_REPLY = (
     64 * 1024
@@ -168,8 +169,8 @@ class Upstream:
 
         `content_type`: of the body as it is sent, which is not always the client's; empty: no body.
         """
-        passed = [pair for pair in upward(from_client) if pair[0] != b"content-type"]
-        return [*own_fields({**_own(identity), "Content-Type": content_type}), *passed]
+        own = own_fields({**_own(identity), "Content-Type": content_type})
+        return own + upward(from_client, without=_OF_THE_BODY)
 
     async def request(
         self,

@@ -11,6 +11,7 @@ from gateway.handlers import predict
 from gateway.relay import delivery as deliver
 from gateway.relay import run
 from gateway.relay.client import ClientStream
+from gateway.relay.writers import EventStreamWriter
 from tests.harness.frames import (
     ASK,
     ASK_JSON,
@@ -175,8 +176,31 @@ async def test_a_bug_before_the_head_is_a_500_and_the_run_is_aborted(start, conn
     assert (reply.status, line["status"], line["abort"]) == (500, 500, "stopped")
 
 
+async def test_a_bug_before_the_first_bytes_are_sent_is_a_500(start, connect, monkeypatch):
+    monkeypatch.setattr(EventStreamWriter, "feed", broken)
+
+    async def script(peer, _):
+        peer.send(STREAM_HEAD + b"%x\r\n%b\r\n" % (len(START), START))
+        await upstream.aborted.wait()
+        peer.chunk(b"")
+
+    async with RawUpstream(script) as upstream, start(upstream.url) as gateway, connect(gateway) as wire:
+        wire.post(PATH, ASK)
+        reply = await wire.reply()
+        await gateway.lines.until("request")
+        without_bug_line(gateway)
+        line = await ended(gateway, reply, "failed")
+    assert (reply.status, line["status"], line["abort"]) == (500, 500, "stopped")
+
+
 async def test_a_bug_after_the_head_cuts_the_connection(start, connect, monkeypatch):
-    monkeypatch.setattr(predict, "_event_writer", broken)
+    begin = ClientStream.begin
+
+    def begin_and_break(self):
+        begin(self)
+        broken()
+
+    monkeypatch.setattr(ClientStream, "begin", begin_and_break)
 
     async def script(peer, _):
         peer.send(STREAM_HEAD)
@@ -226,7 +250,7 @@ async def test_a_bug_in_the_observer_ends_with_a_deadline(start, connect, monkey
 
 
 async def test_a_bug_in_a_write_leaks_no_run(start, connect, monkeypatch):
-    monkeypatch.setattr(ClientStream, "write", broken)
+    monkeypatch.setattr(ClientStream, "finish", broken)
 
     async def script(peer, _):
         stream(peer, WHOLE)

@@ -30,6 +30,9 @@ class OnlyPool:
         self.pool = pool
         self.reports = []
 
+    def take_idle(self):
+        return self.pool.take_idle()
+
     async def connect(self, *, fresh=False):
         return await self.pool.acquire(fresh=fresh)
 
@@ -69,8 +72,9 @@ class RecordingSink:
         assert self.head is not None
         self.body += data
 
-    def on_end(self, end):
+    def on_end(self, end, last=b""):
         assert self.end is self.failure is None
+        self.body += last
         self.end = end
         self.over.set()
 
@@ -111,7 +115,8 @@ class RecordingWriter:
     def feed(self, data):
         self.body += data
 
-    def end(self, end, *, is_complete):
+    def end(self, end, last=b"", *, is_complete):
+        self.body += last
         self.end_ = end
 
     def terminate(self, message):

@@ -62,6 +62,10 @@ class Pieces(RecordingSink):
         super().on_body(data)
         self.sizes.append(len(data))
 
+    def on_end(self, end, last=b""):
+        super().on_end(end, last)
+        self.sizes.append(len(last))
+
 
 def begun(sink=None):
     """A connection that has just read a head and a body of ten slices in one read."""

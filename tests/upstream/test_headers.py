@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.upstream.headers import downward, own_fields, request_head, upward
+from gateway.upstream.headers import Addressed, UpstreamRequest, downward, own_fields, upward
 
 
 def test_what_may_pass_up_passes_unchanged():
@@ -104,9 +104,15 @@ def test_text_is_utf_8_or_else_latin_1(raw, text):
     assert downward([(b"content-disposition", raw)]) == [("Content-Disposition", text)]
 
 
-def test_request_head():
-    own = own_fields({"Host": "flowise", "Authorization": "", "X-Request-ID": "r-1"})
-    assert (
-        request_head("POST", b"/a%2Fb?c=d", own)
-        == b"POST /a%2Fb?c=d HTTP/1.1\r\nHost: flowise\r\nX-Request-ID: r-1\r\n\r\n"
+def test_a_request_has_the_fields_of_its_server_first_and_a_key_of_its_own_in_place_of_the_servers():
+    server = Addressed(
+        b"/base", tuple(own_fields({"Host": "flowise", "Authorization": "s", "Accept-Encoding": ""}))
     )
+    own = own_fields({"Authorization": "", "X-Request-ID": "r-1"})
+    sent = UpstreamRequest("GET", b"/a%2Fb?c=d", own).encoded(server)
+    assert sent == (
+        b"GET /base/a%2Fb?c=d HTTP/1.1\r\nHost: flowise\r\nAuthorization: s\r\nX-Request-ID: r-1\r\n\r\n"
+    )
+    with_key = own_fields({"Authorization": "c", "X-Request-ID": "r-1"})
+    sent = UpstreamRequest("GET", b"/", with_key).encoded(server)
+    assert sent == (b"GET /base/ HTTP/1.1\r\nHost: flowise\r\nAuthorization: c\r\nX-Request-ID: r-1\r\n\r\n")

@@ -67,6 +67,9 @@ class RedisConversationLocks(ConversationLocks):
         """Count losses there. `on_lost`: called if another process has a lock, with the function that releases it."""
         self._losses, self._on_lost = losses, on_lost
 
+    def take(self, key: Key) -> None:
+        """None: the store is asked, so there is something to wait for."""
+
     async def acquire(self, key: Key, wait: float, budget: StoreBudget | None = None) -> Callable[[], None]:
         self._count += 1
         token = f"{self._name}:{self._count}"
