@@ -376,3 +376,5 @@ class UpstreamCall:
             self.is_over = True
             self.connector.gave_up()
             self._listener.on_over(end)
+            # nothing more is reported; the two would hold each other, and all of the request, until a collection
+            del self._listener
