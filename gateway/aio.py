@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from time import monotonic
@@ -104,6 +104,24 @@ class OneShot(Generic[T]):
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
+
+
+class Emptiness:
+    """Waits until a collection is empty; costs nothing while nobody waits. Call `check` when something has left it."""
+
+    def __init__(self, held: Sized) -> None:
+        self._held = held
+        self._empty: asyncio.Future[None] | None = None
+
+    async def wait(self) -> None:
+        if self._held:
+            self._empty = self._empty or asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._empty)
+
+    def check(self) -> None:
+        if self._empty is not None and not self._held:
+            self._empty.set_result(None)
+            self._empty = None
 
 
 class Tasks:

@@ -14,6 +14,7 @@ from typing import Protocol
 import msgspec
 from aiohttp import hdrs, web
 
+from gateway.aio import Emptiness
 from gateway.errors import Draining, Failed, GatewayError
 from gateway.exchange import Exchange
 from gateway.flowise.endpoints import Purpose
@@ -50,8 +51,7 @@ class Pipeline:
     def __init__(self, logger: Logger) -> None:
         self._logger = logger
         self._in_progress: dict[asyncio.Task[object], Exchange] = {}
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._idle = Emptiness(self._in_progress)
         self._draining: Draining | None = None
         self.is_closing = False
 
@@ -118,13 +118,12 @@ class Pipeline:
         if task is None:
             raise AssertionError("aiohttp answers each request in a task")
         self._in_progress[task] = exchange
-        self._idle.clear()
         return task
 
     def _untrack(self, exchange: Exchange, task: asyncio.Task[object]) -> None:
         del self._in_progress[task]
         if not self._in_progress:
-            self._idle.set()
+            self._idle.check()
         exchange.response_done()
 
     def _internal_error(self, exchange: Exchange, bug: Exception) -> web.StreamResponse:

@@ -38,7 +38,7 @@ from gateway.policies.cors import check_origin, cors
 from gateway.policies.feedback import feedback
 from gateway.policies.limits import Limits
 from gateway.policies.metrics import metrics
-from gateway.policies.routing import find_route, index_routes, routing
+from gateway.policies.routing import find_route, index_routes, locator, routing
 from gateway.relay.counting import TokenCounting
 from gateway.relay.registry import InFlight
 from gateway.relay.run import RunServices
@@ -76,6 +76,7 @@ class Serving:
     Attributes:
         config: the configuration.
         routes: each route by its name and by its chatflow id.
+        locate: finds endpoint and route of a target.
         trusted: networks of proxies.
         upstreams: by name.
         origins: what the conversations of each belong to.
@@ -100,6 +101,7 @@ class Serving:
         }
         self.origins = Origins({name: upstream.origins for name, upstream in self.upstreams.items()})
         self.routes = index_routes(config.routes)
+        self.locate = locator(self.routes)
         self.trusted = config.server.trusted_proxies
         self.credentials = services.identity.prepare(config.auth)
         self.chatflows: Chatflows = Chatflows(

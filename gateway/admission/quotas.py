@@ -65,11 +65,13 @@ class LimitResolver:
 
     def pre_auth(self, route: str, address: str) -> list[ApplicableLimit]:
         """The limits of a route that need only the address, and count requests."""
-        return _applicable(self._pre_auth[route], "", address)
+        quotas = self._pre_auth[route]
+        return _applicable(quotas, "", address) if quotas else []
 
     def post_auth(self, route: str, caller: str, address: str) -> list[ApplicableLimit]:
         """All other limits of a route."""
-        return _applicable(self._post_auth[route], caller, address)
+        quotas = self._post_auth[route]
+        return _applicable(quotas, caller, address) if quotas else []
 
     def of_unproven(self, route: str, address: str) -> list[ApplicableLimit]:
         """The limits by caller of a route once more, by address: for callers that anybody can make up."""
@@ -103,8 +105,6 @@ def _quotas(scope: str, limits: Sequence[Limit], prefix: str = "") -> tuple[Quot
 
 def _applicable(quotas: Sequence[Quota], caller: str, address: str) -> list[ApplicableLimit]:
     """Each quota with its subject; a subject of several quotas is computed once."""
-    if not quotas:
-        return []
     subjects: dict[str, Subject] = {"route": SHARED}
     found = []
     for quota in quotas:

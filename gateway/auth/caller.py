@@ -101,8 +101,11 @@ def refusal(route: Route, caller: Caller) -> GatewayError | None:
     """The reason why this caller may not use this route. A public route accepts every valid credential, or none."""
     is_public = "anonymous" in route.auth
     if caller.method == "anonymous":
-        required = f"This chatflow requires {_listed(route.auth)}, sent as `Authorization: Bearer …`."
-        return None if is_public else Unauthenticated(required)
+        if is_public:
+            return None
+        return Unauthenticated(
+            f"This chatflow requires {_listed(route.auth)}, sent as `Authorization: Bearer …`."
+        )
     if caller.routes is not None and route.name not in caller.routes:
         return Forbidden("This credential is not for this chatflow; use one that allows its route.")
     if caller.method not in route.auth and not is_public:

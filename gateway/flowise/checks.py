@@ -104,7 +104,7 @@ def check_texts(body: JsonObject, field: str, max_question: int, max_word: int) 
     length = sum(map(len, texts))
     if length > max_question:
         raise TooLarge(f"{field} holds {length} characters of text. At most {max_question} are allowed.")
-    longest = max((len(word) for text in texts for word in text.split()), default=0)
+    longest = max([max(map(len, text.split()), default=0) for text in texts], default=0)
     if longest > max_word:
         raise _long_word(field, longest, max_word)
 

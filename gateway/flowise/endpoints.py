@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from types import MappingProxyType
 
 from gateway.errors import BadRequest, MethodNotAllowed, UnknownRoute
@@ -16,6 +17,7 @@ from gateway.flowise.checks import bound_id, feedback_id, file_name, node_name, 
 from gateway.http.target import join_target, split_query, split_target
 
 _NO_TEXT: Mapping[str, str] = MappingProxyType({})
+MOST_KNOWN = 4096  # targets for Flowise
 _FILE_QUERY = ("chatflowId", "chatId", "fileName", "download")
 
 
@@ -325,6 +327,8 @@ def upstream_target(
         BadRequest: an id has a form that Flowise must not see.
         ValueError: `chat_id` is missing and required.
     """
+    if found.params.keys() == _FLOW_ONLY and not found.query and not prefix:
+        return _target_of_flow(found.endpoint.templates[0], chatflow_id)
     ids = {**found.params, "flow": unbound_id(chatflow_id, "The chatflow id")}
     if found.client_chat_id is not None:
         if chat_id is None:
@@ -336,3 +340,13 @@ def upstream_target(
     if query:
         query |= {"chatflowId": ids["flow"], "chatId": ids["chatId"]}
     return join_target((*prefix, *segments), query)
+
+
+_FLOW_ONLY = {"flow"}
+
+
+@lru_cache(MOST_KNOWN)
+def _target_of_flow(template: tuple[str, ...], chatflow_id: str) -> bytes:
+    """The target of a request that names nothing but its flow. It depends on the configuration alone."""
+    flow = unbound_id(chatflow_id, "The chatflow id")
+    return join_target([flow if part == "{flow}" else part for part in template], {})

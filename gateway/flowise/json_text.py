@@ -46,11 +46,13 @@ class JsonText:
         source: the text as received.
         brief: valid JSON exactly if `source` is; without a byte order mark.
         values: at least the number of members and elements; exact if it is above `MAX_DEPTH`.
+        is_short: whether `brief` is the whole text, so that what is in it can be taken from there.
     """
 
     source: Buffer = field(repr=False)
     brief: bytes = field(repr=False)
     values: int = 0
+    is_short: bool = True
     _places: Sequence[int] = (0,)  # in `brief`, ascending: from here on `source` is ahead
     _ahead: Sequence[int] = (0,)  # by so many bytes
 
@@ -60,7 +62,7 @@ class JsonText:
 
     def origins(self, start: int, end: int) -> tuple[int, int]:
         """The places in `source` of two places in `brief` that are not inside of strings."""
-        if len(self._places) == 1:  # a short text
+        if self.is_short:
             return start + self._ahead[0], end + self._ahead[0]
         return self.origin(start), self.origin(end)
 
@@ -78,7 +80,8 @@ def read_text(source: Buffer, what: str) -> JsonText:
     begin = len(_BOM) if source.startswith(_BOM) else 0
     if len(source) > STEP:
         brief, places, ahead = _shortened(source, begin, what)
-        return JsonText(source, brief, _check_structure(brief, what), places, ahead)
+        values = _check_structure(brief, what)
+        return JsonText(source, brief, values, is_short=False, _places=places, _ahead=ahead)
     brief = bytes(source[begin:])
     return JsonText(source, brief, _check_structure(brief, what), _ahead=(begin,))
 

@@ -148,7 +148,7 @@ def _is_one_of(body: JsonObject, name: str, values: tuple[set[bytes], set[str]])
     """Returns whether a member is one of the literals or, unescaped, one of the texts."""
     literals, texts = values
     raw = body.short(name, _LONGEST_SWITCH)
-    return raw is not None and (raw in literals or text_of(raw) in texts)
+    return raw is not None and (raw in literals or (raw.startswith(b'"') and text_of(raw) in texts))
 
 
 def read_json(body: Buffer, rules: BodyRules) -> Prediction:
@@ -162,15 +162,17 @@ def read_json(body: Buffer, rules: BodyRules) -> Prediction:
     overrides = _object(document, "overrideConfig", "overrideConfig")
     refuse_storage_references(document, ("overrideConfig.", overrides))
     removed = _removed_fields(document, rules)
-    removed_overrides = _removed_overrides(overrides, rules)
+    removed_overrides = _removed_overrides(overrides, rules) if overrides.members else {}
     _check_fields(document, rules)
     question, question_edit = _question(document)
     return Prediction(
         streaming=_is_one_of(document, "streaming", _STREAMS),
         client_chat_id=_id(document, "chatId", "chatId", rules),
-        session_id=_id(overrides, "sessionId", "overrideConfig.sessionId", rules),
+        session_id=_id(overrides, "sessionId", "overrideConfig.sessionId", rules)
+        if overrides.members
+        else None,
         question=question,
-        dropped=listed_for_log([*removed, *(f"overrideConfig.{name}" for name in removed_overrides)]),
+        dropped=listed_for_log([*removed, *map("overrideConfig.{}".format, removed_overrides)]),
         _body=document,
         _own_edits=removed | question_edit | _without_empty_id(document, "chatId"),
         _overrides=overrides,
@@ -187,26 +189,33 @@ def _object(body: JsonObject, name: str, what: str) -> JsonObject:
 
 def _question(document: JsonObject) -> tuple[str, dict[str, bytes | None]]:
     """The question, and the edit that makes a number or a boolean the text that was written."""
-    raw = document.raw("question") or _EMPTY_TEXT
+    raw = document.raw("question")
+    if raw is None:
+        return "", {}
     if raw.startswith(b'"'):
         return _well_formed(text_of(raw)), {}
     return raw.decode(), {"question": encode(raw.decode())}
 
 
 def _without_empty_id(body: JsonObject, name: str) -> dict[str, bytes | None]:
-    is_empty = name in body.members and body.short(name, LONGEST_BLANK) == _EMPTY_TEXT
+    if name not in body.members:
+        return {}
+    is_empty = body.short(name, LONGEST_BLANK) == _EMPTY_TEXT
     return {name: None} if is_empty else {}
 
 
 def listed_for_log(names: Sequence[str]) -> tuple[str, ...]:
     """The first of these names, and how many more there are."""
+    if not names:
+        return ()
     more = len(names) - _KEPT_NAMES
     kept = tuple(map(shown, names[:_KEPT_NAMES]))
     return kept if more <= 0 else (*kept, f"and {more} more")
 
 
 def _removed_fields(document: JsonObject, rules: BodyRules) -> dict[str, bytes | None]:
-    unknown = [name for name in document.members if name not in FIELDS]
+    names = document.members.keys()
+    unknown = [] if names <= FIELDS.keys() else [name for name in names if name not in FIELDS]
     if unknown and rules.body.unknown == "refuse":
         raise BadRequest(
             f"Unknown fields: {_listed(unknown)}. This route takes {', '.join(_passing(rules))}."
@@ -214,8 +223,10 @@ def _removed_fields(document: JsonObject, rules: BodyRules) -> dict[str, bytes |
     removed: dict[str, bytes | None] = dict.fromkeys(unknown) if rules.body.unknown == "drop" else {}
     if rules.conversations.bind and document.size(_UNMAPPED):
         removed[_UNMAPPED] = None
-    legacy = (name for name in document.members if name in LEGACY - rules.body.allow)
-    return removed | dict.fromkeys(name for name in legacy if not _is_nothing(document, name))
+    if not LEGACY.isdisjoint(document.members):
+        legacy = (name for name in document.members if name in LEGACY - rules.body.allow)
+        removed |= dict.fromkeys(name for name in legacy if not _is_nothing(document, name))
+    return removed
 
 
 def _passing(rules: BodyRules) -> list[str]:

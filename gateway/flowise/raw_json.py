@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -43,7 +44,7 @@ _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 Pieces = tuple[bytes | bytearray | memoryview, ...]
 
 
-class Member(NamedTuple):
+class Member(msgspec.Struct, frozen=True, gc=False):
     """One member of an object: the places of its text `"name": value` and of the value alone, in the brief text."""
 
     start: int
@@ -86,11 +87,15 @@ class JsonObject:
 
     def raw(self, name: str) -> bytes | None:
         """The raw value of a member, a copy; None if it is absent or null."""
-        start, end = self.place(name)
-        return bytes(self.text.source[start:end]) if end else None
+        return self.short(name, sys.maxsize)
 
     def short(self, name: str, most: int) -> bytes | None:
         """The raw value as `raw` returns it, if it has at most `most` bytes; of a longer one only its beginning."""
+        if self.text.is_short:  # most are; the calls of the other way cost more than the value
+            member = self.members.get(name)
+            if member is None or self.text.brief.startswith(b"null", member.value):
+                return None
+            return self.text.brief[member.value : min(member.end, member.value + most + 1)]
         start, end = self.place(name)
         return bytes(self.text.source[start : min(end, start + most + 1)]) if end else None
 
@@ -103,8 +108,8 @@ class JsonObject:
 
     def objects(self, name: str, what: str) -> Iterator[JsonObject]:
         """The objects among the elements of a member that is an array. Raises as `read_document` does."""
-        start, end = self.members[name][1:]
-        brief = self.text.brief[start:end]
+        start = self.members[name].value
+        brief = self.text.brief[start : self.members[name].end]
         place = 1
         for raw in _RAW_ELEMENTS.decode(_SURROGATE_ESCAPE.sub(rb"\\ufffd", brief)):
             begin = _end(_BLANK, brief, place)
@@ -121,6 +126,8 @@ class JsonObject:
 
         Every other member keeps its bytes and its place; without a real change the result is the object as received.
         """
+        if not changes:
+            return (self.source,)
         real = {name: raw for name, raw in changes.items() if self._differs(name, raw)}
         if not real:
             return (self.source,)
@@ -157,6 +164,8 @@ def _member(name: str, raw: bytes | Pieces) -> Pieces:
 
 def joined(pieces: Pieces) -> Pieces:
     """The same bytes in fewer pieces: only long ones stay by themselves."""
+    if len(pieces) == 1:
+        return pieces
     found: list[bytes | bytearray | memoryview] = []
     short: list[bytes | bytearray | memoryview] = []
     for piece in pieces:
@@ -219,7 +228,7 @@ def _read_object(text: JsonText, start: int, end: int, what: str) -> JsonObject:
     """Reads one object of a checked text. Raises BadRequest as `read_document` does."""
     brief = text.brief if end - start == len(text.brief) else text.brief[start:end]
     readable, values = _parsed(brief, what, is_exact=len(text.source) <= STEP)
-    return JsonObject(text, start, end, dict(_members(brief, readable, values, start, what)))
+    return JsonObject(text, start, end, _members(brief, readable, values, start, what))
 
 
 def _parsed(text: bytes, what: str, *, is_exact: bool) -> tuple[bytes, list[msgspec.Raw]]:
@@ -251,29 +260,29 @@ def _parsed(text: bytes, what: str, *, is_exact: bool) -> tuple[bytes, list[msgs
 
 def _members(
     text: bytes, readable: bytes, values: list[msgspec.Raw], start: int, what: str
-) -> Iterator[tuple[str, Member]]:
+) -> dict[str, Member]:
     """Scans the text in step with the parser's values. Where the two differ, a name is repeated.
 
     What follows a value is checked because a number may be the beginning of a longer one.
     """
     remaining = iter(values)
-    names: set[str] = set()
+    members: dict[str, Member] = {}
     place = text.index(b"{") + 1
     while found := _MEMBER.match(text, place):
         begin, name_end = found.span(1)
         if name_end - begin > MAX_NAME:
             raise TooLarge(f"{what} has a name of more than {MAX_NAME} bytes.")
         name, value = _TEXT.decode(readable[begin:name_end]), found.end()
-        raw = b"" if name in names else bytes(next(remaining))
+        raw = b"" if name in members else bytes(next(remaining))
         end = value + len(raw)
         following = _AFTER.match(text, end)
         if not raw or not readable.startswith(raw, value) or following is None or not following[1]:
             raise BadRequest(f"{what} has the name {shown(name)} twice. Send it once.")
         if name == "__proto__":
             raise BadRequest(f"{what} must not have the name __proto__.")
-        names.add(name)
-        yield name, Member(start + begin, start + value, start + end)
+        members[name] = Member(start + begin, start + value, start + end)
         place = following.end()
+    return members
 
 
 def _end(pattern: re.Pattern[bytes], text: bytes, place: int) -> int:

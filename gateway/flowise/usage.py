@@ -77,6 +77,8 @@ class UsageSource:
 
 def count(source: UsageSource) -> Usage:
     """Counts one run: by its trace if that reports tokens, else by `usageMetadata`, else by an estimate."""
+    if not (source.executed or source.usage_metadata or source.answer):  # a stream that reported nothing
+        return Usage(_estimate(source.question_bytes), _estimate(source.answer_bytes), "estimated")
     answer = _read(source.answer or b"", _Answer, _Answer())
     trace = _data_of(source.executed) if source.executed else answer.agent_flow_executed_data
     for turns in (_turns(trace, source.started_nodes), iter([_tokens(_data_of(source.usage_metadata))])):

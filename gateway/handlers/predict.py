@@ -20,8 +20,9 @@ from gateway.relay.writers import EventStreamWriter
 from gateway.upstream.response_parser import Framing, ResponseHead
 from gateway.upstream.upstream import Upstream
 
+NO_CACHE = "no-cache"
 # Flowise sends these itself since 2.1.2; a stream of an older one must not be buffered by proxies either.
-_STREAM_HEADERS = {hdrs.CACHE_CONTROL: "no-cache", "X-Accel-Buffering": "no"}
+_STREAM_HEADERS = ((hdrs.CACHE_CONTROL, NO_CACHE), ("X-Accel-Buffering", "no"))
 
 
 class Predict:
@@ -62,20 +63,24 @@ class Predict:
     def _delivery(self, exchange: Exchange, head: ResponseHead, route: Route) -> Delivery:
         if not exchange.is_streaming:
             return Delivery({}, self._send_timeout)
-        missing = {
-            name: value for name, value in _STREAM_HEADERS.items() if not head.get(name.lower().encode())
-        }
-        if route.no_transform:
-            missing[hdrs.CACHE_CONTROL] = _not_to_be_transformed(exchange, head)
+        own: dict[str, str] = (
+            {hdrs.CACHE_CONTROL: _not_to_be_transformed(exchange, head)} if route.no_transform else {}
+        )
         metrics = self._services.metrics
-        active = metrics.child(metrics.streams_active, route.name).track_inprogress()
-        return Delivery(missing, self._send_timeout, lambda client: _event_writer(client, route), active)
+
+        def count_open(amount: int) -> None:
+            metrics.add(metrics.streams_active, amount, route.name)
+
+        def writer(client: ClientStream) -> EventStreamWriter:
+            return _event_writer(client, route)
+
+        return Delivery(own, self._send_timeout, writer, count_open, _STREAM_HEADERS)
 
 
 def _not_to_be_transformed(exchange: Exchange, head: ResponseHead) -> str:
     """The value of Cache-Control, which becomes that of the exchange too: below `/t/` it has one of its own."""
     given = exchange.response_headers.get(hdrs.CACHE_CONTROL) or head.get(b"cache-control").decode("latin-1")
-    value = given or _STREAM_HEADERS[hdrs.CACHE_CONTROL]
+    value = given or NO_CACHE
     if "no-transform" not in value.lower():
         value = f"{value}, no-transform"
     if hdrs.CACHE_CONTROL in exchange.response_headers:

@@ -13,6 +13,8 @@ from gateway.telemetry.logs import Logger
 
 
 def access_log(logger: Logger, settings: LogSettings) -> Callable[[Exchange], None]:
+    logger = logger.bind()  # else the first of its methods that is called does so, for each line
+
     def write(exchange: Exchange) -> None:
         line = request_line(exchange, with_prompt=settings.prompts)
         (logger.error if exchange.outcome is Outcome.FAILED else logger.info)("request", **line)
@@ -47,7 +49,7 @@ def request_line(exchange: Exchange, *, with_prompt: bool) -> dict[str, Any]:
         "caller": exchange.caller.name or None,
         "auth": exchange.auth or None,
         "status": exchange.status,
-        "outcome": (exchange.outcome or Outcome.FAILED).value,
+        "outcome": exchange.outcome or Outcome.FAILED,
         "streaming": exchange.is_streaming,
         "client": exchange.client,
         "upstream": exchange.upstream or None,

@@ -124,7 +124,8 @@ def _read_at_once(exchange: Exchange, reader: BodyReader) -> bool:
 
 def _keep(exchange: Exchange, reader: BodyReader, prediction: Prediction) -> None:
     exchange.prediction = prediction
-    reader.hold(prediction.overhead)
+    if overhead := prediction.overhead:
+        reader.hold(overhead)
 
 
 async def _read(
@@ -259,5 +260,7 @@ def _variables(exchange: Exchange) -> dict[str, str]:
     """What the gateway sets in `overrideConfig.vars`: the route's `vars` with their placeholders filled."""
     route = exchange.route
     if route is None or exchange.match is None or exchange.match.endpoint.body is not BodyKind.PREDICTION:
+        return {}
+    if not route.vars:
         return {}
     return {name: filled(text, exchange.caller, route.name) for name, text in route.vars.items()}

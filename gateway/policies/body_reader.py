@@ -155,7 +155,7 @@ class BodyReader:
         if length is not None and length > self.limit:
             raise self._too_large()
         codings = headers.getall(hdrs.CONTENT_ENCODING, [])
-        if any(coding.strip().lower() not in ("", "identity") for coding in codings):
+        if codings and any(coding.strip().lower() not in ("", "identity") for coding in codings):
             raise UnsupportedMediaType(
                 "A body with Content-Encoding is not accepted: a short one can be of any length. Send it uncompressed."
             )
@@ -254,7 +254,7 @@ class BodyReader:
         """Nothing of the body is needed any more, except by a job that has not ended."""
         self._is_released = True
         self._arrived = None
-        if not self._jobs:
+        if self.held and not self._jobs:
             self.bounds.budget.release(self.held, self.address)
             self.held = 0
 

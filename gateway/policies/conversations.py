@@ -118,7 +118,7 @@ async def _acquire(
         waited = monotonic() - began
         if is_busy or waited > SHARED_WAIT:
             exchange.timings.waited += waited
-            metrics.conversation_waits.labels(exchange.route_name, result).inc()
+            metrics.add(metrics.conversation_waits, 1, exchange.route_name, result)
     return release
 
 

@@ -17,7 +17,7 @@ from gateway.admission.store import StoreBudget
 from gateway.config import Limit, Route
 from gateway.errors import RateLimited, StoreUnavailable
 from gateway.exchange import Exchange
-from gateway.flowise.endpoints import Counted, Match, Purpose
+from gateway.flowise.endpoints import Counted, Purpose
 from gateway.telemetry.metrics import Metrics
 
 SESSION_TOKENS = "session-tokens"  # the limit on issuing session tokens, for each key
@@ -59,7 +59,7 @@ class Limits:
         return pre_auth, post_auth
 
     def _pre_auth(self, exchange: Exchange) -> list[ApplicableLimit]:
-        counted = _counted(exchange.match)
+        counted = Counted.NOTHING if exchange.match is None else exchange.match.endpoint.counted
         if exchange.route is not None and counted is Counted.ROUTE:
             return self.resolver.pre_auth(exchange.route.name, exchange.client)
         if counted is Counted.SETTINGS:
@@ -68,7 +68,7 @@ class Limits:
 
     def _post_auth(self, exchange: Exchange) -> list[ApplicableLimit]:
         caller, address, found = exchange.caller, exchange.client, exchange.match
-        counted = _counted(found)
+        counted = Counted.NOTHING if found is None else found.endpoint.counted
         if counted is Counted.TOKENS:
             return [ApplicableLimit(self._session_tokens, subject(caller.key_name))]
         if counted is Counted.STATUS:
@@ -81,7 +81,8 @@ class Limits:
         by_caller = self.resolver.post_auth(route, caller.counted_name, address)
         if caller.is_unproven:
             by_caller += self.resolver.of_unproven(route, address)
-        return by_address + by_caller + self.resolver.of_key(caller.key_name, caller.limits)
+        by_key = self.resolver.of_key(caller.key_name, caller.limits) if caller.limits else []
+        return by_address + by_caller + by_key
 
     async def _check(self, exchange: Exchange, limits: list[ApplicableLimit], *, is_shadow: bool) -> None:
         is_run = exchange.match is not None and exchange.match.endpoint.purpose is Purpose.RUN
@@ -97,7 +98,7 @@ class Limits:
         if not admission.is_allowed:
             exchange.limited_by = ",".join(filter(None, (exchange.limited_by, *admission.refused)))
             for name in admission.refused:
-                self._metrics.limited.labels(exchange.route_name, name).inc()
+                self._metrics.add(self._metrics.limited, 1, exchange.route_name, name)
             if not is_shadow:
                 raise _rate_limited(exchange, admission.refused, admission.retry_after)
 
@@ -113,10 +114,6 @@ class Limits:
         )
         _set_headers(exchange)
         return admission
-
-
-def _counted(found: Match | None) -> Counted:
-    return Counted.NOTHING if found is None else found.endpoint.counted
 
 
 def _set_headers(exchange: Exchange) -> None:

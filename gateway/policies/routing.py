@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import lru_cache
 from os import urandom
 from time import monotonic
 from typing import Generic, Protocol, TypeVar
@@ -25,6 +26,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _CREDENTIALS = (key_format.PREFIX, session_tokens.PREFIX)
 _VERSIONS = (HttpVersion10, HttpVersion11)
+MOST_KNOWN, LONGEST_KNOWN = 1024, 256  # targets that are remembered; characters of one
 REFUSAL = web.RequestKey("refusal", GatewayError)  # set by the listener for a request whose head is too large
 
 
@@ -33,11 +35,34 @@ def index_routes(routes: Sequence[Route]) -> dict[str, Route]:
     return {key: route for route in routes for key in (route.name, route.chatflow)}
 
 
+# The checked endpoint of a target and a method, and the route that the target names; None: something is wrong with it.
+Locate = Callable[[str, str], tuple[Match, Route | None] | None]
+
+
+def locator(routes: Mapping[str, Route]) -> Locate:
+    """Remembers the targets that were asked for last: those of predictions are few, and each is read once."""
+
+    @lru_cache(MOST_KNOWN)
+    def locate(target: str, method: str) -> tuple[Match, Route | None] | None:
+        try:
+            found = find(target, method)
+            in_path = _route_of(found, routes)
+            checked = found.check(method)
+            return checked, in_path or _route_of(checked, routes)
+        except GatewayError:
+            return None
+
+    return locate
+
+
 class Routed(Protocol):
     """What a request is routed by: routes as `index_routes` returns them, and the networks of proxies."""
 
     @property
     def routes(self) -> Mapping[str, Route]: ...
+
+    @property
+    def locate(self) -> Locate: ...
 
     @property
     def trusted(self) -> Sequence[Network]: ...
@@ -63,25 +88,36 @@ def request_handler(
 
     def handle(request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
         serving = current.serving
-        routes = serving.routes
         exchange = new_exchange(request, serving.trusted)
         try:
             _check_version(request)
             exchange.path_token, target = split_base(request.raw_path)
-            exchange.match = find(target, _meant(request))
-            exchange.route = routes.get(
-                exchange.match.named_flow or ""
-            )  # for `cors`, also if a check below fails
-            in_path = _route_of(exchange.match, routes)
-            if request.method != hdrs.METH_OPTIONS:
-                exchange.match = exchange.match.check(request.method)
-                exchange.route = in_path or _route_of(exchange.match, routes)
+            known = serving.locate(target, request.method) if len(target) <= LONGEST_KNOWN else None
+            if known is None:
+                _locate_step_by_step(exchange, target, serving.routes)
+            else:
+                exchange.match, exchange.route = known
         except GatewayError as error:
             exchange.routing_error = error
         exchange.routing_error = request.get(REFUSAL, exchange.routing_error)
         return pipeline(exchange, serving)
 
     return handle
+
+
+def _locate_step_by_step(exchange: Exchange, target: str, routes: Mapping[str, Route]) -> None:
+    """As `locate`, for a target that is not remembered: what is known of one that is refused is noted before.
+
+    Raises:
+        GatewayError: what is wrong with it.
+    """
+    request = exchange.request
+    exchange.match = find(target, _meant(request))
+    exchange.route = routes.get(exchange.match.named_flow or "")  # for `cors`, also if a check below fails
+    in_path = _route_of(exchange.match, routes)
+    if request.method != hdrs.METH_OPTIONS:
+        exchange.match = exchange.match.check(request.method)
+        exchange.route = in_path or _route_of(exchange.match, routes)
 
 
 def _meant(request: web.BaseRequest) -> str:

@@ -33,6 +33,7 @@ class ClientStream:
         "_transport",
         "_written",
         "bytes_out",
+        "has_begun",
     )
 
     def __init__(self, request: web.BaseRequest, call: UpstreamCall, send_timeout: float) -> None:
@@ -48,6 +49,7 @@ class ClientStream:
         self._taken = 0  # of it, by the kernel
         self._taken_at: float | None = None
         self.bytes_out = 0
+        self.has_begun = False  # the head was sent, so that it cannot be replaced by an error
 
     def open(self, response: RelayedResponse) -> None:
         """Take over the transport; the head goes with the first bytes, or by `begin`.
@@ -106,13 +108,9 @@ class ClientStream:
     def _with_head(self, framed: bytes) -> bytes:
         """The first bytes of the response. From here on aiohttp must not send another head."""
         head, self._head = self._head, b""
+        self.has_begun = True
         self._request.writer.output_size = len(head)
         return head + framed
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether the head was sent, so that it cannot be replaced by an error."""
-        return self._response is not None and not self._head
 
     def release(self) -> None:
         """Give the transport back to aiohttp, which then has the response completed."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from time import monotonic
 
 from aiohttp import hdrs, web
@@ -27,13 +26,15 @@ class Delivery:
         headers: replace Flowise's.
         send_timeout: seconds without progress after which the client is dropped.
         writer: makes the writer of the body.
-        active: entered while the body is sent.
+        defaults: header fields where Flowise has sent none.
+        count_open: called with 1 before the body is sent, and with -1 after.
     """
 
     headers: Mapping[str, str]
     send_timeout: float
     writer: Callable[[ClientStream], ResponseWriter] = RawWriter
-    active: AbstractContextManager[object] = field(default_factory=nullcontext)
+    count_open: Callable[[int], None] = lambda _: None
+    defaults: Sequence[tuple[str, str]] = ()
 
 
 async def deliver(
@@ -44,7 +45,7 @@ async def deliver(
     Raises:
         ConnectionError: the client left before the head.
     """
-    headers = _headers(exchange, head, delivery.headers)
+    headers = _headers(exchange, head, delivery.headers, delivery.defaults)
     length = head.get(b"content-length")
     head.fields.clear()  # copied; a stream may be open for long
     if head.framing is Framing.NONE:
@@ -57,13 +58,14 @@ async def deliver(
     client = ClientStream(exchange.request, call, delivery.send_timeout)
     writer = delivery.writer(client)
     client.open(response)
+    delivery.count_open(1)
     try:
         _begin(exchange, call, client, writer, head.status)
         exchange.response_headers = {}  # sent
-        with delivery.active:
-            if not call.delivered.is_set:
-                await call.delivered.waiter()
+        if not call.delivered.is_set:
+            await call.delivered.waiter()
     finally:
+        delivery.count_open(-1)
         exchange.bytes_out = client.bytes_out
         client.release()
     return response
@@ -114,9 +116,15 @@ class _WholeResponse(web.Response):
             self._release()
 
 
-def _headers(exchange: Exchange, head: ResponseHead, own: Mapping[str, str]) -> dict[str, str]:
-    """Flowise's fields that may pass, replaced by `own` and those of the policies."""
-    return {**dict(downward(head.fields)), **own, **exchange.response_headers}
+def _headers(
+    exchange: Exchange, head: ResponseHead, own: Mapping[str, str], defaults: Sequence[tuple[str, str]] = ()
+) -> dict[str, str]:
+    """Flowise's fields that may pass, and `defaults` where it has none; replaced by `own` and those of the policies."""
+    passed = dict(downward(head.fields))
+    for name, value in defaults:
+        if not passed.get(name):
+            passed[name] = value
+    return {**passed, **own, **exchange.response_headers}
 
 
 def _without_body(

@@ -95,5 +95,8 @@ def _is_page(content_type: bytes) -> bool:
 
     Of a list, a browser takes the last type that it knows.
     """
-    media_types = (given.partition(b";")[0].strip().lower() for given in content_type.split(b","))
-    return any(media_type in _PAGES or media_type.endswith(b"+xml") for media_type in media_types)
+    for given in content_type.split(b","):
+        media_type = given.partition(b";")[0].strip().lower()
+        if media_type in _PAGES or media_type.endswith(b"+xml"):
+            return True
+    return False

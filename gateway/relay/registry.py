@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
+from gateway.aio import Emptiness
 from gateway.errors import GatewayError
 from gateway.exchange import Exchange
 from gateway.upstream.server import Server
@@ -42,8 +42,7 @@ class InFlight:
 
     def __init__(self) -> None:
         self._open: set[InFlightCall] = set()
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._idle = Emptiness(self._open)
         self.is_draining = False
 
     def __len__(self) -> int:
@@ -51,12 +50,11 @@ class InFlight:
 
     def add(self, call: InFlightCall) -> None:
         self._open.add(call)
-        self._idle.clear()
 
     def discard(self, call: InFlightCall) -> None:
         self._open.discard(call)
         if not self._open:
-            self._idle.set()
+            self._idle.check()
 
     def tick(self, now: float) -> None:
         """Check deadlines and heartbeats. `now`: monotonic seconds."""

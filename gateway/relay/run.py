@@ -61,11 +61,11 @@ class PredictionRun:
         "_chatflows",
         "_close_at",
         "_counting",
-        "_gauge",
         "_in_flight",
         "_is_abort_taken",
         "_is_closed_by_us",
         "_is_doubted",
+        "_metrics",
         "_reply",
         "_tasks",
         "_upstream",
@@ -97,8 +97,8 @@ class PredictionRun:
         self._is_abort_taken = False
         self._is_closed_by_us = False
         self._is_doubted = False  # whether its chatflow was looked up
-        self._gauge = services.metrics.child(services.metrics.runs_active, exchange.route_name)
-        self._gauge.inc()
+        self._metrics = services.metrics
+        self._metrics.add(self._metrics.runs_active, 1, exchange.route_name)
         exchange.run_started()
         self._in_flight.add(self)
 
@@ -139,7 +139,7 @@ class PredictionRun:
 
     def on_over(self, end: BodyEnd | GatewayError) -> None:
         self._in_flight.discard(self)
-        self._gauge.dec()
+        self._metrics.add(self._metrics.runs_active, -1, self.exchange.route_name)
         if self._reply is None:
             note_server(self.exchange, self.call.connector)
         status = 0 if self._reply is None else self._reply.status

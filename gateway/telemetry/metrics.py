@@ -11,7 +11,8 @@ from __future__ import annotations
 import gc
 import math
 import platform
-from collections.abc import Callable, Iterable, Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from time import monotonic
 from typing import Literal, TypeVar
 
@@ -36,6 +37,7 @@ LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 
 STORE_BUCKETS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
 PREFIX = "flowise_gateway_"
 M = TypeVar("M", bound=MetricWrapperBase)
+Add = Callable[[float], None]
 GC_EVERY = 5.0  # seconds between two looks at the garbage collector
 Processes = Callable[
     [], Iterable[tuple[str, int]]
@@ -51,6 +53,7 @@ class Metrics:
         self.is_per_caller = per_caller
         self.registry = CollectorRegistry()
         self._bound: dict[tuple[object, ...], MetricWrapperBase] = {}  # one entry for each series
+        self._adders: dict[tuple[object, ...], Add] = {}  # likewise
         self._declare_requests()
         self._declare_callers()
         self._declare_flowise()
@@ -245,7 +248,24 @@ class Metrics:
         """Expose the value with these labels no more: what it was about is gone."""
         self.child(gauge, *values).set(math.nan)  # in the memory that the parent reads it cannot be removed
         del self._bound[gauge, *values]
+        self._adders.pop((gauge, *values), None)
         gauge.remove(*values)
+
+    def add(self, counter: Counter | Gauge, amount: float, *values: str) -> None:
+        """Add to the child with these label values."""
+        key = (counter, *values)
+        add = self._adders.get(key)
+        if add is None:
+            add = self._adders[key] = adder(self.child(counter, *values))
+        add(amount)
+
+    def observe(self, histogram: Histogram, amount: float, *values: str) -> None:
+        """Observe in the child with these label values."""
+        key = (histogram, *values)
+        observe = self._adders.get(key)
+        if observe is None:
+            observe = self._adders[key] = observer(self.child(histogram, *values))
+        observe(amount)
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """The response body of a scrape and its content type, in the format that `accept` prefers."""
@@ -262,6 +282,35 @@ class Metrics:
         self, name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]
     ) -> Histogram:
         return Histogram(PREFIX + name, text, labels, buckets=buckets, registry=self.registry)
+
+
+# -- what the library keeps to itself: its own `inc` and `observe` are four calls for each value, these are one
+
+
+def adder(child: Counter | Gauge) -> Add:
+    """Adds to a child as its `inc` does, of a gauge also less than nothing."""
+    add: Add = child._value.inc  # noqa: SLF001 - see above
+    return add
+
+
+def observer(child: Histogram) -> Add:
+    """Observes as the child's `observe` does."""
+    bounds, add_to_sum = child._upper_bounds, child._sum.inc  # noqa: SLF001 - see above
+    buckets = [bucket.inc for bucket in child._buckets]  # noqa: SLF001 - see above
+
+    def observe(amount: float) -> None:
+        buckets[bisect_left(bounds, amount)](1)
+        add_to_sum(amount)
+
+    return observe
+
+
+def add_observed(child: Histogram, counts: Sequence[int], total: float) -> None:
+    """Add what was observed elsewhere: a count for each bucket, and the sum."""
+    for bucket, count in zip(child._buckets, counts, strict=True):  # noqa: SLF001 - see above
+        if count:
+            bucket.inc(count)
+    child._sum.inc(total)  # noqa: SLF001 - see above
 
 
 class ProcessMetrics(Collector):

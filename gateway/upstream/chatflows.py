@@ -39,6 +39,12 @@ class _Known:
     logged: ChatflowFinding | None = None
 
     @property
+    def is_settled(self) -> bool:
+        """Whether a prediction that ends well shows nothing new."""
+        is_logged = self.finding is self.logged is not ChatflowFinding.UNKNOWN
+        return is_logged and not self.key_refused
+
+    @property
     def shown(self) -> ChatflowFinding:
         """What the log says: of several the one to be mended first."""
         has_other = self.key_refused and self.finding is not ChatflowFinding.MISSING
@@ -117,6 +123,8 @@ class Chatflows:
         known = self._known[route.name]
         if failure is not None and failure.kind == NOT_FOUND:
             self._tasks.start(self.look_again(route), "chatflow")
+        elif failure is None and known.is_settled:
+            return  # nothing new, as mostly
         elif failure is None or failure.kind == WRONG_KEY:
             known.key_refused = failure is not None
             if known.shown is ChatflowFinding.UNKNOWN:  # the next reply is logged whatever it is

@@ -12,7 +12,6 @@ from typing import Protocol
 from gateway.causes import NO_DESCRIPTORS, TIMED_OUT, Cause
 from gateway.errors import UpstreamTimeout, UpstreamUnreachable
 from gateway.upstream.connection import Connection, UnansweredError
-from gateway.upstream.pool import Pool
 from gateway.upstream.server import Server
 
 UNAVAILABLE = frozenset(
@@ -89,11 +88,7 @@ class Choice:
         self.server, self._is_trial = servers.pick(chat_id)
 
     def take_idle(self) -> Connection | None:
-        return self._pool.take_idle()
-
-    @property
-    def _pool(self) -> Pool:
-        return self.server.short if self._is_short else self.server.pool
+        return (self.server.short if self._is_short else self.server.pool).take_idle()
 
     async def connect(self, *, fresh: bool = False) -> Connection:
         """A connection to the server, or to the next one for as long as there is none.
@@ -109,7 +104,8 @@ class Choice:
         while True:
             share = 0.5 if self._servers.has_another((*self._tried, self.server)) else 1.0
             try:
-                return await self._pool.acquire(fresh=fresh, deadline=deadline, share=share)
+                pool = self.server.short if self._is_short else self.server.pool
+                return await pool.acquire(fresh=fresh, deadline=deadline, share=share)
             except UpstreamUnreachable as error:
                 if not self._move_on(error.cause):
                     raise

@@ -49,7 +49,10 @@ class ResponseHead:
 
     def get(self, name: bytes) -> bytes:
         """The first value of a field; empty if it is missing."""
-        return next((value for known, value in self.fields if known == name), b"")
+        for known, value in self.fields:
+            if known == name:
+                return value
+        return b""
 
 
 class ResponseParser:
@@ -167,14 +170,20 @@ class ResponseParser:
     def _frame(self, head: ResponseHead) -> None:
         if self._llhttp.get_http_version() not in ("1.1", "1.0"):
             self._note("not HTTP/1.x")
-        coding = b", ".join(value for name, value in head.fields if name == b"transfer-encoding").lower()
+        codings, has_length = [], False
+        for name, value in head.fields:
+            if name == b"transfer-encoding":
+                codings.append(value)
+            elif name == b"content-length":
+                has_length = True
+        coding = b", ".join(codings).lower()
         if head.status in _NO_BODY or self._is_head_request:
             head.framing = Framing.NONE
         elif coding == b"chunked":
             head.framing = Framing.CHUNKED
         elif coding:
             self._note("a transfer coding other than chunked")
-        elif head.get(b"content-length"):
+        elif has_length:
             head.framing = Framing.LENGTH
 
     def _parse_error(self, error: httptools.HttpParserError) -> None:

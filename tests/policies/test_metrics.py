@@ -8,8 +8,7 @@ from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.exposition import generate_latest
 
 from gateway.flowise.observer import GAP_BOUNDS, StreamObserver
-from gateway.policies.metrics import _add_gaps
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.metrics import Metrics, add_observed
 
 TOKEN = b'message:\ndata:{"event":"token","data":"a"}\n\n'
 TIMES = (10.0, 10.0, 10.004, 10.014, 10.5, 20.0)
@@ -30,7 +29,7 @@ def test_gaps_are_added_as_the_library_would_have_observed_them():
         one_by_one.labels("chat").observe(after - before)
     added = CollectorRegistry()
     added.register(metrics.inter_token)
-    _add_gaps(metrics, "chat", observer.gap_counts, observer.gap_sum)
+    add_observed(metrics.child(metrics.inter_token, "chat"), observer.gap_counts, observer.gap_sum)
 
     def samples(registry):
         return [line for line in generate_latest(registry).decode().splitlines() if "_created" not in line]
