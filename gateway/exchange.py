@@ -201,6 +201,11 @@ class Exchange:
         self.ended(Outcome.CLIENT_CLOSED, "the client left")
         self.status = self.status or CLIENT_CLOSED
 
+    def release_unless_running(self) -> None:
+        """A run releases its conversation itself."""
+        if self.release_conversation is not None and not self.is_run_open:
+            self.release_conversation()
+
     def release_slots(self) -> None:
         """Nothing of it runs any more: free its concurrency slots."""
         for admission in self.admissions:
@@ -208,6 +213,8 @@ class Exchange:
 
     def settle_limits(self, tokens: int) -> None:
         """Correct what its limits were charged to `tokens`, the true count, and free its slots."""
+        if not self.admissions:
+            return
         for admission in self.admissions:
             admission.settle(tokens)
         self.release_slots()

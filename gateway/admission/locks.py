@@ -56,15 +56,7 @@ class ConversationLocks:
     def _taken(self, key: Key) -> Callable[[], None]:
         """Hold the lock, which is free or was handed over; returns the function that releases it."""
         self._locks.setdefault(key, _Lock())
-        is_released = False
-
-        def release() -> None:
-            nonlocal is_released
-            if not is_released:
-                is_released = True
-                self._hand_over(key)
-
-        return release
+        return _Release(self, key)
 
     def cancel_waiter(self, key: Key) -> bool:
         """Reject the request that waits for this lock; returns whether there was one."""
@@ -88,19 +80,35 @@ class ConversationLocks:
             raise ConversationBusy(still_busy(wait)) from None
         except asyncio.CancelledError:
             if _has_lock(waiter):
-                self._hand_over(next(key for key, held in self._locks.items() if held is lock))
+                self.hand_over(next(key for key, held in self._locks.items() if held is lock))
             raise
         finally:
             if lock.waiter is waiter:
                 lock.waiter = None
 
-    def _hand_over(self, key: Key) -> None:
+    def hand_over(self, key: Key) -> None:
+        """Give the lock to the request that waits for it, or free it."""
         waiter = self._locks[key].waiter
         if waiter is not None and not waiter.done():
             self._locks[key].waiter = None
             waiter.set_result(None)
         else:
             del self._locks[key]
+
+
+class _Release:
+    """Releases a lock, once. Smaller than a function with the same names."""
+
+    __slots__ = ("_key", "_locks")
+
+    def __init__(self, locks: ConversationLocks, key: Key) -> None:
+        self._locks: ConversationLocks | None = locks
+        self._key = key
+
+    def __call__(self) -> None:
+        locks, self._locks = self._locks, None
+        if locks is not None:
+            locks.hand_over(self._key)
 
 
 @dataclass(slots=True)

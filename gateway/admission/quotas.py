@@ -27,6 +27,12 @@ BYTES_PER_TOKEN = 4  # estimate for a question whose tokens are not counted yet
 _PLAIN = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
 _LETTERS: dict[LimitKind, str] = {"requests": "r", "tokens": "t", "concurrent": "c"}
 
+_UNITS: dict[LimitKind, str] = {
+    "tokens": ';qu="tokens"',
+    "concurrent": ';qu="concurrent-requests"',
+    "requests": "",
+}
+
 Subject = NewType("Subject", str)
 
 
@@ -143,9 +149,21 @@ class Quota:
         amount: requests, tokens or slots of a full bucket.
         window: seconds in which an empty bucket fills, rounded up; 0 for slots. From the configured numbers: those of
             `rule` are rounded for each request, which would add up.
+        policy: its item of `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-11).
     """
 
-    __slots__ = ("_cost", "_is_slot", "_prefix", "_reserve", "amount", "by", "name", "rule", "window")
+    __slots__ = (
+        "_cost",
+        "_is_slot",
+        "_prefix",
+        "_reserve",
+        "amount",
+        "by",
+        "name",
+        "policy",
+        "rule",
+        "window",
+    )
 
     def __init__(self, scope: str, limit: Limit) -> None:
         self.name = limit.name
@@ -156,6 +174,8 @@ class Quota:
         self._prefix = f"{PREFIX}{{{_plain(scope)}}}:{rule}:{_plain(limit.name)}:"
         self.amount = self.rule.amount if self.rule.kind == "tokens" else self.rule.depth // self.rule.need
         self.window = _window(limit, self.amount)
+        window = f";w={self.window}" if self.window else ""
+        self.policy = f'"{self.name}";q={self.amount}{window}{_UNITS[self.rule.kind]}'
         self._is_slot = self.rule.kind == "concurrent"
         self._reserve = limit.reserve
         self._cost = None if self.rule.kind == "tokens" else self.rule.need

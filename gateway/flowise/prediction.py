@@ -43,6 +43,7 @@ from gateway.flowise.raw_json import (
     text_of,
 )
 
+_NO_EDITS: Mapping[str, bytes | None] = MappingProxyType({})
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 _OPENING = {JsonType.TEXT: b'"', JsonType.OBJECT: b"{", JsonType.ARRAY: b"["}
 _SHOWN_NAMES = 10  # in a message
@@ -124,7 +125,7 @@ class Prediction:
     def without_body(self) -> Prediction:
         """A copy that does not hold the text, which may be large while the run is long."""
         kept = self.streaming, self.client_chat_id, self.session_id, self.question, self.dropped
-        return Prediction(*kept, EMPTY_OBJECT, {}, EMPTY_OBJECT, {})
+        return Prediction(*kept, EMPTY_OBJECT, _NO_EDITS, EMPTY_OBJECT, _NO_EDITS)
 
     def _streaming_edit(self, *, wanted: bool | None) -> dict[str, bytes | None]:
         streaming = self.streaming if wanted is None else wanted

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 from aiohttp import hdrs, web
 
@@ -36,6 +37,8 @@ class Predict:
     ) -> None:
         self._upstreams = upstreams
         self._services = services
+        self._of_answer = Delivery({}, send_timeout)
+        self._of_stream: dict[str, Delivery] = {}  # by the name of the route
         self._send_timeout = send_timeout
 
     async def __call__(self, exchange: Exchange) -> web.StreamResponse:
@@ -48,8 +51,9 @@ class Predict:
         choice = choose_server(exchange, upstream)
         run = PredictionRun(exchange, deadlines, upstream, choice, self._services)
         try:
-            body = _body(exchange, may_stream=may_stream)
-            head = await run.call.send(upstream_request(exchange, upstream, body))
+            head = await run.call.send(
+                upstream_request(exchange, upstream, _body(exchange, may_stream=may_stream))
+            )
             exchange.body_sent()
             if route.events.withhold and _is_answer(exchange, head):
                 services = self._services
@@ -62,19 +66,20 @@ class Predict:
 
     def _delivery(self, exchange: Exchange, head: ResponseHead, route: Route) -> Delivery:
         if not exchange.is_streaming:
-            return Delivery({}, self._send_timeout)
-        own: dict[str, str] = (
-            {hdrs.CACHE_CONTROL: _not_to_be_transformed(exchange, head)} if route.no_transform else {}
-        )
-        metrics = self._services.metrics
+            return self._of_answer
+        delivery = self._of_stream.get(route.name)
+        if delivery is None:
+            metrics = self._services.metrics
 
-        def count_open(amount: int) -> None:
-            metrics.add(metrics.streams_active, amount, route.name)
+            def count_open(amount: int) -> None:
+                metrics.add(metrics.streams_active, amount, route.name)
 
-        def writer(client: ClientStream) -> EventStreamWriter:
-            return _event_writer(client, route)
-
-        return Delivery(own, self._send_timeout, writer, count_open, _STREAM_HEADERS)
+            delivery = self._of_stream[route.name] = Delivery(
+                {}, self._send_timeout, partial(_event_writer, route), count_open, _STREAM_HEADERS
+            )
+        if route.no_transform:
+            return replace(delivery, headers={hdrs.CACHE_CONTROL: _not_to_be_transformed(exchange, head)})
+        return delivery
 
 
 def _not_to_be_transformed(exchange: Exchange, head: ResponseHead) -> str:
@@ -106,7 +111,7 @@ def _is_answer(exchange: Exchange, head: ResponseHead) -> bool:
     return not exchange.is_streaming and head.status < 400 and head.framing is not Framing.NONE
 
 
-def _event_writer(client: ClientStream, route: Route) -> EventStreamWriter:
+def _event_writer(route: Route, client: ClientStream) -> EventStreamWriter:
     return EventStreamWriter(
         client, error_tail, withheld=route.events.withhold, heartbeat=(HEARTBEAT, route.heartbeat)
     )

@@ -57,7 +57,7 @@ def request_line(exchange: Exchange, *, with_prompt: bool) -> dict[str, Any]:
         "duration_s": _seconds(None if timings.ended is None else timings.ended - timings.received),
         "ttft_s": _seconds(timings.time_to_first_token),
         "overhead_s": _seconds(timings.overhead),
-        "waited_s": _seconds(timings.waited or None),
+        "waited_s": _seconds(timings.waited) if timings.waited else None,
         "events": sum(exchange.events.values()),
         "tokens_in": None if usage is None else usage.input,
         "tokens_out": None if usage is None else usage.output,

@@ -112,11 +112,11 @@ def body(
 
 
 def _read_at_once(exchange: Exchange, reader: BodyReader) -> bool:
-    """Read the usual prediction: short JSON that has arrived with its head. Returns whether it was one."""
+    """Read the usual prediction: small JSON that has arrived with its head. Returns whether it was one."""
     if _media_type(exchange.request, _JSON, _URLENCODED, _MULTIPART) != _JSON:
         return False
     content = reader.arrived()
-    if content is None or is_heavy(content):
+    if content is None or len(content) > SMALL or is_heavy(content):
         return False
     _keep(exchange, reader, read_json(content, _route(exchange)))
     return True

@@ -80,7 +80,7 @@ def conversations(
 def _hold(exchange: Exchange, release: Callable[[], None]) -> None:
     """The lock belongs to the run; without one it ends with the response."""
     exchange.release_conversation = release
-    exchange.on_response_done(lambda: None if exchange.is_run_open else release())
+    exchange.on_response_done(exchange.release_unless_running)
 
 
 async def _keep_free(exchange: Exchange, locks: ConversationLocks, origins: ConversationOrigins) -> None:

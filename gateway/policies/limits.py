@@ -25,7 +25,6 @@ LIMITS, LIMITS_PER_MINUTE = "limits", 120  # the limit on `GET /gateway/v1/limit
 # The limit on the widget's settings and icons, for each address: anyone may ask, and questions are passed to Flowise.
 SETTINGS, SETTINGS_PER_MINUTE = "settings", 600
 _MINUTE = 60.0
-_UNITS = {"tokens": ';qu="tokens"', "concurrent": ';qu="concurrent-requests"', "requests": ""}
 
 
 class Limits:
@@ -109,24 +108,17 @@ class Limits:
         admission = await self._limiter.admit(charges, exchange.store_budget)
         exchange.admissions += (admission,)
         exchange.on_response_done(lambda: None if exchange.is_run_open else exchange.settle_limits(0))
-        exchange.limit_statuses += tuple(
-            (limit.quota, status) for limit, status in zip(limits, admission.statuses, strict=True)
-        )
+        quotas = [limit.quota for limit in limits]
+        exchange.limit_statuses += tuple(zip(quotas, admission.statuses, strict=True))
         _set_headers(exchange)
         return admission
 
 
 def _set_headers(exchange: Exchange) -> None:
     """`RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-11), for all decisions so far."""
-    exchange.response_headers["RateLimit-Policy"] = ", ".join(
-        _policy(quota) for quota, _ in exchange.limit_statuses
-    )
-    exchange.response_headers["RateLimit"] = ", ".join(_left(*one) for one in exchange.limit_statuses)
-
-
-def _policy(quota: Quota) -> str:
-    window = f";w={quota.window}" if quota.window else ""
-    return f'"{quota.name}";q={quota.amount}{window}{_UNITS[quota.rule.kind]}'
+    statuses = exchange.limit_statuses
+    exchange.response_headers["RateLimit-Policy"] = ", ".join([quota.policy for quota, _ in statuses])
+    exchange.response_headers["RateLimit"] = ", ".join([_left(*one) for one in statuses])
 
 
 def _left(quota: Quota, status: LimitStatus) -> str:

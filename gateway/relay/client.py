@@ -62,7 +62,7 @@ class ClientStream:
             raise ConnectionResetError("the client left before the head")
         self._transport = transport
         self._response = response
-        self._head = response.head
+        self._head, response.head = response.head, b""
         self._is_chunked = response.is_chunked
         transport.set_write_buffer_limits(high=HIGH_WATER)
         transport.set_protocol(_Shim(self._request.protocol, self))

@@ -45,48 +45,52 @@ async def deliver(
     Raises:
         ConnectionError: the client left before the head.
     """
-    headers = _headers(exchange, head, delivery.headers, delivery.defaults)
-    length = head.get(b"content-length")
-    head.fields.clear()  # copied; a stream may be open for long
     if head.framing is Framing.NONE:
         call.skip_body()
         exchange.status, exchange.timings.client_head = head.status, monotonic()
-        return _without_body(exchange, head.status, headers, length)
-    # filters and errors change a stream's length
-    has_length = head.framing is Framing.LENGTH and not exchange.is_streaming
-    response = RelayedResponse(exchange.request, head.status, headers, int(length) if has_length else None)
+        return _without_body(exchange, head, delivery)
+    # an open stream holds what is in these names, so that they are few
     client = ClientStream(exchange.request, call, delivery.send_timeout)
-    writer = delivery.writer(client)
-    client.open(response)
-    delivery.count_open(1)
     try:
-        _begin(exchange, call, client, writer, head.status)
-        exchange.response_headers = {}  # sent
-        if not call.delivered.is_set:
-            await call.delivered.waiter()
+        response = _begin(exchange, call, head, delivery, client)
+        delivery.count_open(1)
+        try:
+            if not call.delivered.is_set:
+                await call.delivered.waiter()
+        finally:
+            delivery.count_open(-1)
     finally:
-        delivery.count_open(-1)
         exchange.bytes_out = client.bytes_out
         client.release()
     return response
 
 
 def _begin(
-    exchange: Exchange, call: UpstreamCall, client: ClientStream, writer: ResponseWriter, status: int
-) -> None:
+    exchange: Exchange, call: UpstreamCall, head: ResponseHead, delivery: Delivery, client: ClientStream
+) -> RelayedResponse:
     """Send the head, together with what has come of the body.
 
     Raises:
         ConnectionError: the client is gone already.
     """
+    headers = _headers(exchange, head, delivery.headers, delivery.defaults)
+    # filters and errors change a stream's length
+    has_length = head.framing is Framing.LENGTH and not exchange.is_streaming
+    length = int(head.get(b"content-length")) if has_length else None
+    response = RelayedResponse(exchange.request, head.status, headers, length)
+    writer = delivery.writer(client)
+    client.open(response)
     try:
         call.attach(writer)
         client.begin()
     finally:
         if client.has_begun:
-            exchange.status, exchange.timings.client_head = status, monotonic()
+            exchange.status, exchange.timings.client_head = head.status, monotonic()
     if not client.has_begun:
         raise ConnectionResetError("the client left before the head")
+    head.fields.clear()
+    exchange.response_headers = {}
+    return response
 
 
 def whole_response(
@@ -127,10 +131,10 @@ def _headers(
     return {**passed, **own, **exchange.response_headers}
 
 
-def _without_body(
-    exchange: Exchange, status: int, headers: dict[str, str], length: bytes
-) -> web.StreamResponse:
+def _without_body(exchange: Exchange, head: ResponseHead, delivery: Delivery) -> web.StreamResponse:
     """204, 304 and HEAD: left to aiohttp, because a `ClientStream` would write a body."""
+    headers = _headers(exchange, head, delivery.headers, delivery.defaults)
+    length = head.get(b"content-length")
     if exchange.request.method == hdrs.METH_HEAD and length.isdigit():
         headers[hdrs.CONTENT_LENGTH] = length.decode()
-    return web.Response(status=status, headers=headers)
+    return web.Response(status=head.status, headers=headers)

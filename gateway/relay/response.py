@@ -23,7 +23,7 @@ class RelayedResponse(web.StreamResponse):
     """A response with a body.
 
     Attributes:
-        head: its head, as it is sent.
+        head: its head, as it is sent; empty once it is.
         is_chunked: its body is framed in chunks; otherwise by its length or the end of the connection.
         is_finished: the last chunk was sent.
     """
@@ -36,7 +36,8 @@ class RelayedResponse(web.StreamResponse):
         Raises:
             ValueError: a header field holds a control character.
         """
-        super().__init__(status=status)
+        # without aiohttp's own, which makes a multidict and other things that nobody asks for
+        self._sent_status = status
         self._request = request
         is_http_11 = request.version >= HttpVersion11
         # over HTTP/1.0 a body without length ends with the connection
@@ -47,6 +48,10 @@ class RelayedResponse(web.StreamResponse):
         if is_http_11 and not self._may_stay_open:
             fields[hdrs.CONNECTION] = "close"
         self.head = _encoded(f"HTTP/1.{request.version.minor} {status} {_REASONS.get(status, '')}", fields)
+
+    @property
+    def status(self) -> int:
+        return self._sent_status
 
     @property
     def keep_alive(self) -> bool:

@@ -105,6 +105,13 @@ def _tracked(handler: Handler) -> Handler:
     return handle
 
 
+class _Queue(list[Any]):
+    """In place of aiohttp's deque of requests, which takes 760 bytes for each connection and mostly has one or none."""
+
+    def popleft(self) -> Any:
+        return self.pop(0)
+
+
 class ClientConnection(web.RequestHandler):
     """aiohttp's protocol for one client, with a deadline for each request head."""
 
@@ -135,6 +142,7 @@ class ClientConnection(web.RequestHandler):
         super().__init__(manager, **options)
         self._reads = manager.reads
         self._unparsed: SlicedReads | None = None  # of a client that has sent much at once
+        self._messages = cast(Any, _Queue())
         self._heads = RequestParser(self._parser, self, settings.max_header)
         self._parser = cast(Any, self._heads)
         self._guard = guard
@@ -211,6 +219,11 @@ class ClientConnection(web.RequestHandler):
         if not request.content.is_eof():
             request.content.set_exception(web.RequestPayloadError("broken framing"))
             self.close()
+
+    def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002 - as aiohttp calls it
+        """Called by aiohttp after each read of a body. Unless reading was paused there is nothing to parse once more."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)

@@ -82,6 +82,7 @@ class Connection(asyncio.Protocol):
         "_slices",
         "_transport",
         "_unblocked",
+        "_unread",
         "_written",
         "broken_by",
         "opened_at",
@@ -115,6 +116,7 @@ class Connection(asyncio.Protocol):
         self._got_bytes = False
         self._has_head = False
         self._idle_seconds = 0.0
+        self._unread: select.poll | None = None  # finds bytes that wait to be read
         self.broken_by = ""  # why the last body broke off, for the log
         self.responses = 0
         self.opened_at = 0.0  # monotonic seconds
@@ -138,9 +140,10 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if transport is None or transport.is_closing() or self.usable_until <= monotonic():
             return False
-        poll = select.poll()
-        poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
-        return not poll.poll(0)
+        if self._unread is None:
+            self._unread = select.poll()
+            self._unread.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return not self._unread.poll(0)
 
     @property
     def is_request_sent(self) -> bool:
