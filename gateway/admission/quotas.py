@@ -46,7 +46,8 @@ class ApplicableLimit(NamedTuple):
 class LimitResolver:
     """Finds the limits of a request: those of its route, and those of its API key.
 
-    `caller` is the caller's full name, empty for an anonymous caller, which counts by address.
+    `caller` is the caller's full name, empty for an anonymous caller, which counts by address. `unlimited`: the routes
+    without any limit.
     """
 
     def __init__(self, routes: Sequence[Route]) -> None:
@@ -63,6 +64,7 @@ class LimitResolver:
             for route in routes
             if route.takes_flowise_keys
         }
+        self.unlimited = frozenset(name for name, quotas in self._by_route.items() if not quotas)
         self._by_key: dict[str, tuple[tuple[Limit, ...], tuple[Quota, ...]]] = {}
 
     def of_route(self, route: str, caller: str, address: str) -> list[ApplicableLimit]:

@@ -93,8 +93,10 @@ class StreamObserver:
 
     def release(self) -> None:
         """Forgets the trace and gives its memory back to the budget."""
-        self._partial.take()
-        self._drop_trace()
+        if self._partial.last:
+            self._partial.take()
+        if self._trace is not None:
+            self._drop_trace()
 
     def feed(self, data: bytes, now: float) -> None:
         """Reads the next bytes of the stream, in any cut. `now`: monotonic seconds."""

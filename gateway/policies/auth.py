@@ -84,6 +84,10 @@ class _Authentication:
 
     def _caller(self, exchange: Exchange) -> Caller | str:
         """The caller; or the credential, if its caller is not known yet."""
+        headers = exchange.request.headers
+        if not exchange.path_token and hdrs.AUTHORIZATION not in headers and API_KEY_HEADER not in headers:
+            exchange.auth = ANONYMOUS.method  # as below, without looking for what was not sent
+            return ANONYMOUS
         exchange.auth = "unknown"
         route = exchange.route
         rules = _without_route(exchange, self._anywhere) if route is None else self._by_route[route.name]

@@ -75,6 +75,8 @@ class Limits:
         if exchange.route is None or found is None or counted is not Counted.ROUTE:
             return []
         route = exchange.route.name
+        if route in self.resolver.unlimited and not caller.limits:
+            return []
         is_late = found.endpoint.is_route_late  # the route was not known before authentication
         by_address = self.resolver.pre_auth(route, address) if is_late else []
         by_caller = self.resolver.post_auth(route, caller.counted_name, address)

@@ -91,7 +91,9 @@ def request_handler(
         exchange = new_exchange(request, serving.trusted)
         try:
             _check_version(request)
-            exchange.path_token, target = split_base(request.raw_path)
+            target = request.raw_path
+            if target.startswith(BASE):
+                exchange.path_token, target = split_base(target)
             known = serving.locate(target, request.method) if len(target) <= LONGEST_KNOWN else None
             if known is None:
                 _locate_step_by_step(exchange, target, serving.routes)

@@ -147,7 +147,8 @@ class PredictionRun:
         self.exchange.failure = None if self._reply is None else self._reply.failure()
         self.exchange.ended(self._outcome(end), self.call.broken_by)
         self._learn()
-        self.exchange.release_slots()
+        if self.exchange.admissions:
+            self.exchange.release_slots()
         if self._abort is None:
             self._release_conversation()
         source = None if isinstance(end, UnknownRoute) else self._usage_source()

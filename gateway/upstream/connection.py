@@ -327,7 +327,10 @@ class Connection(asyncio.Protocol):
         if head is None or self._parser.fault:
             return []
         self._has_head = True
-        self._idle_seconds = _announced_timeout(head.get(b"keep-alive")) - KEEP_ALIVE_MARGIN
+        announced = head.get(b"keep-alive")
+        self._idle_seconds = (
+            _announced_timeout(announced) - KEEP_ALIVE_MARGIN if announced else DEFAULT_KEEP_ALIVE
+        )
         sink.on_head(head)
         return self._parser.body if self._sink is sink else []  # empty if the sink has closed the connection
 

@@ -169,10 +169,8 @@ class Upstream:
 
         `content_type`: of the body as it is sent, which is not always the client's; empty: no body.
         """
-        own = own_fields(_own(identity))
-        if content_type:
-            own.append((b"Content-Type", content_type.encode()))
-        return own + upward(from_client, without=_OF_THE_BODY)
+        own = {**_own(identity), "Content-Type": content_type}
+        return own_fields(own) + upward(from_client, without=_OF_THE_BODY)
 
     async def request(
         self,
