@@ -221,7 +221,7 @@ class ClientConnection(web.RequestHandler):
             self.close()
 
     def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002 - as aiohttp calls it
-        """Called by aiohttp after each read of a body. Unless reading was paused there is nothing to parse once more."""
+        """Called by aiohttp after each read of a body. Unless reading was paused, nothing waits to be parsed."""
         if self._reading_paused:
             super().resume_reading(resume_parser)
 
