@@ -190,9 +190,8 @@ class Admission:
 
 def corrections(charges: Sequence[Charge], tokens: int) -> dict[str, Correction]:
     """By bucket, what remains to be charged if a run has used `tokens`."""
-    found = {
-        charge.key: Correction(charge.rule.cost(tokens) - charge.cost, charge.rule.most_used)
-        for charge in charges
-        if charge.rule.kind == "tokens"
-    }
-    return {key: correction for key, correction in found.items() if correction.difference}
+    found = {}
+    for charge in charges:
+        if charge.rule.kind == "tokens" and (difference := charge.rule.cost(tokens) - charge.cost):
+            found[charge.key] = Correction(difference, charge.rule.most_used)
+    return found

@@ -45,7 +45,8 @@ class MemoryStore:
     def apply(self, charges: Sequence[Charge], lease: str) -> Decision:
         """Make all charges, or none if one limit refuses."""
         now = self._clock()
-        used = [self._used(charge, now) for charge in charges]
+        slots, buckets = self._leases.count, self._buckets.used
+        used = [(slots if charge.is_slot else buckets)(charge.key, now) for charge in charges]
         for charge, level in zip(charges, used, strict=True):
             if level + charge.rule.need > charge.rule.depth:
                 return Decision(is_allowed=False, used=used)

@@ -23,7 +23,7 @@ from gateway.errors import ConversationBusy
 from gateway.exchange import Exchange
 from gateway.flowise.checks import bound_id, unbound_id
 from gateway.flowise.endpoints import Purpose
-from gateway.flowise.prediction import Prediction
+from gateway.flowise.prediction import Changes, Prediction
 from gateway.telemetry.metrics import Metrics
 
 ANSWER_RUNS = (
@@ -130,7 +130,7 @@ def _map_ids(exchange: Exchange, prediction: Prediction, ids: ConversationIds) -
         exchange.chat_id = ids.mapped(caller, prediction.client_chat_id)
     else:
         exchange.chat_id = session or ids.mapped(caller, str(uuid.uuid4()))
-    exchange.changes = replace(exchange.changes, chat_id=exchange.chat_id, session_id=session)
+    exchange.changes = Changes(exchange.chat_id, session_id=session, vars=exchange.changes.vars)
 
 
 def _map_named_ids(exchange: Exchange, prediction: Prediction, ids: ConversationIds) -> None:

@@ -87,7 +87,8 @@ class Limits:
 
     async def _check(self, exchange: Exchange, limits: list[ApplicableLimit], *, is_shadow: bool) -> None:
         is_run = exchange.match is not None and exchange.match.endpoint.purpose is Purpose.RUN
-        limits = [limit for limit in limits if is_run or limit.quota.rule.kind == "requests"]
+        if not is_run:
+            limits = [limit for limit in limits if limit.quota.rule.kind == "requests"]
         if not limits:
             return
         try:
