@@ -134,7 +134,7 @@ def new_exchange(request: web.BaseRequest, trusted: Sequence[Network]) -> Exchan
     headers = request.headers
     given = headers.get("X-Request-ID", "")
     # A credential sent as request id would be logged.
-    is_usable = _REQUEST_ID.fullmatch(given) and not given.startswith(_CREDENTIALS)
+    is_usable = given and _REQUEST_ID.fullmatch(given) and not given.startswith(_CREDENTIALS)
     request_id = given if is_usable else urandom(16).hex()
     parent = _TRACEPARENT.fullmatch(headers.get("traceparent", ""))
     connection = request.protocol
