@@ -8,6 +8,7 @@ business.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from time import monotonic
 
 from gateway.aio import OneShot
@@ -42,6 +43,7 @@ class UpstreamCall:
         "_connection",
         "_early",
         "_early_end",
+        "_feed_chunk",
         "_is_client_paused",
         "_is_held",
         "_is_throttled",
@@ -68,6 +70,7 @@ class UpstreamCall:
         self.observer: BodyObserver | None = None
         self._connection: Connection | None = None
         self._writer: ResponseWriter | None = None
+        self._feed_chunk: Callable[[bytes, bytes], None] | None = None
         self._early: list[bytes] = []  # body bytes that came before there was a writer
         self._early_end: BodyEnd | None = None
         self.terminated_by: GatewayError | None = None
@@ -222,6 +225,17 @@ class UpstreamCall:
         self._observe()
         self._finish(end)
 
+    def on_chunk(self, framed: bytes, data: bytes) -> None:
+        """As `on_body`, for bytes that a writer with `feed_chunk` may send as they came."""
+        now = monotonic()
+        self._last_byte_at = now
+        if self._feed_chunk is not None:
+            self._feed_chunk(framed, data)
+        self._unread.append((data, now))
+        size = self._unread_size = self._unread_size + len(data) + PER_READ
+        if size > UNREAD:
+            self._observe()
+
     def _hold(self, data: bytes) -> None:
         """Keep it until there is a writer, which takes an iteration of the loop; read little more meanwhile."""
         self._early.append(data)
@@ -248,6 +262,9 @@ class UpstreamCall:
             writer.terminate("" if self.terminated_by is None else self.terminated_by.message)
             return
         self._writer = writer
+        if (feed_chunk := writer.feed_chunk) is not None and self._connection is not None:
+            self._feed_chunk = feed_chunk
+            self._connection.on_chunk = self.on_chunk
         early = b"".join(self._early)
         self._early.clear()
         if self._early_end is not None:
@@ -366,7 +383,9 @@ class UpstreamCall:
         self._set_delivered()
 
     def _set_delivered(self) -> None:
-        self._writer = None
+        self._writer = self._feed_chunk = None
+        if self._connection is not None:
+            self._connection.on_chunk = None
         self._allowance, self._allowed_at = UNATTENDED_BURST, monotonic()
         self._early.clear()
         self.delivered.set(None)

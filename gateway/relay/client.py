@@ -23,7 +23,6 @@ class ClientStream:
     __slots__ = (
         "_call",
         "_head",
-        "_is_chunked",
         "_is_gone",
         "_request",
         "_response",
@@ -34,6 +33,7 @@ class ClientStream:
         "_written",
         "bytes_out",
         "has_begun",
+        "is_chunked",
     )
 
     def __init__(self, request: web.BaseRequest, call: UpstreamCall, send_timeout: float) -> None:
@@ -43,7 +43,7 @@ class ClientStream:
         self._transport: asyncio.Transport | None = None
         self._response: RelayedResponse | None = None
         self._head = b""  # not sent yet
-        self._is_chunked = False
+        self.is_chunked = False
         self._is_gone = False
         self._written = 0  # with the chunk framing, unlike `bytes_out`
         self._taken = 0  # of it, by the kernel
@@ -63,7 +63,7 @@ class ClientStream:
         self._transport = transport
         self._response = response
         self._head, response.head = response.head, b""
-        self._is_chunked = response.is_chunked
+        self.is_chunked = response.is_chunked
         transport.set_write_buffer_limits(high=HIGH_WATER)
         transport.set_protocol(_Shim(self._request.protocol, self))
 
@@ -77,16 +77,27 @@ class ClientStream:
         transport = self._transport
         if transport is None or transport.is_closing() or not data:
             return
-        framed = b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data
+        framed = b"%x\r\n%b\r\n" % (len(data), data) if self.is_chunked else data
         if self._head:
             framed = self._with_head(framed)
         self.bytes_out += len(data)
         self._written += len(framed)
         transport.write(framed)
 
+    def write_framed(self, framed: bytes, size: int) -> None:
+        """As `write`, of `size` bytes that are framed as a chunk already; only where `is_chunked`."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if self._head:
+            framed = self._with_head(framed)
+        self.bytes_out += size
+        self._written += len(framed)
+        transport.write(framed)
+
     def finish(self, data: bytes) -> None:
         """Send the last bytes together with the last chunk."""
-        if self._response is None or not self._is_chunked:
+        if self._response is None or not self.is_chunked:
             self.write(data)
             return
         chunk = b"%x\r\n%b\r\n" % (len(data), data) if data else b""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from gateway.errors import GatewayError
@@ -31,6 +32,10 @@ class CallListener(Protocol):
 
 class ResponseWriter(Protocol):
     """The client's end of a body."""
+
+    @property
+    def feed_chunk(self) -> Callable[[bytes, bytes], None] | None:
+        """As `feed`, for a whole event that came as one chunk, with its framing and without; None: not here."""
 
     def feed(self, data: bytes) -> None:
         """The body bytes of one read."""

@@ -113,7 +113,8 @@ class PredictionRun:
     # -- CallListener ------------------------------------------------------------------------------
 
     def on_head(self, head: ResponseHead) -> None:
-        note_server(self.exchange, self.call.connector)
+        if self.call.connector.server.label != self.exchange.server:
+            note_server(self.exchange, self.call.connector)
         self.exchange.timings.upstream_head = self.call.deadlines.head_at
         reply = self._reply = observer_for(head, self._counting.budget)
         self.exchange.is_streaming = reply.is_stream

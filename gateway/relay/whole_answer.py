@@ -28,6 +28,8 @@ _JSON = b"application/json"
 class WholeAnswer:
     """Takes the place of the client's writer until the body has ended. `release` gives its memory back."""
 
+    feed_chunk = None
+
     def __init__(
         self,
         call: UpstreamCall,

@@ -16,6 +16,8 @@ from gateway.upstream.response_parser import BodyEnd
 class RawWriter:
     """Writes a body that is no event stream, byte for byte; a broken one is cut."""
 
+    feed_chunk = None
+
     def __init__(self, client: ClientStream) -> None:
         self._client = client
         self.feed = client.write
@@ -73,6 +75,17 @@ class EventStreamWriter:
             ready = self._filter.feed(ready)
         if ready:
             self._client.write(ready)
+
+    @property
+    def feed_chunk(self) -> Callable[[bytes, bytes], None] | None:
+        """Only where every event passes, to a client that gets chunks."""
+        return self._feed_chunk if self._filter is None and self._client.is_chunked else None
+
+    def _feed_chunk(self, framed: bytes, data: bytes) -> None:
+        if self._boundaries.last:
+            self.feed(data)
+        else:
+            self._client.write_framed(framed, len(data))
 
     def _ready(self, data: bytes) -> bytes:
         """What may leave of these bytes."""

@@ -27,6 +27,8 @@ DEFAULT_KEEP_ALIVE = (
 )
 KEEP_ALIVE_MARGIN = 1.0  # seconds before the announced timeout
 PROBES = 4  # of TCP without an answer, after which the connection is lost
+_END_OF_EVENT = b"\n\n\r\n"  # and of its chunk
+_LONGEST_SIZE = 6  # bytes of the size of a chunk and the line end behind it, of a read up to `SMALL`
 _MOST_DIGITS = 5
 # RFC 9110 9.2.2. PUT is an abort here: a second one could end the next run of the conversation.
 _REPEATABLE = frozenset({"GET", "HEAD"})
@@ -67,6 +69,7 @@ class Connection(asyncio.Protocol):
         "_got_bytes",
         "_has_head",
         "_idle_seconds",
+        "_is_between_chunks",
         "_is_blocked",
         "_is_paused",
         "_is_repeatable",
@@ -85,6 +88,7 @@ class Connection(asyncio.Protocol):
         "_unread",
         "_written",
         "broken_by",
+        "on_chunk",
         "opened_at",
         "responses",
         "usable_until",
@@ -103,6 +107,8 @@ class Connection(asyncio.Protocol):
         self._parser = ResponseParser()
         self._transport: asyncio.Transport | None = None
         self._sink: ResponseSink | None = None
+        self.on_chunk: Callable[[bytes, bytes], None] | None = None
+        self._is_between_chunks = False  # the last read was one chunk from its beginning to its end
         self._is_blocked = False
         self._is_repeatable = False
         self._is_paused = False  # by the sink
@@ -174,6 +180,8 @@ class Connection(asyncio.Protocol):
         """Write the head and the part of the body that is available; the response goes to the sink."""
         self._parser.expect(method)
         self._sink = sink
+        self._is_between_chunks = False
+        self.on_chunk = None
         self._is_repeatable = method in _REPEATABLE
         self._got_bytes = self._has_head = self._is_request_sent = False
         self._written = 0
@@ -218,7 +226,7 @@ class Connection(asyncio.Protocol):
 
     def close(self) -> None:
         """Drop the connection; the sink is not called any more."""
-        self._sink = None
+        self._sink = self.on_chunk = None
         self._slices.clear()
         if self._transport is not None:
             self._transport.abort()
@@ -231,16 +239,27 @@ class Connection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=HIGH_WATER)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes on an idle connection belong to no request: close it."""
+        """Bytes on an idle connection belong to no request: close it.
+
+        With `on_chunk`, a read that is one whole chunk and ends an event goes there, with its framing and without, and
+        not to the sink. Flowise writes each event as one chunk. What else looks like a chunk is none only in the middle
+        of another one, and then the parser does not find one piece of this size in it.
+        """
         sink = self._sink
         if sink is None:
             self.close()
             return
         if len(data) > SMALL and not (data := self._beginning(data)):
             return
+        at = data.find(b"\r\n", 1, _LONGEST_SIZE) if self.on_chunk is not None else -1
+        is_event = at > 0 and data.endswith(_END_OF_EVENT) and data[:at] == b"%x" % (len(data) - at - 4)
+        if is_event and self._is_between_chunks and self.on_chunk is not None:
+            self.on_chunk(data, data[at + 2 : -2])  # the parser would come to the same, and be where it is
+            return
         parser = self._parser
         parser.feed(data)
         body = parser.body if self._has_head else self._begin(sink)
+        self._is_between_chunks = is_event and len(body) == 1 and len(body[0]) == len(data) - at - 4
         if parser.is_over:
             if self._sink is sink:
                 self._end(sink, b"".join(body))
@@ -306,7 +325,7 @@ class Connection(asyncio.Protocol):
             self.resume_reading()
 
     def _report_lost(self, exc: Exception | None) -> None:
-        sink, self._sink = self._sink, None
+        sink, self._sink, self.on_chunk = self._sink, None, None
         if sink is None:
             return
         head = self._parser.head
@@ -337,7 +356,7 @@ class Connection(asyncio.Protocol):
     def _end(self, sink: ResponseSink, last: bytes) -> None:
         """`last`: the body bytes of this read."""
         parser = self._parser
-        self._sink = None
+        self._sink = self.on_chunk = None
         self.responses += 1
         if parser.fault:
             self.close()

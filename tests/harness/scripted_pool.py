@@ -109,6 +109,8 @@ class RecordingListener:
 class RecordingWriter:
     """Records what the client would get."""
 
+    feed_chunk = None
+
     def __init__(self):
         self.body, self.end_, self.message = b"", None, None
 
