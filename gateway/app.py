@@ -22,6 +22,8 @@ from gateway.config import Config, LimitSettings
 from gateway.errors import ConversationBusy, Draining
 from gateway.exchange import Exchange
 from gateway.flowise.content_budget import ContentBudget
+from gateway.page.recent import Recent
+from gateway.page.sampling import Sampling
 from gateway.pipeline import Pipeline
 from gateway.policies.body import BodyThreads
 from gateway.policies.body_reader import STEPS, Arrivals, Budget
@@ -67,7 +69,8 @@ class Gateway:
         self._loop_watch = LoopWatch(self.metrics.lagged, logger)
         self._upstream_tasks = Tasks(self._on_task_error)  # checks and look-ups
         self._store_tasks = Tasks(self._on_task_error)  # of the limit store, which never end by themselves
-        self._services = self._make_services(config)
+        recent = Recent()
+        self._services = self._make_services(config, recent)
         self._tasks = self._services.tasks
         self._in_flight = self._services.in_flight
         self._limiting = self._services.limiting
@@ -77,12 +80,15 @@ class Gateway:
         self._retired: WeakSet[Upstream] = WeakSet()  # in use by requests of an earlier configuration
         self._pipeline = Pipeline(logger)
         self._revocation = Revocation(self._identity.keys.keyring, self._pipeline, self._in_flight, time)
+        self.sampling = Sampling(
+            recent, self._in_flight, self._pipeline, self._current, self._limiting.limiter, logger
+        )
         self._watchers = self._timed()
         self._ticker: Ticker | None = None
         self._learning: list[asyncio.Task[None]] = []
         self.handle = request_handler(self._current, self._pipeline)
 
-    def _make_services(self, config: Config) -> Services:
+    def _make_services(self, config: Config, recent: Recent) -> Services:
         tasks = Tasks(self._on_task_error)
         return Services(
             logger=self._logger,
@@ -98,6 +104,7 @@ class Gateway:
             arrivals=Arrivals(),
             body_turns=Turns(STEPS),
             body_threads=BodyThreads.start(),
+            keep=recent.keep,
         )
 
     @property

@@ -34,6 +34,7 @@ The gateway runs in front of a simulated Flowise. Try it in another terminal:
 curl -N http://{listen}/api/v1/prediction/{route} -H 'Content-Type: application/json' \
 -d '{{"question": "Tell me about gateways", "streaming": true}}'
 
+The page with open runs, the last hour and the last requests is at http://{admin}/ and asks for no token.
 Metrics are at http://{admin}/metrics. Log lines follow, one per request. Ctrl-C stops the demo.
 """
 

@@ -155,6 +155,12 @@ class Draining(GatewayError):
     problem_type = "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity"
 
 
+class EndedByOperator(GatewayError):
+    """An operator has ended the run on the live page."""
+
+    code, status, title = "ended_by_operator", 503, "Ended by an operator"
+
+
 class AuthUnavailable(GatewayError):
     """A credential cannot be checked yet: the keys of its issuer are missing. Not a 401, on which pages log out."""
 

@@ -8,7 +8,7 @@ policy. This is the one place with `except Exception`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Protocol
 
 import msgspec
@@ -103,10 +103,13 @@ class Pipeline:
     def reject_pending(self, error: GatewayError, is_meant: Callable[[Exchange], bool]) -> None:
         """Answer this to the requests that are meant and have no run or response head yet."""
         for task, exchange in self._in_progress.items():
-            is_pending = not exchange.is_run_open and exchange.timings.client_head is None
-            if is_pending and exchange.terminated_by is None and is_meant(exchange):
+            if _is_pending(exchange) and exchange.terminated_by is None and is_meant(exchange):
                 exchange.terminated_by = error
                 task.cancel()
+
+    def pending(self) -> Iterator[Exchange]:
+        """The requests that have no run or response head yet, in the order of their beginnings."""
+        return filter(_is_pending, self._in_progress.values())
 
     def _check_open(self) -> None:
         """Raise if `reject_all` was called."""
@@ -133,6 +136,10 @@ class Pipeline:
         return _error_response(
             exchange, Failed("Something went wrong in the gateway; its log has the details.")
         )
+
+
+def _is_pending(exchange: Exchange) -> bool:
+    return not exchange.is_run_open and exchange.timings.client_head is None
 
 
 def _forget_frames(error: BaseException | None) -> None:

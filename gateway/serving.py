@@ -28,7 +28,7 @@ from gateway.handlers.predict import Predict
 from gateway.handlers.session_tokens import IssueSessionToken
 from gateway.handlers.speech import ReadAloud
 from gateway.pipeline import Handler, Policy
-from gateway.policies.access_log import access_log
+from gateway.policies.access_log import Keep, access_log
 from gateway.policies.auth import auth, check_route
 from gateway.policies.body import BodyThreads, body
 from gateway.policies.body_reader import Arrivals, BodyBounds, Budget
@@ -68,6 +68,7 @@ class Services:
     arrivals: Arrivals
     body_turns: Turns
     body_threads: BodyThreads
+    keep: Keep  # of each request, for the live page
 
 
 class Serving:
@@ -139,7 +140,9 @@ class Serving:
         )
         limits_by_address, limits_by_caller = limits.policies(is_shadow=config.limits.shadow)
         return (
-            access_log(services.logger, config.logs),  # first: every request gets its line
+            access_log(  # first: every request gets its line
+                services.logger, config.logs, services.keep if config.admin.page else None
+            ),
             metrics(services.metrics),  # with it, from the same facts
             cors(config.defaults_cors, config.routes),  # before any refusal, so that a page can read it
             routing,  # refuses what is no endpoint

@@ -38,14 +38,19 @@ def is_whole(body):
     return body.endswith(b'message:\ndata:{"event":"end","data":"[DONE]"}\n\n')
 
 
-async def test_the_printed_command_streams_an_answer_and_the_metrics_are_where_it_says():
+async def test_the_printed_command_streams_an_answer_and_page_and_metrics_are_where_it_says():
     async with gateway("demo", "--listen", "127.0.0.1:0") as child:
         command = await child.until_text("curl ")
         assert command.startswith("curl -N http://127.0.0.1:")
         assert is_whole(await ask_by_hand(command))
+        page = await child.until_text(
+            "The page with open runs, the last hour and the last requests is at http://"
+        )
         line = await child.until_text("Metrics are at ")
         child.admin = line.removeprefix("Metrics are at ").partition("/metrics")[0]
         assert "flowise_gateway_build_info" in (await child.ask("/metrics"))[1]
+        assert page.endswith(f" {child.admin}/ and asks for no token.")
+        assert (await child.ask("/"))[0] == 200
         child.send_signal(signal.SIGINT)
         assert await child.ended() == (0, "")
 

@@ -33,6 +33,11 @@ class Limiter:
         """The number of admitted runs that hold slots."""
         return len(self._holding)
 
+    @property
+    def is_store_up(self) -> bool | None:
+        """Whether the shared store answers; None: there is none."""
+        return None
+
     async def start(self) -> None:
         """Connect, if there is a store; one that does not answer is no error."""
 

@@ -73,6 +73,7 @@ OTHER_FIELDS = frozenset(
             "mistakes",
             "needed",
             "next_start_s",
+            "operator",
             "pid",
             "public",
         ),

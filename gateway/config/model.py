@@ -64,12 +64,14 @@ _LEVELS = {"trace": "debug", "all": "debug", "notice": "info", "fatal": "error",
 
 
 class AdminSettings(Section):
-    """The listener for /metrics, /openapi.json, /livez and /readyz."""
+    """The listener for the live page, /metrics, /config, /openapi.json, /livez and /readyz."""
 
     listen: Listen = ADMIN_LISTEN
     """HOST:PORT of the admin port."""
     token: HeaderSecret = SecretStr("")
     """Bearer token for everything but the two probes; required unless listen is a loopback address."""
+    page: Switch = True
+    """The live page at /, with open runs, the last hour and the last requests; false: there is none."""
 
 
 class UpstreamTimeouts(Section):

@@ -177,6 +177,8 @@ def _errors_of(endpoint: Endpoint) -> Iterator[type[GatewayError]]:
         yield errors.StoreUnavailable
     if endpoint.purpose in (Purpose.RUN, Purpose.SPEECH_ABORT):
         yield errors.ConversationBusy
+    if endpoint.purpose is Purpose.RUN:
+        yield errors.EndedByOperator
     if _reaches_flowise(endpoint):
         yield from _OF_UPSTREAM
     elif endpoint.body is not BodyKind.NONE:

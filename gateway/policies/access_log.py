@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 from zlib import crc32
 
@@ -11,19 +11,31 @@ from gateway.exchange import Exchange
 from gateway.flowise.outcome import Outcome
 from gateway.telemetry.logs import Logger
 
+Keep = Callable[[Exchange, Mapping[str, Any]], None]
 
-def access_log(logger: Logger, settings: LogSettings) -> Callable[[Exchange], None]:
+
+def access_log(logger: Logger, settings: LogSettings, keep: Keep | None = None) -> Callable[[Exchange], None]:
+    """The policy. `keep`: gets each line, also of what is not in the sample, for the live page."""
+
     logger = logger.bind()  # else the first of its methods that is called does so, for each line
 
     def write(exchange: Exchange) -> None:
         line = request_line(exchange, with_prompt=settings.prompts)
+        if keep is not None:
+            keep(exchange, line)
         (logger.error if exchange.outcome is Outcome.FAILED else logger.info)("request", **line)
 
     def write_sampled(exchange: Exchange) -> None:
         if exchange.outcome is not Outcome.OK:
             write(exchange)
-        elif is_in_sample(exchange.request_id, settings.sample):
-            line = request_line(exchange, with_prompt=settings.prompts)
+            return
+        is_logged = is_in_sample(exchange.request_id, settings.sample)
+        if not is_logged and keep is None:
+            return
+        line = request_line(exchange, with_prompt=settings.prompts)
+        if keep is not None:
+            keep(exchange, line)
+        if is_logged:
             logger.info("request", **line, sample=settings.sample)
 
     on_complete = write if settings.sample >= 1 else write_sampled
@@ -57,7 +69,7 @@ def request_line(exchange: Exchange, *, with_prompt: bool) -> dict[str, Any]:
         "duration_s": _seconds(None if timings.ended is None else timings.ended - timings.received),
         "ttft_s": _seconds(timings.time_to_first_token),
         "overhead_s": _seconds(timings.overhead),
-        "waited_s": _seconds(timings.waited) if timings.waited else None,
+        "waited_s": round(timings.waited, 6) if timings.waited else None,
         "events": sum(exchange.events.values()),
         "tokens_in": None if usage is None else usage.input,
         "tokens_out": None if usage is None else usage.output,

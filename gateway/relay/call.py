@@ -345,6 +345,10 @@ class UpstreamCall:
         self._set_delivered()
         self._finish(end)
 
+    def catch_up(self) -> None:
+        """Let the observer read what it lags behind."""
+        self._observe()
+
     def _observe(self) -> None:
         unread, observer = self._unread, self.observer
         self._unread = []

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Protocol
 
 from gateway.aio import Emptiness
 from gateway.errors import GatewayError
 from gateway.exchange import Exchange
 from gateway.upstream.server import Server
+
+
+class Progress(NamedTuple):
+    """How far a run is.
+
+    Attributes:
+        is_sent: whether Flowise has the whole request.
+        first_token_at: in monotonic seconds; None: no token has come.
+        tokens: `token` and `thinking` events so far.
+    """
+
+    is_sent: bool
+    first_token_at: float | None
+    tokens: int
 
 
 class InFlightCall(Protocol):
@@ -19,6 +33,14 @@ class InFlightCall(Protocol):
     @property
     def server(self) -> Server:
         """The server that it was sent to; while it is not sent, the one that would get it now."""
+
+    @property
+    def progress(self) -> Progress | None:
+        """Of a run, up to the last byte that has come; None: it is no run."""
+
+    @property
+    def is_run(self) -> bool:
+        """Whether it is a run."""
 
     @property
     def has_client(self) -> bool:
@@ -41,20 +63,29 @@ class InFlight:
     """The calls that are open, with and without a client."""
 
     def __init__(self) -> None:
-        self._open: set[InFlightCall] = set()
+        self._open: dict[InFlightCall, None] = {}  # a set in the order of their beginnings
         self._idle = Emptiness(self._open)
+        self.run_count = 0
         self.is_draining = False
 
     def __len__(self) -> int:
         return len(self._open)
 
     def add(self, call: InFlightCall) -> None:
-        self._open.add(call)
+        self._open[call] = None
+        self.run_count += call.is_run
 
     def discard(self, call: InFlightCall) -> None:
-        self._open.discard(call)
+        if call in self._open:
+            del self._open[call]
+            self.run_count -= call.is_run
         if not self._open:
             self._idle.check()
+
+    def runs(self, *, newest_first: bool = False) -> Iterator[InFlightCall]:
+        """The open runs in the order of their beginnings, or in reverse."""
+        calls = reversed(self._open) if newest_first else iter(self._open)
+        return (call for call in calls if call.is_run)
 
     def tick(self, now: float) -> None:
         """Check deadlines and heartbeats. `now`: monotonic seconds."""

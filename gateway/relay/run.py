@@ -21,7 +21,7 @@ from gateway.relay.call import UpstreamCall
 from gateway.relay.counting import TokenCounting
 from gateway.relay.deadlines import Deadline, Deadlines
 from gateway.relay.outgoing import check_head, identity_of, note_server
-from gateway.relay.registry import InFlight
+from gateway.relay.registry import InFlight, Progress
 from gateway.relay.replies import ReplyObserver, observer_for
 from gateway.relay.results import upstream_result
 from gateway.telemetry.metrics import Metrics
@@ -72,6 +72,7 @@ class PredictionRun:
         "call",
         "exchange",
     )
+    is_run = True
 
     def __init__(
         self,
@@ -105,6 +106,15 @@ class PredictionRun:
     @property
     def has_client(self) -> bool:
         return not self.call.delivered.is_set
+
+    @property
+    def progress(self) -> Progress:
+        self.call.catch_up()
+        reply = self._reply
+        if reply is None:
+            return Progress(self.call.is_sent, None, 0)
+        events = reply.events
+        return Progress(True, reply.first_token_at, events.get("token", 0) + events.get("thinking", 0))
 
     @property
     def server(self) -> Server:

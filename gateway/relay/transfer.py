@@ -21,6 +21,8 @@ from gateway.upstream.server import Server
 class Transfer:
     """The listener of its call."""
 
+    is_run = False
+
     def __init__(
         self, exchange: Exchange, deadlines: Deadlines, connector: Connector, in_flight: InFlight
     ) -> None:
@@ -37,6 +39,10 @@ class Transfer:
     @property
     def server(self) -> Server:
         return self.call.connector.server
+
+    @property
+    def progress(self) -> None:
+        """None: it is no run."""
 
     def tick(self, now: float) -> None:
         self.call.tick(now)

@@ -1,4 +1,4 @@
-"""The admin listener: metrics, probes, `/config` and `/openapi.json` on a port of their own.
+"""The admin listener: the live page, metrics, probes, `/config` and the OpenAPI documents on a port of their own.
 
 It has the bounds of the public one.
 """
@@ -9,8 +9,9 @@ import asyncio
 import hmac
 import re
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from aiohttp import hdrs, web
 
@@ -19,9 +20,11 @@ from gateway.aio import WorkThread
 from gateway.command_errors import CannotRunError
 from gateway.config import Address, AdminSettings, ServerSettings, ServerTimeouts
 from gateway.exchange import SERVER
-from gateway.openapi import document_json
+from gateway.openapi import admin_document_json, document_json
+from gateway.page.feed import Feed
 from gateway.server.guard import ConnectionGuard
 from gateway.server.listener import Handler, Listener
+from gateway.server.page import AdminPath, LivePage
 from gateway.server.sockets import ADMIN, Port
 from gateway.telemetry.logs import Logger
 
@@ -47,11 +50,13 @@ class AdminAnswers:
         exposition: metrics, in a thread.
         readiness: on the loop.
         configuration: that of `GET /config` in JSON, in a thread.
+        feed: of the live page; None: there is no page.
     """
 
     exposition: Exposition
     readiness: Readiness
     configuration: Callable[[], bytes]
+    feed: Feed | None = None
 
 
 class AdminListener:
@@ -66,7 +71,9 @@ class AdminListener:
             timeouts=TIMEOUTS, max_connections=MAX_CONNECTIONS, max_connections_per_address=MAX_PER_ADDRESS
         )
         guard = ConnectionGuard(bounds, logger, lambda: None)
-        self.tick = guard.tick
+        self._guard = guard
+        self._feed = answers.feed
+        self.use(settings)
         handler = admin_handler(answers, self._token, self._thread)
         self._runner = web.ServerRunner(
             Listener(handler, bounds, guard, logger), shutdown_timeout=SHUTDOWN_TIMEOUT
@@ -85,6 +92,14 @@ class AdminListener:
     def use(self, settings: AdminSettings) -> None:
         """Follow a new configuration; the address stays."""
         self._settings = settings
+        if self._feed is not None:
+            self._feed.use(is_on=settings.page)
+
+    def tick(self, now: float) -> None:
+        """For the coarse timer. `now`: monotonic seconds."""
+        self._guard.tick(now)
+        if self._feed is not None:
+            self._feed.tick(now)
 
     def _token(self) -> str:
         return self._settings.token.get_secret_value()
@@ -120,34 +135,40 @@ class AdminListener:
         if not self._is_closed:
             self._is_closed = True
             await self._port.stop()
+            if self._feed is not None:
+                await self._feed.close()
             await self._runner.cleanup()
             await self._thread.close()
-
-
-Answer = Callable[[web.BaseRequest], Awaitable[web.Response]]
 
 
 def admin_handler(content: AdminAnswers, current_token: Callable[[], str], thread: WorkThread) -> Handler:
     """Answers the requests of the admin listener. An empty token disables authentication."""
     answers = _answers(content, thread)
+    page = None if content.feed is None else LivePage(content.feed, lambda: bool(current_token()))
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
-        answer, token = answers.get(request.path), current_token()
-        if token and request.path not in PROBES and not _is_bearer_of(token, request):
+        found, token = answers.get(request.path), current_token()
+        if found is None and page is not None:
+            found = page.find(request.path)
+        needs_token = request.path not in PROBES if found is None else found.needs_token
+        response: web.StreamResponse
+        if token and needs_token and not _is_bearer_of(token, request):
             response = web.Response(status=401, headers={hdrs.WWW_AUTHENTICATE: 'Bearer realm="admin"'})
-        elif answer is None:
-            response = web.Response(status=404, text=f"The paths here are {', '.join(answers)}.\n")
-        elif request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):
-            response = web.Response(status=405, headers={hdrs.ALLOW: "GET, HEAD"})
+        elif found is None:
+            names = [*([] if page is None else page.names), *answers]
+            response = web.Response(status=404, text=f"The paths here are {', '.join(names)}.\n")
+        elif request.method not in found.methods:
+            response = web.Response(status=405, headers={hdrs.ALLOW: ", ".join(found.methods)})
         else:
-            response = await answer(request)
-        response.headers[hdrs.SERVER] = SERVER
+            response = await found.answer(request)
+        if not response.prepared:
+            response.headers[hdrs.SERVER] = SERVER
         return response
 
     return handle
 
 
-def _answers(content: AdminAnswers, thread: WorkThread) -> dict[str, Answer]:
+def _answers(content: AdminAnswers, thread: WorkThread) -> dict[str, AdminPath]:
     """What answers each path."""
 
     async def livez(_: web.BaseRequest) -> web.Response:
@@ -175,16 +196,18 @@ def _answers(content: AdminAnswers, thread: WorkThread) -> dict[str, Answer]:
             body=body, content_type="application/json", headers={hdrs.CACHE_CONTROL: "no-store"}
         )
 
-    async def openapi(_: web.BaseRequest) -> web.Response:
-        return web.Response(body=document_json(__version__), content_type="application/json")
-
     return {
-        "/livez": livez,
-        "/readyz": readyz,
-        "/metrics": metrics,
-        "/config": config,
-        "/openapi.json": openapi,
+        "/livez": AdminPath(livez, needs_token=False),
+        "/readyz": AdminPath(readyz, needs_token=False),
+        "/metrics": AdminPath(metrics),
+        "/config": AdminPath(config),
+        "/openapi.json": AdminPath(partial(_described, document_json)),
+        "/openapi-admin.json": AdminPath(partial(_described, admin_document_json)),
     }
+
+
+async def _described(document: Callable[[str], bytes], _: web.BaseRequest) -> web.Response:
+    return web.Response(body=document(__version__), content_type="application/json")
 
 
 def _busy() -> web.Response:

@@ -27,6 +27,8 @@ PREPARE = b"prepare"  # a `Proposal` follows; nothing changes yet
 COMMIT = b"commit"  # serve what is prepared
 ABANDON = b"abandon"  # forget it; there is no answer
 ANSWER = b"answer"  # from the worker: the number, and the reason if it cannot
+# in both directions, with a number that the answer repeats: what follows is a question of the live page, or its answer
+PAGE = b"page"
 _LENGTH = struct.Struct("!I")
 
 
@@ -69,6 +71,21 @@ class Proposal:
         """The message, and what follows it."""
         content = pickle.dumps(self)
         return numbered(PREPARE, number) + _LENGTH.pack(len(content)) + content
+
+
+def page_message(number: int, content: bytes) -> bytes:
+    """A question of the live page, or its answer."""
+    return numbered(PAGE, number) + _LENGTH.pack(len(content)) + content
+
+
+async def read_content(reader: asyncio.StreamReader) -> bytes:
+    """What follows a PAGE.
+
+    Raises:
+        IncompleteReadError: the other process died before it had sent all of it.
+    """
+    (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
+    return await reader.readexactly(length)
 
 
 async def read_proposal(reader: asyncio.StreamReader) -> Proposal:

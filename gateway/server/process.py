@@ -24,6 +24,7 @@ from gateway.app import Gateway, Prepared
 from gateway.auth.keys_model import ApiKey
 from gateway.command_errors import CannotRunError
 from gateway.config import Address, Config, ListenAddress
+from gateway.page.feed import Feed
 from gateway.server.admin import AdminAnswers, AdminListener
 from gateway.server.descriptors import raise_limit
 from gateway.server.guard import ConnectionGuard
@@ -31,6 +32,7 @@ from gateway.server.handover import Given, Offer, Passed, may_hand_over, passed_
 from gateway.server.handshakes import TlsAcceptor
 from gateway.server.listener import Listener
 from gateway.server.memory import exempt_what_lasts, return_large_blocks
+from gateway.server.page_process import OneProcess
 from gateway.server.reload import FIXED, CannotApplyError, Reloads, Source
 from gateway.server.service_manager import Systemd
 from gateway.server.signals import handle_signals
@@ -164,12 +166,14 @@ class Process:
         return TlsAcceptor(self._listener, self._guard, context, count, self._logger)
 
     def _admin_listener(self) -> AdminListener:
-        answers = AdminAnswers(
-            self.gateway.metrics.exposition,
-            lambda: "" if self.gateway.is_ready else "draining",
-            self.reloads.described,
-        )
+        gateway, reloads = self.gateway, self.reloads
+        observed = OneProcess(gateway.sampling, gateway.metrics, reloads, self._not_ready)
+        feed = Feed(observed, self._logger, is_on=self._config.admin.page)
+        answers = AdminAnswers(gateway.metrics.exposition, self._not_ready, reloads.described, feed)
         return AdminListener(self._config.admin, answers, self._logger)
+
+    def _not_ready(self) -> str:
+        return "" if self.gateway.is_ready else "draining"
 
     @property
     def addresses(self) -> tuple[ListenAddress, ...]:

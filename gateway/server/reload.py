@@ -101,6 +101,8 @@ class Reloads:
         self._thread = WorkThread("configuration file", 1)
         self._needs_restart: tuple[str, ...] = ()
         self._loaded_at = time()
+        self._refused_at: float | None = None  # the last one, if it was refused
+        self._refused = ""
         self._loaded = source.version
         self._seen: FileVersion | None = None  # another version, seen once
         self._looks = 0  # at ever other versions
@@ -159,6 +161,16 @@ class Reloads:
                 "config": content,
             }
         )
+
+    def last(self) -> dict[str, Any]:
+        """What became of the last reload. Times are in seconds since the epoch."""
+        return {
+            "source": self._source.name,
+            "loaded_at": round(self._loaded_at, 3),
+            "needs_restart": self._needs_restart,
+            "refused_at": self._refused_at,
+            "refused": self._refused,
+        }
 
     async def _look(self) -> None:
         try:
@@ -221,6 +233,7 @@ class Reloads:
     async def _apply(self, change: Change, warnings: list[Mistake]) -> None:
         await self._served.apply(change.config)
         self.config, self._needs_restart, self._loaded_at = change.config, change.needs_restart, time()
+        self._refused_at, self._refused = None, ""
         self._served.count_reload(is_valid=True)
         for warning in warnings:
             self._logger.warning("config_warning", **place(warning))
@@ -236,6 +249,8 @@ class Reloads:
         for mistake in mistakes[:MOST_LOGGED]:
             self._logger.error("config_mistake", **place(mistake))
         why: dict[str, Any] = {"reason": reason} if reason else {"count": len(mistakes)}
+        self._refused_at = round(time(), 3)
+        self._refused = reason or f"{len(mistakes)} mistakes, which are in the log"
         self._logger.error("config_refused", **why, message=_STAYS)
         self._manager.reloaded("The changed configuration was refused: its mistakes are in the log.")
 

@@ -15,9 +15,11 @@ from gateway.aio import Tasks, Ticker
 from gateway.auth.watched_keys import WatchedKeys
 from gateway.command_errors import CannotRunError
 from gateway.config import Config
+from gateway.page.feed import Feed
 from gateway.server.admin import AdminAnswers, AdminListener
 from gateway.server.handover import Given, Offer, Passed, may_hand_over, passed_ports, shares_admin_port
 from gateway.server.ipc import DRAIN, HAND_OVER, STOP, WorkerConfig
+from gateway.server.page_workers import WorkerProcesses
 from gateway.server.reload import CannotApplyError, Reloads, Source
 from gateway.server.rollout import Rollout
 from gateway.server.service_manager import Systemd, without
@@ -95,15 +97,20 @@ class Supervisor:
             lambda: self._keys.entries,
             starting,
         )
-        answers = AdminAnswers(metrics.exposition, self._not_ready_reason, self._reloads.described)
-        self._admin = AdminListener(config.admin, answers, logger)
+        self._workers: list[WorkerProcess] = []
+        self._admin = self._admin_listener(config)
         watchers = [self._watch_workers, self._admin.tick, manager.tick]
         self._ticker = Ticker([*watchers, self._keys.tick, self._reloads.tick])
-        self._workers: list[WorkerProcess] = []
         self._rollout = Rollout(self._workers, starting)
         self._has_listened = self._must_stop_now = self._has_successor = False
         self._kill_timer: asyncio.TimerHandle | None = None
         self._failure: CannotRunError | None = None
+
+    def _admin_listener(self, config: Config) -> AdminListener:
+        metrics, reloads = self._metrics, self._reloads
+        feed = Feed(WorkerProcesses(self._workers, metrics, reloads), self._logger, is_on=config.admin.page)
+        answers = AdminAnswers(metrics.exposition, self._not_ready_reason, reloads.described, feed)
+        return AdminListener(config.admin, answers, self._logger)
 
     async def run(self) -> None:
         """Start the workers and supervise them until a signal or a crash loop.

@@ -26,17 +26,21 @@ from gateway.server.ipc import (
     COMMIT,
     DRAIN,
     HAND_OVER,
+    PAGE,
     PREPARE,
     READY,
     STOP,
     Proposal,
     WorkerConfig,
     numbered,
+    page_message,
     parse_numbered,
+    read_content,
     read_proposal,
     receive,
 )
 from gateway.server.memory import exempt_what_lasts
+from gateway.server.page_process import answer
 from gateway.server.process import FromParent, Process, Ready
 from gateway.server.reload import CannotApplyError
 from gateway.server.signals import handle_signals
@@ -171,6 +175,18 @@ class RolloutWorker:
         elif word == ABANDON:
             self._abandoned = number
             await self._abandon(number)
+        elif word == PAGE:
+            content = await read_content(parent)
+            self._tasks.start(self._answer_page(number, content), "page")
+
+    async def _answer_page(self, number: int, content: bytes) -> None:
+        """Answer a question of the live page; with nothing if that fails, so that the parent asks again."""
+        answered = b""
+        try:
+            answered = await answer(self._process.gateway.sampling, content)
+        finally:
+            if not self._parent.is_closing():
+                self._parent.write(page_message(number, answered))
 
     async def _abandon(self, number: int) -> None:
         if (prepared := self._prepared.pop(number, None)) is not None:

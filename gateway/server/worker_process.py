@@ -15,7 +15,17 @@ from time import monotonic
 from gateway.auth.keys_model import ApiKey
 from gateway.command_errors import CannotRunError
 from gateway.config import Config
-from gateway.server.ipc import ANSWER, CLOSING, DRAIN, READY, WorkerConfig, parse_numbered
+from gateway.server.ipc import (
+    ANSWER,
+    CLOSING,
+    DRAIN,
+    PAGE,
+    READY,
+    WorkerConfig,
+    page_message,
+    parse_numbered,
+    read_content,
+)
 from gateway.server.sockets import Reservation
 from gateway.telemetry.logs import Logger
 from gateway.telemetry.multiprocess import SharedMetrics, log_lost_metrics
@@ -199,6 +209,19 @@ class WorkerProcess:
         answer.set_result("")
         return answer
 
+    @property
+    def has_answered(self) -> bool:
+        """Whether there is no question of the live page without an answer."""
+        return self._child is not None and not self._child.inquiries
+
+    def inquire(self, content: bytes) -> asyncio.Future[bytes]:
+        """Ask for the live page; the future gets the answer, which is empty if the process ends."""
+        if self._child is not None:
+            return self._child.inquire(content)
+        answer = asyncio.get_running_loop().create_future()
+        answer.set_result(b"")
+        return answer
+
     def send(self, message: bytes) -> None:
         """Send a message to the current process, if there is one."""
         if self._child is not None:
@@ -228,6 +251,8 @@ class ChildProcess:
         self._heard_at = 0.0  # monotonic seconds
         self._asked = 0  # the number of the last question
         self._answer: asyncio.Future[str] | None = None
+        self.inquiries: dict[int, asyncio.Future[bytes]] = {}  # of the live page, by their number
+        self._inquired = 0
 
     @classmethod
     async def start(
@@ -278,6 +303,8 @@ class ChildProcess:
         while message := await self._message():
             if message.startswith(ANSWER):
                 self._answered(message)
+            elif message.startswith(PAGE):
+                await self._on_page(message)
 
     def ask(self, message: bytes, number: int) -> asyncio.Future[str]:
         """Send a message with a number; the future gets the reason against it, which is empty if it was done.
@@ -287,6 +314,22 @@ class ChildProcess:
         self._asked, self._answer = number, asyncio.get_running_loop().create_future()
         self.send(message)
         return self._answer
+
+    def inquire(self, content: bytes) -> asyncio.Future[bytes]:
+        """Ask for the live page; the future gets the answer, which is empty if the process ends."""
+        self._inquired += 1
+        answer = self.inquiries[self._inquired] = asyncio.get_running_loop().create_future()
+        self.send(page_message(self._inquired, content))
+        return answer
+
+    async def _on_page(self, message: bytes) -> None:
+        _, number, _ = parse_numbered(message)
+        try:
+            content = await read_content(self._reader)
+        except (ConnectionError, asyncio.IncompleteReadError):  # it has died; `ended` resolves what is left
+            return
+        if (answer := self.inquiries.pop(number, None)) is not None and not answer.done():
+            answer.set_result(content)
 
     def _answered(self, message: bytes) -> None:
         """An answer to an earlier question comes too late."""
@@ -318,6 +361,10 @@ class ChildProcess:
         status = await self._process.wait()
         self._writer.close()
         self._resolve("")
+        for answer in self.inquiries.values():
+            if not answer.done():
+                answer.set_result(b"")
+        self.inquiries.clear()
         names = {number.value: number.name for number in signal.Signals}
         return f"status {status}" if status >= 0 else names.get(-status, f"signal {-status}")
 

@@ -9,6 +9,7 @@ The values of a worker are in memory that the supervisor reads; see `multiproces
 from __future__ import annotations
 
 import gc
+import itertools
 import math
 import platform
 from bisect import bisect_left
@@ -25,6 +26,7 @@ from prometheus_client.registry import Collector
 from gateway import __version__
 from gateway.flowise.observer import GAP_BOUNDS
 from gateway.telemetry.processes import RecentMaximum, values_of
+from gateway.telemetry.request_counts import Counts, counted
 
 FIRST_TOKEN_BUCKETS = (
     *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10),
@@ -271,6 +273,12 @@ class Metrics:
         """The response body of a scrape and its content type, in the format that `accept` prefers."""
         encode, content_type = choose_encoder(accept)
         return encode(self.registry), content_type
+
+    def counts(self) -> Counts:
+        """Requests and first tokens so far, for the live page."""
+        families = itertools.chain(self.requests.collect(), self.time_to_first_token.collect())
+        samples = (sample for family in families for sample in family.samples)
+        return counted((sample.name, sample.labels, sample.value) for sample in samples)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(PREFIX + name, text, labels, registry=self.registry)

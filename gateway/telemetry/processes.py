@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +27,12 @@ class ProcessValue(NamedTuple):
 
 def values_of(pid: int) -> Iterator[ProcessValue]:
     """The numbers of a process, with the names that Prometheus's clients give them; those that can be read."""
+    yield from times_and_memory_of(pid)
+    yield from _files(Path("/proc", str(pid)))
+
+
+def times_and_memory_of(pid: int) -> Iterator[ProcessValue]:
+    """Those that cost nothing to find; its files are counted one by one."""
     folder = Path("/proc", str(pid))
     try:
         content = (folder / "stat").read_bytes()
@@ -42,7 +48,6 @@ def values_of(pid: int) -> Iterator[ProcessValue]:
     yield ProcessValue("gauge", "process_start_time_seconds", "Start of the process.", round(started, 2))
     yield ProcessValue("gauge", "process_virtual_memory_bytes", "Virtual memory.", int(fields[20]))
     yield ProcessValue("gauge", "process_resident_memory_bytes", "Resident memory.", int(fields[21]) * page)
-    yield from _files(folder)
 
 
 def _files(folder: Path) -> Iterator[ProcessValue]:
@@ -72,3 +77,22 @@ class RecentMaximum:
             self._windows.append(0.0)
         self._windows[-1] = max(self._windows[-1], value)
         return max(self._windows)
+
+
+class ProcessUsage:
+    """The share of a core that processes use, between two looks at them."""
+
+    def __init__(self) -> None:
+        self._before: dict[int, tuple[float, float]] = {}  # by process id: when, and CPU seconds
+
+    def look(self, pid: int) -> dict[str, float | None]:
+        """`cpu`: a share of one core, None at the first look; `memory`: bytes."""
+        found = {one.name: one.value for one in times_and_memory_of(pid)}
+        now, used = time.monotonic(), found.get("process_cpu_seconds", 0.0)
+        then, before = self._before.get(pid, (now, used))
+        self._before[pid] = now, used
+        share = round((used - before) / (now - then), 3) if now > then else None
+        return {"cpu": share, "memory": found.get("process_resident_memory_bytes")}
+
+    def forget_all_but(self, pids: Sequence[int]) -> None:
+        self._before = {pid: self._before[pid] for pid in pids if pid in self._before}

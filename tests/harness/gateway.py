@@ -125,7 +125,7 @@ class RunningGateway:
 
     def open_calls(self) -> set[InFlightCall]:
         """Runs and transfers that have not ended."""
-        return self._inside._in_flight._open
+        return set(self._inside._in_flight._open)
 
     def held_body_bytes(self) -> int:
         """The memory for request bodies that is in use."""
@@ -148,6 +148,13 @@ class RunningGateway:
     def limited_runs(self) -> int:
         """The number of runs that count against a limit."""
         return len(self._inside._limiting.limiter)
+
+    def viewers(self) -> int:
+        """The number of viewers of the live page."""
+        admin = self.process._admin
+        assert admin is not None
+        assert admin._feed is not None
+        return admin._feed.viewers
 
     def background_tasks(self) -> set[asyncio.Task[Any]]:
         """Background tasks, apart from those that ask about the chatflows."""

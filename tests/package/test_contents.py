@@ -48,7 +48,7 @@ def test_the_wheel_holds_every_file_of_the_package_and_no_other(packed):
     assert {name for name in packed if ".dist-info/" not in name} == tracked("gateway")
 
 
-@pytest.mark.parametrize("suffix", [".lua", ".py", ".typed"])
+@pytest.mark.parametrize("suffix", [".css", ".html", ".js", ".lua", ".py", ".svg", ".typed"])
 def test_the_wheel_holds_files_of_each_kind_that_the_gateway_reads(packed, suffix):
     assert [name for name in packed if PurePosixPath(name).suffix == suffix and packed[name] is not None]
 

@@ -101,6 +101,10 @@ class SharedLimiter(Limiter):
         locks.report_to(self.losses, self._listener.conversation_lost)
         self._attached.append(locks)
 
+    @property
+    def is_store_up(self) -> bool:
+        return self._store.is_up
+
     def use(self, store: StoreUse) -> None:
         self._is_closed = store.is_closed
         self.client.use(store.url, store.ca)
