@@ -35,6 +35,7 @@ from gateway.telemetry.request_counts import Counts
 MOST_VIEWERS = 10
 MOST_ROUTES = 100  # with a row of their own, those with most requests in the hour
 INTERVAL = 1.0  # seconds
+AFTER_SLOT = 0.1  # seconds
 
 
 class Observed(Protocol):
@@ -61,7 +62,7 @@ class TooManyViewersError(Exception):
 
 
 class Feed:
-    """From its first `tick` or viewer to `close`.
+    """From `open`, or its first viewer, to `close`.
 
     Attributes:
         is_on: whether there is a page; counters are looked at only then.
@@ -73,7 +74,7 @@ class Feed:
         self._tasks = Tasks(lambda error: logger.error("bug", error=repr(error), exc_info=error))
         self._thread = WorkThread("page", 4)
         self._history = History()
-        self._slot = int(time() // SLOT)  # of the last look
+        self._timer: asyncio.TimerHandle | None = None
         self._lines: deque[tuple[str, dict[str, Any]]] = deque(maxlen=MOST_LINES)
         self._line_count = 0
         self._viewers = 0
@@ -95,20 +96,28 @@ class Feed:
             self._history = History(is_from_start=False)
         self.is_on = is_on
 
-    def tick(self, _: float) -> None:
-        """Look at the counters when a slot has ended; for the coarse timer."""
-        slot = int(time() // SLOT)
-        if slot != self._slot and self.is_on and not self._is_running and not self._closing.is_set():
-            self._slot = slot
-            self._tasks.start(self._look(slot), "page history")
+    def open(self) -> None:
+        """Look at the counters whenever a slot ends, from now on."""
+        seconds = SLOT - time() % SLOT + AFTER_SLOT
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._on_slot_end)
+
+    def _on_slot_end(self) -> None:
+        self.open()
+        self.look()
+
+    def look(self) -> None:
+        """Count what came for the slot that has ended; with a viewer that is done all the time."""
+        if self.is_on and not self._is_running and not self._closing.is_set():
+            self._tasks.start(self._look(int(time() // SLOT)), "page history")
 
     async def _look(self, slot: int) -> None:
-        """Count what came for the slot before this one."""
         counts = await self._thread.run(self._observed.counts)
         self._history.take(slot * SLOT - 0.001, counts)
 
     async def close(self) -> None:
         """End every viewer's messages."""
+        if self._timer is not None:
+            self._timer.cancel()
         self._closing.set()
         self._wake()
         await self._tasks.join(INTERVAL)
@@ -183,7 +192,6 @@ class Feed:
         samples = await self._observed.samples()
         counts, processes = await self._thread.run(self._facts)
         self._history.take(time(), counts)
-        self._slot = int(time() // SLOT)
         self._keep_lines(samples)
         tables = self._state(samples, processes)
         self._change = _encoded(changes(self._tables, tables), is_whole=False)

@@ -16,7 +16,6 @@ Keep = Callable[[Exchange, Mapping[str, Any]], None]
 
 def access_log(logger: Logger, settings: LogSettings, keep: Keep | None = None) -> Callable[[Exchange], None]:
     """The policy. `keep`: gets each line, also of what is not in the sample, for the live page."""
-
     logger = logger.bind()  # else the first of its methods that is called does so, for each line
 
     def write(exchange: Exchange) -> None:
@@ -66,10 +65,10 @@ def request_line(exchange: Exchange, *, with_prompt: bool) -> dict[str, Any]:
         "client": exchange.client,
         "upstream": exchange.upstream or None,
         "server": exchange.server or None,
-        "duration_s": _seconds(None if timings.ended is None else timings.ended - timings.received),
+        "duration_s": None if timings.ended is None else round(timings.ended - timings.received, 6),
         "ttft_s": _seconds(timings.time_to_first_token),
         "overhead_s": _seconds(timings.overhead),
-        "waited_s": round(timings.waited, 6) if timings.waited else None,
+        "waited_s": _seconds(timings.waited) if timings.waited else None,
         "events": sum(exchange.events.values()),
         "tokens_in": None if usage is None else usage.input,
         "tokens_out": None if usage is None else usage.output,

@@ -205,7 +205,7 @@ class UpstreamCall:
         self._unread.append((data, now))
         size = self._unread_size = self._unread_size + len(data) + PER_READ
         if size > UNREAD:
-            self._observe()
+            self.catch_up()
 
     def on_end(self, end: BodyEnd, last: bytes = b"") -> None:
         """The last bytes leave together with the end of the response."""
@@ -216,13 +216,13 @@ class UpstreamCall:
             self._unread.append((last, monotonic()))
             self._unread_size += len(last) + PER_READ
         if end is not BodyEnd.WHOLE:  # its events say whether it is complete
-            self._observe()
+            self.catch_up()
         if self._writer is not None:
             self._end_response(self._writer, end, last)
         elif not self.delivered.is_set:
             self._early.append(last)
             self._early_end = end
-        self._observe()
+        self.catch_up()
         self._finish(end)
 
     def on_chunk(self, framed: bytes, data: bytes) -> None:
@@ -234,7 +234,7 @@ class UpstreamCall:
         self._unread.append((data, now))
         size = self._unread_size = self._unread_size + len(data) + PER_READ
         if size > UNREAD:
-            self._observe()
+            self.catch_up()
 
     def _hold(self, data: bytes) -> None:
         """Keep it until there is a writer, which takes an iteration of the loop; read little more meanwhile."""
@@ -313,7 +313,7 @@ class UpstreamCall:
         if self._writer is not None and not self.delivered.is_set:
             self._writer.tick(now)
         if not self.deadlines.is_first_event_seen:
-            self._observe()
+            self.catch_up()
         if self._connection is not None and not self.head.is_set:
             self.deadlines.sending(*self._connection.sending, now)
         self.deadlines.last_byte_at = max(self._last_byte_at, self.deadlines.last_byte_at)
@@ -341,15 +341,11 @@ class UpstreamCall:
         self.head.fail(
             end if isinstance(end, GatewayError) else UpstreamUnreachable("The request was given up.")
         )
-        self._observe()
+        self.catch_up()
         self._set_delivered()
         self._finish(end)
 
     def catch_up(self) -> None:
-        """Let the observer read what it lags behind."""
-        self._observe()
-
-    def _observe(self) -> None:
         unread, observer = self._unread, self.observer
         self._unread = []
         self.bytes_in += self._unread_size - PER_READ * len(unread)

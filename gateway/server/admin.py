@@ -71,7 +71,7 @@ class AdminListener:
             timeouts=TIMEOUTS, max_connections=MAX_CONNECTIONS, max_connections_per_address=MAX_PER_ADDRESS
         )
         guard = ConnectionGuard(bounds, logger, lambda: None)
-        self._guard = guard
+        self.tick = guard.tick
         self._feed = answers.feed
         self.use(settings)
         handler = admin_handler(answers, self._token, self._thread)
@@ -94,12 +94,6 @@ class AdminListener:
         self._settings = settings
         if self._feed is not None:
             self._feed.use(is_on=settings.page)
-
-    def tick(self, now: float) -> None:
-        """For the coarse timer. `now`: monotonic seconds."""
-        self._guard.tick(now)
-        if self._feed is not None:
-            self._feed.tick(now)
 
     def _token(self) -> str:
         return self._settings.token.get_secret_value()
@@ -127,6 +121,8 @@ class AdminListener:
         Raises:
             CannotListenError: another process listens there by now.
         """
+        if self._feed is not None:
+            self._feed.open()
         await self._runner.setup()
         await self._port.serve(self._runner)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 
@@ -76,8 +77,8 @@ async def begin(clock):
 
 
 async def looked(feed):
-    """Tick, and wait for what that has begun."""
-    feed.tick(0.0)
+    """A slot has ended; wait for what that has begun."""
+    feed.look()
     await feed._tasks.join(5.0)
 
 
@@ -93,16 +94,13 @@ async def first(feed):
     return {name: changed["set"] for name, changed in message["tables"].items()}
 
 
-async def test_without_a_viewer_the_counters_are_looked_at_once_a_slot_and_count_for_the_one_that_ended(
-    begin, clock
-):
+async def test_without_a_viewer_a_slot_that_has_ended_gets_what_came_in_it(begin, clock):
     feed, processes = begin()
     slot = int(BEGIN // SLOT)
     for ended in range(3):
         processes.requests += 2
-        for step in range(1, 4):
-            clock((ended + 1) * SLOT + step - 1)
-            await looked(feed)
+        clock((ended + 1) * SLOT)
+        await looked(feed)
     assert (processes.looks, processes.asked) == (3, 0)
     hour = (await first(feed))["hour"]
     assert hour == {str(slot + ended): {"": {"ok": 2}, "chat": {"ok": 2}} for ended in range(3)}
@@ -152,3 +150,13 @@ async def test_a_run_is_ended_where_it_is(begin):
     feed, processes = begin()
     assert await feed.end("2:12.5", "10.0.0.1")
     assert processes.ended == [("2", "12.5", "10.0.0.1")]
+
+
+async def test_the_counters_are_looked_at_when_a_slot_ends(begin, clock, monkeypatch):
+    monkeypatch.setattr(feed_file, "AFTER_SLOT", 0.0)
+    feed, processes = begin()
+    clock(SLOT - 0.01)
+    feed.open()
+    clock(SLOT)
+    while not processes.looks:
+        await asyncio.sleep(0)
