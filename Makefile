@@ -81,7 +81,7 @@ wheel: $(VENV)/.tools ## sdist and wheel in dist/; the bare wheel is installed a
 
 lock: $(VENV)/.tools ## requirements.lock anew: the newest versions of what the image installs, with hashes
 	@$(PIP) install --editable '.[package]'
-	$(LOCK) pyproject.toml --output-file requirements.lock
+	$(LOCK) pyproject.toml --extra otel --output-file requirements.lock
 	$(BIN)/python -c '$(BUILDS)' | $(LOCK) - --output-file deploy/requirements-build.lock
 
 clean: ## remove everything that these targets have made

@@ -18,7 +18,7 @@ from gateway.auth.keys_model import ApiKey
 from gateway.auth.keys_watch import KeysWatch
 from gateway.auth.service import AuthService
 from gateway.command_errors import CannotRunError
-from gateway.config import Config, LimitSettings
+from gateway.config import Config, ConfigError, LimitSettings, Mistake
 from gateway.errors import ConversationBusy, Draining
 from gateway.exchange import Exchange
 from gateway.flowise.content_budget import ContentBudget
@@ -35,6 +35,7 @@ from gateway.serving import Services, Serving
 from gateway.telemetry.logs import Logger
 from gateway.telemetry.loop_watch import LoopWatch
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.trace_export import TraceExport, check_traces
 from gateway.upstream.chatflows import Chatflows
 from gateway.upstream.large_reads import LargeReads
 from gateway.upstream.upstream import Upstream
@@ -93,6 +94,7 @@ class Gateway:
         return Services(
             logger=self._logger,
             metrics=self.metrics,
+            traces=TraceExport(self.metrics, self._logger),
             tasks=tasks,
             limiting=self._make_limits(config.limits),
             identity=AuthService(config.auth, tasks, self._logger, self.metrics.reloaded),
@@ -121,6 +123,7 @@ class Gateway:
         return [
             self._in_flight.tick,
             self.metrics.tick,
+            self._services.traces.tick,
             self._services.arrivals.tick,
             self._limiting.limiter.tick,
             self._identity.tick,
@@ -142,9 +145,11 @@ class Gateway:
         """Read the keys, open the limit store, start the timer and the questions about the chatflows.
 
         Raises:
-            ConfigError: the keys file has mistakes.
+            ConfigError: the keys file has mistakes, or traces cannot be exported.
         """
         self.metrics.reloaded(True)  # the configuration, whose mistakes end the process before this
+        await self._load_traces(self._current.serving.config)
+        self._services.traces.use(self._current.serving.config.traces)
         await self._identity.start(self._revocation.apply, self._known_keys)
         await self._limiting.limiter.start()
         await self._current.serving.start(monotonic())
@@ -164,12 +169,20 @@ class Gateway:
             known_keys: the parent's, of its keys file.
 
         Raises:
-            ConfigError: its keys file has mistakes.
+            ConfigError: its keys file has mistakes, or traces cannot be exported.
             OSError: a file with certificates cannot be read.
         """
+        await self._load_traces(config)
         serving = await self._building.run(Serving, config, self._services, self._current.serving)
         await serving.start(monotonic())
         return Prepared(serving, await self._identity.keys.prepare(config.auth.keys_file, known_keys))
+
+    async def _load_traces(self, config: Config) -> None:
+        """Load what traces need before a request waits for it: 0.2 s. Raises ConfigError."""
+        try:
+            await self._building.run(check_traces, config.traces)
+        except ValueError as error:
+            raise ConfigError([Mistake("configuration", 0, "traces", str(error))]) from None
 
     async def abandon(self, prepared: Prepared) -> None:
         """Close what was opened for it."""
@@ -182,6 +195,7 @@ class Gateway:
         self._current.serving = serving
         config, services = serving.config, self._services
         self.metrics.is_per_caller = config.metrics.per_caller
+        services.traces.use(config.traces)
         services.kept.resize(config.server.kept_replies)
         services.bodies.resize(config.server.buffered_bodies, config.server.max_body)
         self._limiting.limiter.use(store_use(config.limits))
@@ -246,6 +260,7 @@ class Gateway:
         await self._identity.close()
         await self._limiting.limiter.close()
         await self._store_tasks.join(0)
+        await asyncio.to_thread(self._services.traces.close)
 
     def _make_limits(self, settings: LimitSettings) -> Limiting:
         ca = store_use(settings).ca

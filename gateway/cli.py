@@ -93,10 +93,12 @@ def _check(given: argparse.Namespace) -> int:
     allowed = {Kind.WARNING, *([Kind.ABSENT] if given.allow_unset else [])}
     if not {mistake.kind for mistake in found} <= allowed:
         return WRONG
-    if reading.config is not None and reading.config.limits.store.is_shared:
-        from gateway.serve_cli import check_usable_store  # noqa: PLC0415 - large, and not without a store
+    if reading.config is not None and (
+        reading.config.limits.store.is_shared or reading.config.traces is not None
+    ):
+        from gateway.serve_cli import check_packages  # noqa: PLC0415 - large, and not without store or traces
 
-        check_usable_store(reading.config)
+        check_packages(reading.config)
     count = len(reading.route_names)
     _print(f"{given.config or 'environment'}: ok, {count} route{'' if count == 1 else 's'}\n")
     return OK

@@ -21,10 +21,12 @@ from gateway.config import Route
 from gateway.errors import GatewayError
 from gateway.flowise.endpoints import Match
 from gateway.flowise.error_texts import FlowiseFailure
+from gateway.flowise.nodes import NodeEvidence
 from gateway.flowise.outcome import Outcome
 from gateway.flowise.prediction import Changes, Prediction
 from gateway.flowise.raw_json import Pieces
 from gateway.flowise.usage import Usage
+from gateway.http.trace_context import TraceContext
 
 SERVER = "flowise-gateway"  # the `Server` header of every response
 # A page, a proxy and a cache must not learn the token in a path below `/t/`.
@@ -64,6 +66,7 @@ class Timings:
     received: float  # policies/routing
     upstream_written: float | None = None  # relay/outgoing
     upstream_head: float | None = None  # relay/run, relay/transfer, relay/speech
+    upstream_ended: float | None = None  # relay/run, relay/transfer
     client_head: float | None = None  # relay/delivery
     first_token: float | None = None  # relay/run
     ended: float | None = None  # exchange: the client has its response, or has left
@@ -98,6 +101,7 @@ class Exchange:
     routing_error: GatewayError | None = None
     trace_id: str = ""
     client_certificate: str = ""  # its subject, with mutual TLS
+    trace: TraceContext | None = None  # policies/routing; None: traces are off
     path_token: str = field(default="", repr=False)  # the session token from the base path
     # policies/routing, serving
     route: Route | None = None
@@ -147,6 +151,12 @@ class Exchange:
     failure: FlowiseFailure | None = None  # what Flowise says went wrong in the run
     # relay/speech
     tts_seconds: float | None = None  # from Flowise's head to its end
+    # relay/run, policies/traces
+    nodes: NodeEvidence | None = None  # with `trace`, until it is handed over: what the nodes are read from
+    # handlers/feedback
+    feedback_id: str = ""  # of a feedback that Flowise has stored
+    # policies/traces
+    exemplar: dict[str, str] | None = None  # of its measurements; None: it is not exported
     # pipeline, relay/registry
     terminated_by: GatewayError | None = (
         None  # why the gateway ended the request from outside of the pipeline

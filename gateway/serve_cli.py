@@ -21,6 +21,7 @@ from gateway.telemetry.console import wants_colors
 from gateway.telemetry.log_file import check_log_file
 from gateway.telemetry.log_writer import DescriptorLines, LogWriter
 from gateway.telemetry.logs import LogOutput
+from gateway.telemetry.trace_export import check_traces
 
 _OF_ENVIRONMENT = (
     "The configuration comes from environment variables, which cannot change while a process runs."
@@ -36,13 +37,13 @@ def serve(given: argparse.Namespace, environ: Mapping[str, str], read: Callable[
     """Serve until a signal. `read`: reads the configuration of these arguments.
 
     Raises:
-        CannotRunError: a port is taken, store or log file cannot be used, or a worker keeps crashing.
+        CannotRunError: a port is taken, store, log file or traces cannot be used, or a worker keeps crashing.
         ConfigError: the configuration or the keys file has mistakes.
     """
     source = _source(given, read)
     reading = read()
     config = usable(reading)
-    check_usable_store(config)  # here, as it would fail in every worker
+    check_packages(config)  # here, as they would fail in every worker
     check_log_file(config.logs.file)
     manager = Systemd.of(environ)
     with LogWriter(DescriptorLines()) as lines:
@@ -60,14 +61,15 @@ def serve(given: argparse.Namespace, environ: Mapping[str, str], read: Callable[
     run(supervise(config, environ, source, manager))
 
 
-def check_usable_store(config: Config) -> None:
-    """Find out whether this process could use the store.
+def check_packages(config: Config) -> None:
+    """Find out, without connecting, whether this process could use the store and export traces.
 
     Raises:
         CannotRunError: it could not.
     """
     try:
         check_store(config.limits)
+        check_traces(config.traces)
     except ValueError as error:
         raise CannotRunError(str(error)) from None
 

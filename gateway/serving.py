@@ -15,7 +15,7 @@ from aiohttp import web
 from gateway.admission.factory import Limiting
 from gateway.aio import Tasks, Turns, WorkThread
 from gateway.auth.service import AuthService
-from gateway.config import Config
+from gateway.config import Config, TraceSettings
 from gateway.exchange import Exchange
 from gateway.flowise.content_budget import ContentBudget
 from gateway.handlers.chatbot_config import ChatbotConfig, UploadSettings
@@ -27,6 +27,7 @@ from gateway.handlers.passthrough import Passthrough
 from gateway.handlers.predict import Predict
 from gateway.handlers.session_tokens import IssueSessionToken
 from gateway.handlers.speech import ReadAloud
+from gateway.http.trace_context import Sampling
 from gateway.pipeline import Handler, Policy
 from gateway.policies.access_log import Keep, access_log
 from gateway.policies.auth import auth, check_route
@@ -39,12 +40,14 @@ from gateway.policies.feedback import feedback
 from gateway.policies.limits import Limits
 from gateway.policies.metrics import metrics
 from gateway.policies.routing import find_route, index_routes, locator, routing
+from gateway.policies.traces import names_of, traces, with_marks
 from gateway.relay.counting import TokenCounting
 from gateway.relay.registry import InFlight
 from gateway.relay.run import RunServices
 from gateway.relay.speech import SpeechServices
 from gateway.telemetry.logs import Logger
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.trace_export import TraceExport
 from gateway.upstream.chatflows import Chatflows
 from gateway.upstream.large_reads import LargeReads
 from gateway.upstream.origins import Origins
@@ -57,6 +60,7 @@ class Services:
 
     logger: Logger
     metrics: Metrics
+    traces: TraceExport
     tasks: Tasks
     limiting: Limiting
     identity: AuthService
@@ -79,6 +83,7 @@ class Serving:
         routes: each route by its name and by its chatflow id.
         locate: finds endpoint and route of a target.
         trusted: networks of proxies.
+        sampling: of traces; None: they are off.
         upstreams: by name.
         origins: what the conversations of each belong to.
         credentials: what it issues and verifies.
@@ -104,6 +109,7 @@ class Serving:
         self.routes = index_routes(config.routes)
         self.locate = locator(self.routes)
         self.trusted = config.server.trusted_proxies
+        self.sampling = None if config.traces is None else _sampling(config.traces)
         self.credentials = services.identity.prepare(config.auth)
         self.chatflows: Chatflows = Chatflows(
             config.routes,
@@ -139,11 +145,13 @@ class Serving:
             timeouts.body_idle, timeouts.body, services.bodies, services.arrivals, services.body_turns
         )
         limits_by_address, limits_by_caller = limits.policies(is_shadow=config.limits.shadow)
-        return (
+        reporting = (
             access_log(  # first: every request gets its line
                 services.logger, config.logs, services.keep if config.admin.page else None
             ),
             metrics(services.metrics),  # with it, from the same facts
+        )
+        deciding = (
             cors(config.defaults_cors, config.routes),  # before any refusal, so that a page can read it
             routing,  # refuses what is no endpoint
             limits_by_address,  # before an unknown caller costs more
@@ -158,6 +166,10 @@ class Serving:
             ),
             limits_by_caller,  # last: caller and size are known, and the conversation is free
         )
+        if config.traces is None:
+            return (*reporting, *deciding)
+        tracing = traces(services.traces, config.traces, names_of(deciding))
+        return (tracing, *reporting, *with_marks(deciding))  # before the metrics, which name the trace
 
     def _enter_route(self, exchange: Exchange, flow: str) -> None:
         """Do for a flow that the body names what routing, cors and auth do for one in the target."""
@@ -193,3 +205,7 @@ class Serving:
             return handlers.get(exchange.endpoint, passthrough)(exchange)
 
         return handle
+
+
+def _sampling(settings: TraceSettings) -> Sampling:
+    return Sampling.of(settings.ratio, continues=settings.parent == "continue", propagates=settings.propagate)

@@ -17,8 +17,10 @@ from hypothesis import HealthCheck, settings
 from gateway import aio
 from gateway.relay import run
 from gateway.server import reload
+from gateway.telemetry import trace_export
 from gateway.upstream.pool import Place, Pool, PoolSettings
 from tests.harness import bounds
+from tests.harness.collector import Collector
 from tests.harness.gateway import running
 from tests.harness.processes import serving
 from tests.harness.raw_client import Wire
@@ -174,6 +176,14 @@ def hurried(monkeypatch):
         monkeypatch.setattr(run, "GRACE", seconds)
 
     return grace
+
+
+@pytest.fixture
+async def collector(monkeypatch):
+    """Takes traces, for `traces={"endpoint": collector.url}`; they are sent at once."""
+    monkeypatch.setattr(trace_export, "EXPORT_EVERY", 0.0)
+    async with Collector() as taking:
+        yield taking
 
 
 @pytest.fixture

@@ -157,6 +157,15 @@ def test_metric_names_are_in_one_file():
     }
 
 
+def test_what_an_extra_brings_is_known_to_one_file():
+    assert files_where(lambda path: any(m.startswith("opentelemetry") for m in imports(path))) == {
+        "gateway.telemetry.otlp"
+    }
+    assert files_where(lambda path: "gateway.telemetry.otlp" in imports(path)) == {
+        "gateway.telemetry.trace_export"
+    }
+
+
 def test_settings_are_read_in_one_place():
     assert files_where(lambda path: re.search(r"\bos\.(environ|getenv)\b", path.read_text())) == {
         *("gateway.cli", "gateway.__main__")

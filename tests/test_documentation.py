@@ -253,8 +253,8 @@ def test_every_dependency_has_its_reason():
         re.split(r"[>=<\[]", name)[0] for names in PROJECT["optional-dependencies"].values() for name in names
     }
     assert extras <= set(words(section("Dependencies")))
-    development = {word for row in tables("Dependencies")[1] for word in words(row[0])}
-    assert development <= extras
+    for table in tables("Dependencies")[1:]:
+        assert {word for row in table for word in words(row[0])} <= extras
 
 
 def test_the_layers_are_those_of_the_code_and_of_the_contract_in_their_order():

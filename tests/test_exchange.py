@@ -135,6 +135,7 @@ CREATED_BY_ROUTING = {
     "client",
     "timings",
     "trace_id",
+    "trace",
     "client_certificate",
     "received",
 }

@@ -106,6 +106,11 @@ VARIABLES = (
     Variable("GATEWAY_LIMITS_STORE", ("limits", "store"), "`memory`, or `redis://HOST:PORT/0`"),
     Variable("GATEWAY_LOG_FORMAT", ("logs", "format"), "`auto`, `json` or `console`"),
     Variable("GATEWAY_LOG_LEVEL", ("logs", "level"), "`debug`, `info`, `warning` or `error`"),
+    Variable(
+        "GATEWAY_TRACES_RATIO",
+        ("traces", "ratio"),
+        "the share of requests whose traces are exported, like `0.1`; without it there are no traces",
+    ),
 )
 _BY_PATH = {variable.path: variable.name for variable in VARIABLES}
 _NAMES = _BY_PATH.values()

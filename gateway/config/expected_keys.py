@@ -31,7 +31,9 @@ _HEALTH = "write health into an upstream; the gateway's own probes are /livez an
 _KEYS = (
     "API keys are in a file of their own: create them with `flowise-gateway keys create`, see auth.keys_file"
 )
-_SECTIONS = "the sections are server, admin, upstreams, auth, limits, logs, metrics, defaults and routes"
+_SECTIONS = (
+    "the sections are server, admin, upstreams, auth, limits, logs, metrics, traces, defaults and routes"
+)
 _PATHS = "remove it, clients call a route by its name, as in Flowise, at /api/v1/prediction/NAME"
 _LISTEN = _EntryOfSection(
     "server", "listen: 127.0.0.1:8080", "the address and the port are one value: write "
@@ -69,6 +71,10 @@ _EVERYWHERE: Mapping[str, str | _EntryOfSection] = {
     **dict.fromkeys(("include", "includes", "import"), "one file has everything: copy what it names here"),
     **dict.fromkeys(("redis", "database", "storage"), _EntryOfSection("limits", SHARED_STORE)),
     **dict.fromkeys(("logging", "log", "loglevel", "debug"), _EntryOfSection("logs", "level: info")),
+    **dict.fromkeys(
+        ("tracing", "trace", "otel", "opentelemetry", "otlp"),
+        "write traces: {ratio: 1}, which needs the extra otel",
+    ),
     **dict.fromkeys(
         ("prometheus", "telemetry", "monitoring"), "metrics are always at /metrics of admin.listen"
     ),

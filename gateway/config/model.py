@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr, SecretStr
 from gateway.config.addresses import ADMIN_LISTEN, Store, Url
 from gateway.config.listeners import ListenAddress as AnyAddress
 from gateway.config.proxies import NO_PROXIES, Proxies, Proxy
-from gateway.config.route import CorsSettings, Defaults, Route
+from gateway.config.route import CorsSettings, Defaults, Route, null_as_none
 from gateway.config.section import Section
 from gateway.config.server import ServerSettings
 from gateway.config.types import (
@@ -33,6 +33,7 @@ from gateway.config.types import (
     Name,
     NewLogName,
     OptionalText,
+    OptionalWebAddress,
     PositiveDuration,
     PublicUrl,
     ServerUrl,
@@ -59,6 +60,10 @@ _DISCOVERIES = {
 _BALANCES = {
     **dict.fromkeys(("hash", "sticky", "consistent", "ip_hash", "chat", "chatid"), "conversation"),
     **dict.fromkeys(("least_conn", "leastconn", "least_connections", "round_robin", "random"), "least_busy"),
+}
+_PARENTS = {
+    **dict.fromkeys(("follow", "accept", "trust", "true", "on", "yes"), "continue"),
+    **dict.fromkeys(("ignore", "restart", "false", "off", "no"), "link"),
 }
 _LEVELS = {"trace": "debug", "all": "debug", "notice": "info", "fatal": "error", "critical": "error"}
 
@@ -298,6 +303,23 @@ class MetricsSettings(Section):
     """Whether requests and tokens are also counted by the names of API keys."""
 
 
+class TraceSettings(Section):
+    """Traces in the form of OpenTelemetry, by OTLP over HTTP; needs the extra `otel`."""
+
+    ratio: Share = 1.0
+    """The share of requests that are exported, by their trace ids; those that fail always are."""
+    parent: Annotated[Literal["continue", "link"], one_of("continue", "link", others=_PARENTS)] = "continue"
+    """A caller's valid traceparent: continue: its trace goes on, exported if its flag says so; link: only a link."""
+    propagate: Switch = True
+    """Whether Flowise gets a traceparent of the same trace."""
+    content: Switch = False
+    """Whether spans have questions, answers, prompts, tool calls and Flowise's errors, each cut to 4,096 characters."""
+    endpoint: OptionalWebAddress = ""
+    """Where the collector takes traces; empty: OTEL_EXPORTER_OTLP_ENDPOINT, or http://localhost:4318/v1/traces."""
+    service: OptionalText = ""
+    """The attribute service.name; empty: OTEL_SERVICE_NAME, or flowise-gateway."""
+
+
 class Config(Section):
     """The configuration of the gateway. Durations are in seconds, sizes in bytes."""
 
@@ -311,6 +333,8 @@ class Config(Section):
     limits: LimitSettings = LimitSettings()
     logs: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()
+    traces: Annotated[TraceSettings | None, BeforeValidator(null_as_none)] = None
+    """Traces in the form of OpenTelemetry, by OTLP over HTTP; null or left out: none. Needs the extra otel."""
     defaults: Defaults = Defaults()
     """Any key of a route, for all routes that do not have it."""
     routes: tuple[Route, ...] = Field(

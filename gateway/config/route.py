@@ -120,8 +120,8 @@ class EventSettings(Section):
     """Events that are withheld, in JSON answers too; custom:NAME for events that Flowise does not define."""
 
 
-def _null_as_none(written: object) -> object:
-    """Only a written `null` means none: a key without a value must not open the route to every page."""
+def null_as_none(written: object) -> object:
+    """Only a written `null` means none: a key without a value may be half of one, and must not open a route."""
     return None if isinstance(written, Scalar) and written.kind is ScalarKind.NULL else written
 
 
@@ -130,7 +130,7 @@ class RouteKeys(Section):
 
     limits: tuple[Limit, ...] = Field(default=(), examples=[[{"name": "burst", "requests": 60, "per": "1m"}]])
     """Limits of the route; a request must pass all of them."""
-    cors: Annotated[CorsSettings | None, BeforeValidator(_null_as_none)] = None
+    cors: Annotated[CorsSettings | None, BeforeValidator(null_as_none)] = None
     """Which web pages may call; null or left out: no Origin is checked and no CORS header is sent."""
     foreign_credentials: Annotated[
         Literal["refuse", "ignore"] | None, one_of("refuse", "ignore", others=_FOREIGN)

@@ -1,7 +1,7 @@
 """The configuration for people to look at: as JSON, in the notation of the file, without secrets (pure).
 
-Redacted are all secrets, a password in the URL of the store, a query in the URL of an issuer's keys, and the texts of
-`vars`, which a flow may use as credentials.
+Redacted are all secrets, a password in the URL of the store, password and query in the URLs of an issuer's keys and of
+a collector, and the texts of `vars`, which a flow may use as credentials.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _value(key: str, value: Any, written: Any) -> Any:
 def _single(key: str, value: Any, written: Any) -> Any:
     if isinstance(value, SecretStr):
         return REDACTED if value.get_secret_value() else ""
-    if isinstance(value, Store) or key == "jwks_url":
+    if isinstance(value, Store) or key in ("jwks_url", "endpoint"):
         return _CREDENTIALS.sub(_without, written)
     if key == "vars" and not _TEMPLATE.fullmatch(value):
         return REDACTED

@@ -263,6 +263,10 @@ PublicUrl = Annotated[
 WebAddress = Annotated[
     str, ValueType("a URL like https://id.example.com/jwks.json", values.web_address, _STRING, ANY)
 ]
+OptionalWebAddress = Annotated[
+    str,
+    ValueType('a URL like http://collector:4318/v1/traces, or ""', values.web_address_or_empty, _STRING, ANY),
+]
 WebOrigin = Annotated[
     str,
     ValueType(

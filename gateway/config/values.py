@@ -209,6 +209,10 @@ def web_address(written: str) -> str:
     return text(written)
 
 
+def web_address_or_empty(written: str) -> str:
+    return web_address(written) if written else ""
+
+
 def event_name(written: str) -> str:
     """The name of an event in the stream; the prefix `custom:` is removed."""
     if written.startswith(_CUSTOM):

@@ -10,12 +10,14 @@ from bisect import bisect_left
 
 from gateway.flowise.content_budget import ContentBudget
 from gateway.flowise.events import EVENT_NAMES, HEAD, content_size, event_name, is_comment, may_be_event
+from gateway.flowise.nodes import NodeEvidence
 from gateway.flowise.usage import UsageSource, started_node
 from gateway.http.sse import boundaries
 
 GAP_BOUNDS = (0.001, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
 KEPT_TRACE = 4 * 1024 * 1024  # bytes
 MOST_NODES = 1024
+MOST_STEPS = 1024  # beginnings and ends of nodes
 OTHER = "other"  # counts events without a name, or with one that Flowise does not define
 
 _LINE_ENDS = b"\r\n"
@@ -64,6 +66,9 @@ class StreamObserver:
         self._usage: bytes | None = None
         self._nodes: set[str] | None = None  # created with the first node; most streams have none
         self._has_too_many_nodes = False
+        self._steps: list[tuple[bytes, float]] | None = None  # kept for a trace
+        self._steps_size = 0
+        self._metadata = b""
 
     @property
     def events(self) -> dict[str, int]:
@@ -91,12 +96,24 @@ class StreamObserver:
             answer_bytes=self.text_bytes,
         )
 
+    def keep_steps(self) -> None:
+        """From now on also keeps when each node has begun and ended, as far as the budget lasts."""
+        self._steps = []
+
+    def node_evidence(self) -> NodeEvidence:
+        """What is known of the nodes of this run, after `keep_steps`."""
+        size = len(self._trace or b"") + self._steps_size + len(self._metadata)
+        return NodeEvidence(self._trace, (), tuple(self._steps or ()), self._metadata, size)
+
     def release(self) -> None:
         """Forgets the trace and gives its memory back to the budget."""
         if self._partial.last:
             self._partial.take()
         if self._trace is not None:
             self._drop_trace()
+        if self._steps is not None:
+            self._budget.give(self._steps_size)
+            self._steps, self._steps_size = None, 0
 
     def feed(self, data: bytes, now: float) -> None:
         """Reads the next bytes of the stream, in any cut. `now`: monotonic seconds."""
@@ -160,6 +177,18 @@ class StreamObserver:
             self._keep_trace(kept, size)
         else:
             self._note(known, kept, size)
+            if self._steps is not None:
+                self._keep_step(known, kept[:HEAD], now)
+
+    def _keep_step(self, name: str, head: bytes, now: float) -> None:
+        """Keeps the beginning of an event that says when a node began or ended, or how the answer is named."""
+        if name == "metadata":
+            self._metadata = head
+        elif name != "nextAgentFlow" or self._steps is None or len(self._steps) == MOST_STEPS:
+            return
+        elif self._budget.take(len(head)):
+            self._steps_size += len(head)
+            self._steps.append((head, now))
 
     def _keep_trace(self, kept: bytes, size: int) -> None:
         """Replaces the one before: each holds all entries of the earlier ones."""

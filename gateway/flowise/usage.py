@@ -79,9 +79,9 @@ def count(source: UsageSource) -> Usage:
     """Counts one run: by its trace if that reports tokens, else by `usageMetadata`, else by an estimate."""
     if not (source.executed or source.usage_metadata or source.answer):  # a stream that reported nothing
         return Usage(_estimate(source.question_bytes), _estimate(source.answer_bytes), "estimated")
-    answer = _read(source.answer or b"", _Answer, _Answer())
-    trace = _data_of(source.executed) if source.executed else answer.agent_flow_executed_data
-    for turns in (_turns(trace, source.started_nodes), iter([_tokens(_data_of(source.usage_metadata))])):
+    answer = read(source.answer or b"", _Answer, _Answer())
+    trace = data_of(source.executed) if source.executed else answer.agent_flow_executed_data
+    for turns in (_turns(trace, source.started_nodes), iter([_tokens(data_of(source.usage_metadata))])):
         try:
             tokens_in, tokens_out = _sum(turns)
         except TooManyError:
@@ -126,7 +126,7 @@ def _sum(turns: Iterator[tuple[int, int]]) -> tuple[int, int]:
 
 def started_node(event: bytes) -> str | None:
     """Returns the id of the node that this `nextAgentFlow` event reports as started, else None."""
-    node = _read(_data_of(event), _NodeStatus, _NodeStatus())
+    node = read(data_of(event), _NodeStatus, _NodeStatus())
     is_start = node.status == "INPROGRESS" and 0 < len(node.node_id) <= _LONGEST_ID
     return node.node_id if is_start else None
 
@@ -175,19 +175,26 @@ class _Tokens(msgspec.Struct):
 
 
 def _turns(trace: msgspec.Raw, started_nodes: frozenset[str] | None) -> Iterator[tuple[int, int]]:
-    """Yields tokens in and out of each turn and message; turns that called tools are in the node's input."""
-    for raw in _objects(trace):
-        entry = _read(raw, _Entry, _Entry())
-        if started_nodes is not None and entry.node_id not in started_nodes:
-            continue
-        data = _read(entry.data, _EntryData, _EntryData())
-        for message in _objects(_read(data.input, _Input, _Input()).messages):
-            turn = _read(message, _Message, _Message())
-            yield _tokens(turn.usage_metadata) if bytes(turn.role) == b'"assistant"' else (0, 0)
-        yield _tokens(_read(data.output, _Output, _Output()).usage_metadata)
+    """Yields tokens in and out of each turn and message of all nodes."""
+    for raw in objects(trace):
+        entry = read(raw, _Entry, _Entry())
+        if started_nodes is None or entry.node_id in started_nodes:
+            yield from turns_of(entry.data)
 
 
-def _objects(array: msgspec.Raw) -> list[msgspec.Raw]:
+def turns_of(data: msgspec.Raw) -> Iterator[tuple[int, int]]:
+    """Yields tokens in and out of each turn and message of a node, of which `data` is the member of its entry.
+
+    Turns that called tools are in the node's input. Raises TooManyError.
+    """
+    about = read(data, _EntryData, _EntryData())
+    for message in objects(read(about.input, _Input, _Input()).messages):
+        turn = read(message, _Message, _Message())
+        yield _tokens(turn.usage_metadata) if bytes(turn.role) == b'"assistant"' else (0, 0)
+    yield _tokens(read(about.output, _Output, _Output()).usage_metadata)
+
+
+def objects(array: msgspec.Raw) -> list[msgspec.Raw]:
     """The objects among the items; to decode anything else would raise, which takes ten times as long."""
     return [item for item in items(array) if bytes(memoryview(item)[:1]) == b"{"]
 
@@ -195,7 +202,7 @@ def _objects(array: msgspec.Raw) -> list[msgspec.Raw]:
 def _tokens(metadata: msgspec.Raw) -> tuple[int, int]:
     if len(metadata) > _LONGEST_METADATA:
         return 0, 0
-    found = _read(metadata, _Tokens, _Tokens())
+    found = read(metadata, _Tokens, _Tokens())
     return _number(bytes(found.input_tokens)), _number(bytes(found.output_tokens))
 
 
@@ -208,11 +215,12 @@ def _estimate(size: int) -> int:
     return -(-size // BYTES_PER_TOKEN)
 
 
-def _data_of(event: bytes | None) -> msgspec.Raw:
-    return _read(payload(event or b""), _Event, _Event()).data
+def data_of(event: bytes | None) -> msgspec.Raw:
+    """The member `data` of an event, raw."""
+    return read(payload(event or b""), _Event, _Event()).data
 
 
-def _read(text: bytes | msgspec.Raw, kind: type[T], default: T) -> T:
+def read(text: bytes | msgspec.Raw, kind: type[T], default: T) -> T:
     """Reads one level and leaves those below raw, so that an unexpected value affects only its own level."""
     try:
         return msgspec.json.decode(text, type=kind)

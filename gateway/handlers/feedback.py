@@ -56,6 +56,7 @@ class Feedback:
                 transfer.call.attach(answer)
                 content = await answer.body()
             if head.status < 400 and (name := stored_id(content)):
+                exchange.feedback_id = name
                 await remember(self._owners, exchange, name)
             response = whole_response(exchange, head, content, answer.release)
         except UpstreamBadReply as error:

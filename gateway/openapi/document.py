@@ -33,6 +33,7 @@ _OF_UPSTREAM = (
     errors.Overloaded,
 )
 _PARAMETER = re.compile(r"\{\w+\}")
+_IDS = ("X-Request-ID", "X-Trace-Id")  # of every response
 _PRINTED = frozenset({401, 403, 429})  # for the widget, as a sentence
 _SECURITY: dict[Access, list[dict[str, list[str]]]] = {
     Access.ANYONE: [{}],
@@ -137,7 +138,7 @@ def _operation(endpoint: Endpoint, method: str, name: str) -> dict[str, Any]:
 
 
 def _answer(endpoint: Endpoint, *, has_content: bool) -> dict[str, Any]:
-    response: dict[str, Any] = {"description": "The answer.", "headers": _headers("X-Request-ID")}
+    response: dict[str, Any] = {"description": "The answer.", "headers": _headers(*_IDS)}
     if endpoint.purpose is Purpose.RUN:
         response["headers"] |= _headers("X-Gateway-Status", "RateLimit", "RateLimit-Policy")
     if has_content:
@@ -190,7 +191,7 @@ def _refusal(
 ) -> dict[str, Any]:
     known = list(classes)
     status = known[0].status
-    names = ["X-Request-ID"]
+    names = [*_IDS]
     names += ["WWW-Authenticate"] if status == errors.Unauthenticated.status else []
     names += ["Retry-After", "RateLimit", "RateLimit-Policy"] if status == errors.RateLimited.status else []
     response: dict[str, Any] = {
@@ -235,6 +236,7 @@ def _components() -> dict[str, Any]:
     codes = sorted({error.code for error in GatewayError.__subclasses__()})
     header = {
         "X-Request-ID": "The id of the request in the log.",
+        "X-Trace-Id": "The id of its trace, where the gateway has traces.",
         "X-Gateway-Status": "The status of the error in an event stream.",
         "RateLimit": "What is left of each limit (IETF draft 11).",
         "RateLimit-Policy": "The limits (IETF draft 11).",

@@ -18,7 +18,7 @@ from gateway.exchange import Exchange
 from gateway.flowise.endpoints import FlowIn
 
 ALLOWED_HEADERS = "Authorization, Content-Type, X-API-Key, X-Request-ID, traceparent, tracestate"
-EXPOSED_HEADERS = "X-Request-ID, X-Gateway-Status, RateLimit, RateLimit-Policy, Retry-After"
+EXPOSED_HEADERS = "X-Request-ID, X-Trace-Id, X-Gateway-Status, RateLimit, RateLimit-Policy, Retry-After"
 MAX_AGE = "600"  # seconds
 NOT_CONFIGURED = (
     "cors_not_configured"  # in the log: the browser blocks the page, and the operator looks for the reason

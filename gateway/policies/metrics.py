@@ -62,8 +62,12 @@ def _record_times(metrics: Metrics, exchange: Exchange, route: str) -> None:
     if timings.ended is not None:
         took = timings.ended - timings.received
         metrics.observe(metrics.request_duration, took, route, exchange.endpoint)
+        if exchange.exemplar is not None:
+            metrics.name_trace(exchange.exemplar, metrics.request_duration, took, route, exchange.endpoint)
     if (first_token := timings.time_to_first_token) is not None:
         metrics.observe(metrics.time_to_first_token, first_token, route)
+        if exchange.exemplar is not None:
+            metrics.name_trace(exchange.exemplar, metrics.time_to_first_token, first_token, route)
     if exchange.gaps is not None:
         add_observed(metrics.child(metrics.inter_token, route), *exchange.gaps)
     if (overhead := timings.overhead) is not None:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import lru_cache
 from os import urandom
+from random import getrandbits
 from time import monotonic
 from typing import Generic, Protocol, TypeVar
 
@@ -21,9 +22,9 @@ from gateway.exchange import SERVER, UNDER_TOKEN, Exchange, Timings
 from gateway.flowise.endpoints import Match, find
 from gateway.http.forwarded import Network, client_address
 from gateway.http.target import BASE, split_base
+from gateway.http.trace_context import PARENT, RANDOM_BITS, Sampling, TraceContext, begun
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _CREDENTIALS = (key_format.PREFIX, session_tokens.PREFIX)
 _VERSIONS = (HttpVersion10, HttpVersion11)
 MOST_KNOWN, LONGEST_KNOWN = 1024, 256  # targets that are remembered; characters of one
@@ -56,7 +57,10 @@ def locator(routes: Mapping[str, Route]) -> Locate:
 
 
 class Routed(Protocol):
-    """What a request is routed by: routes as `index_routes` returns them, and the networks of proxies."""
+    """What a request is routed by: routes as `index_routes` returns them, and the networks of proxies.
+
+    `sampling`: of traces; None: they are off.
+    """
 
     @property
     def routes(self) -> Mapping[str, Route]: ...
@@ -66,6 +70,9 @@ class Routed(Protocol):
 
     @property
     def trusted(self) -> Sequence[Network]: ...
+
+    @property
+    def sampling(self) -> Sampling | None: ...
 
 
 R = TypeVar("R", bound=Routed)
@@ -88,7 +95,7 @@ def request_handler(
 
     def handle(request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
         serving = current.serving
-        exchange = new_exchange(request, serving.trusted)
+        exchange = new_exchange(request, serving.trusted, serving.sampling)
         try:
             _check_version(request)
             target = request.raw_path
@@ -129,28 +136,43 @@ def _meant(request: web.BaseRequest) -> str:
     return request.method
 
 
-def new_exchange(request: web.BaseRequest, trusted: Sequence[Network]) -> Exchange:
+def new_exchange(
+    request: web.BaseRequest, trusted: Sequence[Network], sampling: Sampling | None = None
+) -> Exchange:
     """An exchange that knows the client and the ids of the request, but neither endpoint nor route."""
     headers = request.headers
     given = headers.get("X-Request-ID", "")
     # A credential sent as request id would be logged.
     is_usable = given and _REQUEST_ID.fullmatch(given) and not given.startswith(_CREDENTIALS)
     request_id = given if is_usable else urandom(16).hex()
-    parent = _TRACEPARENT.fullmatch(headers.get("traceparent", ""))
+    parent = PARENT.fullmatch(headers.get("traceparent", ""))
+    trace = None if sampling is None else _begin_trace(request, sampling, parent)
     connection = request.protocol
     client: str = getattr(connection, "address", "")  # kept by our listener
     if trusted:
         forwarded = headers.getall("X-Forwarded-For", []), headers.getall("Forwarded", [])
         client = client_address(client, *forwarded, trusted)
+    own = {"X-Request-ID": request_id, "Server": SERVER, **_privacy(request.raw_path)}
+    if trace is not None:
+        own["X-Trace-Id"] = trace.trace_id
     return Exchange(
         request=request,
         request_id=request_id,
         client=client,
         timings=Timings(received=monotonic()),
-        trace_id=parent[1] if parent else "",
+        trace_id=trace.trace_id if trace is not None else parent[1] if parent is not None else "",
+        trace=trace,
         client_certificate=getattr(connection, "certificate", ""),
-        response_headers={"X-Request-ID": request_id, "Server": SERVER, **_privacy(request.raw_path)},
+        response_headers=own,
     )
+
+
+def _begin_trace(request: web.BaseRequest, sampling: Sampling, parent: re.Match[str] | None) -> TraceContext:
+    """Of several traceparents none is valid (W3C Trace Context 3.2.1)."""
+    bits = getrandbits(RANDOM_BITS)
+    if parent is None or len(request.headers.getall("traceparent")) > 1:
+        return begun(sampling, None, (), bits)
+    return begun(sampling, parent, request.headers.getall("tracestate", ()), bits)
 
 
 def _privacy(raw_target: str) -> Mapping[str, str]:

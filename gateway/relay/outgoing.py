@@ -43,7 +43,8 @@ def note_server(exchange: Exchange, choice: Connector | None) -> None:
 
 def identity_of(exchange: Exchange) -> ForwardedIdentity:
     client = "" if exchange.client == UNIX_PEER else exchange.client  # an address, or nothing
-    return ForwardedIdentity(exchange.request_id, client, exchange.flowise_key)
+    trace = None if exchange.trace is None else exchange.trace.fields()
+    return ForwardedIdentity(exchange.request_id, client, exchange.flowise_key, trace)
 
 
 def upstream_request(exchange: Exchange, upstream: Upstream, body: UpstreamBody) -> UpstreamRequest:

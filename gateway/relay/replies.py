@@ -8,6 +8,7 @@ from typing import Protocol
 from gateway.flowise.content_budget import ContentBudget
 from gateway.flowise.error_texts import FlowiseFailure, of_reply, of_text
 from gateway.flowise.events import event_text
+from gateway.flowise.nodes import NodeEvidence
 from gateway.flowise.observer import StreamObserver
 from gateway.flowise.outcome import Outcome, of_answer, of_stream
 from gateway.flowise.usage import UsageSource
@@ -58,6 +59,12 @@ class ReplyObserver(BodyObserver, Protocol):
 
     def usage_source(self, question: str) -> UsageSource | None:
         """What the tokens are counted from; None: no token was spent."""
+
+    def keep_steps(self) -> None:
+        """Keep what `node_evidence` needs beside what the tokens are counted from."""
+
+    def node_evidence(self) -> NodeEvidence:
+        """What is known of the nodes of the run."""
 
     def release(self) -> None:
         """Give the kept content back to the budget, once it is counted."""
@@ -122,6 +129,12 @@ class BodyReply:
         else:
             self.uncounted = "answer_too_large" if self._size > KEPT_BODY else "answer_over_budget"
             self.release()
+
+    def keep_steps(self) -> None:
+        """The answer is kept as it is."""
+
+    def node_evidence(self) -> NodeEvidence:
+        return NodeEvidence(answer=tuple(self._parts or ()), size=self._size if self._parts else 0)
 
     def release(self) -> None:
         self._budget.give(sum(map(len, self._parts or ())))

@@ -128,6 +128,8 @@ class PredictionRun:
         self.exchange.timings.upstream_head = self.call.deadlines.head_at
         reply = self._reply = observer_for(head, self._counting.budget)
         self.exchange.is_streaming = reply.is_stream
+        if self.exchange.trace is not None:
+            reply.keep_steps()
         if not reply.is_stream:
             self.call.deadlines.is_first_event_seen = True
         self.call.observer = reply
@@ -149,6 +151,7 @@ class PredictionRun:
         self._close_soon(Outcome.TIMEOUT, UpstreamTimeout(deadline.message), f"deadline: {deadline}")
 
     def on_over(self, end: BodyEnd | GatewayError) -> None:
+        self.exchange.timings.upstream_ended = monotonic()
         self._in_flight.discard(self)
         self._metrics.add(self._metrics.runs_active, -1, self.exchange.route_name)
         if self._reply is None:
@@ -266,6 +269,8 @@ class PredictionRun:
             exchange.events, exchange.gaps = reply.events, reply.gaps
             exchange.timings.first_token = reply.first_token_at
             exchange.uncounted = reply.uncounted
+            if exchange.trace is not None:
+                exchange.nodes = reply.node_evidence()
             reply.release()
         exchange.usage, exchange.bytes_in = usage, self.call.bytes_in
         if is_counted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from time import monotonic
 
 from gateway.errors import GatewayError, UpstreamBadReply, UpstreamTimeout
 from gateway.exchange import Exchange
@@ -70,6 +71,7 @@ class Transfer:
         self.close_now(UpstreamTimeout(deadline.message))
 
     def on_over(self, end: BodyEnd | GatewayError) -> None:
+        self.exchange.timings.upstream_ended = monotonic()
         self._in_flight.discard(self)
         if not self._status:
             note_server(self.exchange, self.call.connector)

@@ -27,6 +27,7 @@ from gateway.config.shown import fingerprint, shown
 from gateway.server.service_manager import Systemd
 from gateway.telemetry.log_file import check_log_file
 from gateway.telemetry.logs import Logger
+from gateway.telemetry.trace_export import check_traces
 
 LOOK_EVERY = 0.45  # seconds; every other tick of the coarse timer
 MOST_LOOKS = 20  # at a file that is another one each time
@@ -196,7 +197,7 @@ class Reloads:
             return
         try:
             config = usable(reading)
-            self._check_store(config, reading)
+            await self._thread.run(self._check_packages, config, reading)
             await self._check_log(config, reading)
             await self._apply(await self._thread.run(self._change, config), reading.warnings)
         except ConfigError as error:
@@ -211,11 +212,14 @@ class Reloads:
     def _change(self, config: Config) -> Change:
         return change(self.config, config, is_admin_local=self._served.is_admin_local)
 
-    def _check_store(self, config: Config, reading: Reading) -> None:
+    def _check_packages(self, config: Config, reading: Reading) -> None:
+        keys: tuple[str, ...] = ("limits", "store")
         try:
             check_store(config.limits)
+            keys = ("traces",)
+            check_traces(config.traces)
         except ValueError as error:
-            raise self._mistake(reading, ("limits", "store"), error) from None
+            raise self._mistake(reading, keys, error) from None
 
     async def _check_log(self, config: Config, reading: Reading) -> None:
         """Open another log file than that of now; a worker is the same user."""
@@ -226,7 +230,7 @@ class Reloads:
         except CannotRunError as error:
             raise self._mistake(reading, ("logs", "file"), error) from None
 
-    def _mistake(self, reading: Reading, keys: tuple[str, str], error: Exception) -> ConfigError:
+    def _mistake(self, reading: Reading, keys: tuple[str, ...], error: Exception) -> ConfigError:
         line = 0 if reading.tree is None else reading.tree.place_of(*keys)[0]
         return ConfigError([Mistake(self._source.name, line, "", str(error))])
 

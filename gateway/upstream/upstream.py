@@ -31,6 +31,7 @@ from gateway.upstream.short_request import ShortReply, send_short
 
 _OF_THE_BODY = frozenset({b"content-type"})
 REQUEST_TIMEOUT = 10.0  # seconds, for the gateway's own requests
+_NO_FIELDS: Mapping[str, str] = {}
 MAX_REPLY = (
     64 * 1024
 )  # bytes, likewise; the answers to an abort and to chatflows-streaming have less than 100
@@ -40,12 +41,17 @@ MAX_REPLY = (
 class ForwardedIdentity:
     """Request id and client address that Flowise sees; no address: a request of the gateway's own.
 
-    `key`: the client's own key of Flowise; empty: the configured one is sent.
+    `key`: the client's own key of Flowise; empty: the configured one is sent. `trace`: header fields in the place of
+    the client's `traceparent` and `tracestate`; None: those pass.
     """
 
     request_id: str
     client: str = ""
     key: str = field(default="", repr=False)
+    trace: Mapping[str, str] | None = None
+
+
+_WITH_TRACE = frozenset({*_OF_THE_BODY, b"traceparent", b"tracestate"})
 
 
 class Upstream:
@@ -170,7 +176,8 @@ class Upstream:
         `content_type`: of the body as it is sent, which is not always the client's; empty: no body.
         """
         own = {**_own(identity), "Content-Type": content_type}
-        return own_fields(own) + upward(from_client, without=_OF_THE_BODY)
+        without = _OF_THE_BODY if identity.trace is None else _WITH_TRACE
+        return own_fields(own) + upward(from_client, without=without)
 
     async def request(
         self,
@@ -243,6 +250,7 @@ def _own(identity: ForwardedIdentity) -> dict[str, str]:
         "Authorization": key,
         "X-Forwarded-For": identity.client,
         "X-Request-ID": identity.request_id,
+        **(identity.trace or _NO_FIELDS),
     }
 
 

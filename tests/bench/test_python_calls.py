@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
+from gateway.telemetry import trace_export
 from tests.harness import bounds
 from tests.harness.api_keys import FILE, key_of
 from tests.harness.python_calls import Calls, PacedFlowise, calls_of_a_request
@@ -59,6 +61,18 @@ def hold(calls, budget):
 async def test_an_anonymous_stream_calls_no_more_functions_than_its_budget(start):
     request, event = await counted(start, {})
     hold(request, BUDGET["anonymous"]["request"])
+    hold(event, BUDGET["anonymous"]["event"])
+
+
+async def test_a_traced_stream_calls_no_more_functions_than_its_budget(start, monkeypatch):
+    """The thread that exports is not counted: it is another one. An event costs what it costs without traces."""
+    monkeypatch.setattr(trace_export, "FLUSH_WITHIN", 0.0)
+    monkeypatch.setattr(trace_export, "AT_ONCE", 10_000)  # it sleeps meanwhile
+    monkeypatch.setattr(trace_export, "EXPORT_EVERY", bounds.TEST)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        request, event = await counted(start, {}, traces={"endpoint": endpoint})
+    hold(request, BUDGET["traces"]["request"])
     hold(event, BUDGET["anonymous"]["event"])
 
 

@@ -42,6 +42,7 @@ EVERY = {
     "GATEWAY_LIMITS_STORE": "redis://user:password@redis:6379/0",
     "GATEWAY_LOG_FORMAT": "json",
     "GATEWAY_LOG_LEVEL": "warning",
+    "GATEWAY_TRACES_RATIO": "0.1",
 }
 SAME = f"""\
 server:
@@ -58,6 +59,7 @@ auth:
   jwt: [{{issuer: "https://id.example.com", audience: chat, jwks_url: "https://id.example.com/jwks.json"}}]
 limits: {{store: "redis://user:password@redis:6379/0"}}
 logs: {{format: json, level: warning}}
+traces: {{ratio: 0.1}}
 defaults:
   auth: [api_key, session, jwt]
   cors: {{origins: ["https://a.example", "https://b.example:8443"]}}

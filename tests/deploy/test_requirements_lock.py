@@ -14,7 +14,10 @@ from tests.harness.processes import ROOT
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 WANTED = {
-    "requirements.lock": PYPROJECT["project"]["dependencies"],
+    "requirements.lock": [
+        *PYPROJECT["project"]["dependencies"],
+        *PYPROJECT["project"]["optional-dependencies"]["otel"],
+    ],
     "deploy/requirements-build.lock": [
         *PYPROJECT["build-system"]["requires"],
         *(name for name in PYPROJECT["project"]["optional-dependencies"]["package"] if "cyclonedx" in name),

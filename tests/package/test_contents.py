@@ -90,9 +90,9 @@ def test_the_metadata_says_what_it_is(metadata):
     assert "Framework :: aiohttp" in classifiers
 
 
-def test_nothing_that_runs_is_left_to_an_extra(metadata):
-    """An extra holds what develops, measures or builds the package."""
-    assert set(metadata.get_all("Provides-Extra")) == {"dev", "bench", "package"}
+def test_nothing_that_runs_but_traces_is_left_to_an_extra(metadata):
+    """The others hold what develops, measures or builds the package."""
+    assert set(metadata.get_all("Provides-Extra")) == {"dev", "bench", "otel", "package"}
 
 
 def test_no_message_names_a_file_that_the_wheel_lacks(packed):

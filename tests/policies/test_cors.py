@@ -16,7 +16,7 @@ from tests.harness.surface import ANSWER, PREDICT, answering, answering_raw, ask
 APP, EVIL = "https://app.example.com", "https://evil.example"
 LISTED = {"cors": {"origins": [APP]}}
 EVERY = {"cors": {"origins": ["*"]}}
-EXPOSED = "X-Request-ID, X-Gateway-Status, RateLimit, RateLimit-Policy, Retry-After"
+EXPOSED = "X-Request-ID, X-Trace-Id, X-Gateway-Status, RateLimit, RateLimit-Policy, Retry-After"
 ABORT = f"/api/v1/chatmessage/abort/{FLOW}/c"
 
 

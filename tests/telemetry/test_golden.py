@@ -53,6 +53,7 @@ def everything():
     metrics.connection_closed("slow_head")
     metrics.handshake("ok")
     metrics.certificate_expires("tls.crt", 4e9)
+    metrics.traces.labels("exported").inc(5)
     metrics.conversation_waits.labels("support", "got_turn").inc()
     metrics.streams_active.labels("support").inc()
     metrics.runs_active.labels("support").inc()

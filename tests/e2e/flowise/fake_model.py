@@ -2,9 +2,11 @@
 
 `hi [[tokens=50 delay=0.1 cut=7 word=tok]]`: 50 tokens tok0, tok1 ..., 0.1 s apart, silent after 7 tokens. With `text=hello`
 each token is this word.
+`[[tool=calculator]]`: where that tool is offered, the first answer is a call of it, which counts as 3 tokens.
+`[[fail=400]]`: this status in place of an answer.
 `[[recall=1]]`: the earlier messages of the user, which shows what the conversation remembers.
 Each answer is logged as two JSON lines: `begin` with the question, all messages and the sizes of their images, `end`
-with a reason (complete, client_gone) and the number of tokens sent.
+with a reason (complete, client_gone, failed) and the number of tokens sent.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from pathlib import Path
 from aiohttp import web
 
 SILENT_FRAME = bytes.fromhex("fffb9000") + bytes(413)  # MPEG 1 layer 3, 128 kbit/s, 44.1 kHz: 26 ms
+TOOL_CALL_TOKENS = 3
 DIRECTIVES = re.compile(r"(\w+)=([\w.-]+)")
 
 
@@ -50,6 +53,11 @@ class Model:
             messages=[[message["role"], text_of(message["content"])] for message in body["messages"]],
             images=[size for message in body["messages"] for size in images_of(message["content"])],
         )
+        if "fail" in directives:
+            self.note(event="end", n=number, reason="failed", sent=0)
+            return web.json_response({"error": {"message": "fake failure"}}, status=int(directives["fail"]))
+        if wants_tool(body, directives):
+            return await self.call_tool(request, number, body, directives["tool"])
         words = self.words(request, number, answer, directives)
         if body.get("stream"):
             return await self.stream(request, body, words)
@@ -59,6 +67,28 @@ class Model:
         return web.json_response(
             {**head(body, "chat.completion"), "choices": [choice], "usage": usage(tokens)}
         )
+
+    async def call_tool(self, request, number, body, name):
+        called = {"name": name, "arguments": '{"input":"2+2"}'}
+        call = {"index": 0, "id": f"call_{number}", "type": "function", "function": called}
+        message = {"role": "assistant", "content": None, "tool_calls": [call]}
+        self.note(event="end", n=number, reason="complete", sent=TOOL_CALL_TOKENS, tool=name)
+        if not body.get("stream"):
+            choice = {"index": 0, "message": message, "finish_reason": "tool_calls"}
+            return web.json_response(
+                {**head(body, "chat.completion"), "choices": [choice], "usage": usage(TOOL_CALL_TOKENS)}
+            )
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        for choices, more in (
+            ([{"index": 0, "delta": message, "finish_reason": None}], {}),
+            ([{"index": 0, "delta": {}, "finish_reason": "tool_calls"}], {}),
+            ([], {"usage": usage(TOOL_CALL_TOKENS)}),
+        ):
+            chunk = {**head(body, "chat.completion.chunk"), "choices": choices, **more}
+            await response.write(b"data: " + json.dumps(chunk).encode() + b"\n\n")
+        await response.write(b"data: [DONE]\n\n")
+        return response
 
     async def words(self, request, number, answer, directives):
         """The tokens at their times; logs the end in any case."""
@@ -94,6 +124,12 @@ class Model:
             await send([], usage=usage(sent))
         await response.write(b"data: [DONE]\n\n")
         return response
+
+
+def wants_tool(body, directives) -> bool:
+    """Whether the answer is a call of the tool: it is offered, and was not called already."""
+    offered = {tool["function"]["name"] for tool in body.get("tools") or ()}
+    return directives.get("tool") in offered and body["messages"][-1]["role"] != "tool"
 
 
 def questions(messages) -> list[str]:

@@ -8,6 +8,7 @@ agentflow   Start and LLM, which an abort stops
 pictures    the chain with a model that takes images, and thumbs
 assistant   the agentflow with images, whole documents and thumbs: all features of the widget
 library     a retrieval chain, whose vector store takes documents from the widget
+tools       an agentflow of two models, of which the second, an agent, has a calculator
 approval    an agentflow that needs the approval of its user before the LLM
 """
 
@@ -157,6 +158,21 @@ class Flows:
         flow["nodes"][-1]["data"]["inputs"]["llmModelConfig"]["allowImageUploads"] = images
         return flow
 
+    def tools(self) -> dict:
+        """Start, LLM, and the agent of Human In The Loop with a calculator, which gets the question again."""
+        flow = self.agentflow(images=False)
+        (agent,) = self._agents("Human In The Loop", "agentAgentflow_0")["nodes"]
+        tool = {"agentSelectedTool": "calculator", "agentSelectedToolRequiresHumanInput": ""}
+        agent["data"]["inputs"]["agentTools"] = [
+            {**tool, "agentSelectedToolConfig": {"agentSelectedTool": "calculator"}}
+        ]
+        agent["data"]["inputs"]["agentUserMessage"] = "<p>{{ question }}</p>"
+        flow["nodes"].append(agent)
+        then = {"source": "llmAgentflow_0", "target": "agentAgentflow_0", "type": "agentFlow", "id": "then"}
+        then |= {"sourceHandle": "llmAgentflow_0-output-llmAgentflow", "targetHandle": "agentAgentflow_0"}
+        flow["edges"].append({**then, "data": {"isHumanInput": False}})
+        return flow
+
     def approval(self) -> dict:
         """Start, Human Input and, after approval, LLM: the middle of Human In The Loop."""
         flow = self._agents(
@@ -176,6 +192,8 @@ class Flows:
             if node["data"]["name"] == "llmAgentflow":
                 node["data"]["inputs"]["llmModelConfig"] |= self._model | credential
                 node["data"]["inputs"]["llmStructuredOutput"] = ""
+            if node["data"]["name"] == "agentAgentflow":
+                node["data"]["inputs"]["agentModelConfig"] |= self._model | credential
         return flow
 
 
@@ -196,6 +214,7 @@ def main() -> None:
         ),
         "assistant": flowise.chatflow("assistant", agent, made.agentflow(images=True), **THUMBS, **DOCUMENTS),
         "library": flowise.chatflow("library", chat, made.library(), api=TEXT_FILES),
+        "tools": flowise.chatflow("tools", agent, made.tools()),
         "approval": flowise.chatflow("approval", agent, made.approval()),
         "protected": flowise.chatflow(
             "protected", chat, made.chain(images=False), key=flowise.key("protected")["id"]
