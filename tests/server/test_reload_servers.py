@@ -82,7 +82,7 @@ async def test_a_configuration_that_is_given_up_has_changed_nothing(start, conne
             wanted = configuration(url, **servers(url, new, discover="dns"))
             gateway.path.write_text(str(wanted))
             prepared = await gateway.process.prepare(usable(await asyncio.to_thread(read, gateway.path, {})))
-            await gateway.process.gateway.abandon(prepared)
+            await gateway.process.abandon(prepared)
             assert up(new) not in await gateway.metrics()
             await ask(connect, gateway)
             assert a.connections == 1
