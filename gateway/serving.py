@@ -27,7 +27,7 @@ from gateway.handlers.passthrough import Passthrough
 from gateway.handlers.predict import Predict
 from gateway.handlers.session_tokens import IssueSessionToken
 from gateway.handlers.speech import ReadAloud
-from gateway.http.trace_context import Sampling
+from gateway.http.trace_context import TraceSampling
 from gateway.pipeline import Handler, Policy
 from gateway.policies.access_log import Keep, access_log
 from gateway.policies.auth import auth, check_route
@@ -207,5 +207,7 @@ class Serving:
         return handle
 
 
-def _sampling(settings: TraceSettings) -> Sampling:
-    return Sampling.of(settings.ratio, continues=settings.parent == "continue", propagates=settings.propagate)
+def _sampling(settings: TraceSettings) -> TraceSampling:
+    return TraceSampling.of(
+        settings.ratio, continues=settings.parent == "continue", propagates=settings.propagate
+    )

@@ -23,7 +23,7 @@ _RATIO_BITS = (
 )
 
 
-class Sampling(NamedTuple):
+class TraceSampling(NamedTuple):
     """`below`: of the last 64 bits of a trace id; `continues`: a caller's trace; `propagates`: to Flowise."""
 
     below: int
@@ -31,7 +31,7 @@ class Sampling(NamedTuple):
     propagates: bool = True
 
     @classmethod
-    def of(cls, ratio: float, *, continues: bool, propagates: bool) -> Sampling:
+    def of(cls, ratio: float, *, continues: bool, propagates: bool) -> TraceSampling:
         """`ratio`: from 0 to 1."""
         return cls(round(ratio * 2**_RATIO_BITS), continues, propagates)
 
@@ -69,7 +69,9 @@ class TraceContext(msgspec.Struct, gc=False):
         return {"traceparent": f"00-{self.trace_id}-{self.child_id}-{flags}", "tracestate": self.state}
 
 
-def begun(sampling: Sampling, parent: re.Match[str] | None, states: Sequence[str], bits: int) -> TraceContext:
+def begun(
+    sampling: TraceSampling, parent: re.Match[str] | None, states: Sequence[str], bits: int
+) -> TraceContext:
     """The trace of a request.
 
     Args:

@@ -22,7 +22,7 @@ from gateway.exchange import SERVER, UNDER_TOKEN, Exchange, Timings
 from gateway.flowise.endpoints import Match, find
 from gateway.http.forwarded import Network, client_address
 from gateway.http.target import BASE, split_base
-from gateway.http.trace_context import PARENT, RANDOM_BITS, Sampling, TraceContext, begun
+from gateway.http.trace_context import PARENT, RANDOM_BITS, TraceContext, TraceSampling, begun
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _CREDENTIALS = (key_format.PREFIX, session_tokens.PREFIX)
@@ -72,7 +72,7 @@ class Routed(Protocol):
     def trusted(self) -> Sequence[Network]: ...
 
     @property
-    def sampling(self) -> Sampling | None: ...
+    def sampling(self) -> TraceSampling | None: ...
 
 
 R = TypeVar("R", bound=Routed)
@@ -137,7 +137,7 @@ def _meant(request: web.BaseRequest) -> str:
 
 
 def new_exchange(
-    request: web.BaseRequest, trusted: Sequence[Network], sampling: Sampling | None = None
+    request: web.BaseRequest, trusted: Sequence[Network], sampling: TraceSampling | None = None
 ) -> Exchange:
     """An exchange that knows the client and the ids of the request, but neither endpoint nor route."""
     headers = request.headers
@@ -167,7 +167,9 @@ def new_exchange(
     )
 
 
-def _begin_trace(request: web.BaseRequest, sampling: Sampling, parent: re.Match[str] | None) -> TraceContext:
+def _begin_trace(
+    request: web.BaseRequest, sampling: TraceSampling, parent: re.Match[str] | None
+) -> TraceContext:
     """Of several traceparents none is valid (W3C Trace Context 3.2.1)."""
     bits = getrandbits(RANDOM_BITS)
     if parent is None or len(request.headers.getall("traceparent")) > 1:

@@ -34,6 +34,7 @@ PORTS = {
     "8443": "the public port with TLS",
     str(AdminSettings().listen.port): "the admin port, and Prometheus",
     "3000": "Flowise, and Grafana inside of its container",
+    "4318": "a collector of traces",
     "3001": "Grafana on the host",
     "6379": "Valkey",
     "2019": "Caddy's own admin port",

@@ -7,11 +7,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
 
-from gateway.http.trace_context import LONGEST_STATE, PARENT, Sampling, begun
+from gateway.http.trace_context import LONGEST_STATE, PARENT, TraceSampling, begun
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 BITS = int("1" * 32 + "2" * 16 + "3" * 16, 16)
-ALL, NONE = Sampling.of(1, continues=True, propagates=True), Sampling.of(0, continues=True, propagates=True)
+ALL, NONE = (
+    TraceSampling.of(1, continues=True, propagates=True),
+    TraceSampling.of(0, continues=True, propagates=True),
+)
 
 
 def trace(parent="", states=(), sampling=ALL):
@@ -77,14 +80,14 @@ def test_a_state_passes_if_it_is_short_and_printable(states, passed):
 
 
 def test_a_caller_that_is_not_continued_is_linked():
-    found = trace(f"00-{TRACE}-{SPAN}-01", ["a=1"], Sampling.of(0, continues=False, propagates=True))
+    found = trace(f"00-{TRACE}-{SPAN}-01", ["a=1"], TraceSampling.of(0, continues=False, propagates=True))
     assert (found.trace_id, found.parent_id, found.linked) == ("1" * 32, "", (TRACE, SPAN))
     assert (found.is_sampled, found.state) == (False, "")
 
 
 def test_nothing_goes_to_flowise_where_that_is_switched_off():
     for parent in ("", f"00-{TRACE}-{SPAN}-01"):
-        sampling = Sampling.of(1, continues=True, propagates=False)
+        sampling = TraceSampling.of(1, continues=True, propagates=False)
         assert trace(parent, ["a=1"], sampling).fields() == {}
 
 
@@ -92,6 +95,6 @@ def test_nothing_goes_to_flowise_where_that_is_switched_off():
 @example((2**64 - 1) << 192, 0.5)
 @example((2**64 - 1) << 128, 0.5)
 def test_the_ratio_keeps_the_traces_that_every_sdk_keeps(bits, ratio):
-    found = begun(Sampling.of(ratio, continues=True, propagates=True), None, (), bits)
+    found = begun(TraceSampling.of(ratio, continues=True, propagates=True), None, (), bits)
     kept = TraceIdRatioBased(ratio).should_sample(None, int(found.trace_id, 16), "").decision.is_sampled()
     assert found.is_sampled is kept

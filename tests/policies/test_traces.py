@@ -14,7 +14,7 @@ import yaml
 from gateway.config import TraceSettings
 from gateway.exchange import Exchange, Timings
 from gateway.flowise.nodes import NodeEvidence
-from gateway.http.trace_context import Sampling, begun
+from gateway.http.trace_context import TraceSampling, begun
 from gateway.policies.traces import traces
 from gateway.telemetry import trace_export
 from tests.harness.api_keys import FILE, key_of
@@ -403,7 +403,7 @@ def test_an_exchange_does_not_hold_what_was_handed_over():
     traces(export, TraceSettings(), ())(SimpleNamespace(on_complete=completed.append))
     request = SimpleNamespace(headers={}, method="POST")
     exchange = Exchange(request=request, request_id="r", client="c", timings=Timings(received=1.0, ended=2.0))
-    exchange.trace = begun(Sampling.of(1, continues=True, propagates=True), None, (), 2**255)
+    exchange.trace = begun(TraceSampling.of(1, continues=True, propagates=True), None, (), 2**255)
     exchange.nodes = nodes = NodeEvidence(size=1000)
     completed[0](exchange)
     assert exchange.nodes is None
