@@ -8,7 +8,7 @@ export const plain = (value) => (value === null || value === undefined ? '' : St
 
 export const count = (value) => (value ?? 0).toLocaleString('en')
 
-export const ofAll = (shown, all, what) => (shown < all ? `${count(shown)} of ${count(all)} ${what}` : `${count(all)} ${what}`)
+export const ofAll = (shown, all, many, one = many) => `${shown < all ? `${count(shown)} of ` : ''}${count(all)} ${all === 1 ? one : many}`
 
 export function seconds(value) {
   if (value === null || value === undefined) return ''

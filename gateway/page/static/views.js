@@ -39,10 +39,10 @@ export class Views {
     this.showRequests(state)
     const routes = [...state.routes].sort(([one], [other]) => (one < other ? -1 : 1))
     this.routes.show(routes)
-    by('routes-count').textContent = ofAll(Math.max(routes.length - 1, 0), state.gateway.routes, 'routes with requests in the last hour')
+    by('routes-count').textContent = ofAll(Math.max(routes.length - 1, 0), state.gateway.routes, 'routes with requests in the last hour', 'route with requests in the last hour')
     const callers = [...state.callers].filter(([, row]) => contains(row, by('callers-text').value))
     this.callers.show(callers.sort(([, one], [, other]) => other.last - one.last))
-    by('callers-count').textContent = ofAll(callers.length, Math.max(state.callers.size, state.gateway.callers), 'callers, each with each of its routes; the latest first')
+    by('callers-count').textContent = ofAll(callers.length, Math.max(state.callers.size, state.gateway.callers), 'callers, each with each of its routes; the latest first', 'caller, with each of its routes')
     this.servers.show([...state.servers])
     this.processes.show([...state.processes].sort(([one], [other]) => Number(one) - Number(other)))
   }
@@ -121,7 +121,7 @@ export class Views {
     this.runs.show(shown.sort(orders[by('runs-order').value]))
     const all = Math.max(runs.size, gateway.open_runs + gateway.waiting)
     const which = runs.size < all ? '; more than these are not sent: the oldest and the newest are' : ''
-    by('runs-count').textContent = ofAll(shown.length, all, 'runs and waiting requests') + which
+    by('runs-count').textContent = ofAll(shown.length, all, 'runs and waiting requests', 'run or waiting request') + which
   }
 
   // -- requests --
