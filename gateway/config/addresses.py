@@ -19,6 +19,7 @@ LONGEST_HOST = 253
 HTTP_PORTS = {"http": 80, "https": 443}
 REDIS_PORT = 6379
 
+_LISTEN_LIST = '["0.0.0.0:8080", "[::]:8080"]'
 _LISTEN_EXAMPLE = "write HOST:PORT, like 127.0.0.1:8080, or [::1]:8080 for IPv6"
 _URL_EXAMPLE = "write one like http://127.0.0.1:3000"
 _ORIGIN_EXAMPLE = 'write scheme://host[:port], like https://app.example.com, or "*"'
@@ -118,6 +119,12 @@ def parse_listen(text: str) -> Address:
     Raises:
         ValueError: it has no host or no port, or one that is not valid.
     """
+    if text.startswith("unix:"):
+        raise ValueError(f"is a Unix socket, which server.listen alone takes: {_LISTEN_EXAMPLE}")
+    if "," in text:
+        raise ValueError(
+            f"is more than one address: write one, or in server.listen a list, like {_LISTEN_LIST}"
+        )
     parts = _AUTHORITY.fullmatch(text)
     if parts is None or not parts["port"]:
         raise ValueError(f"is not an address with a port: {_LISTEN_EXAMPLE}")

@@ -90,6 +90,19 @@ _PLACES: Mapping[str, Mapping[str, str]] = {
         ),
         **dict.fromkeys(("models", "modellist", "flows", "chatflows", "endpoints", "paths"), "write routes"),
     },
+    "PortTlsSettings": {
+        **dict.fromkeys(
+            ("cert", "certs", "crt", "certfile", "certificatefile", "fullchain"), "write certificate"
+        ),
+        **dict.fromkeys(("keyfile", "privatekey", "certkey", "certificatekey"), "write key"),
+        **dict.fromkeys(
+            ("ca", "cafile", "cacert", "clientcafile", "mtls", "clientauth"),
+            "write client_ca, the authorities of the clients, which then need certificates",
+        ),
+        **dict.fromkeys(
+            ("version", "versions", "protocols", "minimumversion"), "write min_version: 1.2, or 1.3"
+        ),
+    },
     "AdminSettings": dict.fromkeys(("host", "bind", "address", "port"), "write listen: 127.0.0.1:9090"),
     "UpstreamSettings": {
         **dict.fromkeys(

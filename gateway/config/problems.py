@@ -13,6 +13,7 @@ from gateway.printable import printable
 LONGEST_QUOTE = 60
 MOST_MISTAKES = 1000  # of one file
 EXAMPLE_CHATFLOW = "2c5e8d0a-1111-4222-8333-444455556666"  # in the examples; no real chatflow has it
+_ABBREVIATION = 3  # least characters of a word that stands for a longer one
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -133,7 +134,10 @@ def did_you_mean(word: str, known: Collection[str]) -> str:
 
 
 def closest(word: str, known: Collection[str]) -> str:
-    """The known word that is spelt most like this one; empty if none is."""
+    """The only known word that begins with this one, else the one that is spelt most like it; empty if none is."""
     by_fold = {name.casefold(): name for name in known}
+    longer = [fold for fold in by_fold if len(word) >= _ABBREVIATION and fold.startswith(word.casefold())]
+    if len(longer) == 1:
+        return by_fold[longer[0]]
     close = difflib.get_close_matches(word.casefold(), by_fold, n=1)
     return by_fold[close[0]] if close else ""

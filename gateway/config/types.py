@@ -147,8 +147,9 @@ def one_of(*words: str, others: Mapping[str, str] | None = None) -> ValueType:
         if text in words:
             return text
         meant = (others or {}).get(text.casefold())
-        others_of = [word for word in words if word != meant]
-        or_other = f", or else {', '.join(others_of[:-1])} or {others_of[-1]}" if meant in words else ""
+        *first, last = [word for word in words if word != meant]
+        before_last = f"{', '.join(first)} or " if first else ""
+        or_other = f", or else {before_last}{last}" if meant in words else ""
         raise ValueError(f"is unknown: {f'write {meant}{or_other}' if meant else did_you_mean(text, words)}")
 
     return ValueType(f"one of {', '.join(words)}", parse, {"type": "string", "enum": list(words)}, takes=ANY)

@@ -113,9 +113,11 @@ def _checked_fields(fields: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def check_name(name: str) -> None:
-    """Raises BadRequest for an empty field name and for one that Flowise would build an object from."""
+    """Raises BadRequest for no name, for JSON, and for what Flowise would build an object from."""
     if not name:
         raise BadRequest("The form has a field without a name.")
+    if name.lstrip().startswith("{"):
+        raise BadRequest("The body is JSON, sent as a form. Send it with `Content-Type: application/json`.")
     if "[" in name or "]" in name:
         raise BadRequest(
             f"The field name {shown(name)} has brackets. Send nested values as application/json."

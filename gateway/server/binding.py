@@ -15,6 +15,15 @@ from gateway.server.socket_files import SocketFile, files_of, open_socket_file
 
 Place = tuple[int, tuple[Any, ...]]  # family, and what `bind` takes
 
+_FREE = "Free this address"
+# by what the system says: what is wrong, and what would be right
+_KNOWN_FAILURES = {
+    errno.EEXIST: ("There is a file that is no socket", "Move it away"),
+    errno.ENOENT: ("Its folder does not exist", "Create the folder"),
+    errno.EADDRNOTAVAIL: ("This machine does not have the address", "Give the address to it"),
+    errno.EACCES: ("Permission denied", "Give its user the right to it"),
+}
+
 
 class CannotListenError(CannotRunError):
     """An address is taken or not local; the message names it."""
@@ -156,10 +165,7 @@ def _bind(family: int, place: tuple[str | int, ...], *, is_shared: bool) -> sock
 def cannot_listen(address: ListenAddress, setting: str, error: OSError) -> CannotListenError:
     number = error.errno or 0  # uvloop rewords system errors; resolver errors are negative
     reason = os.strerror(number) if number > 0 else error.strerror
-    if error.errno == errno.EEXIST:
-        reason = "There is a file that is no socket"
-    elif error.errno == errno.ENOENT:
-        reason = "Its folder does not exist"
+    reason, remedy = _KNOWN_FAILURES.get(number, (reason, _FREE))
     return CannotListenError(
-        f"Cannot listen on {address}: {reason}. Free this address, or write another one in {setting}."
+        f"Cannot listen on {address}: {reason}. {remedy}, or write another one in {setting}."
     )

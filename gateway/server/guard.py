@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from gateway.config import ServerSettings
+from gateway.errors import GatewayError
 from gateway.http.forwarded import is_trusted
 from gateway.telemetry.logs import Logger
 
@@ -111,16 +112,20 @@ class ConnectionGuard:
                 self._close(connection, "pipelined")
 
     def unparsable(
-        self, connection: Guarded, request_id: str, error: BaseException | None, status: int
+        self, connection: Guarded, request_id: str, error: BaseException | None, answer: GatewayError
     ) -> None:
-        """Log a request that aiohttp could not parse or answer, without its bytes; count those without an exchange."""
-        if status < 500:
+        """Log a request that aiohttp could not parse or answer, without its bytes; count those without an exchange.
+
+        `answer` is what the client gets.
+        """
+        if answer.status < 500:
             self._count_unparsable()
         self._logger.warning(
             "unparsable_request",
             request_id=request_id,
             client=connection.address,
             error=None if error is None else type(error).__name__,
+            reason=answer.message,
         )
 
     def _close(self, connection: Guarded, reason: str) -> None:

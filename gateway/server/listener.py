@@ -22,6 +22,7 @@ from gateway.errors import BadRequest, Failed
 from gateway.exchange import SERVER, UNDER_TOKEN
 from gateway.flowise.error_responses import error_response
 from gateway.http.forwarded import UNIX_PEER, site_of
+from gateway.http.syntax_errors import sentence_for
 from gateway.policies.routing import REFUSAL
 from gateway.server.guard import ConnectionGuard, Guarded
 from gateway.server.request_parser import READ_BUFFER, RequestParser, parser_options
@@ -36,7 +37,6 @@ MAX_PIPELINED, MAX_BEHIND = 16, 16 * 1024
 BEHIND_FOR = 1.0
 LONGEST_SUBJECT = 256  # characters of a client's certificate in the log
 LINGER = 1.0  # seconds to read the rest of a refused body, so that the client reads the response
-_UNPARSABLE = BadRequest("This is not a valid HTTP/1.1 request.")
 _UNANSWERED = Failed("The gateway could not answer.")
 
 
@@ -291,8 +291,9 @@ class ClientConnection(web.RequestHandler):
             raise ConnectionError("The response has started.")
         if status < 500:
             request._version = HttpVersion11  # noqa: SLF001 - aiohttp takes what it could not parse for HTTP/1.0
-        error, request_id = _UNPARSABLE if status < 500 else _UNANSWERED, uuid.uuid4().hex
-        self._guard.unparsable(self, request_id, exc, status)
+        request_id = uuid.uuid4().hex
+        error = BadRequest(sentence_for(str(exc))) if status < 500 else _UNANSWERED
+        self._guard.unparsable(self, request_id, exc, error)
         content = error_response(error, request_id)
         # UNDER_TOKEN: the path is unknown and may hold a token.
         headers = {**content.headers, **UNDER_TOKEN, "Server": SERVER, "X-Request-ID": request_id}

@@ -44,6 +44,8 @@ def test_a_listen_address_is_read(text, address):
         ("localhost:", "is not an address with a port: write HOST:PORT"),
         ("::1:8080", "is not an address with a port: .* for IPv6"),
         ("http://h:80", "is not an address with a port"),
+        ("unix:/run/a.sock", "is a Unix socket, which server.listen alone takes: write HOST:PORT"),
+        ("0.0.0.0:8080, [::]:8080", "is more than one address: write one, or in server.listen a list"),
         (":8080", "has no host: write 127.0.0.1 before the colon, or 0.0.0.0 for all"),
         ("h:65536", "has a port that is not valid: write a number from 0 to 65535"),
         ("h:8o", "has a port that is not valid"),

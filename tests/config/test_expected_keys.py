@@ -77,6 +77,8 @@ def test_advice_names_keys_that_exist_and_keys_are_folded():
             "tls",
             "is not a key here: that of the public port has another place: put server: {tls: {certificate",
         ),
+        ("server: {tls: {cert: a}}", "server.tls.cert", "is not a key here: write certificate"),
+        ("server: {tls: {ca: a}}", "server.tls.ca", "is not a key here: write client_ca, the authorities"),
         (
             "server: {port: 80}",
             "server.port",

@@ -59,7 +59,7 @@ PAIR = f"certificate: {CERTS / 'server.pem'}, key: {CERTS / 'server-key.pem'}"
             {"server.tls.client_ca": "has no effect without certificate and key"},
         ),
         ("tls: {min_version: '1.3'}", {"server.tls.min_version": "has no effect without certificate"}),
-        (f"tls: {{{PAIR}, min_version: '1.1'}}", {"server.tls.min_version": '"1.1" is unknown: write 1.2'}),
+        (f"tls: {{{PAIR}, min_version: '1.1'}}", {"server.tls.min_version": '"1.1" is unknown: write 1.2, or else 1.3'}),
         (f"tls: {{{PAIR}}}, listen: unix:/a", {"server.tls": "is for HOST:PORT, and server.listen has Unix"}),
         (
             "tls: {certificate: /no/such.crt, key: /no/such.key}",

@@ -53,6 +53,10 @@ def test_a_suggestion_is_the_closest_word_or_all_of_them(word, suggestion):
     assert did_you_mean(word, ["other", "main"]) == suggestion
 
 
+def test_the_start_of_one_word_stands_for_it_although_another_one_is_closer():
+    assert did_you_mean("TLS_CERT", ["TLS_KEY", "TLS_CERTIFICATE"]) == "did you mean TLS_CERTIFICATE?"
+
+
 def test_a_warning_is_no_reason_to_raise_and_says_that_it_is_one():
     mistakes = Mistakes("a.yaml")
     mistakes.warn(1, "b", "is odd: write another")

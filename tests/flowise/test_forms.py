@@ -49,6 +49,8 @@ def test_urlencoded_fields_are_texts(body, expected):
         (b"overrideConfig%5Bvars%5D=x", "has brackets"),
         (b"a]=x", "has brackets"),
         (b"=x", "without a name"),
+        (b'{"question": "a=b"}', "is JSON, sent as a form"),
+        (b'{"question": "[a]"}', "is JSON, sent as a form"),
         (b"a=%", "two hexadecimal digits"),
         (b"a=%ff", "UTF-8"),
         (b"\xff=a", "UTF-8"),

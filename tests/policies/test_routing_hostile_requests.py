@@ -61,11 +61,13 @@ async def test_unparsable_request(name, start, connect):
     assert (reply.status, reply.fields["content-type"]) == (400, "application/json; charset=utf-8")
     body = reply.json()
     assert (body["statusCode"], body["success"], body["code"]) == (400, False, "bad_request")
-    assert "not a valid HTTP/1.1 request" in body["message"]
+    assert body["message"].startswith("This is not a valid HTTP/1.1 request")
+    assert (": " in body["message"]) is (name != "GET of an asterisk")  # all others have a reason
     assert (wire.version, reply.fields["connection"]) == ("HTTP/1.1", "close")
     assert reply.fields["server"] == "flowise-gateway"
     (line,) = lines
     assert (line["client"], line["request_id"]) == ("127.0.0.1", body["requestId"])
+    assert line["reason"] == body["message"]
     assert reply.fields["x-request-id"] == body["requestId"]
     assert gateway.lines.of("request") == []
     counted = {name: count for name, count in metrics.items() if "_requests_total{" in name and count}

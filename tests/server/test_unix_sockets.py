@@ -138,13 +138,15 @@ def plain(path):
 @pytest.mark.parametrize(
     ("what", "words"),
     [
-        (listening, "Address already in use"),
-        (plain, "There is a file that is no socket"),
+        (listening, r"Address already in use\. Free this address"),
+        (plain, r"There is a file that is no socket\. Move it away"),
     ],
 )
 async def test_what_is_somebodys_is_refused_and_stays(what, words, start, path):
     with what(path):
-        with pytest.raises(CannotRunError, match=rf"^Cannot listen on unix:{path}: {words}\. Free this"):
+        with pytest.raises(
+            CannotRunError, match=rf"^Cannot listen on unix:{path}: {words}, or write another"
+        ):
             async with start(NOWHERE, server={"listen": ["127.0.0.1:0", f"unix:{path}.2", f"unix:{path}"]}):
                 pass
         assert path.exists()
@@ -152,7 +154,9 @@ async def test_what_is_somebodys_is_refused_and_stays(what, words, start, path):
 
 
 async def test_a_folder_that_is_not_there_is_named(start, path):
-    with pytest.raises(CannotRunError, match=r"no/http\.sock: Its folder does not exist\."):
+    with pytest.raises(
+        CannotRunError, match=r"no/http\.sock: Its folder does not exist\. Create the folder, or"
+    ):
         async with start(NOWHERE, server={"listen": f"unix:{path.parent}/no/http.sock"}):
             pass
 
