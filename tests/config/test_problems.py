@@ -54,7 +54,8 @@ def test_a_suggestion_is_the_closest_word_or_all_of_them(word, suggestion):
 
 
 def test_the_start_of_one_word_stands_for_it_although_another_one_is_closer():
-    assert did_you_mean("TLS_CERT", ["TLS_KEY", "TLS_CERTIFICATE"]) == "did you mean TLS_CERTIFICATE?"
+    known = ["GATEWAY_TLS_KEY", "GATEWAY_TLS_CERTIFICATE"]
+    assert did_you_mean("GATEWAY_TLS_CERT", known) == "did you mean GATEWAY_TLS_CERTIFICATE?"
 
 
 def test_a_warning_is_no_reason_to_raise_and_says_that_it_is_one():
