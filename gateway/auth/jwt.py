@@ -10,9 +10,8 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
-
-import jwt
+from functools import cache
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from gateway.auth.caller import LONGEST_NAME, Claims
 from gateway.auth.claims import claim_texts
@@ -20,6 +19,9 @@ from gateway.auth.jwks import IssuerKeys
 from gateway.auth.key_set import KEY_TYPES, LONGEST_KEY_ID, PublishedKey
 from gateway.auth.session_tokens import base64url_decode
 from gateway.errors import AuthUnavailable, Unauthenticated
+
+if TYPE_CHECKING:
+    from jwt import PyJWS
 
 LONGEST_TOKEN = 16384  # characters; `server.max_header` lets as much through by default
 LATEST = 253_402_300_799  # the last second of the year 9999; a later time is in milliseconds, or a mistake
@@ -35,8 +37,6 @@ MALFORMED = (
 )
 # C0, DEL and C1 controls, and halves of surrogate pairs
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-# Not PyJWT.decode: it compares times only once, and by the system's clock.
-_jws = jwt.PyJWS(options={"verify_signature": True, "enforce_minimum_key_length": True})
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,10 +254,19 @@ class _Issuer:
 
 
 def _verify_signature(token: str, key: PublishedKey, algorithm: str) -> None:
+    signatures, wrong = _signatures()
     try:
-        _jws.decode(token, key.key, [algorithm])
-    except jwt.PyJWTError:
+        signatures.decode(token, key.key, [algorithm])
+    except wrong:
         raise Unauthenticated("The token's signature is wrong.") from None
+
+
+@cache
+def _signatures() -> tuple[PyJWS, type[Exception]]:
+    """Of PyJWT, which the first key has loaded. Not `jwt.decode`: it compares times once, and by the system's clock."""
+    import jwt  # noqa: PLC0415 - large
+
+    return jwt.PyJWS(options={"verify_signature": True, "enforce_minimum_key_length": True}), jwt.PyJWTError
 
 
 def _is_for(audience: str, claimed: object) -> bool:

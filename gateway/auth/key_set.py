@@ -11,18 +11,16 @@ import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from jwt import PyJWK, PyJWTError
-from jwt.algorithms import AllowedPublicKeys
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from msgspec.structs import asdict, astuple
 
 from gateway.errors import Unauthenticated
+
+if TYPE_CHECKING:
+    from jwt.algorithms import AllowedPublicKeys
 
 MOST_KEYS = 256
 LARGEST_KEY = 32 * 1024  # bytes of one key; a chain of certificates (x5c) takes most of it
@@ -200,6 +198,12 @@ def _decoded(raw: Raw) -> _PublicKey | None:
 
 def _key(jwk: _PublicKey, algorithm: str) -> PublishedKey | None:
     """None if it is malformed, too weak, too dear, or of a kind that this build of OpenSSL does not support."""
+    # 9 MB that a gateway without issuers does not need
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey  # noqa: PLC0415
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat  # noqa: PLC0415
+    from jwt import PyJWK, PyJWTError  # noqa: PLC0415
+
     try:
         key = PyJWK({name: value for name, value in asdict(jwk).items() if value is not UNSET}, algorithm).key
     except (PyJWTError, UnsupportedAlgorithm):

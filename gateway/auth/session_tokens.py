@@ -15,9 +15,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import msgspec
-from cryptography.hazmat.primitives.hmac import HMAC
 
-from gateway.auth.conversation_ids import digest, keyed
+from gateway.auth.conversation_ids import derived_key, digest
 from gateway.errors import BadRequest, Unauthenticated
 
 _TO_BASE64 = bytes.maketrans(
@@ -102,7 +101,7 @@ class SessionTokens:
     """Issues and reads session tokens. The first secret signs, all verify."""
 
     def __init__(self, secrets: Sequence[bytes]) -> None:
-        self._keys = [keyed(secret, "session-token") for secret in secrets]
+        self._keys = [derived_key(secret, "session-token") for secret in secrets]
 
     def issue(self, grant: SessionGrant) -> str:
         """The token of a grant.
@@ -144,7 +143,7 @@ class SessionTokens:
         return _grant(signed.removeprefix(PREFIX))
 
 
-def _signature(key: HMAC, signed: str) -> str:
+def _signature(key: bytes, signed: str) -> str:
     return base64url_encode(digest(key, signed.encode("ascii")))
 
 

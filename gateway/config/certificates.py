@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -165,9 +165,3 @@ def refusal(error: ssl.SSLError) -> str:
     """Why OpenSSL does not take a certificate and its key, behind the name of the file."""
     reason = (error.reason or "no reason given").lower().replace("_", " ")
     return f"is refused by OpenSSL ({reason}): request a new certificate with a key that is strong enough"
-
-
-def subject_of(certificate: dict[str, Sequence[Sequence[tuple[str, str]]]]) -> str:
-    """The subject of a client's certificate as `SSLSocket.getpeercert` has it, like `commonName=backend`."""
-    parts = [f"{name}={value}" for group in certificate.get("subject", ()) for name, value in group]
-    return ",".join(parts)

@@ -10,14 +10,13 @@ import asyncio
 import logging
 import math
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic
 from typing import Any, cast
 
 from aiohttp import HttpVersion11, StreamReader, hdrs, web
 
 from gateway.config import ServerSettings
-from gateway.config.certificates import subject_of
 from gateway.errors import BadRequest, Failed
 from gateway.exchange import SERVER, UNDER_TOKEN
 from gateway.flowise.error_responses import error_response
@@ -168,7 +167,7 @@ class ClientConnection(web.RequestHandler):
         self.head_due = monotonic() + self._head_seconds
         if self.before is not None:
             self.head_due = self.before.head_due
-            self.certificate = subject_of(transport.get_extra_info("peercert") or {})[:LONGEST_SUBJECT]
+            self.certificate = _subject_of(transport.get_extra_info("peercert") or {})[:LONGEST_SUBJECT]
         before, self.before = self.before, None
         self._guard.opened(self, before)
         if not self.address:  # reset already; its requests could be counted for nobody
@@ -300,6 +299,12 @@ class ClientConnection(web.RequestHandler):
         response = web.Response(status=content.status, headers=headers, body=content.body)
         response.force_close()
         return response
+
+
+def _subject_of(certificate: dict[str, Sequence[Sequence[tuple[str, str]]]]) -> str:
+    """The subject of a client's certificate as `SSLSocket.getpeercert` has it, like `commonName=backend`."""
+    parts = [f"{name}={value}" for group in certificate.get("subject", ()) for name, value in group]
+    return ",".join(parts)
 
 
 def library_logger(logger: Logger) -> logging.Logger:

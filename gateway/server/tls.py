@@ -14,21 +14,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from gateway.aio import Tasks, WorkThread
 from gateway.config import PortTlsSettings
-from gateway.config.certificates import (
-    Chain,
-    lapses,
-    misfit,
-    read_chain,
-    read_file,
-    read_key,
-    refusal,
-    server_context,
-)
 from gateway.telemetry.logs import Logger
+
+if TYPE_CHECKING:
+    from gateway.config.certificates import Chain
 
 LOOK_EVERY = 1.5  # seconds
 PATIENCE = 4.0  # seconds for the other file of a new pair
@@ -172,15 +165,19 @@ def load(settings: PortTlsSettings) -> Loaded:
     """
     if settings.certificate is None or settings.key is None:
         raise AssertionError("only with both files")
+    from gateway.config import certificates  # noqa: PLC0415 - 9 MB, and only with TLS
+
     digest = digest_of(settings)
-    chain = _read(settings.certificate, read_chain)
-    key = _read(settings.key, read_key)
-    if reason := misfit(chain, key):
+    chain = _read(settings.certificate, certificates.read_chain)
+    key = _read(settings.key, certificates.read_key)
+    if reason := certificates.misfit(chain, key):
         raise CertificateError(f"{settings.key} {reason}")
     try:
-        context = server_context(settings.certificate, settings.key, settings.client_ca, settings.min_version)
+        context = certificates.server_context(
+            settings.certificate, settings.key, settings.client_ca, settings.min_version
+        )
     except ssl.SSLError as error:
-        raise CertificateError(f"{settings.certificate} {refusal(error)}") from error
+        raise CertificateError(f"{settings.certificate} {certificates.refusal(error)}") from error
     except OSError as error:
         raise CertificateError(f"{error.filename} cannot be read: {error.strerror}") from error
     if digest_of(settings) != digest:
@@ -189,6 +186,8 @@ def load(settings: PortTlsSettings) -> Loaded:
 
 
 def _read(path: Path, parse: Callable[[bytes], T]) -> T:
+    from gateway.config.certificates import read_file  # noqa: PLC0415 - as above
+
     try:
         return parse(read_file(path))
     except ValueError as error:
@@ -197,6 +196,8 @@ def _read(path: Path, parse: Callable[[bytes], T]) -> T:
 
 def digest_of(settings: PortTlsSettings) -> bytes:
     """Of all files together; one that cannot be read counts as its reason."""
+    from gateway.config.certificates import read_file  # noqa: PLC0415 - as above
+
     found = sha256()
     for path in (settings.certificate, settings.key, settings.client_ca):
         if path is not None:
@@ -210,6 +211,8 @@ def digest_of(settings: PortTlsSettings) -> bytes:
 
 def _check_dates(loaded: Loaded, current: Loaded) -> None:
     """A certificate that is not valid now is no renewal of one that is."""
+    from gateway.config.certificates import lapses  # noqa: PLC0415 - as above
+
     now = datetime.now(UTC)
     wrong = next(lapses(loaded.chain, now), "")
     if wrong and not any(lapses(current.chain, now)):
