@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import enum
 import re
 from collections.abc import Collection, Sequence
@@ -139,5 +138,7 @@ def closest(word: str, known: Collection[str]) -> str:
     longer = [fold for fold in by_fold if len(word) >= _ABBREVIATION and fold.startswith(word.casefold())]
     if len(longer) == 1:
         return by_fold[longer[0]]
+    import difflib  # noqa: PLC0415 - for mistakes alone
+
     close = difflib.get_close_matches(word.casefold(), by_fold, n=1)
     return by_fold[close[0]] if close else ""

@@ -17,12 +17,15 @@ def return_large_blocks() -> None:
     try:
         import ctypes  # noqa: PLC0415 - it may be missing
 
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+        library = ctypes.CDLL(None)
+        mallopt, malloc_trim = getattr(library, "mallopt", None), getattr(library, "malloc_trim", None)
     except (ImportError, OSError):  # OSError: a program that is linked statically
         return
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, LARGE)
         mallopt(_M_TRIM_THRESHOLD, LARGE)
+    if malloc_trim is not None:
+        malloc_trim(0)  # what the imports and the reading of the configuration have left between what lasts
 
 
 def exempt_what_lasts() -> None:
