@@ -13,6 +13,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
+from functools import lru_cache
 from hashlib import blake2b
 from typing import NamedTuple, NewType
 
@@ -24,6 +25,7 @@ PREFIX = "fgw:"
 KEY_LIMIT_PREFIX = "key:"  # of the name of an API key's own limit, so that it differs from every route's
 ADDRESS_LIMIT_PREFIX = "address:"  # of a limit by caller that counts by address as well, likewise
 BYTES_PER_TOKEN = 4  # estimate for a question whose tokens are not counted yet
+REMEMBERED = 1024  # callers and addresses, with about 2 KB for each
 _PLAIN = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
 _LETTERS: dict[LimitKind, str] = {"requests": "r", "tokens": "t", "concurrent": "c"}
 
@@ -37,17 +39,18 @@ Subject = NewType("Subject", str)
 
 
 class ApplicableLimit(NamedTuple):
-    """One limit that applies to a request, and whose bucket it counts in."""
+    """One limit that applies to a request, and whose bucket it counts in. `fixed`: its charge, if each is the same."""
 
     quota: Quota
     subject: Subject
+    fixed: Charge | None = None
 
 
 class LimitResolver:
     """Finds the limits of a request: those of its route, and those of its API key.
 
     `caller` is the caller's full name, empty for an anonymous caller, which counts by address. `unlimited`: the routes
-    without any limit.
+    without any limit. What applies to the callers of the last requests is remembered.
     """
 
     def __init__(self, routes: Sequence[Route]) -> None:
@@ -66,33 +69,34 @@ class LimitResolver:
         }
         self.unlimited = frozenset(name for name, quotas in self._by_route.items() if not quotas)
         self._by_key: dict[str, tuple[tuple[Limit, ...], tuple[Quota, ...]]] = {}
+        self._applicable = lru_cache(REMEMBERED)(_applicable)
 
-    def of_route(self, route: str, caller: str, address: str) -> list[ApplicableLimit]:
+    def of_route(self, route: str, caller: str, address: str) -> tuple[ApplicableLimit, ...]:
         """All limits of a route."""
-        return _applicable(self._by_route[route], caller, address)
+        return self._applicable(self._by_route[route], caller, address)
 
-    def pre_auth(self, route: str, address: str) -> list[ApplicableLimit]:
+    def pre_auth(self, route: str, address: str) -> tuple[ApplicableLimit, ...]:
         """The limits of a route that need only the address, and count requests."""
         quotas = self._pre_auth[route]
-        return _applicable(quotas, "", address) if quotas else []
+        return self._applicable(quotas, "", address) if quotas else ()
 
-    def post_auth(self, route: str, caller: str, address: str) -> list[ApplicableLimit]:
+    def post_auth(self, route: str, caller: str, address: str) -> tuple[ApplicableLimit, ...]:
         """All other limits of a route."""
         quotas = self._post_auth[route]
-        return _applicable(quotas, caller, address) if quotas else []
+        return self._applicable(quotas, caller, address) if quotas else ()
 
-    def of_unproven(self, route: str, address: str) -> list[ApplicableLimit]:
+    def of_unproven(self, route: str, address: str) -> tuple[ApplicableLimit, ...]:
         """The limits by caller of a route once more, by address: for callers that anybody can make up."""
-        return _applicable(self._of_unproven.get(route, ()), "", address)
+        return self._applicable(self._of_unproven.get(route, ()), "", address)
 
-    def of_key(self, name: str, limits: tuple[Limit, ...]) -> list[ApplicableLimit]:
+    def of_key(self, name: str, limits: tuple[Limit, ...]) -> tuple[ApplicableLimit, ...]:
         """The limits of an API key, which count it with all its sessions over all routes."""
         if not limits:
-            return []
+            return ()
         known = self._by_key.get(name)
         if known is None or known[0] != limits:
             known = self._by_key[name] = (limits, _quotas(f"key:{name}", limits, KEY_LIMIT_PREFIX))
-        return [ApplicableLimit(quota, SHARED) for quota in known[1]]
+        return tuple([ApplicableLimit(quota, SHARED) for quota in known[1]])
 
 
 def _is_pre_auth(quota: Quota) -> bool:
@@ -111,7 +115,7 @@ def _quotas(scope: str, limits: Sequence[Limit], prefix: str = "") -> tuple[Quot
     )
 
 
-def _applicable(quotas: Sequence[Quota], caller: str, address: str) -> list[ApplicableLimit]:
+def _applicable(quotas: tuple[Quota, ...], caller: str, address: str) -> tuple[ApplicableLimit, ...]:
     """Each quota with its subject; a subject of several quotas is computed once."""
     subjects: dict[str, Subject] = {"route": SHARED}
     found = []
@@ -119,8 +123,9 @@ def _applicable(quotas: Sequence[Quota], caller: str, address: str) -> list[Appl
         by = "address" if quota.by == "caller" and not caller else quota.by
         if by not in subjects:
             subjects[by] = caller_subject(caller if by == "caller" else "", address)
-        found.append(ApplicableLimit(quota, subjects[by]))
-    return found
+        fixed = None if quota.rule.kind == "tokens" else quota.charge(subjects[by])
+        found.append(ApplicableLimit(quota, subjects[by], fixed))
+    return tuple(found)
 
 
 class Charge(NamedTuple):

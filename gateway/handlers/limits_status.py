@@ -46,7 +46,7 @@ class LimitsStatus:
         ]
         return json_response({"caller": caller.name, "limits": listed})
 
-    def _of_route(self, route: str, caller: Caller, address: str) -> list[ApplicableLimit]:
+    def _of_route(self, route: str, caller: Caller, address: str) -> tuple[ApplicableLimit, ...]:
         limits = self._resolver.of_route(route, caller.counted_name, address)
         return limits + self._resolver.of_unproven(route, address) if caller.is_unproven else limits
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-from gateway.admission.gcra import SLOT_RETRY, LimitStatus
+from gateway.admission.gcra import SLOT_RETRY
 from gateway.admission.limiter import Admission, Limiter
 from gateway.admission.quotas import ApplicableLimit, LimitResolver, Quota, caller_subject, subject
 from gateway.admission.store import StoreBudget
@@ -57,38 +57,40 @@ class Limits:
 
         return pre_auth, post_auth
 
-    def _pre_auth(self, exchange: Exchange) -> list[ApplicableLimit]:
+    def _pre_auth(self, exchange: Exchange) -> tuple[ApplicableLimit, ...]:
         counted = Counted.NOTHING if exchange.match is None else exchange.match.endpoint.counted
         if exchange.route is not None and counted is Counted.ROUTE:
             return self.resolver.pre_auth(exchange.route.name, exchange.client)
         if counted is Counted.SETTINGS:
-            return [ApplicableLimit(self._settings, caller_subject("", exchange.client))]
-        return []
+            return (ApplicableLimit(self._settings, caller_subject("", exchange.client)),)
+        return ()
 
-    def _post_auth(self, exchange: Exchange) -> list[ApplicableLimit]:
+    def _post_auth(self, exchange: Exchange) -> tuple[ApplicableLimit, ...]:
         caller, address, found = exchange.caller, exchange.client, exchange.match
         counted = Counted.NOTHING if found is None else found.endpoint.counted
         if counted is Counted.TOKENS:
-            return [ApplicableLimit(self._session_tokens, subject(caller.key_name))]
+            return (ApplicableLimit(self._session_tokens, subject(caller.key_name)),)
         if counted is Counted.STATUS:
-            return [ApplicableLimit(self._limits, caller_subject(caller.counted_name, address))]
+            return (ApplicableLimit(self._limits, caller_subject(caller.counted_name, address)),)
         if exchange.route is None or found is None or counted is not Counted.ROUTE:
-            return []
+            return ()
         route = exchange.route.name
         if route in self.resolver.unlimited and not caller.limits:
-            return []
+            return ()
         is_late = found.endpoint.is_route_late  # the route was not known before authentication
-        by_address = self.resolver.pre_auth(route, address) if is_late else []
+        by_address = self.resolver.pre_auth(route, address) if is_late else ()
         by_caller = self.resolver.post_auth(route, caller.counted_name, address)
         if caller.is_unproven:
             by_caller += self.resolver.of_unproven(route, address)
-        by_key = self.resolver.of_key(caller.key_name, caller.limits) if caller.limits else []
+        by_key = self.resolver.of_key(caller.key_name, caller.limits) if caller.limits else ()
         return by_address + by_caller + by_key
 
-    async def _check(self, exchange: Exchange, limits: list[ApplicableLimit], *, is_shadow: bool) -> None:
+    async def _check(
+        self, exchange: Exchange, limits: tuple[ApplicableLimit, ...], *, is_shadow: bool
+    ) -> None:
         is_run = exchange.match is not None and exchange.match.endpoint.purpose is Purpose.RUN
         if not is_run:
-            limits = [limit for limit in limits if limit.quota.rule.kind == "requests"]
+            limits = tuple([limit for limit in limits if limit.quota.rule.kind == "requests"])
         if not limits:
             return
         try:
@@ -104,10 +106,10 @@ class Limits:
             if not is_shadow:
                 raise _rate_limited(exchange, admission.refused, admission.retry_after)
 
-    async def _admit(self, exchange: Exchange, limits: list[ApplicableLimit]) -> Admission:
+    async def _admit(self, exchange: Exchange, limits: tuple[ApplicableLimit, ...]) -> Admission:
         size = 0 if exchange.prediction is None else len(exchange.prediction.question.encode())
         exchange.store_budget = exchange.store_budget or StoreBudget()
-        charges = [limit.quota.charge(limit.subject, size) for limit in limits]
+        charges = [limit.fixed or limit.quota.charge(limit.subject, size) for limit in limits]
         admission = await self._limiter.admit(charges, exchange.store_budget)
         exchange.admissions += (admission,)
         exchange.on_response_done(lambda: None if exchange.is_run_open else exchange.settle_limits(0))
@@ -119,14 +121,13 @@ class Limits:
 
 def _set_headers(exchange: Exchange) -> None:
     """`RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-11), for all decisions so far."""
-    statuses = exchange.limit_statuses
-    exchange.response_headers["RateLimit-Policy"] = ", ".join([quota.policy for quota, _ in statuses])
-    exchange.response_headers["RateLimit"] = ", ".join([_left(*one) for one in statuses])
-
-
-def _left(quota: Quota, status: LimitStatus) -> str:
-    reset = "" if status.reset is None else f";t={math.ceil(status.reset)}"
-    return f'"{quota.name}";r={status.remaining}{reset}'
+    policies, left = [], []
+    for quota, status in exchange.limit_statuses:
+        reset = "" if status.reset is None else f";t={math.ceil(status.reset)}"
+        policies.append(quota.policy)
+        left.append(f'"{quota.name}";r={status.remaining}{reset}')
+    exchange.response_headers["RateLimit-Policy"] = ", ".join(policies)
+    exchange.response_headers["RateLimit"] = ", ".join(left)
 
 
 def _rate_limited(exchange: Exchange, refused: Iterable[str], retry_after: float) -> RateLimited:
