@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.admission.quotas import digest, slot_keys, subject
+from gateway.admission.quotas import LimitResolver, digest, slot_keys, subject
+from gateway.config import Limit
 from tests.harness.limit_process import MINUTE, quota, requests, slots, tokens
 
 LONGEST_NAME = "\U0001f600" * 256
@@ -86,3 +89,17 @@ def test_different_texts_have_different_digests(one, other):
 def test_slot_keys():
     one, two = slots(1).charge(subject("me")), slots(2, scope="key:k").charge(subject("me"))
     assert slot_keys([requests(1).charge(subject("me")), one, two]) == (one.key, two.key)
+
+
+def test_limits_that_are_remembered_are_those_of_the_caller_and_the_address():
+    limits = [
+        Limit.model_construct(name=by, requests=9, per=MINUTE, by=by) for by in ("caller", "address", "route")
+    ]
+    route = SimpleNamespace(name="support", limits=limits, takes_flowise_keys=False)
+    resolver = LimitResolver([route])
+    sent = [("key:ann", "10.0.0.1"), ("key:bob", "10.0.0.1"), ("key:ann", "10.0.0.2")]
+    first, again = ([resolver.of_route("support", *one) for one in sent] for _ in range(2))
+    assert first == again
+    keys = [[limit.fixed.key for limit in found] for found in first]
+    assert keys == [[limit.quota.charge(limit.subject).key for limit in found] for found in first]
+    assert [len({of[place] for of in keys}) for place in range(3)] == [2, 2, 1]
