@@ -53,7 +53,11 @@ TYPES, SERVER = (
     {"pydantic", "ssl"},
     {"aiohttp", "asyncio", "uvloop", "structlog", "cryptography"},
 )
-ONLY_WHERE_CONFIGURED = {"cryptography", "jwt", "redis"}  # TLS or an issuer, an issuer, a store: 20 MB of memory
+ONLY_WHERE_CONFIGURED = {
+    "cryptography",
+    "jwt",
+    "redis",
+}  # TLS or an issuer, an issuer, a store: 20 MB of memory
 LOADED = """\
 import contextlib, io, json, sys
 from gateway.cli import main
