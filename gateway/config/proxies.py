@@ -114,7 +114,8 @@ def parse_proxy(text: str) -> Proxy:
         raise ValueError("is not the URL of an HTTP proxy: write one like http://proxy.example.com:3128")
     authorization = ""
     if userinfo is not None:
-        pair = unquote_to_bytes(userinfo["userinfo"])
+        user, _, password = userinfo["userinfo"].partition(":")
+        pair = unquote_to_bytes(user) + b":" + unquote_to_bytes(password)  # a colon in any case: RFC 7617, 2
         authorization = f"Basic {b64encode(pair).decode()}"
     return Proxy(parsed.host, parsed.port, authorization, url)
 

@@ -16,7 +16,7 @@ from gateway.connecting import look_up, race
 LARGEST_ANSWER = 16 * 1024  # bytes
 _READ = 4096
 _END = b"\r\n\r\n"
-_STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})[ \r]")
+_STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})(?![^ \r])")
 
 
 async def through(proxy: Proxy, host: str, port: int, tls: ssl.SSLContext | None) -> dict[str, Any]:
@@ -84,7 +84,7 @@ async def _ask(connected: socket.socket, proxy: Proxy, place: str) -> None:
         raise ProxyError(cause_of(error).words) from error
     head, end, rest = answer.partition(_END)
     found = _STATUS.match(head)
+    if found is not None and end and not found[1].startswith(b"2"):  # mostly with a page behind it
+        raise ProxyError(f"status {found[1].decode()}")
     if found is None or not end or rest:
         raise ProxyError("its answer is not valid")
-    if not found[1].startswith(b"2"):
-        raise ProxyError(f"status {found[1].decode()}")

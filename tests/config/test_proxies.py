@@ -18,7 +18,7 @@ PROXY = "http://proxy:3128"
         ("http://proxy/", Proxy("proxy", 80, "", "http://proxy/")),
         ("http://[::1]:8", Proxy("::1", 8, "", "http://[::1]:8")),
         ("http://u:p%40@proxy:1", Proxy("proxy", 1, "Basic dTpwQA==", "http://u:p%40@proxy:1")),
-        ("http://u@proxy:1", Proxy("proxy", 1, "Basic dQ==", "http://u@proxy:1")),
+        ("http://u@proxy:1", Proxy("proxy", 1, "Basic dTo=", "http://u@proxy:1")),
     ],
 )
 def test_a_proxy_is_read(text, proxy):

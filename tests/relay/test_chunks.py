@@ -33,6 +33,7 @@ READS = {
         [chunk(ONE), chunk(AROUND)[:18], chunk(LOOKS_LIKE_A_CHUNK), b"\r\n", chunk(THREE), chunk(FOUR)],
         2,
     ),
+    "a line end alone": ([chunk(ONE), chunk(b"\n"), chunk(THREE), chunk(FOUR)], 2),
     "a long event": ([chunk(ONE), chunk(token("x" * 5000)), chunk(THREE), chunk(FOUR)], 3),
 }
 

@@ -94,6 +94,8 @@ async def test_others_are_connected_to_directly(upstreams, more, start, connect)
 ANSWERS = [
     (b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n", "proxy: status 407"),
     (b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n", "proxy: status 503"),
+    (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 13\r\n\r\n<h1>No!</h1>\n", "proxy: status 403"),
+    (b"HTTP/1.1 502\r\n\r\n", "proxy: status 502"),
     (b"HTTP/1.1 200 OK\r\n\r\nmore", "proxy: its answer is not valid"),
     (b"nonsense\r\n\r\n", "proxy: its answer is not valid"),
     (b"HTTP/1.1 200", "proxy: connection closed"),
