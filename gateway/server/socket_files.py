@@ -13,9 +13,11 @@ import socket
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from gateway.config import UnixAddress
+from gateway.telemetry.line_lock import acquire
 
 BACKLOG = 4096
 
@@ -36,7 +38,7 @@ class SocketFile:
 
 
 def open_socket_file(address: UnixAddress, mode: int) -> tuple[socket.socket, SocketFile]:
-    """A listening socket with these permissions; blocks for a moment if another gateway starts in this folder.
+    """A listening socket with these permissions; blocks up to a second if another gateway starts in this folder.
 
     Raises:
         OSError: the folder is not there or not writable, or another process listens (EADDRINUSE).
@@ -94,14 +96,19 @@ def _identity(path: str) -> tuple[int, int]:
 
 @contextmanager
 def _locked(path: str) -> Iterator[None]:
-    """Hold the folder of a path; without a lock where this process may not read it."""
+    """Hold the folder of a path.
+
+    Goes on without a lock where there are none, where this process may not read the folder, and after a second: any
+    process that may read it, as /tmp, could hold it for ever.
+    """
     try:
         folder = os.open(Path(path).parent, os.O_RDONLY | os.O_DIRECTORY)
     except PermissionError:
         yield
         return
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
+        with contextlib.suppress(OSError):
+            acquire(partial(fcntl.flock, folder, fcntl.LOCK_EX | fcntl.LOCK_NB), folder)
         yield
     finally:
         os.close(folder)

@@ -32,6 +32,7 @@ _FLAGS = (
 )  # a pipe without a reader fails at once
 _LOST = "lines are lost, and counted, until it can"
 _KEPT = "lines go on into the file that had this name"
+_UNSURE = "its last lines may be lost"
 _ADVICE = {
     errno.EACCES: "let this user write it and search its folder",
     errno.EISDIR: "name a file",
@@ -112,9 +113,14 @@ class LogFile:
         return False
 
     def close(self) -> None:
-        if self._lines is not None:
-            os.close(self._lines.descriptor)
-            self._lines = None
+        """Let go of the file, whatever becomes of it: the number of its descriptor may be that of another file now."""
+        lines, self._lines = self._lines, None
+        if lines is None:
+            return
+        try:
+            os.close(lines.descriptor)
+        except OSError as error:  # a network file system says only here that it did not take all
+            self._say("closed", error, _UNSURE)
 
     def _follow(self) -> DescriptorLines:
         """The file of the path, opened if it is another one; the old one as long as there is no other.

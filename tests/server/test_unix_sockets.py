@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import fcntl
 import os
 import signal
 import socket
@@ -15,6 +16,7 @@ import yaml
 
 from gateway.command_errors import CannotRunError
 from gateway.health import health
+from gateway.telemetry import line_lock
 from tests.harness import bounds
 from tests.harness.certificates import Authority
 from tests.harness.gateway import configuration
@@ -151,6 +153,18 @@ async def test_what_is_somebodys_is_refused_and_stays(what, words, start, path):
                 pass
         assert path.exists()
         assert not path.with_name("http.sock.2").exists()
+
+
+async def test_a_folder_that_somebody_has_locked_keeps_no_gateway_from_starting_and_ending(
+    start, path, monkeypatch
+):
+    monkeypatch.setattr(line_lock, "STANDS_STILL_AFTER", 0.01)
+    folder = os.open(path.parent, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    async with start(NOWHERE, server={"listen": f"unix:{path}"}), connected(path) as wire:
+        assert await pong(wire) == b"pong"
+    assert not path.exists()
+    os.close(folder)
 
 
 async def test_a_folder_that_is_not_there_is_named(start, path):

@@ -225,6 +225,29 @@ def test_the_same_fault_is_complained_of_once_a_minute(log, full_disk):
     assert len(log.complaints) == 2
 
 
+def test_a_file_that_fails_when_it_is_closed_is_let_go_of_and_said(log, monkeypatch):
+    close, closed = os.close, []
+
+    def failing(descriptor):
+        closed.append(descriptor)
+        close(descriptor)
+        raise OSError(errno.EIO, "Input/output error")
+
+    log.write("1")
+    log.path.rename(log.path.with_suffix(".1"))
+    log.path.touch()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "close", failing)
+        log.write("2")
+        log.file.close()
+        log.file.close()
+    assert log.text == "2\n"
+    assert len(closed) == 2
+    assert log.complaints == [
+        f"The log file {log.path} cannot be closed (Input/output error): its last lines may be lost."
+    ]
+
+
 def test_a_complaint_is_one_line_on_standard_error(capfd):
     complain_on_stderr("The log file \udcff cannot be written.")
     assert capfd.readouterr() == ("", "flowise-gateway: The log file \\udcff cannot be written.\n")
