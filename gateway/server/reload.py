@@ -121,10 +121,10 @@ class Reloads:
             self._manager.reloading()
 
     async def close(self) -> None:
-        """Begin no reload any more."""
+        """Begin no reload any more; first the one that is under way ends, which would still want the thread."""
         self.stop()
-        await self._thread.close()
         await self._tasks.join(0)
+        await self._thread.close()
 
     def stop(self) -> None:
         """Begin no reload any more: the gateway drains."""

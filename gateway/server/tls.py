@@ -69,7 +69,7 @@ class Certificate:
         self._seen_at = 0.0  # monotonic seconds
         self._refused = b""  # a content with mistakes that are logged
         self._next_look = 0.0
-        self._is_looking = False
+        self._is_looking = self._is_closed = False
 
     @property
     def context(self) -> ssl.SSLContext:
@@ -108,12 +108,16 @@ class Certificate:
 
     def tick(self, now: float) -> None:
         """Look at the files if it is time; `now` in monotonic seconds."""
-        if self._loaded is not None and not self._is_looking and now >= self._next_look:
-            self._next_look = now + LOOK_EVERY
-            self._is_looking = True
-            self._tasks.start(self._look(now, self._loaded), "certificate")
+        if self._loaded is None or self._is_closed or self._is_looking or now < self._next_look:
+            return
+        self._next_look = now + LOOK_EVERY
+        self._is_looking = True
+        self._tasks.start(self._look(now, self._loaded), "certificate")
 
     async def close(self) -> None:
+        """Look no more; first the look that is under way, which would still want the thread."""
+        self._is_closed = True
+        await self._tasks.join(0)
         await self._thread.close()
 
     async def _look(self, now: float, current: Loaded) -> None:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
+import queue
 import socket
 import ssl
+import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from gateway.server import tls
+from tests.harness import bounds
 from tests.harness.certificates import YEARS, Authority
 from tests.harness.held_stream import TOKEN, Held
 from tests.harness.raw_client import Wire, request
@@ -249,6 +253,28 @@ async def test_a_renewed_certificate_is_used_for_new_connections(start, often, a
         expires = (await gateway.metrics())[f'{NAME}{{certificate="tls.crt"}}']
         assert abs(expires - (datetime.now(UTC) + until).timestamp()) < 60
         assert gateway.lines.of("tls_certificate_loaded")[0]["names"] == ["localhost", "127.0.0.1"]
+
+
+async def test_the_end_is_no_bug_while_the_files_are_looked_at_and_after(start, often, pair, monkeypatch):
+    looks, may_go_on = queue.SimpleQueue(), threading.Event()
+
+    def digest_of(_):
+        looks.put(None)
+        if looks.qsize() > 1:
+            may_go_on.wait(bounds.TEST)
+        return b"another"
+
+    async with start(NOWHERE, server={"tls": pair.settings}) as gateway:
+        certificate = gateway.process._certificate
+        monkeypatch.setattr(tls, "digest_of", digest_of)
+        while looks.qsize() < 2:
+            await asyncio.sleep(0.001)
+        closing = asyncio.ensure_future(certificate.close())
+        await asyncio.sleep(0)
+        may_go_on.set()
+        await closing
+        certificate.tick(math.inf)
+    assert gateway.lines.of("bug") == []
 
 
 async def test_a_swapped_link_is_a_change(start, often, authority, tmp_path):
