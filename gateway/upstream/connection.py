@@ -252,7 +252,9 @@ class Connection(asyncio.Protocol):
         if len(data) > SMALL and not (data := self._beginning(data)):
             return
         at = data.find(b"\r\n", 1, _LONGEST_SIZE) if self.on_chunk is not None else -1
-        is_event = at > 0 and data.endswith(_END_OF_EVENT, at + 2) and data[:at] == b"%x" % (len(data) - at - 4)
+        is_event = (
+            at > 0 and data.endswith(_END_OF_EVENT, at + 2) and data[:at] == b"%x" % (len(data) - at - 4)
+        )
         if is_event and self._is_between_chunks and self.on_chunk is not None:
             self.on_chunk(data, data[at + 2 : -2])  # the parser would come to the same, and be where it is
             return

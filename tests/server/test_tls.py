@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import os
-import queue
 import socket
 import ssl
 import threading
@@ -14,7 +12,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from gateway.aio import Tasks
+from gateway.config import LogSettings, PortTlsSettings
 from gateway.server import tls
+from gateway.server.tls import Certificate, Reports
+from gateway.telemetry.logs import make_logger
 from tests.harness import bounds
 from tests.harness.certificates import YEARS, Authority
 from tests.harness.held_stream import TOKEN, Held
@@ -255,26 +257,31 @@ async def test_a_renewed_certificate_is_used_for_new_connections(start, often, a
         assert gateway.lines.of("tls_certificate_loaded")[0]["names"] == ["localhost", "127.0.0.1"]
 
 
-async def test_the_end_is_no_bug_while_the_files_are_looked_at_and_after(start, often, pair, monkeypatch):
-    looks, may_go_on = queue.SimpleQueue(), threading.Event()
+async def test_the_end_is_no_bug_while_the_files_are_looked_at_and_after(pair, monkeypatch):
+    began, may_go_on, bugs = threading.Event(), threading.Event(), []
+    tasks = Tasks(bugs.append)
+    settings = PortTlsSettings.model_construct(certificate=pair.certificate, key=pair.key)
+    certificate = Certificate(settings, tasks, make_logger(LogSettings()), Reports())
+    await certificate.start()
+    monkeypatch.setattr(tls, "digest_of", lambda _: b"another")
+    certificate.tick(100.0)
+    await tasks.join(bounds.TEST)
 
-    def digest_of(_):
-        looks.put(None)
-        if looks.qsize() > 1:
-            may_go_on.wait(bounds.TEST)
-        return b"another"
+    def slow(_):
+        began.set()
+        may_go_on.wait(bounds.TEST)
+        return b"another"  # for the second time: now it is loaded
 
-    async with start(NOWHERE, server={"tls": pair.settings}) as gateway:
-        certificate = gateway.process._certificate
-        monkeypatch.setattr(tls, "digest_of", digest_of)
-        while looks.qsize() < 2:
-            await asyncio.sleep(0.001)
-        closing = asyncio.ensure_future(certificate.close())
-        await asyncio.sleep(0)
-        may_go_on.set()
-        await closing
-        certificate.tick(math.inf)
-    assert gateway.lines.of("bug") == []
+    monkeypatch.setattr(tls, "digest_of", slow)
+    certificate.tick(200.0)
+    await asyncio.to_thread(began.wait)
+    closing = asyncio.ensure_future(certificate.close())
+    await asyncio.wait([closing], timeout=0.05)
+    may_go_on.set()
+    await closing
+    certificate.tick(300.0)
+    await tasks.join(bounds.TEST)
+    assert bugs == []
 
 
 async def test_a_swapped_link_is_a_change(start, often, authority, tmp_path):
