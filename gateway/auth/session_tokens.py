@@ -59,7 +59,7 @@ class SessionGrant:
         routes: names of the routes that may be used; None: all that the key may use.
         expires_at: seconds since the epoch.
         issued_at: seconds since the epoch.
-        claims: what the backend says about the user; everyone who has the token can read them, none can change them.
+        claims: what the backend says about the user; everyone with the token can read them, none can change them.
     """
 
     key_id: str

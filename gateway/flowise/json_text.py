@@ -54,7 +54,7 @@ class JsonText:
     values: int = 0
     is_short: bool = True
     _places: Sequence[int] = (0,)  # in `brief`, ascending: from here on `source` is ahead
-    _ahead: Sequence[int] = (0,)  # by so many bytes
+    _ahead: Sequence[int] = (0,)  # by this number of bytes
 
     def origin(self, place: int) -> int:
         """The place in `source` of a place in `brief` that is not inside of a string."""

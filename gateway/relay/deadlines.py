@@ -71,7 +71,7 @@ class Deadlines:
         return self.head_at == math.inf != self.head and now - self.sent_at >= HEAD_IS_LATE
 
     def sending(self, taken: int, waiting: int, now: float) -> None:
-        """So many bytes of the request were taken, and so many wait to be; `send` counts while some wait."""
+        """How many bytes of the request were taken, and how many wait to be; `send` counts while some wait."""
         if not waiting:
             self.taken_at = math.inf
         elif taken != self.taken or self.taken_at == math.inf:

@@ -59,7 +59,7 @@ def within_bound(line: Mapping[str, Any], render: Callable[[Mapping[str, Any]], 
 
 
 def shortened(line: Mapping[str, Any], characters: int = MAX_LINE, items: int = 100) -> dict[str, Any]:
-    """The line with at most so many characters of each text and items of each list."""
+    """The line with a bounded number of characters of each text and of items of each list."""
     return {name: _cut(value, characters, items) for name, value in line.items()}
 
 
