@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 
+import msgspec
 from aiohttp import web
 
 from gateway.admission.gcra import LimitStatus
@@ -59,8 +60,7 @@ class Document:
     texts: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
-@dataclass(slots=True)
-class Timings:
+class Timings(msgspec.Struct, gc=False):
     """Moments in monotonic seconds, None: not reached; and `waited`, a duration in seconds."""
 
     received: float  # policies/routing

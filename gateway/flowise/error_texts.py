@@ -7,7 +7,6 @@ its operator has configured for 429, are known to hold none of it.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from http import HTTPStatus
 
 import msgspec
@@ -63,8 +62,7 @@ class _ErrorReply(msgspec.Struct):
 _MESSAGE = msgspec.json.Decoder(_ErrorReply)  # builds nothing of what else is in the reply
 
 
-@dataclass(frozen=True, slots=True)
-class FlowiseFailure:
+class FlowiseFailure(msgspec.Struct, frozen=True, gc=False):
     """`kind`: one of deploy/README.md's. `may_be_logged`: the text holds nothing of a user."""
 
     kind: str

@@ -10,10 +10,11 @@ The reply may be hostile: no call in C is long, and what is built is bounded, se
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from gateway.flowise.events import UNREADABLE, payload, text_size
 from gateway.flowise.json_scan import TooManyError, items
@@ -34,8 +35,7 @@ _NULL = msgspec.Raw(b"null")
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """Tokens in and out; estimated from the sizes of question and answer if Flowise reported none.
 
     `implausible_input`, `implausible_output`: what Flowise reported beyond what is believed. It is counted apart and

@@ -14,7 +14,6 @@ from time import monotonic
 import msgspec
 from aiohttp import hdrs
 
-from gateway.auth.caller import Caller
 from gateway.config import TraceSettings
 from gateway.exchange import Exchange, Timings
 from gateway.flowise.endpoints import BodyKind, Endpoint, Purpose
@@ -63,13 +62,25 @@ def traces(
         feedback = _feedback(exchange, with_comment=has_content) if exchange.document is not None else None
         if not is_exported and feedback is None:
             return
-        user_agent = exchange.request.headers.get(hdrs.USER_AGENT, "")
+        user_agent = exchange.request.headers.get(hdrs.USER_AGENT, "")[:LONGEST_AGENT]
         question = _question(exchange) if has_content else ""
         endpoint = None if exchange.match is None else exchange.match.endpoint
-        more = (nodes, endpoint, user_agent, question, is_exported, is_failed, has_content, names, feedback)
+        marks = tuple(trace.marks)
+        more = (
+            marks,
+            nodes,
+            endpoint,
+            user_agent,
+            question,
+            is_exported,
+            is_failed,
+            has_content,
+            names,
+            feedback,
+        )
         facts = Facts(*(_FACTS(exchange) + more))
         size = RECORD_SIZE + 4 * len(question) + (0 if nodes is None else nodes.size)
-        is_taken = export.offer(Handed(facts.record, size, is_exported))
+        is_taken = export.offer(Handed(facts, size, is_exported))
         if is_taken and is_exported and export.has_exemplars:
             exchange.exemplar = {"trace_id": trace.trace_id}
 
@@ -87,15 +98,21 @@ def has_failed(exchange: Exchange) -> bool:
 class Facts(msgspec.Struct, frozen=True, gc=False):
     """What is taken of an exchange on the loop, in the order of `_FACTS` first; without what would hold much memory.
 
-    Thousands may wait, so the garbage collector does not pass over them: they are in no cycle.
+    Thousands may wait, and a collection looks at none of them: all that one holds is texts, numbers, and what lasts as
+    long as the configuration or the collector does not track either. Tuples of such it forgets when it first sees them.
     """
 
-    trace: TraceContext
+    trace_id: str
+    parent_id: str
+    span_id: str
+    child_id: str
+    is_sampled: bool
+    linked: tuple[str, str] | None
     timings: Timings
     route_name: str
     request_id: str
     client: str
-    caller: Caller
+    caller: str
     auth: str
     status: int
     outcome: Outcome | None
@@ -110,6 +127,7 @@ class Facts(msgspec.Struct, frozen=True, gc=False):
     abort: str
     failure: FlowiseFailure | None
     method: str
+    marks: tuple[float, ...]
     nodes: NodeEvidence | None
     endpoint: Endpoint | None
     user_agent: str
@@ -124,7 +142,7 @@ class Facts(msgspec.Struct, frozen=True, gc=False):
         """Make the record, in the thread that exports it."""
         timings, endpoint = self.timings, self.endpoint
         return RequestRecord(
-            context=self.trace,
+            context=self._context(),
             is_exported=self.is_exported,
             has_content=self.has_content,
             policies=self.policies,
@@ -136,8 +154,8 @@ class Facts(msgspec.Struct, frozen=True, gc=False):
             route=self.route_name,
             request_id=self.request_id,
             client=self.client,
-            user_agent=self.user_agent[:LONGEST_AGENT],
-            caller=self.caller.name,
+            user_agent=self.user_agent,
+            caller=self.caller,
             auth=self.auth,
             status=self.status,
             outcome=(self.outcome or Outcome.FAILED).value,
@@ -148,6 +166,17 @@ class Facts(msgspec.Struct, frozen=True, gc=False):
             overhead=timings.overhead,
             call=None if timings.upstream_written is None else self._call(timings.upstream_written),
             feedback=self.feedback,
+        )
+
+    def _context(self) -> TraceContext:
+        return TraceContext(
+            self.trace_id,
+            self.parent_id,
+            self.span_id,
+            self.child_id,
+            self.is_sampled,
+            linked=self.linked,
+            marks=list(self.marks),
         )
 
     def _call(self, sent: float) -> UpstreamRecord:
@@ -172,7 +201,9 @@ class Facts(msgspec.Struct, frozen=True, gc=False):
 
 
 _FACTS = attrgetter(
-    *("trace", "timings", "route_name", "request_id", "client", "caller", "auth", "status"),
+    *("trace.trace_id", "trace.parent_id", "trace.span_id", "trace.child_id"),
+    *("trace.is_sampled", "trace.linked"),
+    *("timings", "route_name", "request_id", "client", "caller.name", "auth", "status"),
     *("outcome", "error", "limited_by", "upstream", "server", "upstream_result", "is_streaming", "chat_id"),
     *("usage", "abort", "failure", "request.method"),
 )

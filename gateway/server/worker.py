@@ -47,6 +47,7 @@ from gateway.server.signals import handle_signals
 from gateway.telemetry.log_writer import LogWriter
 from gateway.telemetry.logs import Logger, LogOutput
 from gateway.telemetry.multiprocess import SharedLines, log_lost_metrics, share_values
+from gateway.telemetry.trace_export import check_traces
 
 OK, FAILED = 0, 1
 ALIVE_EVERY = 1.0  # seconds
@@ -84,6 +85,10 @@ async def _serve(channel: socket.socket, received: WorkerConfig, logger: Logger,
 
     A second SIGTERM changes nothing: an operator and the supervisor may have sent one each.
     """
+    try:
+        check_traces(received.config.traces)  # before the next line: what it loads lasts too
+    except ValueError as error:
+        raise CannotRunError(str(error)) from None
     exempt_what_lasts()
     sockets = [socket.socket(fileno=number) for number in received.sockets]
     parent = FromParent(sockets, received.keys)

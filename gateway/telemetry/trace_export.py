@@ -27,7 +27,7 @@ from gateway.telemetry.trace_records import GivenFeedback, RequestRecord
 MOST_WAITING = (
     16 * 1024 * 1024
 )  # bytes of records, those that are being sent included: 4,000 requests without a trace
-AT_ONCE = 256  # requests of one batch
+AT_ONCE = 64  # requests of one batch
 EXPORT_EVERY = 1.0  # seconds for which a batch is collected
 FLUSH_WITHIN = 2.0  # seconds at the end, for what waits
 MOST_ANSWERS = 20_000  # whose trace is remembered for their feedback; about 6 MB
@@ -48,16 +48,23 @@ class SpanSender(Protocol):
         """End it, and what `send` waits for."""
 
 
+class RequestFacts(Protocol):
+    """What the loop has taken of a request; nothing that the garbage collector tracks, as thousands may wait."""
+
+    def record(self) -> RequestRecord:
+        """Make its record, in the thread."""
+
+
 class Handed(msgspec.Struct, frozen=True, gc=False):
     """One request, from the loop.
 
     Attributes:
-        record: makes its record, in the thread.
+        facts: what its record is made from.
         size: about the bytes that it holds.
         is_exported: otherwise it is here for its feedback alone.
     """
 
-    record: Callable[[], RequestRecord]
+    facts: RequestFacts
     size: int
     is_exported: bool
 
@@ -273,7 +280,7 @@ class _Worker:
         """One after the other: thousands at once would be a burden to the garbage collector."""
         maker = SpanMaker(time() - monotonic(), _new_id)
         for handed in batch:
-            yield from self._spans(maker, handed.record())
+            yield from self._spans(maker, handed.facts.record())
 
     def _spans(self, maker: SpanMaker, record: RequestRecord) -> Iterator[Span]:
         if record.is_exported:

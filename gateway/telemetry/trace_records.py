@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
+
 from gateway.flowise.error_texts import FlowiseFailure
 from gateway.flowise.nodes import NodeEvidence
 from gateway.flowise.usage import Usage
 from gateway.http.trace_context import TraceContext
 
 
-@dataclass(frozen=True, slots=True)
-class GivenFeedback:
+class GivenFeedback(msgspec.Struct, frozen=True, gc=False):
     """A thumb, or what has changed of one.
 
     Attributes:

@@ -27,7 +27,7 @@ from tests.harness.raw_upstream import RawUpstream
 SECONDS = float(os.environ.get("CHAOS_SECONDS", "600")) / 3
 CLIENTS, PAUSE = 6, 0.05  # of each gateway; seconds between two requests of one
 MIB = 1024 * 1024
-TRACE = 64 * 1024  # bytes: 120 of them are all that may wait
+TRACE = 64 * 1024  # bytes: 240 of them are all that may wait
 MOST_GROWTH = 16 * MIB  # once as much waits as may: what is free between that
 MOST_MEMORY = 60 * MIB  # more than without traces: the packages, what waits, and the batch that is sent
 

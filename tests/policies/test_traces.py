@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import io
 import json
 import sys
+import threading
 from types import SimpleNamespace
 
 import aiohttp
 import pytest
 import yaml
 
-from gateway.config import TraceSettings
+from gateway.auth.caller import Caller
+from gateway.config import LogSettings, TraceSettings
 from gateway.exchange import Exchange, Timings
+from gateway.flowise.error_texts import FlowiseFailure
 from gateway.flowise.nodes import NodeEvidence
-from gateway.http.trace_context import TraceSampling, begun
+from gateway.flowise.outcome import Outcome
+from gateway.flowise.usage import Usage
+from gateway.http.trace_context import PARENT, TraceSampling, begun
 from gateway.policies.traces import traces
 from gateway.telemetry import trace_export
+from gateway.telemetry.logs import make_logger
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.trace_export import TraceExport
+from tests.harness import bounds
 from tests.harness.api_keys import FILE, key_of
 from tests.harness.captured_streams import captured
 from tests.harness.captures import load
@@ -409,7 +420,55 @@ def test_an_exchange_does_not_hold_what_was_handed_over():
     assert exchange.nodes is None
     assert taken[0].size > 1000
     exchange.timings.upstream_written = 1.5
-    assert taken[0].record().call.nodes is nodes
+    assert taken[0].facts.record().call.nodes is nodes
+
+
+def traced_exchange(number):
+    """One with everything that is taken of it."""
+    timings = Timings(1.0 + number, upstream_written=2.0 + number, ended=3.0 + number)
+    request = SimpleNamespace(headers={"User-Agent": f"agent {number}"}, method="POST")
+    exchange = Exchange(request=request, request_id=f"r{number}", client="c", timings=timings)
+    link = TraceSampling.of(1, continues=False, propagates=True)
+    exchange.trace = begun(link, PARENT.fullmatch(SAMPLED), (), 2**255 + number)
+    exchange.trace.marks += [number + 0.5, number + 0.75]
+    exchange.caller, exchange.chat_id = Caller(f"key:{number}", "api_key"), f"chat {number}"
+    exchange.usage, exchange.outcome = Usage(number, 1000 + number, "reported"), Outcome.ERROR_EVENT
+    exchange.failure = FlowiseFailure("other", f"it broke {number}")
+    exchange.nodes = NodeEvidence(b"%d" % number, (b"a%d" % number,), ((b"s%d" % number, number + 0.1),))
+    return exchange
+
+
+def test_the_garbage_collector_sees_nothing_of_what_waits():
+    """Thousands wait while the collector is away, and a collection stops the loop for as long as it passes over them."""
+    count = 1000
+    settings, completed = TraceSettings(), []
+    log = io.StringIO()
+    may_go_on = threading.Event()
+
+    def make(_):
+        may_go_on.wait(bounds.TEST)
+        raise ValueError("away")
+
+    export = TraceExport(Metrics(), make_logger(LogSettings(format="json"), log), make)
+    export.use(settings)
+    policy = traces(export, settings, ("auth", "body"))
+
+    def hand_over(numbers):
+        for number in numbers:
+            policy(SimpleNamespace(on_complete=completed.append))
+            completed.pop()(traced_exchange(number))
+        gc.collect()
+        gc.collect()  # a tuple of tuples is forgotten after these
+
+    hand_over(range(1))
+    before = len(gc.get_objects())
+    hand_over(range(1, count))
+    grown = len(gc.get_objects()) - before
+    waiting = export._worker._taken - export._worker._failed
+    may_go_on.set()
+    export.close()
+    assert waiting == count
+    assert grown < 20
 
 
 # -- exemplars -------------------------------------------------------------------------------------

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import aiohttp
 import pytest
 
+from gateway.config import TraceSettings
+from gateway.server import worker
 from tests.harness import bounds
 from tests.harness.gateway import FLOW
 from tests.harness.surface import answering
@@ -38,3 +42,23 @@ async def test_each_worker_exports_what_it_has_answered_to_the_last_request(serv
     assert len(collector.spans) == 2 * len(answered)
     assert len({span.resource["service.instance.id"] for span in collector.spans}) == 2
     assert " # {" not in scrape  # no exemplars
+
+
+class FrozenError(Exception):
+    """What there is now is exempt from collections."""
+
+
+async def test_a_worker_loads_what_traces_need_before_it_exempts_what_lasts(monkeypatch):
+    """Each full collection would pass over the objects of the SDK."""
+    loaded = []
+
+    def freeze():
+        raise FrozenError
+
+    monkeypatch.setattr(worker, "check_traces", loaded.append)
+    monkeypatch.setattr(worker, "exempt_what_lasts", freeze)
+    settings = TraceSettings()
+    received = SimpleNamespace(config=SimpleNamespace(traces=settings))
+    with pytest.raises(FrozenError):
+        await worker._serve(None, received, None, None)
+    assert loaded == [settings]

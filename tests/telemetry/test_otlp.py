@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import socket
 
 import pytest
+from opentelemetry.sdk.trace import ReadableSpan
 
 from gateway import __version__
 from gateway.config import TraceSettings
-from gateway.telemetry.otlp import OtlpSender
+from gateway.telemetry.otlp import MOST_SPANS, OtlpSender
 from gateway.telemetry.span import LONGEST_TEXT, Span, SpanEvent, SpanKindName
 
 TRACE, SPAN, PARENT = "a" * 32, "b" * 16, "c" * 16
@@ -149,3 +151,49 @@ async def test_the_end_interrupts_a_repetition(collector):
     await collector.asked()
     sender.close()
     assert await sending
+
+
+# -- the garbage collector -------------------------------------------------------------------------
+
+
+def alive():
+    """Spans of the SDK that nothing has freed yet."""
+    return sum(isinstance(one, ReadableSpan) for one in gc.get_objects())
+
+
+@pytest.fixture
+def no_collection():
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collection")
+async def test_spans_are_gone_while_the_collector_does_not_answer(collector):
+    collector.may_answer.clear()
+    sending = asyncio.ensure_future(send(TraceSettings(endpoint=collector.url), *[span()] * 100))
+    await collector.asked()
+    held = alive()
+    collector.may_answer.set()
+    assert await sending == ""
+    assert held == 0
+    assert len(collector.spans) == 100
+
+
+@pytest.mark.usefixtures("no_collection")
+async def test_no_error_holds_the_spans_of_a_batch_that_is_lost(monkeypatch):
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "0.5")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    assert await send(TraceSettings(endpoint=f"http://127.0.0.1:{port}"), *[span()] * 100)
+    assert alive() == 0
+
+
+async def test_many_spans_are_sent_a_part_at_a_time_until_one_fails(collector):
+    many = [span()] * (2 * MOST_SPANS + 1)
+    assert await send(TraceSettings(endpoint=collector.url), *many) == ""
+    assert (len(collector.spans), len(collector.requests)) == (len(many), 3)
+    collector.status = 400  # which is not tried again
+    assert await send(TraceSettings(endpoint=collector.url), *many)
+    assert len(collector.requests) == 4

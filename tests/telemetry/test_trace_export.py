@@ -32,10 +32,20 @@ ON = TraceSettings()
 SIZE = 4096  # of each request
 
 
+class Made:
+    """Facts of a request whose record is made already."""
+
+    def __init__(self, made):
+        self._made = made
+
+    def record(self):
+        return self._made
+
+
 def offer(it, made):
     """Hand a request over; returns whether it was taken."""
     nodes = 0 if made.call is None or made.call.nodes is None else made.call.nodes.size
-    return it.export.offer(Handed(lambda: made, SIZE + nodes, made.is_exported))
+    return it.export.offer(Handed(Made(made), SIZE + nodes, made.is_exported))
 
 
 def with_nodes(evidence):
@@ -156,15 +166,11 @@ def test_what_a_slow_collector_does_not_take_is_bounded_and_counted(monkeypatch)
 
 
 def test_what_was_exported_is_not_held_until_the_next_batch():
-    made = record()
-
-    def build():
-        return made
-
-    held = weakref.ref(build)
+    made = Made(record())
+    held = weakref.ref(made)
     with Exporting() as it:
-        it.export.offer(Handed(build, SIZE, True))
-        del build
+        it.export.offer(Handed(made, SIZE, True))
+        del made
         it.next_sender().next()
         while held() is not None:
             pass
