@@ -65,20 +65,9 @@ def traces(
         user_agent = exchange.request.headers.get(hdrs.USER_AGENT, "")[:LONGEST_AGENT]
         question = _question(exchange) if has_content else ""
         endpoint = None if exchange.match is None else exchange.match.endpoint
-        marks = tuple(trace.marks)
-        more = (
-            marks,
-            nodes,
-            endpoint,
-            user_agent,
-            question,
-            is_exported,
-            is_failed,
-            has_content,
-            names,
-            feedback,
-        )
-        facts = Facts(*(_FACTS(exchange) + more))
+        seen = (tuple(trace.marks), nodes, endpoint, user_agent, question)
+        more = (is_exported, is_failed, has_content, names, feedback)
+        facts = Facts(*(_FACTS(exchange) + seen + more))
         size = RECORD_SIZE + 4 * len(question) + (0 if nodes is None else nodes.size)
         is_taken = export.offer(Handed(facts, size, is_exported))
         if is_taken and is_exported and export.has_exemplars:
