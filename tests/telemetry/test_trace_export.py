@@ -189,6 +189,8 @@ def test_a_collector_that_refuses_is_said_once_a_minute():
         offer(it, record())
         sender = it.next_sender()
         sender.next()
+        while not it.export._worker._exported:  # it has the answer of this one
+            pass
         sender.reason = "503 go away"
 
         def lose(count):
