@@ -14,6 +14,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mode
 from threading import Semaphore
 from types import FrameType
 
@@ -25,7 +26,7 @@ from tests.harness.raw_upstream import STREAM_HEAD, STREAMABLE
 
 OWN = str(Path(gateway.__file__).parent)
 TESTS = str(Path(__file__).parents[1])
-WARM_UP, REPEATED = 10, 30
+WARM_UP, REPEATED = 10, 60
 LAST = b"0\r\n\r\n"
 
 
@@ -100,12 +101,12 @@ def _chunk(data: bytes) -> bytes:
 async def calls_of_a_request(
     server: RunningGateway, flowise: PacedFlowise, tokens: int, **fields: str
 ) -> Calls:
-    """The calls of one request on a warm connection, with this number of tokens."""
+    """The usual calls of one request on a warm connection, with this number of tokens."""
     loop = asyncio.get_running_loop()
-    return await asyncio.to_thread(_fewest, loop, server, flowise, tokens, fields)
+    return await asyncio.to_thread(_usual, loop, server, flowise, tokens, fields)
 
 
-def _fewest(loop, server, flowise, tokens, fields) -> Calls:
+def _usual(loop, server, flowise, tokens, fields) -> Calls:
     flowise.tokens = tokens
     counted: Counter[str] = Counter()
 
@@ -131,7 +132,8 @@ def _fewest(loop, server, flowise, tokens, fields) -> Calls:
             client.sendall(request("POST", PATH, body, **fields))
             _read(client, flowise, 1 + tokens)
             found.append(asyncio.run_coroutine_threadsafe(end(), loop).result())
-    return min(found[WARM_UP:], key=lambda calls: calls.all)
+    warm = found[WARM_UP:]
+    return Calls(mode(calls.own for calls in warm), mode(calls.all for calls in warm))
 
 
 def _read(client: socket.socket, flowise: PacedFlowise, paced: int) -> None:
