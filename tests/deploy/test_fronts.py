@@ -142,7 +142,6 @@ async def test_a_client_that_leaves_ends_its_request_and_its_run_is_aborted(name
 async def test_no_log_has_the_token_when_the_gateway_cannot_be_reached(name, tmp_path):
     with closed_port() as port:
         async with running_front(name, tmp_path, port) as front:
-            # A body that Caddy has not read when it answers ends the HTTP/2 stream with an error for curl.
             async with curl(f"{front.url}/t/fgs_secret{PATH}") as client:
                 status, got = await client.ended()
             log = await front.logged("/t/-" + PATH)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import ssl
 from collections.abc import Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -133,8 +134,11 @@ async def running_front(name: str, folder: Path, gateway: int):
 
 
 async def _accepts(port: int) -> bool:
+    """Whether it completes a TLS handshake: Caddy listens before it has made its certificate."""
+    anybody = ssl.create_default_context()
+    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
     try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=anybody, server_hostname="localhost")
     except OSError:
         return False
     writer.close()

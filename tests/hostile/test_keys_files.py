@@ -10,6 +10,7 @@ import pytest
 
 from gateway.auth import keys_watch
 from tests.harness import bounds
+from tests.harness.clock import until
 from tests.harness.gateway import running
 from tests.harness.key_files import entry, key, write_keys
 from tests.harness.loop_lag import MOST, loop_lag
@@ -47,7 +48,7 @@ async def guarded(folder, connect):
         assert gateway.limited_runs() == gateway.held_body_bytes() == 0
         numbers = await gateway.metrics()
         assert {name: number for name, number in numbers.items() if "_active" in name and number} == {}
-        assert resident() - before < MOST_MEMORY
+        await until(lambda: resident() - before < MOST_MEMORY)  # another thread frees what it has parsed
         assert max(map(len, gateway.lines.getvalue().splitlines())) <= LONGEST_LINE
 
 

@@ -157,17 +157,22 @@ async def test_reading_at_a_bounded_rate_does_not_count_as_silence_of_flowise(st
     monkeypatch.setattr(call, "UNATTENDED_BURST", 1024)
     monkeypatch.setattr(call, "UNATTENDED_RATE", 96 * 1024)
 
+    has_left = asyncio.Event()
+
     async def script(peer, _):
         peer.send(STREAM_HEAD)
         peer.chunk(START)
-        peer.send(in_chunks(filled(b":\n\n", 40_000) + token("x") + METADATA + END, 65536) + b"0\r\n\r\n")
+        await has_left.wait()
+        peer.send(in_chunks(filled(b":\n\n", 80_000) + token("x") + METADATA + END, 65536) + b"0\r\n\r\n")
 
-    timeouts = {"timeouts": {"idle": "100ms"}}
+    timeouts = {"timeouts": {"idle": "400ms"}}
     async with (
         RawUpstream(script) as upstream,
         start(upstream.url, upstreams={"main": timeouts}) as gateway,
     ):
         await left_at_once(gateway.host, gateway.port, PATH, ASKED, START)
+        await until(lambda: upstream.aborts)
+        has_left.set()
         (line,) = await settled(gateway)
     assert line["outcome"] == "client_closed"
     assert (line["abort"], line["events"]) == ("ran_on", 4)
