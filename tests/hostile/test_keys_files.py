@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 from contextlib import asynccontextmanager
 
@@ -30,7 +31,7 @@ def often(hurried, monkeypatch):
 
 
 @asynccontextmanager
-async def guarded(folder, connect):
+async def guarded(folder, connect, most_memory=MOST_MEMORY):
     """A gateway with one key, and its file.
 
     Afterwards it has stood still for no moment, the key is valid, and neither memory nor a count has stayed up.
@@ -48,25 +49,27 @@ async def guarded(folder, connect):
         assert gateway.limited_runs() == gateway.held_body_bytes() == 0
         numbers = await gateway.metrics()
         assert {name: number for name, number in numbers.items() if "_active" in name and number} == {}
-        await until(lambda: resident() - before < MOST_MEMORY)  # another thread frees what it has parsed
+        await until(lambda: resident() - before < most_memory)  # another thread frees what it has parsed
         assert max(map(len, gateway.lines.getvalue().splitlines())) <= LONGEST_LINE
 
 
 @pytest.mark.parametrize("name", TABLE)
 async def test_a_hostile_keys_file_stalls_nobody_and_revokes_nothing(name, tmp_path, connect):
     case = TABLE[name]
-    other = tmp_path / "other.yaml"
-    other.write_bytes(case.make())
-    other.chmod(0o600)
-    async with guarded(tmp_path, connect) as (gateway, path):
-        other.replace(path)
-        if case.says:
-            (line,) = await gateway.lines.until("keys_file_broken")
-            assert any(case.says in mistake for mistake in line["mistakes"]), line
-        else:
-            await gateway.lines.until("keys_loaded", 2)
-            write_keys(path, entry(1))
-            await gateway.lines.until("keys_loaded", 3)
+    # What many keys leave behind in the heap of this process is there after the first time, and no more after the second.
+    for most_memory in (MOST_MEMORY,) if case.says else (math.inf, MOST_MEMORY):
+        other = tmp_path / "other.yaml"
+        other.write_bytes(case.make())
+        other.chmod(0o600)
+        async with guarded(tmp_path, connect, most_memory) as (gateway, path):
+            other.replace(path)
+            if case.says:
+                (line,) = await gateway.lines.until("keys_file_broken")
+                assert any(case.says in mistake for mistake in line["mistakes"]), line
+            else:
+                await gateway.lines.until("keys_loaded", 2)
+                write_keys(path, entry(1))
+                await gateway.lines.until("keys_loaded", 3)
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["a pipe", "a folder"])
