@@ -95,7 +95,7 @@ def log_field(written: str) -> str:
     if written in known:
         return written
     meant = closest(written, known)
-    advice = f"did you mean {meant}?" if meant else "deploy/README.md lists them, under The log"
+    advice = f"did you mean {meant}?" if meant else "write a name that a line of the log has"
     raise ValueError(f"is not a field of the log: {advice}")
 
 

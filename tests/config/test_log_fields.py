@@ -21,7 +21,7 @@ def test_no_field_is_listed_twice_and_those_that_are_needed_are_fields():
         (
             "drop: [xyzzy]",
             "drop[0]",
-            '"xyzzy" is not a field of the log: deploy/README.md lists them, under The log',
+            '"xyzzy" is not a field of the log: write a name that a line of the log has',
         ),
         (
             "drop: [event]",
