@@ -25,9 +25,8 @@ from gateway.http.syntax_errors import sentence_for
 from gateway.policies.routing import REFUSAL
 from gateway.server.guard import ConnectionGuard, Guarded
 from gateway.server.request_parser import READ_BUFFER, RequestParser, parser_options
-from gateway.server.sliced_reads import SMALL, SlicedReads
 from gateway.telemetry.logs import LibraryLog, Logger
-from gateway.upstream.large_reads import LargeReads
+from gateway.upstream.large_reads import SMALL, LargeReads, SlicedReads
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -178,7 +177,8 @@ class ClientConnection(web.RequestHandler):
         return self._socket is not None and not self._reading_paused and not self._buffer_paused
 
     def read_on(self) -> None:
-        super()._resume_transport_reading()
+        if self.may_parse:
+            super()._resume_transport_reading()
 
     def _resume_transport_reading(self) -> None:
         """The buffers of aiohttp take more: first what was read already."""

@@ -17,11 +17,10 @@ from typing import Protocol, cast
 
 from gateway.causes import CLOSED, Cause, cause_of
 from gateway.errors import GatewayError, UpstreamBadReply, UpstreamUnreachable
-from gateway.upstream.large_reads import SHARE, SLICE, LargeReads
+from gateway.upstream.large_reads import SMALL, LargeReads, SlicedReads
 from gateway.upstream.response_parser import BodyEnd, Framing, ResponseHead, ResponseParser
 
 HIGH_WATER = 64 * 1024
-SMALL = 4096  # bytes of a read that is handled at once in any case; at worst they cost a millisecond
 DEFAULT_KEEP_ALIVE = (
     4.0  # seconds; Flowise closes idle connections after 5 to 6 s and does not announce it on streams
 )
@@ -74,17 +73,15 @@ class Connection(asyncio.Protocol):
         "_is_paused",
         "_is_repeatable",
         "_is_request_sent",
-        "_is_waiting",
         "_lost",
         "_on_closed",
         "_on_idle",
         "_parser",
         "_reads",
         "_sink",
-        "_slice",
-        "_slices",
         "_transport",
         "_unblocked",
+        "_unparsed",
         "_unread",
         "_written",
         "broken_by",
@@ -112,10 +109,8 @@ class Connection(asyncio.Protocol):
         self._is_blocked = False
         self._is_repeatable = False
         self._is_paused = False  # by the sink
-        self._slices: list[bytes] = []  # of a large read, not handled yet, in reverse
-        self._slice = b""  # the one that is being handled
-        self._is_waiting = False  # for a turn
-        self._lost: tuple[Exception | None] | None = None  # how the connection ended, behind them
+        self._unparsed: SlicedReads | None = None  # of a large read
+        self._lost: tuple[Exception | None] | None = None  # how the connection ended, behind it
         self._unblocked: asyncio.Future[None] | None = None
         self._written = 0  # bytes of the request
         self._is_request_sent = True
@@ -219,15 +214,16 @@ class Connection(asyncio.Protocol):
 
     def resume_reading(self) -> None:
         self._is_paused = False
-        if self._slices:
-            self._wait()
+        if self._unparsed:
+            self._unparsed.wait()
         elif self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
     def close(self) -> None:
         """Drop the connection; the sink is not called any more."""
         self._sink = self.on_chunk = None
-        self._slices.clear()
+        if self._unparsed is not None:
+            self._unparsed.close()
         if self._transport is not None:
             self._transport.abort()
 
@@ -281,47 +277,28 @@ class Connection(asyncio.Protocol):
         self._transport = None
         self.resume_writing()
         self._on_closed(self)
-        if self._slices:
+        if self._unparsed:
             self._lost = (exc,)
         else:
             self._report_lost(exc)
 
     def _beginning(self, data: bytes) -> bytes:
-        """Return what may be handled now of a large read; the rest waits for its turn.
+        """Return what may be handled now of a large read; nothing more is read before the rest had its turn."""
+        if self._unparsed is None:
+            self._unparsed = SlicedReads(self._reads, self)
+        now = self._unparsed.beginning(data)
+        if len(now) < len(data) and self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+        return now
 
-        Nothing more is read before: libuv would read up to 32 times 250 KB before it looks at another socket.
-        """
-        if data is self._slice:
-            return data
-        now = SLICE if self._reads.has_room(min(len(data), SLICE)) else 0
-        if len(data) > now:
-            starts = range(now, len(data), SLICE)
-            self._slices = [data[start : start + SLICE] for start in reversed(starts)]
-            if self._transport is not None and not self._transport.is_closing():
-                self._transport.pause_reading()
-            self._wait()
-        return data[:now]
+    @property
+    def may_parse(self) -> bool:
+        """Whether the sink takes more."""
+        return not self._is_paused
 
-    def _wait(self) -> None:
-        if not self._is_waiting:
-            self._is_waiting = True
-            self._reads.add(self)
-
-    def take_turn(self) -> None:
-        """Handle the next slice, more if they are cheap, and ask for a turn for the one behind them."""
-        self._is_waiting = False
-        if self._is_paused or not self._slices:
-            return
-        until = monotonic() + SHARE
-        while self._slices and not self._is_paused:
-            self._slice = self._slices.pop()
-            self.data_received(self._slice)
-            self._slice = b""
-            if monotonic() >= until:
-                break
-        if self._slices:
-            self._wait()
-        elif self._lost is not None:
+    def read_on(self) -> None:
+        """A large read was handled as a whole."""
+        if self._lost is not None:
             self._report_lost(*self._lost)
         elif not self._is_paused:
             self.resume_reading()
@@ -372,7 +349,7 @@ class Connection(asyncio.Protocol):
                     UpstreamBadReply(f"Flowise sent a response that is not valid: {parser.fault}.")
                 )
             return
-        has_surplus = parser.has_surplus or bool(self._slices)
+        has_surplus = parser.has_surplus or bool(self._unparsed)
         if parser.may_stay_open and self._is_request_sent and not has_surplus and not self.is_closed:
             self._go_idle()
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.upstream.connection import SMALL
+from gateway.upstream.large_reads import SMALL
 from gateway.upstream.response_parser import ResponseParser
 from tests.harness.frames import ASK, END, METADATA, PATH, START, only, settled, token
 from tests.harness.raw_upstream import STREAM_HEAD, RawUpstream

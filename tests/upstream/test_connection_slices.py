@@ -6,7 +6,6 @@ import asyncio
 
 import pytest
 
-from gateway.upstream import connection as connections
 from gateway.upstream import large_reads
 from gateway.upstream.connection import Connection
 from gateway.upstream.large_reads import AT_ONCE, SHARE, SLICE, TURN, LargeReads
@@ -95,7 +94,7 @@ async def test_each_iteration_handles_a_slice_or_as_many_as_are_cheap_and_nothin
     costly, monkeypatch
 ):
     clock = Clock()
-    monkeypatch.setattr(connections, "monotonic", clock)
+    monkeypatch.setattr(large_reads, "monotonic", clock)
     _, transport, sink = begun(Slow(clock, 1.01 * SHARE / costly))
     while sink.end is None:
         before = len(sink.sizes)
