@@ -49,14 +49,6 @@ async def asking(wire, credential, chat="c1", question="hi"):
     assert token("a") in await wire.until(b'"a"')
 
 
-async def rest_of(wire):
-    """The rest of a chunked body, with its last chunk."""
-    got = b""
-    while chunk := await wire.chunk():
-        got += chunk
-    return got
-
-
 async def mint(wire, key, **asked):
     content = json.dumps({"caller": "ann", **asked}).encode()
     wire.send(request("POST", "/gateway/v1/session-tokens", content, Authorization=f"Bearer {key}"))
@@ -80,14 +72,14 @@ async def test_a_revoked_key_ends_its_streams_and_those_of_its_sessions(start, c
             began = time.monotonic()
             await change_key(tmp_path, key, revoked=time.time())
             for wire in (own, session):
-                body = await rest_of(wire)
+                body = await wire.rest()
                 assert is_completed(body, b"")
                 assert ENDED in body
             assert time.monotonic() - began < WITHIN
             await until(lambda: len(upstream.aborts) == 2)
             assert sorted(target.rpartition("/")[2] for target in upstream.aborts) == ["c1", "c2"]
             script.go_on.set()
-            assert (await rest_of(another)).endswith(END)
+            assert (await another.rest()).endswith(END)
             for credential in (key, minted):
                 own.post(PATH, {"question": "soon"}, Authorization=f"Bearer {credential}")
                 assert (await own.reply()).status == 401
@@ -107,7 +99,7 @@ async def test_an_expired_key_ends_its_streams(start, connect, tmp_path):
     async with RawUpstream(Open()) as upstream, start(upstream.url, **SECTIONS) as gateway:
         async with connect(gateway) as wire:
             await asking(wire, key)
-            body = await rest_of(wire)
+            body = await wire.rest()
         assert is_completed(body, b"")
         assert ENDED in body
         assert ends <= time.time() < ends + WITHIN
@@ -125,7 +117,7 @@ async def test_a_key_revoked_while_the_file_cannot_be_opened_ends_its_streams_wh
             line = await gateway.until("keys_file_broken")
             assert "(Too many open files)" in line["mistakes"][0]
             resource.prlimit(gateway.pid, resource.RLIMIT_NOFILE, limits)
-            body = await rest_of(wire)
+            body = await wire.rest()
             assert is_completed(body, b"")
             assert ENDED in body
 
@@ -142,11 +134,11 @@ async def test_a_key_ends_its_streams_although_the_clock_stepped_forward_and_bac
         async with connect(gateway) as first, connect(gateway) as second:
             await asking(first, key, "c1")
             ahead = 7200.0
-            assert ENDED in await rest_of(first)
+            assert ENDED in await first.rest()
             ahead = 0.0
             await asking(second, key, "c2")  # the clock is right again: the key is valid
             ahead = 3600.0
-            assert ENDED in await rest_of(second)
+            assert ENDED in await second.rest()
 
 
 async def test_the_end_of_a_session_token_only_refuses_new_requests(start, connect, tmp_path):
@@ -162,7 +154,7 @@ async def test_the_end_of_a_session_token_only_refuses_new_requests(start, conne
                     break
             assert "has expired" in reply.json()["message"]
             script.go_on.set()
-            assert (await rest_of(wire)).endswith(END)
+            assert (await wire.rest()).endswith(END)
 
 
 async def test_a_request_that_waits_for_its_conversation_is_ended_as_well(start, connect, tmp_path):
@@ -221,7 +213,7 @@ async def test_a_broken_file_keeps_the_last_good_keys(content, start, connect, t
             (line,) = await gateway.lines.until("keys_file_broken")
             assert (line["level"], len(line["mistakes"])) == ("error", 1)
             script.go_on.set()
-            assert (await rest_of(wire)).endswith(END)
+            assert (await wire.rest()).endswith(END)
             wire.post(PATH, {"question": "soon", "streaming": True}, Authorization=f"Bearer {key}")
             assert (await wire.reply()).status == 200
         await settled(gateway, 2)
@@ -259,7 +251,7 @@ async def test_a_request_that_waits_for_a_connection_is_ended_as_well(start, con
             reply = await second.reply()
             assert (reply.status, ENDED.decode() in reply.json()["message"]) == (401, True)
             script.go_on.set()
-            assert (await rest_of(first)).endswith(END)
+            assert (await first.rest()).endswith(END)
         lines = await settled(gateway, 2)
     assert [(line["status"], line["outcome"]) for line in lines] == [(401, "refused"), (200, "ok")]
     assert [seen.json()["question"] for seen in upstream.seen] == ["hi"]

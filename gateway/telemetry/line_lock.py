@@ -1,4 +1,4 @@
-"""Waits for the lock of processes that write lines to one place, but not for ever.
+"""Waits for a lock that processes share, as that of the lines they write to one place, but not for ever.
 
 One that stands still while it holds the lock (SIGSTOP, a frozen cgroup) does not silence the others.
 """

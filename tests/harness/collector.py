@@ -106,7 +106,7 @@ class Collector:
         return web.Response(status=self.status)
 
     async def asked(self, count: int = 1) -> None:
-        """Wait until there were so many requests."""
+        """Wait until there were this many requests."""
         while len(self.requests) < count:
             await self.more()
 

@@ -28,6 +28,7 @@ from gateway.telemetry.logs import LogOutput
 from gateway.upstream.pool import Pool
 from gateway.upstream.server import Server
 from gateway.upstream.upstream import Upstream
+from tests.harness.clock import until
 
 FLOW = "3f6a9b1c-2222-4333-8444-555566667777"
 
@@ -102,8 +103,7 @@ class RunningGateway:
         certificate = self.process._certificate
         for _ in range(count):
             due = certificate._next_look
-            while certificate._next_look == due or certificate._is_looking:
-                await asyncio.sleep(0.001)
+            await until(lambda due=due: certificate._next_look != due and not certificate._is_looking)
 
     # What is in progress inside. A rename in the gateway changes these methods, and no test.
 

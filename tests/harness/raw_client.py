@@ -72,6 +72,13 @@ class Wire:
             got += chunk
         return got
 
+    async def rest(self) -> bytes:
+        """All chunks up to the last one."""
+        got = b""
+        while chunk := await self.chunk():
+            got += chunk
+        return got
+
     async def reply(self, *, has_body: bool = True) -> Reply:
         """The next response, or the part of it that came before the connection was closed."""
         status, fields = await self.head()

@@ -45,13 +45,6 @@ async def asking(gateway, question, chat):
         yield wire
 
 
-async def rest_of(wire):
-    got = b""
-    while chunk := await wire.chunk():
-        got += chunk
-    return got
-
-
 async def stopped_beyond_its_leases(server, gateway):
     """Stop the gateway's process until its lock is gone and its slot, if any, has ended."""
     gateway.send_signal(signal.SIGSTOP)
@@ -78,7 +71,7 @@ async def test_one_answer_remains_in_a_conversation_that_another_gateway_has_tak
         async with asking(b, "two", chat) as second:
             a.send_signal(signal.SIGCONT)
 
-            ended = await rest_of(first)
+            ended = await first.rest()
             assert is_completed(ended, b"")
             assert b"another one of this conversation has begun" in ended
             line = await a.until("leases_lost")
@@ -86,7 +79,7 @@ async def test_one_answer_remains_in_a_conversation_that_another_gateway_has_tak
             assert await status_of(b, PATH) == await status_of(a, PATH) == 429  # both count, above the limit
 
             script.go_on.set()
-            assert await rest_of(second) == METADATA + END
+            assert await second.rest() == METADATA + END
         assert upstream.aborts == []  # it would have hit the other run
         lines = [await a.until("request", 1), await a.until("request", 2)]
         (line,) = [line for line in lines if line["status"] == 200]
@@ -107,7 +100,7 @@ async def test_an_answer_goes_on_if_its_conversation_is_still_free(valkey, tmp_p
         assert (line["locks"], line["conversations"]) == (1, 0)
         assert await status_of(b, PATH, chatId=chat) == 409
         script.go_on.set()
-        assert await rest_of(first) == METADATA + END
+        assert await first.rest() == METADATA + END
 
 
 async def test_a_request_that_has_no_run_yet_gives_way_too(valkey, start, connect):

@@ -46,13 +46,6 @@ async def begin(wire, ask=ASK, **headers):
     assert await wire.chunk() == TOKEN
 
 
-async def rest_of(wire):
-    body = b""
-    while chunk := await wire.chunk():
-        body += chunk
-    return body
-
-
 # -- files and tokens ------------------------------------------------------------------------------
 
 
@@ -170,7 +163,7 @@ async def test_a_run_appears_with_what_is_known_of_it_and_ends_as_its_log_line(s
             assert waiting["route"] == "chat"
             assert (viewer.one("gateway")["open_runs"], viewer.one("gateway")["waiting"]) == (1, 1)
             held.may_finish.set()
-            await rest_of(wire)
+            await wire.rest()
             await viewer.until(lambda seen: len(seen.rows("requests")) == 2)
             await viewer.until(lambda seen: not seen.rows("runs"))
             lines = await gateway.lines.until("request", 2)
@@ -272,7 +265,7 @@ async def test_no_prompt_and_no_answer_is_shown_unless_prompts_are_logged(start,
             await begin(wire, {**ASK, "question": "the secret question"})
             await viewer.until(lambda seen: seen.rows("runs", stage="streaming"))
             held.may_finish.set()
-            await rest_of(wire)
+            await wire.rest()
             (line,) = await viewer.until(lambda seen: seen.rows("requests"))
             assert line.get("prompt") == ("the secret question" if prompts else None)
             assert ("secret" in "".join(viewer.messages)) is prompts
@@ -324,7 +317,7 @@ async def test_a_run_is_ended_its_client_sees_why_and_flowise_is_asked_to_stop(s
             assert (refused.status, refused.json()["code"]) == (503, "ended_by_operator")
 
             assert await end_run(gateway.admin, running) == (200, '{"ended":true}')
-            body = await rest_of(wire)
+            body = await wire.rest()
             message = json.dumps(sampling.ENDED)
             assert body == f'message:\ndata:{{"event":"error","data":{message}}}\n\n'.encode() + END
             await upstream.aborted.wait()
@@ -346,7 +339,7 @@ async def test_a_run_that_was_ended_is_refused_in_the_log(start, connect, hurrie
             await begin(wire)
             await viewer.until(lambda seen: seen.rows("runs", stage="streaming"))
             await end_run(gateway.admin, viewer.key())
-            await rest_of(wire)
+            await wire.rest()
             line = await gateway.lines.request()
     assert (line["outcome"], line["status"]) == ("refused", 200)
     assert line["error"].startswith("ended_by_operator: An operator")

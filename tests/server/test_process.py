@@ -30,13 +30,6 @@ async def streaming(wire):
     assert await wire.chunk() == TOKEN
 
 
-async def rest_of(wire):
-    body = b""
-    while chunk := await wire.chunk():
-        body += chunk
-    return body
-
-
 async def test_readiness_turns_at_once_and_the_port_stays_open_for_the_delay(serve, connect):
     held = Held()
     held.may_finish.set()
@@ -66,7 +59,7 @@ async def test_the_port_closes_and_an_open_stream_finishes(serve, connect):
         gateway.send_signal()
         await gateway.refuses_connections()
         held.may_finish.set()
-        assert await rest_of(wire) == METADATA + END
+        assert await wire.rest() == METADATA + END
         assert await gateway.ended() == (0, "")
         assert upstream.aborts == []
     (line,) = [line for line in gateway.lines if line["event"] == "request"]
@@ -102,7 +95,7 @@ async def test_a_remaining_stream_gets_one_error_one_end_and_the_last_chunk(serv
     ):
         await streaming(wire)
         gateway.send_signal()
-        body = await rest_of(wire)
+        body = await wire.rest()
         assert await wire.reader.read() == b""
         assert await gateway.ended() == (0, "")
         assert upstream.aborts == [f"/api/v1/chatmessage/abort/{FLOW}/chat-1"]
@@ -126,7 +119,7 @@ async def test_a_half_sent_event_is_dropped_before_the_error(serve, connect):
     ):
         await streaming(wire)
         gateway.send_signal()
-        body = await rest_of(wire)
+        body = await wire.rest()
         assert await gateway.ended() == (0, "")
     assert body.startswith(b'message:\ndata:{"event":"error","data":"')
     assert body.endswith(END)
@@ -159,7 +152,7 @@ async def test_a_request_that_waits_for_its_turn_gets_503_draining(serve, connec
         second.send(request("POST", PATH, json.dumps(STREAM).encode(), Expect="100-continue"))
         assert (await second.head())[0] == 100  # the body is read now, then the conversation is locked
         gateway.send_signal()
-        body, reply = await rest_of(first), await second.reply()
+        body, reply = await first.rest(), await second.reply()
         assert await gateway.ended() == (0, "")
         assert len(upstream.seen) == 1
     assert body.endswith(END)
@@ -195,7 +188,7 @@ async def test_a_second_signal_ends_the_wait(serve, connect):
         gateway.send_signal()
         await gateway.refuses_connections()
         gateway.send_signal()
-        assert (await rest_of(wire)).endswith(END)
+        assert (await wire.rest()).endswith(END)
         assert await gateway.ended() == (0, "")
 
 

@@ -36,13 +36,6 @@ async def streaming(wire):
     assert await wire.chunk() == TOKEN
 
 
-async def rest_of(wire):
-    body = b""
-    while chunk := await wire.chunk():
-        body += chunk
-    return body
-
-
 async def sent_all(gateway, pid):
     """Send every signal that must not stop a process; returns once it has written a line for each that has one."""
     for name in WITHOUT_EFFECT:
@@ -87,7 +80,7 @@ async def test_no_other_signal_ends_a_stream(serve, connect):
         async for _ in sent_all(gateway, gateway.pid):
             pass
         held.may_finish.set()
-        assert await rest_of(wire) == METADATA + END
+        assert await wire.rest() == METADATA + END
         gateway.send_signal()
         assert await gateway.ended() == (0, "")
 
@@ -111,7 +104,7 @@ async def test_no_other_signal_ends_a_parent_or_a_worker(serve, connect):
             line = await gateway.until("reload_ignored", started["worker"])
             assert (line["worker"], "parent" in line["message"]) == (started["worker"], True)
         held.may_finish.set()
-        assert await rest_of(wire) == METADATA + END
+        assert await wire.rest() == METADATA + END
         gateway.send_signal()
         assert await gateway.ended() == (0, "")
     assert len([line for line in gateway.lines if line["event"] == "worker_started"]) == 2
@@ -139,7 +132,7 @@ async def test_sigquit_ends_the_streams_at_once(sections, serve, connect):
     ):
         await streaming(wire)
         gateway.send_signal(signal.SIGQUIT)
-        body = await rest_of(wire)
+        body = await wire.rest()
         assert await gateway.ended() == (0, "")
     assert body.startswith(b'message:\ndata:{"event":"error","data":"')
     assert body.endswith(END)
@@ -157,7 +150,7 @@ async def test_sigquit_to_a_worker_ends_its_streams_and_the_worker_is_replaced(s
         await streaming(wire)
         for line in [line for line in gateway.lines if line["event"] == "worker_started"]:
             os.kill(line["pid"], signal.SIGQUIT)
-        assert (await rest_of(wire)).endswith(END)
+        assert (await wire.rest()).endswith(END)
         await gateway.until("worker_ready", 4)
         gateway.send_signal()
         assert (await gateway.ended())[0] == 0
@@ -175,5 +168,5 @@ async def test_a_signal_that_announces_the_end_drains(number, serve, connect):
         gateway.send_signal(number)
         await gateway.refuses_connections()
         held.may_finish.set()
-        assert await rest_of(wire) == METADATA + END
+        assert await wire.rest() == METADATA + END
         assert await gateway.ended() == (0, "")

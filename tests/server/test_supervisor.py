@@ -97,13 +97,6 @@ async def begin_stream(wire):
     assert await wire.chunk() == TOKEN
 
 
-async def rest_of(wire):
-    body = b""
-    while chunk := await wire.chunk():
-        body += chunk
-    return body
-
-
 async def test_a_worker_whose_loop_stands_still_is_not_ready(workers):
     async with workers() as gateway:
         assert (await gateway.ask("/readyz"))[:2] == (200, "ok\n")
@@ -169,7 +162,7 @@ async def test_a_killed_worker_keeps_its_counts_loses_its_gauges_and_is_replaced
             assert await pings(gateway) == len(lines_of(gateway, "request"))
             held.may_finish.set()
             for wire in (wires[2], others[1]):
-                assert await rest_of(wire) == METADATA + END
+                assert await wire.rest() == METADATA + END
     assert len(lines_of(gateway, "listening")) == 1
 
 
@@ -182,7 +175,7 @@ async def test_a_worker_that_an_operator_ends_finishes_its_streams_and_is_replac
         assert (await gateway.until("draining"))["worker"] == 1
         os.kill(pid, signal.SIGTERM)  # a second SIGTERM to a worker changes nothing
         held.may_finish.set()
-        assert await rest_of(wires[1]) == METADATA + END
+        assert await wires[1].rest() == METADATA + END
         assert (await gateway.until("worker_ended"))["how"] == "status 0"
         assert (await gateway.until("worker_ready", 3))["pid"] != pid
 
@@ -229,7 +222,7 @@ async def test_sigterm_lets_the_streams_of_all_workers_finish(workers):
         assert (await gateway.ask("/readyz"))[:2] == (503, "draining\n")
         held.may_finish.set()
         for wire in wires.values():
-            assert await rest_of(wire) == METADATA + END
+            assert await wire.rest() == METADATA + END
         assert await gateway.ended() == (0, "")
 
 
@@ -248,7 +241,7 @@ async def test_the_port_stays_open_for_the_delay_and_a_second_signal_ends_all_wa
             assert set(others) == {1, 2}
         gateway.send_signal()
         for wire in wires.values():
-            body = await rest_of(wire)
+            body = await wire.rest()
             assert body.startswith(b'message:\ndata:{"event":"error","data":"')
             assert body.endswith(END)
         assert await gateway.ended() == (0, "")
@@ -267,7 +260,7 @@ async def test_workers_end_when_their_parent_is_killed_and_their_streams_finish(
         await gateway.refuses_connections()
         held.may_finish.set()
         for wire in wires.values():
-            assert await rest_of(wire) == METADATA + END
+            assert await wire.rest() == METADATA + END
         assert (await gateway.ended())[0] == -signal.SIGKILL  # and no worker holds its standard output
     assert len(lines_of(gateway, "parent_lost")) == 2
 

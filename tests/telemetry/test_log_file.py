@@ -47,7 +47,7 @@ def log(tmp_path):
 
 @pytest.fixture
 def full_disk(monkeypatch):
-    """Lets a disk take so many bytes more."""
+    """Lets a disk take this many bytes more."""
     write, space = os.write, None
 
     def limited(descriptor, content):
@@ -186,7 +186,7 @@ def test_a_new_file_that_must_not_be_opened_loses_nothing(log):
     assert log.text == "five\n"
 
 
-def test_a_full_disk_has_no_half_line_whoever_writes_next(tmp_path, full_disk):
+def test_a_full_disk_has_no_half_line_whichever_process_writes_next(tmp_path, full_disk):
     one, other = Log(tmp_path / "log"), Log(tmp_path / "log")
     one.write("first")
     full_disk(len("second\nthi"))

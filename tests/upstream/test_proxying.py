@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import ssl
 from base64 import b64encode
-from pathlib import Path
 
 import aiohttp
 import pytest
@@ -15,10 +12,9 @@ from gateway.auth.key_set import JwksError
 from gateway.config.proxies import read_proxies
 from tests.harness.http_proxy import HttpProxy
 from tests.harness.jwt_tokens import http_answer, web_server
-from tests.harness.raw_upstream import Peer
 from tests.harness.surface import ANSWER, PREDICT, QUESTION, answering, ask
+from tests.harness.tls_upstream import CERTS, tls_flowise
 
-CERTS = Path(__file__).parents[1] / "harness" / "certs"
 THROUGH = {"main": {"use_proxy": True}}
 CREDENTIALS = b64encode(b"user:pass word").decode()
 
@@ -26,28 +22,6 @@ CREDENTIALS = b64encode(b"user:pass word").decode()
 def environment(proxy, **more):
     url = f"http://user:pass%20word@127.0.0.1:{proxy.port}"
     return {"http_proxy": url, "HTTPS_PROXY": url, **more}
-
-
-@pytest.fixture
-async def tls_flowise():
-    """The port of an https server for `localhost`."""
-
-    async def serve(reader, writer):
-        peer = Peer(reader, writer)
-        try:
-            while True:
-                await peer.request()
-                peer.answer(ANSWER)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            return
-        finally:
-            writer.close()
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(CERTS / "server.pem", CERTS / "server-key.pem")
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
-    yield server.sockets[0].getsockname()[1]
-    server.close()
 
 
 async def test_plain_http_goes_through_it_in_absolute_form(start, connect):
@@ -66,14 +40,14 @@ async def test_plain_http_goes_through_it_in_absolute_form(start, connect):
         assert "pass" not in gateway.lines.getvalue()
 
 
-async def test_https_goes_through_a_tunnel(start, connect, tls_flowise):
+async def test_https_goes_through_a_tunnel(start, connect):
     main = {"use_proxy": True, "tls": {"ca": str(CERTS / "ca.pem")}}
-    async with HttpProxy() as proxy:
-        url = f"https://localhost:{tls_flowise}"
+    async with HttpProxy() as proxy, tls_flowise() as port:
+        url = f"https://localhost:{port}"
         async with start(url, upstreams={"main": main}, environ=environment(proxy)) as gateway:
             for _ in range(2):
                 assert (await ask(connect, gateway)).body == ANSWER
-    place = f"localhost:{tls_flowise}"
+    place = f"localhost:{port}"
     wanted = f"CONNECT {place} HTTP/1.1\r\nHost: {place}\r\nProxy-Authorization: Basic {CREDENTIALS}\r\n\r\n"
     assert set(proxy.heads) == {wanted.encode()}
 

@@ -2,45 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import ssl
-from contextlib import asynccontextmanager
-from pathlib import Path
-
 import pytest
 
 from gateway.upstream.pool import tls_context
 from tests.harness.gateway import FLOW
-from tests.harness.raw_upstream import Peer
+from tests.harness.surface import ANSWER
+from tests.harness.tls_upstream import CERTS, tls_flowise
 
 PATH = f"/api/v1/prediction/{FLOW}"
 ASK = {"question": "hi"}
-CERTS = Path(__file__).parents[1] / "harness" / "certs"
-ANSWER = b'{"text":"hello"}'
-
-
-@asynccontextmanager
-async def tls_flowise(answered_on=None):
-    """An https server for `localhost`; `answered_on` gets the connection of each prediction."""
-
-    async def serve(reader, writer):
-        peer = Peer(reader, writer)
-        try:
-            while True:
-                seen = await peer.request()
-                if answered_on is not None and seen.method == "POST":
-                    answered_on.append(peer)
-                peer.answer(ANSWER)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            return
-        finally:
-            writer.close()
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(CERTS / "server.pem", CERTS / "server-key.pem")
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
-    async with server:
-        yield server.sockets[0].getsockname()[1]
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
