@@ -14,9 +14,9 @@ from typing import Protocol
 import yaml
 
 from tests.bench.load import FLOW
-from tests.bench.processes import free_port
 from tests.harness.api_keys import FILE, add_key
 from tests.harness.certificates import Pair
+from tests.harness.ports import free_port
 from tests.harness.valkey import running_valkey
 
 SEND_S = 3

@@ -20,8 +20,9 @@ from pathlib import Path
 
 from tests.bench import gateways, litellm
 from tests.bench.gateways import SEND_S, Started
-from tests.bench.processes import free_port, running, wait_until_listening
+from tests.bench.processes import running, wait_until_listening
 from tests.harness.certificates import Authority, Pair
+from tests.harness.ports import free_port
 
 DIRECT, NGINX, ENVOY, GATEWAY = "direct", "nginx", "envoy", "gateway"
 EVERYTHING, VALKEY, LITELLM = "everything", "valkey", "litellm"

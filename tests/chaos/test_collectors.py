@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import socket
 import statistics
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from tests.harness import bounds
 from tests.harness.clock import time_passes
 from tests.harness.collector import Collector
 from tests.harness.frames import ASK, END, METADATA, PATH, event, stream, token
+from tests.harness.ports import closed_port
 from tests.harness.processes import serving
 from tests.harness.raw_upstream import RawUpstream
 
@@ -38,9 +38,8 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(SECONDS + 30 * bounds.TEST)
 async def collector(how):
     """The URL of one that is dead, refuses, or takes requests and does not answer."""
     if how == "dead":
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            port = server.getsockname()[1]
-        yield f"http://127.0.0.1:{port}"
+        with closed_port() as port:
+            yield f"http://127.0.0.1:{port}"
         return
     async with Collector() as taking:
         taking.status = 503

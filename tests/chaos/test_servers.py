@@ -10,9 +10,9 @@ import pytest
 
 from gateway.simulator import AGENTFLOW_ID, CHAIN_ID
 from tests.harness import bounds
+from tests.harness.ports import free_port
 from tests.harness.processes import serving
 from tests.harness.rolling import RollingServer, converse, judge, roll
-from tests.harness.valkey import free_port
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(30 * bounds.TEST)]
 CONVERSATIONS, TURNS, EVERY = 120, 5, 3.0

@@ -12,10 +12,10 @@ from tests.harness import bounds
 from tests.harness.api_keys import key_of
 from tests.harness.frames import END, METADATA, PATH, START, token
 from tests.harness.fronts import FRONTS, running_front
+from tests.harness.ports import closed_port
 from tests.harness.programs import program
 from tests.harness.raw_client import Wire
 from tests.harness.raw_upstream import STREAM_HEAD, RawUpstream
-from tests.harness.unreachable import closed_port
 
 pytestmark = [pytest.mark.parametrize("name", FRONTS), pytest.mark.timeout(3 * bounds.TEST)]
 CLIENT, CLAIMED = "127.0.0.9", "203.0.113.7"  # any address of 127.0.0.0/8 is this machine's

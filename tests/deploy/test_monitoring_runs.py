@@ -18,10 +18,10 @@ from tests.deploy.test_compose import WHOLE, gateway_environ
 from tests.harness import bounds, monitoring
 from tests.harness.clock import time_passes
 from tests.harness.manifests import FILLED, compose, filled_env
+from tests.harness.ports import free_port
 from tests.harness.predictions import ask
 from tests.harness.processes import ROOT, Served, spawn
 from tests.harness.programs import program
-from tests.harness.valkey import free_port
 
 pytestmark = pytest.mark.timeout(6 * bounds.TEST)
 TOKEN = FILLED["GATEWAY_ADMIN_TOKEN"]

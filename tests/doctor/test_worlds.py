@@ -31,9 +31,9 @@ from tests.harness import key_files
 from tests.harness.certificates import YEARS, Authority
 from tests.harness.gateway import configuration
 from tests.harness.issuer import Issuer
+from tests.harness.ports import closed_port
 from tests.harness.processes import gateway
 from tests.harness.programs import program
-from tests.harness.unreachable import closed_port
 
 KEY = "the-workspace-key"
 SECRET = "s" * 32

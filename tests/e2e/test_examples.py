@@ -13,9 +13,9 @@ import pytest
 from tests.e2e.conftest import site
 from tests.harness import bounds
 from tests.harness.clock import time_passes
+from tests.harness.ports import free_port
 from tests.harness.predictions import lines_of, unique
 from tests.harness.processes import ROOT
-from tests.harness.valkey import free_port
 from tests.harness.widget import clients, page
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(12 * bounds.TEST)]

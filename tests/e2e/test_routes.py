@@ -7,8 +7,8 @@ import pytest
 
 from tests.e2e.conftest import routes, site
 from tests.harness import bounds, processes
+from tests.harness.ports import free_port
 from tests.harness.predictions import bearer
-from tests.harness.valkey import free_port
 from tests.harness.widget import page
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(6 * bounds.TEST)]

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from tests.harness import bounds
+from tests.harness.ports import free_port
 from tests.harness.processes import serving, spawn
 from tests.harness.programs import program
 from tests.harness.rolling import RollingServer, Turn, converse, judge, question_of, roll
-from tests.harness.valkey import free_port
 from tests.harness.widget import CLIENTS, clients
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60 * bounds.TEST)]

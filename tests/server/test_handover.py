@@ -15,10 +15,11 @@ from gateway.config import Address
 from gateway.server.handover import Given, Offer, Passed, take_over
 from tests.harness import bounds, succession
 from tests.harness.gateway import configuration
+from tests.harness.ports import free_port
 from tests.harness.processes import gateway, run
 from tests.harness.raw_client import Wire, request
 from tests.harness.raw_upstream import RawUpstream
-from tests.harness.service_manager import Manager, free_ports
+from tests.harness.service_manager import Manager
 
 pytestmark = pytest.mark.timeout(6 * bounds.TEST)  # up to six interpreters start in each test
 
@@ -32,7 +33,7 @@ NOWHERE = "http://127.0.0.1:1"
 @pytest.fixture
 def written(tmp_path):
     """Writes a configuration with handover on free ports; returns a function that writes it again with changes."""
-    public, admin = free_ports(2)
+    public, admin = free_port(), free_port()
 
     def write(upstream=NOWHERE, *, admin_listen="", **server):
         settings = {
@@ -179,7 +180,7 @@ async def test_a_successor_that_ends_before_it_serves_changes_nothing(written):
         assert (status, err.partition(": Address")[0]) == (1, f"flowise-gateway: Cannot listen on {place}")
         await old.until("handover_failed", 2)
         assert (await old.ask("/readyz"))[:2] == (200, "ok\n")
-        async with serving(written(admin_listen=f"127.0.0.1:{free_ports(1)[0]}")) as new:
+        async with serving(written(admin_listen=f"127.0.0.1:{free_port()}")) as new:
             await new.listens()
             assert (await new.until("handover_taken"))["pid"] == old.pid
             assert (await old.until("handover_given"))["pid"] == new.pid

@@ -13,9 +13,9 @@ import yaml
 from tests.harness import bounds
 from tests.harness.clock import until
 from tests.harness.gateway import configuration
+from tests.harness.ports import free_port
 from tests.harness.processes import gateway, run
 from tests.harness.raw_client import Wire, request
-from tests.harness.valkey import free_port
 
 pytestmark = pytest.mark.timeout(3 * bounds.TEST)  # three interpreters start
 

@@ -12,11 +12,11 @@ import aiohttp
 import pytest
 import yaml
 
-from tests.bench.processes import free_port
 from tests.harness import bounds
 from tests.harness.clock import time_passes
 from tests.harness.frames import END, METADATA, START, event, token
 from tests.harness.gateway import FLOW
+from tests.harness.ports import free_port
 from tests.harness.processes import spawn
 from tests.harness.programs import program
 from tests.harness.raw_client import Wire

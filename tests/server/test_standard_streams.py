@@ -12,9 +12,9 @@ import yaml
 from tests.harness import bounds
 from tests.harness.frames import END
 from tests.harness.gateway import configuration
+from tests.harness.ports import free_port
 from tests.harness.processes import ROOT, gateway
 from tests.harness.raw_client import Wire, request
-from tests.harness.valkey import free_port
 
 CLOSED = ["exec <&-", "exec >&-", "exec 2>&-", "exec <&- >&- 2>&-"]
 EXAMPLE = str(ROOT / "config" / "gateway.yaml")

@@ -18,6 +18,7 @@ from tests.harness.api_keys import key_of
 from tests.harness.frames import END, METADATA
 from tests.harness.gateway import FLOW, configuration
 from tests.harness.held_stream import TOKEN, Held
+from tests.harness.ports import free_port
 from tests.harness.processes import ROOT, Served, gateway, run, spawn
 from tests.harness.programs import program
 from tests.harness.raw_client import Wire, request
@@ -194,8 +195,7 @@ async def test_a_crash_loop_ends_the_gateway_with_1_and_a_message(written):
 
 
 async def test_it_is_ready_when_all_workers_are(written):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = "127.0.0.1:{}".format(free.getsockname()[1])
+    address = f"127.0.0.1:{free_port()}"
     path = written(admin={"listen": address})
     async with gateway("serve", "--config", path, "--workers", "2") as child:
         child.admin = f"http://{address}"

@@ -20,9 +20,10 @@ from gateway.telemetry import line_lock
 from tests.harness import bounds
 from tests.harness.certificates import Authority
 from tests.harness.gateway import configuration
+from tests.harness.ports import free_port
 from tests.harness.processes import gateway, run
 from tests.harness.raw_client import Wire, request
-from tests.harness.service_manager import Manager, free_ports
+from tests.harness.service_manager import Manager
 from tests.harness.surface import PREDICT, QUESTION, answering
 
 NOWHERE = "http://127.0.0.1:1"
@@ -195,7 +196,7 @@ SHARED = {
 async def test_workers_accept_from_one_socket_and_a_successor_takes_it(path, tmp_path):
     """With TLS on the port beside it: workers, then one process, then nothing left."""
     authority = Authority(tmp_path)
-    public, admin = free_ports(2)
+    public, admin = free_port(), free_port()
     server = {
         "listen": [f"unix:{path}", f"127.0.0.1:{public}"],
         "tls": authority.pair().settings,

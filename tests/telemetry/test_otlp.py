@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import socket
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
@@ -14,6 +13,7 @@ from gateway import __version__
 from gateway.config import TraceSettings
 from gateway.telemetry.otlp import MOST_SPANS, OtlpSender
 from gateway.telemetry.span import LONGEST_TEXT, Span, SpanEvent, SpanKindName
+from tests.harness.ports import closed_port
 
 TRACE, SPAN, PARENT = "a" * 32, "b" * 16, "c" * 16
 
@@ -137,9 +137,8 @@ async def test_a_collector_that_refuses_is_named_and_the_sdk_says_nothing_itself
 
 async def test_a_collector_that_is_away_is_tried_until_the_timeout(monkeypatch, capfd):
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "0.2")
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    reason = await send(TraceSettings(endpoint=f"http://127.0.0.1:{port}"), span())
+    with closed_port() as port:
+        reason = await send(TraceSettings(endpoint=f"http://127.0.0.1:{port}"), span())
     assert reason
     assert capfd.readouterr().err == ""
 
@@ -184,9 +183,8 @@ async def test_spans_are_gone_while_the_collector_does_not_answer(collector):
 @pytest.mark.usefixtures("no_collection")
 async def test_no_error_holds_the_spans_of_a_batch_that_is_lost(monkeypatch):
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "0.5")
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    assert await send(TraceSettings(endpoint=f"http://127.0.0.1:{port}"), *[span()] * 100)
+    with closed_port() as port:
+        assert await send(TraceSettings(endpoint=f"http://127.0.0.1:{port}"), *[span()] * 100)
     assert alive() == 0
 
 

@@ -12,6 +12,7 @@ from gateway.auth.key_set import JwksError
 from gateway.config.proxies import read_proxies
 from tests.harness.http_proxy import HttpProxy
 from tests.harness.jwt_tokens import http_answer, web_server
+from tests.harness.ports import closed_port
 from tests.harness.surface import ANSWER, PREDICT, QUESTION, answering, ask
 from tests.harness.tls_upstream import CERTS, tls_flowise
 
@@ -19,15 +20,21 @@ THROUGH = {"main": {"use_proxy": True}}
 CREDENTIALS = b64encode(b"user:pass word").decode()
 
 
-def environment(proxy, **more):
-    url = f"http://user:pass%20word@127.0.0.1:{proxy.port}"
+def environment(port, **more):
+    url = f"http://user:pass%20word@127.0.0.1:{port}"
     return {"http_proxy": url, "HTTPS_PROXY": url, **more}
+
+
+@pytest.fixture
+def closed():
+    with closed_port() as port:
+        yield port
 
 
 async def test_plain_http_goes_through_it_in_absolute_form(start, connect):
     async with answering() as upstream, HttpProxy() as proxy:
         url = upstream.url.replace("127.0.0.1", "flowise.invalid") + "/prefix"
-        async with start(url, upstreams=THROUGH, environ=environment(proxy)) as gateway:
+        async with start(url, upstreams=THROUGH, environ=environment(proxy.port)) as gateway:
             reply = await ask(connect, gateway)
             assert (reply.status, reply.body) == (200, ANSWER)
             await gateway.lines.until("upstream_reachable")
@@ -44,7 +51,7 @@ async def test_https_goes_through_a_tunnel(start, connect):
     main = {"use_proxy": True, "tls": {"ca": str(CERTS / "ca.pem")}}
     async with HttpProxy() as proxy, tls_flowise() as port:
         url = f"https://localhost:{port}"
-        async with start(url, upstreams={"main": main}, environ=environment(proxy)) as gateway:
+        async with start(url, upstreams={"main": main}, environ=environment(proxy.port)) as gateway:
             for _ in range(2):
                 assert (await ask(connect, gateway)).body == ANSWER
     place = f"localhost:{port}"
@@ -59,7 +66,7 @@ async def test_https_goes_through_a_tunnel(start, connect):
 )
 async def test_others_are_connected_to_directly(upstreams, more, start, connect):
     async with answering() as upstream, HttpProxy() as proxy:
-        environ = environment(proxy, **more)
+        environ = environment(proxy.port, **more)
         async with start(upstream.url, upstreams=upstreams, environ=environ) as gateway:
             assert (await ask(connect, gateway)).body == ANSWER
     assert proxy.heads == []
@@ -79,12 +86,9 @@ ANSWERS = [
 
 
 @pytest.mark.parametrize(("answer", "words"), ANSWERS, ids=[words for _, words in ANSWERS])
-async def test_why_there_is_no_tunnel_is_in_the_log(answer, words, start, connect):
+async def test_why_there_is_no_tunnel_is_in_the_log(answer, words, start, connect, closed):
     async with HttpProxy(answer or b"") as proxy:
-        environ = environment(proxy)
-    async with HttpProxy(answer or b"") as proxy:
-        if answer is not None:
-            environ = environment(proxy)
+        environ = environment(closed if answer is None else proxy.port)
         async with start("https://flowise.invalid", upstreams=THROUGH, environ=environ) as gateway:
             reply = await ask(connect, gateway)
             assert (reply.status, reply.json()["message"]) == (502, "Flowise cannot be reached.")
@@ -98,7 +102,7 @@ async def test_why_there_is_no_tunnel_is_in_the_log(answer, words, start, connec
 async def test_a_proxy_of_http_that_wants_other_credentials_is_named(start, connect):
     async with HttpProxy(ANSWERS[0][0]) as proxy:
         url = "http://flowise.invalid"
-        async with start(url, upstreams=THROUGH, environ=environment(proxy)) as gateway:
+        async with start(url, upstreams=THROUGH, environ=environment(proxy.port)) as gateway:
             reply = await ask(connect, gateway)
             assert (reply.status, reply.json()["code"]) == (502, "upstream_bad_reply")
             line = await gateway.lines.request()
@@ -111,7 +115,7 @@ async def test_a_stream_through_a_proxy_keeps_its_bytes(start, connect):
     async with (
         answering(events, content_type="text/event-stream") as upstream,
         HttpProxy() as proxy,
-        start(upstream.url, upstreams=THROUGH, environ=environment(proxy)) as gateway,
+        start(upstream.url, upstreams=THROUGH, environ=environment(proxy.port)) as gateway,
     ):
         reply = await ask(connect, gateway, body=QUESTION[:-1] + b',"streaming":true}', path=PREDICT)
         assert reply.body.startswith(events)
@@ -124,7 +128,10 @@ async def test_keys_of_an_issuer_are_fetched_through_it():
         writer.write(http_answer(document))
 
     async with web_server(speak) as (url, heads), HttpProxy() as proxy:
-        for environ, count in (environment(proxy), 1), (environment(proxy, no_proxy="127.0.0.1"), 1):
+        for environ, count in (
+            (environment(proxy.port), 1),
+            (environment(proxy.port, no_proxy="127.0.0.1"), 1),
+        ):
             fetch = JwksFetch(read_proxies(environ))
             await fetch.start()
             assert await fetch(f"{url}/jwks.json") == document
@@ -138,11 +145,9 @@ async def test_keys_of_an_issuer_are_fetched_through_it():
     ("answer", "words"),
     [(ANSWERS[0][0], "no response (proxy: status 407)"), (None, "no response (proxy: connection refused)")],
 )
-async def test_why_a_proxy_gives_no_keys_is_named(answer, words):
+async def test_why_a_proxy_gives_no_keys_is_named(answer, words, closed):
     async with HttpProxy(answer or b"") as proxy:
-        environ = environment(proxy)
-        if answer is None:
-            proxy._server.close()
+        environ = environment(closed if answer is None else proxy.port)
         fetch = JwksFetch(read_proxies(environ))
         await fetch.start()
         with pytest.raises(JwksError) as failed:

@@ -13,6 +13,7 @@ from gateway import aio
 from tests.harness.clock import until
 from tests.harness.frames import END, METADATA, START, token
 from tests.harness.gateway import FLOW
+from tests.harness.ports import free_port
 from tests.harness.raw_client import request
 from tests.harness.raw_upstream import STREAM_HEAD, RawUpstream
 from tests.harness.servers import chat_on, named, servers, swallowing
@@ -459,9 +460,7 @@ class Held:
 @pytest.mark.parametrize("by", ["hang up", "request"])
 async def test_an_abort_goes_to_the_server_that_has_the_run(start, connect, by):
     """Also where its conversation has another server again, that was down when the run began."""
-    with socket.socket() as reserved:
-        reserved.bind(("127.0.0.1", 0))
-        port = reserved.getsockname()[1]
+    port = free_port()
     held = Held()
     async with RawUpstream(held) as b:
         url = f"http://127.0.0.1:{port}"

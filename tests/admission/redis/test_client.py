@@ -17,8 +17,8 @@ from gateway.aio import Tasks
 from tests.harness import bounds
 from tests.harness.clock import until
 from tests.harness.limit_process import StoreEvents
+from tests.harness.ports import closed_port
 from tests.harness.slow_proxy import SlowProxy
-from tests.harness.unreachable import closed_port
 
 ECHO = Command(("ECHO", "a"))
 

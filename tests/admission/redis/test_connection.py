@@ -12,8 +12,9 @@ import pytest
 from gateway.admission.redis.commands import ErrorReply, NoScript
 from gateway.admission.redis.connection import RedisConnection
 from gateway.admission.store import StoreError
+from tests.harness.ports import closed_port
 from tests.harness.slow_proxy import SlowProxy
-from tests.harness.unreachable import CAUSES, closed_port, no_descriptors, unreachable
+from tests.harness.unreachable import CAUSES, no_descriptors, unreachable
 from tests.harness.valkey import running_valkey
 
 CERTS = Path(__file__).parents[2] / "harness" / "certs"
