@@ -6,6 +6,7 @@ The parser's own words may quote the request, and with it a key. So only sentenc
 from __future__ import annotations
 
 UNPARSABLE = "This is not a valid HTTP/1.1 request"
+OTHER_CODING = "Transfer-Encoding is not served. Send `chunked`, once, or Content-Length."
 
 _BOTH_LENGTHS = "it has both Content-Length and Transfer-Encoding. Send one of them."
 _LENGTH = "its Content-Length is not the number of bytes. Send one, of digits only."
@@ -31,7 +32,8 @@ _SENTENCES = (
     ("Transfer-Encoding can't be present", _BOTH_LENGTHS),
     ("Content-Length can't be present", _BOTH_LENGTHS),
     ("Content-Length", _LENGTH),
-    ("`Transfer-Encoding`", "its Transfer-Encoding is not served. Send `chunked`, once, or Content-Length."),
+    ("`Transfer-Encoding`", f"its {OTHER_CODING}"),
+    ("Duplicate 'Transfer-Encoding'", f"its {OTHER_CODING}"),
     ("chunk size", _CHUNK),
     ("Chunk size", _CHUNK),
     ("chunk data", "a chunk of the body is longer than it says. Send its length in bytes."),

@@ -1,4 +1,4 @@
-"""aiohttp's request parser with bounds for request line, field and whole head.
+"""aiohttp's request parser with bounds for request line, field and whole head, and `chunked` as the only coding.
 
 A head above a bound becomes a request of its own, with what could be read of it, so that the pipeline refuses it like
 any other: in the right form, with CORS headers, logged and counted. It is the last request of its connection. What the
@@ -11,14 +11,15 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from aiohttp import HttpVersion, HttpVersion10, HttpVersion11, StreamReader, web
+from aiohttp import HttpVersion, HttpVersion10, HttpVersion11, StreamReader, hdrs, web
 from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from gateway.errors import GatewayError, HeaderTooLarge, TargetTooLong
+from gateway.errors import BadRequest, GatewayError, HeaderTooLarge, TargetTooLong
 from gateway.http.refused_head import END, read_refused_head
+from gateway.http.syntax_errors import OTHER_CODING
 from gateway.http.target import BASE
 
 HEADS = 4  # a whole head may be as long as this many of the longest fields
@@ -89,12 +90,15 @@ class RequestParser:
         return parsed
 
     def _bounded(self, parsed: Parsed, data: bytes) -> Parsed:
-        """Refuse the first head that is too large, with all that follows it."""
+        """Refuse the first head that is too large or has another coding than `chunked`, with all that follows it."""
         messages = parsed[0]
-        if len(self._head) + self._last_read + len(data) > self._max_header:
-            for at, (message, _) in enumerate(messages):
-                if (refusal := self._too_large(message)) is not None:
-                    return self._refuse(refusal, _readable(message), messages[:at])
+        may_be_large = len(self._head) + self._last_read + len(data) > self._max_header
+        for at, (message, _) in enumerate(messages):
+            refusal = self._too_large(message) if may_be_large else None
+            if refusal is None and hdrs.TRANSFER_ENCODING in message.headers:
+                refusal = _coding_refused(message)
+            if refusal is not None:
+                return self._refuse(refusal, _readable(message), messages[:at])
         self._head.clear()
         self._body = messages[-1][1]
         self._last_read = len(data)
@@ -165,6 +169,18 @@ class RequestParser:
 
     def set_upgraded(self, is_upgraded: bool) -> None:  # noqa: FBT001 - as aiohttp calls it
         self._parser.set_upgraded(is_upgraded)
+
+
+def _coding_refused(message: RawRequestMessage) -> GatewayError | None:
+    """None for `chunked` alone in HTTP/1.1: RFC 9112 6.1.
+
+    aiohttp takes any list that ends with it, and would pass on what is still compressed; an empty one it takes for none.
+    """
+    if message.headers[hdrs.TRANSFER_ENCODING].lower() != "chunked":
+        return BadRequest(f"The request's {OTHER_CODING}")
+    if message.version < HttpVersion11:
+        return BadRequest("HTTP/1.0 has no Transfer-Encoding. Send Content-Length, or use HTTP/1.1.")
+    return None
 
 
 def _readable(message: RawRequestMessage) -> RawRequestMessage:

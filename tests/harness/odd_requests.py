@@ -69,6 +69,17 @@ UNPARSABLE = {
     "signed length": raw(JSON_TYPE + b"Content-Length: +17\r\n"),
     "length with letters": raw(JSON_TYPE + b"Content-Length: 0x11\r\n"),
     "unknown coding": raw(JSON_TYPE + b"Transfer-Encoding: gzip\r\n"),
+    "no coding at all": raw(JSON_TYPE + b"Transfer-Encoding: identity\r\n"),
+    "coding in a field before chunked": raw(
+        JSON_TYPE + b"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n"
+    ),
+    "nothing in a field before chunked": raw(
+        JSON_TYPE + b"Transfer-Encoding:\r\nTransfer-Encoding: chunked\r\n"
+    ),
+    "nothing in a field behind chunked": raw(CHUNKED + b"Transfer-Encoding:\r\n"),
+    "coding in a field behind chunked": raw(CHUNKED + b"Transfer-Encoding: gzip\r\n"),
+    "chunked twice in a list": raw(JSON_TYPE + b"Transfer-Encoding: chunked, chunked\r\n"),
+    "parameter of chunked": raw(JSON_TYPE + b"Transfer-Encoding: chunked;a=b\r\n"),
     "coding after chunked": raw(JSON_TYPE + b"Transfer-Encoding: chunked, gzip\r\n"),
     "chunked twice": raw(CHUNKED + b"Transfer-Encoding: chunked\r\n"),
     "chunked in disguise": raw(JSON_TYPE + b"Transfer-Encoding: xchunked\r\n"),

@@ -231,3 +231,44 @@ async def test_the_limit_is_configured(start, connect):
         assert (await ask(connect, gateway, "GET", "/" + "a" * 4096)).status == 414
         every = {f"X_{n}": "a" * 3000 for n in range(6)}
         assert (await ask(connect, gateway, **every)).status == 431
+
+
+@pytest.mark.parametrize(
+    ("coding", "version", "words"),
+    [
+        ("gzip, chunked", "1.1", "Send `chunked`, once"),
+        ("gzip,chunked", "1.1", "Send `chunked`, once"),
+        ("identity, chunked", "1.1", "Send `chunked`, once"),
+        (", chunked", "1.1", "Send `chunked`, once"),
+        ("", "1.1", "Send `chunked`, once"),
+        ("chunked", "1.0", "Send Content-Length"),
+        ("gzip, chunked", "1.0", "Send `chunked`, once"),
+    ],
+)
+async def test_a_coding_other_than_chunked_is_refused_in_our_form_with_cors_and_counted(
+    coding, version, words, start, connect
+):
+    body = b"11\r\n" + QUESTION + b"\r\n0\r\n\r\n"
+    lines = f"Host: gateway\r\nContent-Type: application/json\r\nOrigin: {APP}\r\nConnection: keep-alive\r\n"
+    first = f"POST {PREDICT} HTTP/{version}\r\n{lines}Transfer-Encoding: {coding}\r\n\r\n".encode()
+    async with answering() as upstream, start(upstream.url, route=CORS) as gateway, connect(gateway) as wire:
+        wire.send(first)
+        reply = await wire.reply()
+        wire.send(body + request("GET", PING))
+        assert await wire.reader.read() == b""
+        line = await gateway.lines.request()
+        metrics = await gateway.metrics()
+    assert (reply.status, reply.json()["code"]) == (400, "bad_request")
+    assert words in reply.json()["message"]
+    assert reply.fields["access-control-allow-origin"] == APP
+    assert (line["status"], line["outcome"], line["route"]) == (400, "refused", "chat")
+    assert metrics[COUNTED.format("prediction", "chat", 400)] == 1
+    assert upstream.seen == []
+
+
+async def test_chunked_in_any_case_passes(start, connect):
+    async with answering() as upstream, start(upstream.url) as gateway, connect(gateway) as wire:
+        lines = "Host: gateway\r\nContent-Type: application/json\r\nTRANSFER-encoding:  Chunked \r\n\r\n"
+        wire.send(f"POST {PREDICT} HTTP/1.1\r\n{lines}".encode() + b"11\r\n" + QUESTION + b"\r\n0\r\n\r\n")
+        assert (await wire.reply()).status == 200
+    assert upstream.seen[0].body == QUESTION
