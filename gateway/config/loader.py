@@ -12,6 +12,7 @@ from gateway.config.checks import check
 from gateway.config.environment import environment_tree, variable_of
 from gateway.config.hints import warn
 from gateway.config.model import AuthSettings, Config
+from gateway.config.path_checks import check_paths
 from gateway.config.port_checks import check_tls
 from gateway.config.problems import ConfigError, Kind, Mistake, Mistakes
 from gateway.config.proxies import Proxies, read_proxies
@@ -126,6 +127,7 @@ def _reading(
         config = config.through(proxies)
     check(root, mistakes)
     check_tls(root, folder, mistakes)
+    check_paths(root, folder, mistakes)
     check_proxies(root, proxies, mistakes)
     warn(root, mistakes)
     found = tuple(mistakes.in_order)

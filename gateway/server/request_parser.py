@@ -174,7 +174,7 @@ class RequestParser:
 def _coding_refused(message: RawRequestMessage) -> GatewayError | None:
     """None for `chunked` alone in HTTP/1.1: RFC 9112 6.1.
 
-    aiohttp takes any list that ends with it, and would pass on what is still compressed; an empty one it takes for none.
+    aiohttp takes any list that ends with it, so that what is compressed would be passed on; an empty one for none.
     """
     if message.headers[hdrs.TRANSFER_ENCODING].lower() != "chunked":
         return BadRequest(f"The request's {OTHER_CODING}")
