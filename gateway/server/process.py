@@ -77,7 +77,7 @@ async def serve(
 
     def on_listening(process: Process) -> None:
         public = ", ".join(map(str, process.addresses))
-        logger.info("listening", public=public, admin=str(process.admin_address))
+        output.listening(logger, public, str(process.admin_address))
         manager.ready(public, process.admin_address)
         announce(process)
 

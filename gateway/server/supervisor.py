@@ -167,7 +167,7 @@ class Supervisor:
         if self._passed.admin:
             await self._admin.open()
         public, admin = ", ".join(map(str, self._port.addresses)), self._admin.address
-        self._logger.info("listening", public=public, admin=str(admin))
+        self._output.listening(self._logger, public, str(admin))
         self._manager.ready(public, admin)
         self._reloads.open()
         if may_hand_over(self._config, self._manager) and not self._is_stopping.is_set():

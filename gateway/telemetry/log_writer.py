@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import select
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
@@ -120,6 +121,10 @@ class LogWriter:
         """Write the lines from now on to this stream, which is closed at the end; None: to its own again."""
         self._lines.put(partial(self._divert, stream))
 
+    def say(self, text: str) -> None:
+        """Write a line to its own stream, also while it is diverted."""
+        self._lines.put(partial(self._say, text))
+
     def reopen(self) -> None:
         """Let the stream that it was diverted to take what has its name by now."""
         self._lines.put(self._reopen)
@@ -128,6 +133,10 @@ class LogWriter:
         if self._other is not None:
             self._other.close()
         self._other = stream
+
+    def _say(self, text: str) -> None:
+        with suppress(OSError):  # it is for somebody who watches
+            self._own.write(text)
 
     def _reopen(self) -> None:
         if self._other is not None:

@@ -19,6 +19,7 @@ import msgspec
 import structlog
 
 from gateway.config import LogSettings
+from gateway.printable import printable
 from gateway.telemetry.console import ConsoleRenderer
 from gateway.telemetry.log_file import LogFile
 from gateway.telemetry.log_lines import escaped, new_names, renamed, shortened, within_bound
@@ -89,6 +90,13 @@ class LogOutput:
         )
         if names and not is_for_reading:
             self._processors += (partial(_rename, names),)
+
+    def listening(self, logger: Logger, public: str, admin: str) -> None:
+        """Log where the gateway serves; show a terminal that sees no log, because it is in a file, where both are."""
+        logger.info("listening", public=public, admin=admin)
+        if self._is_on_terminal and self._file is not None and isinstance(self._out, LogWriter):
+            log = printable(str(self._file))
+            self._out.say(f"Serves on {public}, with the admin port on {admin}. The log is in {log}.\n")
 
     def reopen(self) -> None:
         """Take the file that is at the path of the log by now."""

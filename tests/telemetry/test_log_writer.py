@@ -13,7 +13,7 @@ import pytest
 from gateway.config import LogSettings
 from gateway.telemetry import log_writer
 from gateway.telemetry.log_writer import DescriptorLines, LogWriter
-from gateway.telemetry.logs import make_logger
+from gateway.telemetry.logs import LogOutput, make_logger
 from tests.harness import bounds
 
 
@@ -133,6 +133,22 @@ def test_the_format_follows_the_stream(is_terminal):
     with LogWriter(stream) as writer:
         make_logger(LogSettings(), writer).info("listening")
     assert stream.lines[0].startswith("{") is not is_terminal
+
+
+@pytest.mark.parametrize("is_terminal", [False, True])
+@pytest.mark.parametrize("is_in_file", [False, True])
+def test_a_terminal_whose_log_is_in_a_file_shows_where_that_is_and_where_the_gateway_serves(
+    is_terminal, is_in_file, tmp_path
+):
+    log = tmp_path / "a.log"
+    stream = Stream(is_terminal=is_terminal)
+    with LogWriter(stream) as writer:
+        output = LogOutput(LogSettings(file=str(log) if is_in_file else ""), writer)
+        output.listening(output.logger(), "127.0.0.1:1, unix:/a", "127.0.0.1:2")
+    said = f"Serves on 127.0.0.1:1, unix:/a, with the admin port on 127.0.0.1:2. The log is in {log}."
+    assert (stream.lines == [said]) is (is_terminal and is_in_file)
+    assert bool(stream.lines) is (is_terminal or not is_in_file)
+    assert log.exists() is is_in_file
 
 
 # -- descriptors -----------------------------------------------------------------------------------
