@@ -124,7 +124,7 @@ def _keys(given: argparse.Namespace) -> int:
     reading = _read(given)
     if reading.keys_file is None and not reading.of_keys and given.config is None:
         hint = "".join(f". {mistake.message}" for mistake in unread_file())
-        what = "GATEWAY_KEYS_FILE is not set: set it to the name of the file, like keys.yaml"
+        what = "GATEWAY_KEYS_FILE is not set: set it to the name of the file, like keys.yaml, or write --config FILE"
         raise KeysRefusedError(f"{what}{hint}")
     owner = getattr(given, "owner", None)
     command = KeysCommand(reading, given.config, time.time(), secrets.choice, owner)

@@ -304,7 +304,13 @@ LEAST = (
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, ":1: the file cannot be read (No such file or directory): name a readable YAML file"),
+        (
+            None,
+            (
+                ":1: the file cannot be read (No such file or directory): name a readable YAML file, or run"
+                " `flowise-gateway init --flowise URL`, which writes one"
+            ),
+        ),
         (b"", f":1: the file is empty: write at least {LEAST}"),
         ("a: 1\n".encode("utf-16"), ":1: the file is UTF-16 or UTF-32: save it as UTF-8 text"),
     ],
@@ -498,7 +504,9 @@ def test_the_chatflow_of_the_example_is_a_warning_of_its_variable(environment):
 
 def test_keys_without_a_file_name_the_variable(environment):
     environment(**FROM_ENVIRONMENT)
-    said = "GATEWAY_KEYS_FILE is not set: set it to the name of the file, like keys.yaml"
+    said = (
+        "GATEWAY_KEYS_FILE is not set: set it to the name of the file, like keys.yaml, or write --config FILE"
+    )
     assert typed("keys", "list") == (2, "", f"flowise-gateway: {said}\n")
 
 

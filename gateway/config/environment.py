@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from gateway.config.problems import Mistake, Mistakes, did_you_mean, quote
+from gateway.config.problems import INIT, Mistake, Mistakes, did_you_mean, quote
 from gateway.config.tree import UNWANTED, Node, Scalar, ScalarKind, quoted_scalar
 
 PREFIX = "GATEWAY_"
@@ -134,7 +134,8 @@ def environment_tree(environ: Mapping[str, str], mistakes: Mistakes) -> Node:
     given = {name: environ[name] for name in _NAMES if environ.get(name)}
     if not given:
         required = [variable.name for variable in VARIABLES if variable.is_required]
-        mistakes.add(0, "", f"there is no configuration: write --config FILE, or set {', '.join(required)}")
+        ways = f"write --config FILE, or set {', '.join(required)}; {INIT} writes such a file"
+        mistakes.add(0, "", f"there is no configuration: {ways}")
     root = Node("", 0, {})
     for variable in VARIABLES:
         if (text := given.get(variable.name)) is not None:

@@ -12,6 +12,7 @@ from gateway.printable import printable
 LONGEST_QUOTE = 60
 MOST_MISTAKES = 1000  # of one file
 EXAMPLE_CHATFLOW = "2c5e8d0a-1111-4222-8333-444455556666"  # in the examples; no real chatflow has it
+INIT = "`flowise-gateway init --flowise URL`"
 _ABBREVIATION = 3  # least characters of a word that stands for a longer one
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 

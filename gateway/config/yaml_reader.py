@@ -16,7 +16,7 @@ from typing import BinaryIO, cast
 import yaml
 
 from gateway.config.placeholders import Environment, expand
-from gateway.config.problems import EXAMPLE_CHATFLOW, Kind, Mistakes, join_path, quote
+from gateway.config.problems import EXAMPLE_CHATFLOW, INIT, Kind, Mistakes, join_path, quote
 from gateway.config.remedies import for_unset
 from gateway.config.tree import UNWANTED, Node, Scalar, ScalarKind, plain_scalar, quoted_scalar
 from gateway.config.yaml_errors import TYPOGRAPHIC_QUOTES, explain, look_alike
@@ -30,7 +30,7 @@ LONGEST_PARSED_AGAIN = 256 * 1024  # characters; Python takes 12 times as long a
 _LEAST = (
     '{upstreams: {main: {servers: [{url: "http://127.0.0.1:3000"}]}},'
     f" routes: [{{name: support, chatflow: {EXAMPLE_CHATFLOW}, upstream: main, auth: [api_key]}}]}},"
-    " or remove it and run `flowise-gateway init --flowise URL`"
+    f" or remove it and run {INIT}"
 )
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
@@ -117,6 +117,7 @@ def _content(path: Path, stream: BinaryIO | None, largest: int) -> bytes:
         raise _UnreadableError(f"this is a folder: name a file in it, like {path / 'gateway.yaml'}") from None
     except OSError as error:
         message = f"the file cannot be read ({error.strerror}): name a readable YAML file"
+        message += f", or run {INIT}, which writes one" if isinstance(error, FileNotFoundError) else ""
         raise _UnreadableError(message) from None
     except ValueError:
         raise _UnreadableError("the file cannot be read: write a name without a NUL character") from None

@@ -105,11 +105,14 @@ def test_a_variable_that_is_missing_is_named_once_with_what_it_is(name):
     assert said == f"{name}: is not set: it is {variable.description}"
 
 
-def test_without_any_variable_both_ways_are_named():
+def test_without_any_variable_all_ways_are_named():
     with pytest.raises(ConfigError) as refused:
         load_environment({"PATH": "/bin"})
     assert [str(mistake) for mistake in refused.value.mistakes] == [
-        "environment: there is no configuration: write --config FILE, or set FLOWISE_URL, GATEWAY_ROUTES, GATEWAY_AUTH"
+        (
+            "environment: there is no configuration: write --config FILE, or set FLOWISE_URL, GATEWAY_ROUTES, GATEWAY_AUTH;"
+            " `flowise-gateway init --flowise URL` writes such a file"
+        )
     ]
 
 
