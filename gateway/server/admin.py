@@ -72,6 +72,7 @@ class AdminListener:
         )
         guard = ConnectionGuard(bounds, logger, lambda: None)
         self.tick = guard.tick
+        self._log = guard.log
         self._feed = answers.feed
         self.use(settings)
         handler = admin_handler(answers, self._token, self._thread)
@@ -135,6 +136,7 @@ class AdminListener:
                 await self._feed.close()
             await self._runner.cleanup()
             await self._thread.close()
+            self._log.close()
 
 
 def admin_handler(content: AdminAnswers, current_token: Callable[[], str], thread: WorkThread) -> Handler:

@@ -6,12 +6,14 @@ import asyncio
 import math
 from collections import Counter
 from collections.abc import Callable
+from time import monotonic
 from typing import Protocol
 
 from gateway.config import ServerSettings
 from gateway.errors import GatewayError
 from gateway.http.forwarded import is_trusted
 from gateway.telemetry.logs import Logger
+from gateway.telemetry.repeats import Repeats
 
 
 class Guarded(Protocol):
@@ -42,6 +44,9 @@ class ConnectionGuard:
 
     `count_unparsable` is called for each request that cannot be parsed, `count_closed` with the reason for each
     connection that is closed.
+
+    Attributes:
+        log: for lines about connections, of which a client can cause any number.
     """
 
     def __init__(
@@ -53,6 +58,7 @@ class ConnectionGuard:
     ) -> None:
         self._settings = settings
         self._logger = logger
+        self.log = Repeats(logger)
         self._count_unparsable = count_unparsable
         self._count_closed = count_closed
         self._open: set[Guarded] = set()
@@ -103,6 +109,7 @@ class ConnectionGuard:
 
     def tick(self, now: float) -> None:
         """Close connections with an overdue request head, a stalled response, or too much behind an open one."""
+        self.log.tick(now)
         for connection in list(self._open):
             if connection.head_due <= now:
                 self._close(connection, connection.late)
@@ -130,5 +137,6 @@ class ConnectionGuard:
 
     def _close(self, connection: Guarded, reason: str) -> None:
         self._count_closed(reason)
-        self._logger.warning("connection_closed", reason=reason, client=connection.address)
+        site, address = connection.site, connection.address
+        self.log("connection_closed", reason, site, monotonic(), reason=reason, client=address)
         connection.abort()

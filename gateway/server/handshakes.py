@@ -265,8 +265,9 @@ class TlsAcceptor:
     def _failed(self, handshake: Handshake, result: str, words: str) -> None:
         self._count(result)
         if result != LEFT:  # a probe of a balancer, or a client that has closed its window
-            self._logger.warning(
-                "tls_handshake_failed", client=handshake.address, result=result, reason=words
+            address, site, now = handshake.address, handshake.site, monotonic()
+            self._guard.log(
+                "tls_handshake_failed", words, site, now, client=address, result=result, reason=words
             )
 
 

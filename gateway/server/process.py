@@ -392,4 +392,5 @@ class Process:
         await self.gateway.close()
         if self._admin is not None:
             await self._admin.close()
+        self._guard.log.close()
         self._logger.info("stopped")

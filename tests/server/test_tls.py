@@ -108,6 +108,23 @@ async def test_what_is_no_handshake_ends_cleanly_and_is_logged(start, authority,
         assert not gateway.lines.of("bug")
 
 
+async def test_of_equal_failures_of_one_address_the_first_is_logged_and_then_their_number(start, pair):
+    async with start(NOWHERE, server={"tls": pair.settings}) as gateway:
+        for first in [b"\x00"] * 5 + [b"GET / HTTP/1.1\r\n\r\n"] * 2:
+            async with await Wire.to("127.0.0.1", gateway.port) as wire:
+                wire.send(first)
+                await wire.reader.read()
+        assert [result for result, _ in await failed(gateway, 2)] == ["not_tls", "plain_http"]
+        metrics = await gateway.metrics()
+        assert metrics['flowise_gateway_tls_handshakes_total{result="not_tls"}'] == 5
+        assert metrics['flowise_gateway_tls_handshakes_total{result="plain_http"}'] == 2
+    counted = [
+        (line["result"], line["client"], line.get("count"))
+        for line in gateway.lines.of("tls_handshake_failed")
+    ]
+    assert counted[2:] == [("not_tls", "127.0.0.1", 4), ("plain_http", "127.0.0.1", 1)]
+
+
 async def test_a_client_that_leaves_before_its_handshake_is_counted_and_not_logged(start, pair):
     async with start(NOWHERE, server={"tls": pair.settings}) as gateway:
         for first in (b"", b"\x16"):
