@@ -124,6 +124,7 @@ _IN_OTHER_WORDS = (  # what a message says to the author of a file
     (r"write keys_file: .*", "set it, for example to keys.yaml"),
     (r'write for example \w+: "(.*)"$', r"set it, for example to \1"),
     (r", in line ([0-9]+)", r", entry \1 of this variable"),
+    (r"; without a proxy in front .*", ""),
     (r"belongs in api_key$", "belongs in FLOWISE_API_KEY"),
     *((rf"(?<![\w.]){re.escape(path)}(?![\w.])", name) for path, name in _BY_PATH.items() if "." in path),
 )

@@ -42,12 +42,13 @@ def check_listeners(root: Node, mistakes: Mistakes) -> None:
 def _unix(root: Node, mistakes: Mistakes) -> None:
     sockets = [(line, path) for line, path, one in _public(root) if isinstance(one, UnixAddress)]
     proxies = root.at("server", "trusted_proxies")
+    is_decided = proxies is not None and not proxies.items  # none, or a mistake that is noted
     trusted = [one.text for one in proxies.items] if proxies else []
-    if sockets and _UNIX not in trusted and not (proxies and proxies.is_broken):
+    if sockets and _UNIX not in trusted and not is_decided:
         line, path = sockets[0]
         message = (
             'all requests over it have one client address, "unix": write unix into trusted_proxies, so that'
-            " X-Forwarded-For of the proxy counts"
+            " X-Forwarded-For of the proxy counts; without a proxy in front write trusted_proxies: []"
         )
         mistakes.warn(line, path, message)
     mode = root.text_at("server", "socket_mode")

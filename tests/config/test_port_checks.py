@@ -100,6 +100,12 @@ def test_a_socket_whose_peers_are_no_proxy_is_warned_of(write):
     assert (warning.key, "write unix into trusted_proxies" in warning.message) == ("server.listen", True)
 
 
+@pytest.mark.parametrize("trusted", ["[]", "[10.0.0.0/8, unix]", "unix"])
+def test_a_socket_whose_peers_are_decided_on_is_not(write, trusted):
+    text = f"server: {{listen: unix:/run/a.sock, trusted_proxies: {trusted}}}"
+    assert not [one for one in read(write(text), {}).warnings if one.key == "server.listen"]
+
+
 @pytest.fixture
 def with_tls(write):
     """Reads a configuration with these files."""
