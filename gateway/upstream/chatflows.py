@@ -20,6 +20,7 @@ from gateway.flowise.chatflow_state import ChatflowFinding, ChatflowState, read_
 from gateway.flowise.error_texts import NOT_FOUND, WRONG_KEY, FlowiseFailure
 from gateway.telemetry.logs import Logger
 from gateway.upstream.flowise_api import chatflows_streaming
+from gateway.upstream.server import Server
 from gateway.upstream.upstream import Upstream
 
 ASK_AGAIN_AFTER = 1.0  # seconds: requests for a missing chatflow ask no more often than that
@@ -156,11 +157,12 @@ class Chatflows:
         upstream, known = self._upstreams[route.upstream], self._known[route.name]
         known.asked_at = monotonic()
         try:
-            status, body = await chatflows_streaming(upstream, route)
+            choice = upstream.choose(None, is_short=True)
+            status, body = await chatflows_streaming(upstream, choice, route)
         except Overloaded:
             return True  # says nothing about Flowise
         except UpstreamBadReply as error:
-            self._note_answer(upstream)
+            self._note_answer(upstream, choice.server)
             self._note(route, ChatflowState(ChatflowFinding.UNKNOWN), {"error": error.for_log})
             return True
         except GatewayError as error:
@@ -168,14 +170,15 @@ class Chatflows:
             if known.finding is ChatflowFinding.MISSING:
                 known.finding, known.logged = ChatflowFinding.UNKNOWN, None
             return False
-        self._note_answer(upstream)
+        self._note_answer(upstream, choice.server)
         self._note(route, read_state(status, body, route.chatflow), {"status": status})
         return True
 
-    def _note_answer(self, upstream: Upstream) -> None:
+    def _note_answer(self, upstream: Upstream, server: Server) -> None:
+        """Of several servers the one that answered: others may be down."""
         if self._is_reachable.get(upstream.name) is not True:
             self._is_reachable[upstream.name] = True
-            self._logger.info("upstream_reachable", upstream=upstream.name, server=upstream.label)
+            self._logger.info("upstream_reachable", upstream=upstream.name, server=server.label)
 
     def _note_silence(self, upstream: Upstream, error: GatewayError) -> None:
         if self._is_reachable.get(upstream.name) is not False:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from gateway.config import Route
 from gateway.errors import GatewayError
 from gateway.http.target import join_target
+from gateway.upstream.choice import Choice
 from gateway.upstream.server import Server
 from gateway.upstream.upstream import ForwardedIdentity, Upstream
 
@@ -39,11 +40,12 @@ async def abort_speech(
     return "" if status == 200 else f"Flowise answered with status {status}"
 
 
-async def chatflows_streaming(upstream: Upstream, route: Route) -> tuple[int, bytes]:
+async def chatflows_streaming(upstream: Upstream, choice: Choice, route: Route) -> tuple[int, bytes]:
     """Status and body of Flowise's reply to whether a chatflow streams; `flowise/chatflow_state.py` reads it.
 
     Raises:
         GatewayError: there is no reply, or no valid one.
     """
     target = join_target(("api", "v1", "chatflows-streaming", route.chatflow), {})
-    return await upstream.request("GET", target, ForwardedIdentity("streamability"))
+    reply = await upstream.fetch(choice, target, ForwardedIdentity("streamability"))
+    return reply.status, reply.body

@@ -13,6 +13,7 @@ from gateway.errors import Overloaded, UnknownRoute, UpstreamBadReply, UpstreamU
 from gateway.flowise.error_texts import of_text
 from gateway.upstream import chatflows as chatflows_file
 from gateway.upstream.chatflows import Chatflows
+from gateway.upstream.short_request import ShortReply
 
 FLOW = "2c5e8d0a-1111-4222-8333-444455556666"
 ROUTE = SimpleNamespace(name="chat", chatflow=FLOW, upstream="main")
@@ -30,13 +31,13 @@ BROKEN = UpstreamBadReply("Flowise broke off its reply.")
 DOWN = UpstreamUnreachable("Flowise cannot be reached.", REFUSED)
 WRONG_KEY = of_text("Error: predictionsServices.buildChatflow - Unauthorized")
 
-REACHABLE = ("info", "upstream_reachable", {"upstream": "main", "server": "f:1"})
+REACHABLE = ("info", "upstream_reachable", {"upstream": "main", "server": "f:2"})
 UNREACHABLE = (
     "warning",
     "upstream_unreachable",
     {
         "upstream": "main",
-        "server": "f:1",
+        "server": "f:1, f:2",
         "error": "upstream_unreachable: Flowise cannot be reached. (connection refused)",
     },
 )
@@ -59,19 +60,25 @@ class Flowise:
     """Answers with these replies, one after the other, the last one for ever."""
 
     def __init__(self, name="main"):
-        self.name, self.label = name, "f:1"
+        self.name, self.label = name, "f:1, f:2"
         self.replies = [STREAMS]
         self.asked = 0
         self.may_answer = asyncio.Event()
         self.may_answer.set()
 
-    async def request(self, *_):
+    def choose(self, _, *, is_short):
+        """A choice that moves on to the second server, the only one that answers."""
+        assert is_short
+        return SimpleNamespace(server=SimpleNamespace(label="f:1"))
+
+    async def fetch(self, choice, *_):
         self.asked += 1
+        choice.server = SimpleNamespace(label="f:2")
         await self.may_answer.wait()
         reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
         if isinstance(reply, Exception):
             raise reply
-        return reply
+        return ShortReply(*reply, b"")
 
 
 class Log:

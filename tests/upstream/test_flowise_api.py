@@ -9,6 +9,7 @@ import pytest
 from gateway.causes import REFUSED
 from gateway.errors import UpstreamUnreachable
 from gateway.upstream.flowise_api import abort, chatflows_streaming
+from gateway.upstream.short_request import ShortReply
 from gateway.upstream.upstream import ForwardedIdentity
 
 FLOW = "2c5e8d0a-1111-4222-8333-444455556666"
@@ -29,6 +30,9 @@ class Flowise:
         if isinstance(reply, Exception):
             raise reply
         return reply
+
+    async def fetch(self, choice, target, identity):
+        return ShortReply(*await self.request("GET", target, identity, choice), b"")
 
 
 IDENTITY = ForwardedIdentity("r", "1.2.3.4")
@@ -57,6 +61,7 @@ async def test_a_run_without_a_chat_id_cannot_be_aborted():
 
 async def test_the_question_about_a_chatflow():
     flowise = Flowise((200, b'{"isStreaming":true}'))
-    assert await chatflows_streaming(flowise, ROUTE) == (200, b'{"isStreaming":true}')
+    assert await chatflows_streaming(flowise, "its choice", ROUTE) == (200, b'{"isStreaming":true}')
     target = f"/api/v1/chatflows-streaming/{FLOW}".encode()
     assert flowise.requests == [("GET", target, "streamability")]
+    assert flowise.servers == ["its choice"]
