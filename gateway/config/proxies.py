@@ -8,14 +8,21 @@ from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from gateway.config.addresses import HIGHEST_PORT, parse_url
+from gateway.config.problems import quote
 
 DEFAULT_PORT = 80
 _SCHEMES = ("http", "https")
 _USERINFO = re.compile(r"(?P<scheme>[a-z]+://)(?P<userinfo>[^/@]*)@")
 _RULE = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\[\]:]+|[0-9A-Fa-f:.]+)(:(?P<port>[0-9]{1,5}))?")
+
+_NO_NETWORK = "is no network: write one like 10.0.0.0/8, or remove it"
+_NO_ENTRY = (
+    "is no domain, address or network: write entries like example.com or 10.0.0.0/8, with commas between"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +59,17 @@ class Proxies:
         by_scheme: the proxy for URLs of a scheme.
         exceptions: the entries of `no_proxy`.
         mistakes: by scheme, what is wrong with its variable.
+        unreadable: what is wrong with entries of `no_proxy`, which then match nothing.
     """
 
     by_scheme: Mapping[str, Proxy] = field(default_factory=lambda: MappingProxyType({}))
     exceptions: tuple[str, ...] = ()
     mistakes: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    unreadable: tuple[str, ...] = ()
 
-    def __reduce__(self) -> tuple[type[Proxies], tuple[dict[str, Proxy], tuple[str, ...], dict[str, str]]]:
+    def __reduce__(self) -> tuple[type[Proxies], tuple[Any, ...]]:
         """For workers: the mappings have no pickle of their own."""
-        return Proxies, (dict(self.by_scheme), self.exceptions, dict(self.mistakes))
+        return Proxies, (dict(self.by_scheme), self.exceptions, dict(self.mistakes), self.unreadable)
 
     def of(self, scheme: str, host: str, port: int) -> Proxy | None:
         """The proxy for a server; None: it is connected to directly."""
@@ -84,9 +93,14 @@ def read_proxies(environ: Mapping[str, str]) -> Proxies:
             found[scheme] = parse_proxy(text)
         except ValueError as error:
             mistakes[scheme] = f"the environment variable {name} {error}"
-    _, exceptions = _variable(environ, "no_proxy")
-    rules = [rule.strip().lower() for rule in exceptions.split(",")]
-    return Proxies(found, tuple(rule for rule in rules if rule), mistakes)
+    name, exceptions = _variable(environ, "no_proxy")
+    rules = [rule for entry in exceptions.split(",") if (rule := entry.strip().lower())]
+    unreadable = [
+        f"the environment variable {name} has {quote(rule)}, which {message}"
+        for rule in rules
+        if (message := _mistake_in(rule))
+    ]
+    return Proxies(found, tuple(rules), mistakes, tuple(unreadable))
 
 
 def _variable(environ: Mapping[str, str], name: str) -> tuple[str, str]:
@@ -118,6 +132,21 @@ def parse_proxy(text: str) -> Proxy:
         pair = unquote_to_bytes(user) + b":" + unquote_to_bytes(password)  # a colon in any case: RFC 7617, 2
         authorization = f"Basic {b64encode(pair).decode()}"
     return Proxy(parsed.host, parsed.port, authorization, url)
+
+
+def _mistake_in(rule: str) -> str:
+    """What is wrong with an entry of `no_proxy`, behind "which"; empty: nothing."""
+    parts = _RULE.fullmatch(rule)
+    try:
+        if "/" in rule:
+            ipaddress.ip_network(rule, strict=False)
+        elif parts is None or len(rule.split()) > 1 or int(parts["port"] or 0) > HIGHEST_PORT:
+            return _NO_ENTRY
+        elif ":" in parts["host"]:
+            ipaddress.ip_address(parts["host"].strip("[]"))
+    except ValueError:
+        return _NO_NETWORK if "/" in rule else _NO_ENTRY
+    return ""
 
 
 def _covers(rule: str, host: str, port: int) -> bool:

@@ -21,6 +21,8 @@ def check_proxies(root: Node, proxies: Proxies, mistakes: Mistakes) -> None:
         if scheme in proxies.mistakes:
             message = f"the keys are fetched without a proxy: {proxies.mistakes[scheme]}"
             mistakes.warn(*issuer.place_of("jwks_url"), message)
+        for message in proxies.unreadable if scheme in proxies.by_scheme else ():
+            mistakes.warn(*issuer.place_of("jwks_url"), f"the keys may be fetched through a proxy: {message}")
 
 
 def _upstream(upstream: Node, proxies: Proxies, mistakes: Mistakes) -> None:
@@ -33,6 +35,8 @@ def _upstream(upstream: Node, proxies: Proxies, mistakes: Mistakes) -> None:
     wrong = [
         proxies.mistakes[scheme] for scheme in sorted({url.scheme for url in urls} & {*proxies.mistakes})
     ]
+    if any(url.scheme in proxies.by_scheme for url in urls):
+        wrong += proxies.unreadable
     for message in wrong:
         mistakes.add(*place, f"cannot be followed: {message}")
     used = [url for url in urls if proxies.of(url.scheme, url.host, url.port) is not None]

@@ -84,7 +84,32 @@ def test_no_proxy(rules, direct, through):
     )
 
 
+NETWORK = "is no network: write one like 10.0.0.0/8, or remove it"
+ENTRY = "is no domain, address or network: write entries like example.com or 10.0.0.0/8, with commas between"
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ("127.0.0.0/99", NETWORK),
+        ("300.0.0.0/8", NETWORK),
+        ("http://flowise", NETWORK),
+        ("flowise:70000", ENTRY),
+        ("a b", ENTRY),
+        (":", ENTRY),
+        ("1:2:3", ENTRY),
+        *(
+            (rule, "")
+            for rule in ("*", ".a", "*.a", "a:1", "10.0.0.1", "10.1.2.3/8", "[::1]:1", "::1", "fd00::/8")
+        ),
+    ],
+)
+def test_an_entry_of_no_proxy_that_matches_nothing_is_named(rule, message):
+    said = f'the environment variable NO_PROXY has "{rule}", which {message}'
+    assert read_proxies({"NO_PROXY": f"b, {rule}"}).unreadable == ((said,) if message else ())
+
+
 def test_workers_get_the_same():
-    proxies = read_proxies({"http_proxy": PROXY, "https_proxy": "socks5://x", "no_proxy": "a"})
+    proxies = read_proxies({"http_proxy": PROXY, "https_proxy": "socks5://x", "no_proxy": "a,b/c"})
     assert pickle.loads(pickle.dumps(proxies)) == proxies
     assert list(proxies.mistakes) == ["https"]

@@ -42,6 +42,17 @@ def lines(write):
             {"HTTP_PROXY": "socks5://user:word@x"},
             [f"{USE} cannot be followed: the environment variable HTTP_PROXY {SOCKS}"],
         ),
+        (
+            "use_proxy: true",
+            {**HTTP, "no_proxy": "a, 127.0.0.0/99"},
+            [
+                (
+                    f'{USE} cannot be followed: the environment variable no_proxy has "127.0.0.0/99", which is no network:'
+                    " write one like 10.0.0.0/8, or remove it"
+                )
+            ],
+        ),
+        ("use_proxy: false", {**HTTP, "no_proxy": "127.0.0.0/99"}, []),
         ("use_proxy: true\npublic_url: https://flowise.example.com", HTTP, [HOST]),
     ],
 )
