@@ -124,6 +124,19 @@ _IN_OTHER_WORDS = (  # what a message says to the author of a file
     (r"write keys_file: .*", "set it, for example to keys.yaml"),
     (r'write for example \w+: "(.*)"$', r"set it, for example to \1"),
     (r", in line ([0-9]+)", r", entry \1 of this variable"),
+    (
+        r"is missing: write the file of the certificate's (.*), like key: (\S+)",
+        r"is not set, and GATEWAY_TLS_CERTIFICATE is: set it to the file of the certificate's \1, like \2",
+    ),
+    (
+        r"is missing: write the file of the certificate that (.*), like certificate: (\S+)",
+        r"is not set, and GATEWAY_TLS_KEY is: set it to the file of the certificate that \1, like \2",
+    ),
+    (
+        r"^is for HOST:PORT, (.*), or leave tls out",
+        r"GATEWAY_TLS_CERTIFICATE and GATEWAY_TLS_KEY are for HOST:PORT, \1, or leave both out",
+    ),
+    (r"relative to the configuration file", "relative to the working folder"),
     (r"; without a proxy in front .*", ""),
     (r"belongs in api_key$", "belongs in FLOWISE_API_KEY"),
     *((rf"(?<![\w.]){re.escape(path)}(?![\w.])", name) for path, name in _BY_PATH.items() if "." in path),

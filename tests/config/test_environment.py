@@ -189,6 +189,34 @@ def test_a_mistake_names_the_variable_and_what_would_be_right(name, text, said):
             ],
         ),
         (
+            {"GATEWAY_TLS_CERTIFICATE": str(CERTS / "server.pem")},
+            [
+                "GATEWAY_TLS_KEY: is not set, and GATEWAY_TLS_CERTIFICATE is: set it to the file of the certificate's private key, like tls.key",
+            ],
+        ),
+        (
+            {"GATEWAY_TLS_KEY": str(CERTS / "server-key.pem")},
+            [
+                "GATEWAY_TLS_CERTIFICATE: is not set, and GATEWAY_TLS_KEY is: set it to the file of the certificate that the key is for, like tls.crt",
+            ],
+        ),
+        (
+            {"GATEWAY_TLS_KEY": "none.key", "GATEWAY_TLS_CERTIFICATE": str(CERTS / "server.pem")},
+            [
+                'GATEWAY_TLS_KEY: the value of "none.key" is not a readable file: write a path relative to the working folder',
+            ],
+        ),
+        (
+            {
+                "GATEWAY_TLS_KEY": str(CERTS / "server-key.pem"),
+                "GATEWAY_TLS_CERTIFICATE": str(CERTS / "server.pem"),
+                "GATEWAY_LISTEN": "unix:/run/a.sock",
+            },
+            [
+                "environment: GATEWAY_TLS_CERTIFICATE and GATEWAY_TLS_KEY are for HOST:PORT, and GATEWAY_LISTEN has Unix sockets only: add an address, or leave both out",
+            ],
+        ),
+        (
             {"GATEWAY_JWT_ISSUER": "https://id.example.com"},
             [
                 "GATEWAY_JWT_AUDIENCE: is missing: set it, for example to chat",
