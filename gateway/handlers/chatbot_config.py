@@ -108,8 +108,8 @@ class ChatbotConfig:
         try:
             choice = upstream.choose(None, is_short=True)
             question.choice = choice
-            # its answer is shared, so the client's own key is not sent
-            identity = replace(identity_of(exchange), key="")
+            # its answer is shared, so the client's own key is not sent, and it has no span in the client's trace
+            identity = replace(identity_of(exchange), key="", trace=None)
             reply = await upstream.fetch(choice, target, identity, known, LARGEST)
             check_head(ResponseHead(reply.status), may_be_unmodified=kept is not None)
         except GatewayError as error:

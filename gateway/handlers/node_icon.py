@@ -7,7 +7,7 @@ a name that no Flowise has is remembered likewise.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from time import monotonic
 
@@ -88,10 +88,11 @@ class NodeIcon:
         """
         exchange.upstream = upstream.name
         target = join_target(("api", "v1", "node-icon", name), {})
+        identity = replace(identity_of(exchange), trace=None)  # the answer is for others too: it has no span
         try:
             choice = upstream.choose(None, is_short=True)
             note_server(exchange, choice)
-            reply = await upstream.fetch(choice, target, identity_of(exchange), limit=LARGEST)
+            reply = await upstream.fetch(choice, target, identity, limit=LARGEST)
             check_head(ResponseHead(reply.status))
             if reply.status != HTTPStatus.OK and not is_missing(reply.status, reply.body):
                 raise UpstreamBadReply(f"Flowise answered with status {reply.status} in place of an icon.")

@@ -295,6 +295,18 @@ async def test_flowise_gets_none_where_that_is_switched_off(start, connect, coll
     assert not {"traceparent", "tracestate"} & upstream.seen[0].fields.keys()
 
 
+@pytest.mark.parametrize("path", [f"/api/v1/public-chatbotConfig/{FLOW}", "/api/v1/node-icon/agentAgentflow"])
+async def test_a_question_whose_answer_is_shared_names_no_span_that_is_never_exported(
+    path, start, connect, collector
+):
+    async with answering() as upstream, start(upstream.url, traces=on(collector)) as gateway:
+        await ask(connect, gateway, "GET", path, traceparent=SAMPLED)
+        tree = await collector.trace(TRACE, 1)
+    assert len(tree.names) == 1
+    (seen,) = [one for one in upstream.seen if one.target.startswith(path)]
+    assert not {"traceparent", "tracestate"} & seen.fields.keys()
+
+
 async def test_without_traces_a_traceparent_passes_as_it_is(start, connect):
     async with answering() as upstream, start(upstream.url) as gateway:
         reply = await ask(connect, gateway, traceparent=SAMPLED, tracestate="a=1")
