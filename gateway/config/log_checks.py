@@ -5,6 +5,7 @@ from __future__ import annotations
 from gateway.config.log_fields import OTHER_FIELDS, REQUEST_FIELDS
 from gateway.config.problems import Mistakes
 from gateway.config.tree import Node
+from gateway.config.values import share
 
 
 def check_logs(root: Node, mistakes: Mistakes) -> None:
@@ -33,6 +34,18 @@ def check_logs(root: Node, mistakes: Mistakes) -> None:
             message = f"is the new name of {taken[new]} already: write another one"
             mistakes.add(node.line, node.path, message)
         taken.setdefault(new, name)
+    if "sample" in dropped and _is_sampled(root):
+        node = dropped["sample"]
+        message = "says how many successes each line stands for, as logs.sample leaves some out: remove it from drop"
+        mistakes.warn(node.line, node.path, message)
     if (renamed or dropped) and root.text_at("logs", "format") == "console":
         place = root.place_of("logs", "fields")
         mistakes.warn(*place, "has no effect on lines for reading: write format: json, or leave it out")
+
+
+def _is_sampled(root: Node) -> bool:
+    """Whether some successes are logged, and some are not."""
+    try:
+        return 0 < share(root.text_at("logs", "sample") or "1") < 1
+    except ValueError:
+        return False
