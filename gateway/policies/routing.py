@@ -28,7 +28,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _CREDENTIALS = (key_format.PREFIX, session_tokens.PREFIX)
 _VERSIONS = (HttpVersion10, HttpVersion11)
 MOST_KNOWN, LONGEST_KNOWN = 1024, 256  # targets that are remembered; characters of one
-REFUSAL = web.RequestKey("refusal", GatewayError)  # set by the listener for a request whose head is too large
+REFUSAL = web.RequestKey("refusal", GatewayError)  # set by the listener for a request whose head it refuses
 
 
 def index_routes(routes: Sequence[Route]) -> dict[str, Route]:
