@@ -22,6 +22,7 @@ from gateway.config import Address, AdminSettings, ServerSettings, ServerTimeout
 from gateway.exchange import SERVER
 from gateway.openapi import admin_document_json, document_json
 from gateway.page.feed import Feed
+from gateway.policies.routing import REFUSAL
 from gateway.server.guard import ConnectionGuard
 from gateway.server.listener import Handler, Listener
 from gateway.server.page import AdminPath, LivePage
@@ -150,7 +151,11 @@ def admin_handler(content: AdminAnswers, current_token: Callable[[], str], threa
             found = page.find(request.path)
         needs_token = request.path not in PROBES if found is None else found.needs_token
         response: web.StreamResponse
-        if token and needs_token and not _is_bearer_of(token, request):
+        if (
+            refusal := request.get(REFUSAL)
+        ) is not None:  # its fields, the token among them, are not all there
+            response = web.Response(status=refusal.status, text=f"{refusal.message}\n")
+        elif token and needs_token and not _is_bearer_of(token, request):
             response = web.Response(status=401, headers={hdrs.WWW_AUTHENTICATE: 'Bearer realm="admin"'})
         elif found is None:
             names = [*([] if page is None else page.names), *answers]

@@ -228,6 +228,24 @@ async def test_half_a_head_is_not_waited_for(start, admin_wire, hurried, monkeyp
     assert line["reason"] == "slow_head"
 
 
+@pytest.mark.parametrize(
+    ("field", "status", "words"),
+    [
+        ("Transfer-Encoding: gzip, chunked", 400, "Send `chunked`"),
+        (f"X: {'a' * 20_000}", 431, "Send a shorter"),
+    ],
+)
+async def test_a_head_that_is_refused_is_not_asked_for_its_token(field, status, words, start, admin_wire):
+    token = "a-token-of-the-admin-port"
+    async with start("http://127.0.0.1:1", admin={"token": token}) as gateway, admin_wire(gateway) as wire:
+        wire.send(
+            f"GET /metrics HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n{field}\r\n\r\n".encode()
+        )
+        reply = await wire.reply()
+        assert await wire.reader.read() == b""
+    assert (reply.status, words in reply.body.decode()) == (status, True)
+
+
 async def test_an_address_cannot_take_all_descriptors(start, admin_wire, connect):
     """Half heads: a few wait for their end, the others are closed, and both ports go on."""
     async with start("http://127.0.0.1:1") as gateway, AsyncExitStack() as stack:
