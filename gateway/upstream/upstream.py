@@ -19,7 +19,7 @@ from gateway.http.target import join_target
 from gateway.telemetry.logs import Logger
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream.checking import Checks
-from gateway.upstream.choice import Choice, Connector
+from gateway.upstream.choice import Choice
 from gateway.upstream.discovery import START_WITHIN, Discovery
 from gateway.upstream.headers import Addressed, UpstreamRequest, own_fields, upward
 from gateway.upstream.large_reads import LargeReads
@@ -184,12 +184,12 @@ class Upstream:
         method: str,
         target: bytes,
         identity: ForwardedIdentity,
-        server: Server | None = None,
+        server: Server,
         content: bytes = b"",
     ) -> tuple[int, bytes]:
-        """Send a short request of the gateway's own; return status and body. Redirects are not followed.
+        """Send a short request of the gateway's own to this server; return status and body. No redirect is followed.
 
-        `server`: this one and no other. `content`: JSON; empty: no body.
+        `content`: JSON; empty: no body.
 
         Raises:
             GatewayError: there is no reply, no complete one within `REQUEST_TIMEOUT`, or one that is not valid or
@@ -197,8 +197,7 @@ class Upstream:
         """
         kind = {"Content-Type": "application/json"} if content else {}
         request = UpstreamRequest(method, target, own_fields({**_own(identity), **kind}), content)
-        connector: Connector = self.choose(None, is_short=True) if server is None else Pinned(server)
-        reply = await send_short(connector, request, REQUEST_TIMEOUT, MAX_REPLY)
+        reply = await send_short(Pinned(server), request, REQUEST_TIMEOUT, MAX_REPLY)
         return reply.status, reply.body
 
     async def fetch(

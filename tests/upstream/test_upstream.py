@@ -221,13 +221,17 @@ async def asking(tmp_path, url, **main):
         upstream.close()
 
 
+async def send(upstream, method, target=b"/", identity=ForwardedIdentity("r")):
+    return await upstream.request(method, target, identity, upstream.choose(None, is_short=True).server)
+
+
 async def test_an_own_request_carries_the_same_identity_and_its_target_untouched(tmp_path):
     async with (
         RawUpstream(answer) as flowise,
         asking(tmp_path, flowise.url, api_key="k", public_url="https://f.example") as upstream,
     ):
         target = b"/api/v1/a%2Fb/%2e%2e/c%20d?x=%26"
-        assert await upstream.request("PUT", target, ForwardedIdentity("r-1", "1.2.3.4")) == (200, ANSWER)
+        assert await send(upstream, "PUT", target, ForwardedIdentity("r-1", "1.2.3.4")) == (200, ANSWER)
         seen = flowise.seen[0]
     assert (seen.method, seen.target.encode()) == ("PUT", target)
     assert seen.fields["host"] == "f.example"
@@ -242,7 +246,7 @@ async def test_a_redirect_is_returned_and_a_cookie_is_forgotten(tmp_path):
 
     async with RawUpstream(script) as flowise, asking(tmp_path, flowise.url) as upstream:
         for _ in range(2):
-            assert await upstream.request("GET", b"/", ForwardedIdentity("r")) == (302, b"")
+            assert await send(upstream, "GET") == (302, b"")
         assert [seen.fields.get("cookie") for seen in flowise.seen] == [None, None]
 
 
@@ -264,7 +268,7 @@ async def test_errors_of_an_own_request(tmp_path, raw, error, monkeypatch):
 
     async with RawUpstream(script) as flowise, asking(tmp_path, flowise.url) as upstream:
         with pytest.raises(error):
-            await upstream.request("GET", b"/", ForwardedIdentity("r"))
+            await send(upstream, "GET")
 
 
 async def test_an_own_request_without_a_response(tmp_path, monkeypatch):
@@ -275,7 +279,7 @@ async def test_an_own_request_without_a_response(tmp_path, monkeypatch):
 
     async with RawUpstream(script) as flowise, asking(tmp_path, flowise.url) as upstream:
         with pytest.raises(UpstreamTimeout, match=r"0\.02 s"):
-            await upstream.request("GET", b"/", ForwardedIdentity("r"))
+            await send(upstream, "GET")
 
 
 @pytest.mark.parametrize(("method", "times"), [("GET", 2), ("PUT", 1)])
@@ -292,17 +296,17 @@ async def test_of_own_requests_only_a_get_is_sent_again_after_its_connection_was
             peer.fin()
 
     async with RawUpstream(script) as flowise, asking(tmp_path, flowise.url) as upstream:
-        await upstream.request("GET", b"/", ForwardedIdentity("r"))
+        await send(upstream, "GET")
         with pytest.raises(UpstreamUnreachable):
-            await upstream.request(method, b"/", ForwardedIdentity("r"))
+            await send(upstream, method)
     assert seen == ["GET", *[method] * times]
 
 
 async def test_own_requests_reuse_a_connection_and_close_it_in_time(tmp_path):
     async with RawUpstream(answer) as flowise, asking(tmp_path, flowise.url) as upstream:
         for _ in range(3):
-            await upstream.request("GET", b"/", ForwardedIdentity("r"))
+            await send(upstream, "GET")
         assert flowise.connections == 1
         upstream.sweep(monotonic() + 60)
-        await upstream.request("GET", b"/", ForwardedIdentity("r"))
+        await send(upstream, "GET")
         assert flowise.connections == 2
