@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import cache
 from pathlib import Path
 
 from gateway.auth.key_format import hash_of, make_key, parse_key
@@ -11,6 +12,7 @@ CREATED = "2026-01-31T08:00:00Z"
 NOW = 1_769_846_400.0  # the same, in seconds since the epoch
 
 
+@cache
 def key(number: int) -> str:
     return make_key(random.Random(number).choice)
 

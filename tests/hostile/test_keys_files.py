@@ -17,7 +17,7 @@ from tests.harness.key_files import entry, key, write_keys
 from tests.harness.loop_lag import MOST, loop_lag
 from tests.harness.resident import resident
 from tests.harness.surface import answering, ask
-from tests.hostile.corpus.keys_files import TABLE
+from tests.hostile.corpus.keys_files import MANY_KEYS, TABLE
 
 pytestmark = pytest.mark.timeout(2 * bounds.TEST)
 LONGEST_LINE = 16 * 1024
@@ -56,10 +56,11 @@ async def guarded(folder, connect, most_memory=MOST_MEMORY):
 @pytest.mark.parametrize("name", TABLE)
 async def test_a_hostile_keys_file_stalls_nobody_and_revokes_nothing(name, tmp_path, connect):
     case = TABLE[name]
+    content = case.make()
     # What many keys leave behind in the heap of this process is there after the first time, and no more after the second.
-    for most_memory in (MOST_MEMORY,) if case.says else (math.inf, MOST_MEMORY):
+    for most_memory in (math.inf, MOST_MEMORY) if name in MANY_KEYS else (MOST_MEMORY,):
         other = tmp_path / "other.yaml"
-        other.write_bytes(case.make())
+        other.write_bytes(content)
         other.chmod(0o600)
         async with guarded(tmp_path, connect, most_memory) as (gateway, path):
             other.replace(path)

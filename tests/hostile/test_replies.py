@@ -98,8 +98,7 @@ async def test_other_requests_are_answered_within_the_flood(start, connect):
         while not may_end.is_set():
             peer.chunk(filled(b"a\n\n", 65536))
             await peer.writer.drain()
-        peer.chunk(METADATA + END)
-        peer.chunk(b"")
+        peer.rst()  # else megabytes in the buffers of the sockets would follow
 
     async with RawUpstream(script) as upstream, start(upstream.url) as gateway, connect(gateway) as wire:
         floods = [
@@ -137,7 +136,7 @@ async def test_a_reply_without_a_client_is_read_at_a_bounded_rate(start, reads, 
         (run,) = gateway.open_calls()
         before, began = reads.total, monotonic()
         with LoopTurns() as turns:
-            await until(lambda: reads.total - before > MEGABYTE + call.UNATTENDED_RATE)
+            await until(lambda: reads.total - before > MEGABYTE + call.UNATTENDED_RATE / 4)
             seconds = monotonic() - began
         assert reads.total - before < MEGABYTE + call.UNATTENDED_RATE * (seconds + 0.5)
         assert turns.longest < LONGEST

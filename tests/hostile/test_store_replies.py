@@ -6,6 +6,7 @@ from itertools import repeat
 
 import pytest
 
+from gateway.admission.redis import pipeline
 from gateway.admission.redis.pipeline import FAILURES
 from tests.harness.clock import until
 from tests.harness.gateway import running
@@ -20,6 +21,12 @@ MEGABYTE = 1024 * 1024
 MOST_MEMORY = 20 * MEGABYTE
 RULE = {"name": "all", "requests": 1000, "per": "1h", "by": "route"}
 SECRET = {"auth": {"secret": "a secret of thirty-two bytes or more"}}
+
+
+@pytest.fixture(autouse=True)
+def soon(hurried, monkeypatch):
+    """Connect to the store again at once."""
+    monkeypatch.setattr(pipeline, "FIRST_PAUSE", 0.001)
 
 
 def limited(folder, upstream, store):

@@ -16,6 +16,7 @@ from tests.harness.resident import resident
 from tests.harness.surface import answering, ask
 from tests.hostile.corpus import key_sets, tokens
 
+pytestmark = pytest.mark.usefixtures("hurried")
 LONGEST_LINE = 16 * 1024
 MEGABYTE = 1024 * 1024
 
