@@ -103,28 +103,18 @@ async def probe(gateway, path):
 
 @pytest.mark.parametrize("sections", [{}, WORKERS], ids=["one process", "workers"])
 async def test_a_log_that_is_not_read_stops_nothing(tmp_path, sections):
-    """Ten times the lines that fit into the pipe."""
+    """Ten times the lines that fit into the pipe. A reader that goes on gets each of them whole; then it stops for good."""
     requests = 10 * PIPE // 400
     async with unread(tmp_path, **sections) as gateway:
         await ping(gateway, requests)
         assert await probe(gateway, "/livez") == (200, "ok")
         assert await probe(gateway, "/readyz") == (200, "ok")
+        assert len(gateway.of("request")) < requests
+        await until(lambda: gateway.read() or len(gateway.of("request")) == requests)
+        assert not gateway.of("log_lines_lost")
+        await ping(gateway, requests)
         gateway.send_signal(signal.SIGTERM)
         assert await gateway.ended() == 0
-
-
-@pytest.mark.parametrize("sections", [{}, WORKERS], ids=["one process", "workers"])
-async def test_a_reader_that_goes_on_gets_every_line_whole(tmp_path, sections):
-    requests = 10 * PIPE // 400
-    async with unread(tmp_path, **sections) as gateway:
-        await ping(gateway, requests)
-        await until(lambda: gateway.read() or len(gateway.of("request")) == requests)
-        gateway.send_signal(signal.SIGTERM)
-        ending = asyncio.ensure_future(gateway.ended())
-        await until(lambda: gateway.read() or ending.done())
-        gateway.read()
-        assert gateway.of("stopped")
-        assert not gateway.of("log_lines_lost")
 
 
 class Blocked:
