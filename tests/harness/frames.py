@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.harness import bounds
-from tests.harness.gateway import FLOW, RunningGateway
 from tests.harness.raw_upstream import STREAM_HEAD, Peer
+from tests.harness.surface import FLOW
+
+if TYPE_CHECKING:
+    from tests.harness.gateway import RunningGateway
 
 PATH = f"/api/v1/prediction/{FLOW}"
 ABORT = f"/api/v1/chatmessage/abort/{FLOW}/chat-1"

@@ -29,8 +29,7 @@ from gateway.upstream.pool import Pool
 from gateway.upstream.server import Server
 from gateway.upstream.upstream import Upstream
 from tests.harness.clock import until
-
-FLOW = "3f6a9b1c-2222-4333-8444-555566667777"
+from tests.harness.surface import FLOW
 
 
 class Lines(io.StringIO):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tests.harness.gateway import FLOW
 from tests.harness.raw_client import request
 from tests.harness.raw_upstream import RawUpstream
 
+FLOW = "3f6a9b1c-2222-4333-8444-555566667777"
 PREDICT = f"/api/v1/prediction/{FLOW}"
 QUESTION = b'{"question":"hi"}'
 ANSWER = b'{"text":"hello","chatId":"c"}'

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.harness.gateway import FLOW
+from tests.harness.surface import FLOW
 from tests.hostile.corpus.forms import CLOSING, FILE, MULTIPART
 from tests.hostile.corpus.requests import KIB, MIB, Hostile, in_chunks, members, post, repeated
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.harness.gateway import FLOW
+from tests.harness.surface import FLOW
 from tests.hostile.corpus.requests import Hostile, get
 
 COMMAS = b"," * 8100

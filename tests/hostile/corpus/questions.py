@@ -8,7 +8,7 @@ from tests.hostile.corpus.replies import KILOBYTE, MEGABYTE
 
 
 def filled(unit: bytes, size: int) -> bytes:
-    return b",".join([unit] * (size // (len(unit) + 1)))
+    return ((unit + b",") * (size // (len(unit) + 1)))[:-1]
 
 
 def flow_data(flow: bytes) -> bytes:
