@@ -136,7 +136,7 @@ async def test_a_reply_without_a_client_is_read_at_a_bounded_rate(start, reads, 
         (run,) = gateway.open_calls()
         before, began = reads.total, monotonic()
         with LoopTurns() as turns:
-            await until(lambda: reads.total - before > MEGABYTE + call.UNATTENDED_RATE / 4)
+            await until(lambda: reads.total - before > MEGABYTE + call.UNATTENDED_RATE)
             seconds = monotonic() - began
         assert reads.total - before < MEGABYTE + call.UNATTENDED_RATE * (seconds + 0.5)
         assert turns.longest < LONGEST

@@ -26,7 +26,7 @@ FLOODS = {
     "empty data": filled(b"data:\n\n", MEGABYTE),
     "empty data, CR": filled(b"data:\r\r", MEGABYTE),
     "blank lines": filled(b"\n", MEGABYTE),
-    "nameless events of 4 KB": filled(long_event(b'{"a":[0,0,0,0],"b":{}},', 4096), 4 * MEGABYTE),
+    "nameless events of 4 KB": filled(long_event(b'{"a":[0,0,0,0],"b":{}},', 4096), 12 * MEGABYTE),
     "nameless objects of 4 KB": filled(b'data:{"a":[' + filled(b"0,", 4000) + b"0]}\n\n", 3 * MEGABYTE),
     "objects with their name last": filled(
         b'data:{"a":[' + filled(b"[],", 60) + b'0],"event":"x"}\n\n', MEGABYTE
