@@ -15,6 +15,7 @@ from gateway.admission.factory import check_store
 from gateway.command_errors import CannotRunError
 from gateway.config import Config, Reading, usable
 from gateway.options import STDIN
+from gateway.server.memory import exempt_what_lasts
 from gateway.server.reload import Source, is_readable_again, place, version_of
 from gateway.server.service_manager import Systemd
 from gateway.telemetry.console import wants_colors
@@ -88,6 +89,7 @@ def _source(given: argparse.Namespace, read: Callable[[], Reading]) -> Source:
 def run(command: Coroutine[Any, Any, None]) -> None:
     """Run it to its end, on the loop of production."""
     faulthandler.enable()  # a crash of native code leaves its traceback on standard error
+    exempt_what_lasts()  # before the next line: it would begin with a look at everything
     gc.enable()  # which `__main__` has disabled while everything was loaded
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(command)

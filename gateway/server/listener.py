@@ -226,7 +226,8 @@ class ClientConnection(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
-        self._socket = None
+        self._socket = self._content = None
+        self._heads.close()
         if self._unparsed is not None:
             self._unparsed.close()
         self._guard.closed(self)

@@ -167,6 +167,11 @@ class RequestParser:
     def message_consumed(self) -> None:
         self._parser.message_consumed()
 
+    def close(self) -> None:
+        """Let go of the connection, which has ended: it holds this parser, and cycles wait for the collector."""
+        del self._parser, self._protocol
+        self._body = self.refused_body = None
+
     def set_upgraded(self, is_upgraded: bool) -> None:  # noqa: FBT001 - as aiohttp calls it
         self._parser.set_upgraded(is_upgraded)
 

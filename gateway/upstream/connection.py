@@ -305,9 +305,10 @@ class Connection(asyncio.Protocol):
 
     def _report_lost(self, exc: Exception | None) -> None:
         sink, self._sink, self.on_chunk = self._sink, None, None
+        head, self._unparsed = self._parser.head, None
+        self._parser.close()
         if sink is None:
             return
-        head = self._parser.head
         cause = CLOSED if exc is None else cause_of(exc)
         if self._has_head and head is not None:
             self.broken_by = cause.words

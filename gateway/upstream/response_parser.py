@@ -127,6 +127,10 @@ class ResponseParser:
         if self._without_body > MAX_HEAD and not self.is_complete:
             self._note(f"more than {MAX_HEAD} bytes of head, trailers or chunk extensions")
 
+    def close(self) -> None:
+        """Let go of llhttp, which holds this parser: the connection has ended, and cycles wait for the collector."""
+        del self._llhttp, self._feed
+
     def on_message_begin(self) -> None:
         if self.is_complete:
             self.has_surplus = True
