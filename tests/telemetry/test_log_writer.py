@@ -64,6 +64,18 @@ def test_lines_are_written_in_order_and_many_in_one_write():
     assert writer.lost == 0
 
 
+def test_the_first_line_is_written_at_once_and_those_that_follow_it_closely_together(monkeypatch):
+    monkeypatch.setattr(log_writer, "GATHER", bounds.TEST)  # the end does not wait for it
+    stream = Stream()
+    with LogWriter(stream) as writer:
+        writer.write("first\n")
+        waits(lambda: stream.writes)
+        for number in range(100):
+            writer.write(f"{number}\n")
+            os.sched_yield()  # the thread would write it
+    assert stream.writes == ["first\n", "".join(f"{number}\n" for number in range(100))]
+
+
 @pytest.mark.parametrize("form", ["json", "console"])
 def test_lines_beyond_the_bound_are_lost_counted_and_reported_by_the_next(form):
     stream = Stream()
