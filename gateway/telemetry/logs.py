@@ -11,6 +11,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO, cast
@@ -27,6 +28,19 @@ from gateway.telemetry.log_writer import LOST, LogWriter
 
 Logger = structlog.typing.FilteringBoundLogger
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+_FOR_READING: tuple[structlog.typing.Processor, ...] = (
+    structlog.processors.add_log_level,
+    structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False, key="time"),
+    structlog.processors.format_exc_info,  # not structlog.dev's, which prints the values of variables
+)
+
+
+def stamped(logger: Any, method: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Add what structlog's `add_log_level`, `TimeStamper` and `format_exc_info` add: one call for them, not seven."""
+    line["level"] = method
+    line["time"] = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    return structlog.processors.format_exc_info(logger, method, line) if "exc_info" in line else line
 
 
 def make_logger(
@@ -75,13 +89,8 @@ class LogOutput:
         is_for_reading = settings.format == "console" or (settings.format == "auto" and is_terminal)
         names = new_names(settings.fields.drop, settings.fields.rename)
         self._out.report = _lost_for_reading if is_for_reading else partial(_lost, names)
-        stamper = structlog.processors.TimeStamper
         self._processors: tuple[structlog.typing.Processor, ...] = (
-            structlog.processors.add_log_level,
-            stamper(fmt="%H:%M:%S", utc=False, key="time")
-            if is_for_reading
-            else stamper(fmt="iso", utc=True, key="time"),
-            structlog.processors.format_exc_info,  # not structlog.dev's, which prints the values of variables
+            _FOR_READING if is_for_reading else (stamped,)
         )
         self._render: Callable[[Mapping[str, Any]], str] = (
             _for_reading(ConsoleRenderer(has_colors=self._has_colors and is_terminal))

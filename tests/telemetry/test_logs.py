@@ -5,10 +5,13 @@ from __future__ import annotations
 import io
 import json
 import logging
+from datetime import UTC, datetime
 
 import pytest
+import structlog
 
 from gateway.config import LogSettings
+from gateway.telemetry import logs
 from gateway.telemetry.logs import LibraryLog, make_logger
 
 
@@ -31,6 +34,28 @@ def test_a_line_has_its_time_level_and_event(out):
     line = line_of(out)
     assert (line["level"], line["event"], line["public"]) == ("info", "listening", "127.0.0.1:8080")
     assert line["time"].endswith("Z")
+
+
+@pytest.mark.parametrize("at", [datetime(2026, 1, 2, 3, 4, 5, 678, UTC), datetime(2026, 1, 2, tzinfo=UTC)])
+@pytest.mark.parametrize("method", ["info", "error"])
+@pytest.mark.parametrize("bug", [{}, {"exc_info": ZeroDivisionError("not today")}, {"exc_info": False}])
+def test_a_line_is_stamped_as_structlogs_own_processors_do_it(monkeypatch, at, method, bug):
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return at.astimezone(tz)
+
+    monkeypatch.setattr(logs, "datetime", Clock)
+    monkeypatch.setattr(structlog.processors.datetime, "datetime", Clock)
+    expected = {"event": "bug", "client": "127.0.0.1", **bug}
+    for process in (
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+        structlog.processors.format_exc_info,
+    ):
+        expected = process(None, method, expected)
+    found = logs.stamped(None, method, {"event": "bug", "client": "127.0.0.1", **bug})
+    assert list(found.items()) == list(expected.items())
 
 
 def test_lines_below_the_level_are_not_written(out):
