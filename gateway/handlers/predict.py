@@ -70,10 +70,7 @@ class Predict:
         delivery = self._of_stream.get(route.name)
         if delivery is None:
             metrics = self._services.metrics
-
-            def count_open(amount: int) -> None:
-                metrics.add(metrics.streams_active, amount, route.name)
-
+            count_open = metrics.add_to[metrics.streams_active, route.name]
             delivery = self._of_stream[route.name] = Delivery(
                 {}, self._send_timeout, partial(_event_writer, route), count_open, _STREAM_HEADERS
             )

@@ -118,7 +118,7 @@ async def _acquire(
         waited = monotonic() - began
         if is_busy or waited > SHARED_WAIT:
             exchange.timings.waited += waited
-            metrics.add(metrics.conversation_waits, 1, exchange.route_name, result)
+            metrics.add_to[metrics.conversation_waits, exchange.route_name, result](1)
     return release
 
 

@@ -24,58 +24,58 @@ def metrics(counters: Metrics) -> Callable[[Exchange], None]:
 
 def count_unparsable(metrics: Metrics) -> None:
     """Count a request that could not be parsed, of which nothing else is known."""
-    metrics.add(metrics.requests, 1, "none", "none", "400", Outcome.REFUSED.value)
+    metrics.add_to[metrics.requests, "none", "none", "400", Outcome.REFUSED.value](1)
 
 
 def record(metrics: Metrics, exchange: Exchange) -> None:
     """Count an exchange that has ended and is settled."""
     route = exchange.route_name
     outcome = exchange.outcome or Outcome.FAILED
-    metrics.add(metrics.requests, 1, route, exchange.endpoint, str(exchange.status), outcome)
+    metrics.add_to[metrics.requests, route, exchange.endpoint, str(exchange.status), outcome](1)
     _record_times(metrics, exchange, route)
     for event, count in exchange.events.items():
-        metrics.add(metrics.stream_events, count, route, event)
+        metrics.add_to[metrics.stream_events, route, event](count)
     if exchange.usage is not None:
         _record_tokens(metrics, exchange.usage, route)
     if exchange.upstream_result:
         where = exchange.upstream, exchange.server, exchange.upstream_result
-        metrics.add(metrics.upstream_requests, 1, *where)
+        metrics.add_to[metrics.upstream_requests, *where](1)
     if metrics.is_per_caller:
         _record_caller(metrics, exchange)
     if exchange.abort:
-        metrics.add(metrics.aborts, 1, route, exchange.abort)
-    metrics.add(metrics.bytes, exchange.bytes_in, route, "in")
-    metrics.add(metrics.bytes, exchange.bytes_out, route, "out")
+        metrics.add_to[metrics.aborts, route, exchange.abort](1)
+    metrics.add_to[metrics.bytes, route, "in"](exchange.bytes_in)
+    metrics.add_to[metrics.bytes, route, "out"](exchange.bytes_out)
 
 
 def _record_tokens(metrics: Metrics, usage: Usage, route: str) -> None:
-    metrics.add(metrics.tokens, usage.input, route, "input", usage.source)
-    metrics.add(metrics.tokens, usage.output, route, "output", usage.source)
+    metrics.add_to[metrics.tokens, route, "input", usage.source](usage.input)
+    metrics.add_to[metrics.tokens, route, "output", usage.source](usage.output)
     if usage.implausible_input:
-        metrics.add(metrics.tokens, usage.implausible_input, route, "input", "implausible")
+        metrics.add_to[metrics.tokens, route, "input", "implausible"](usage.implausible_input)
     if usage.implausible_output:
-        metrics.add(metrics.tokens, usage.implausible_output, route, "output", "implausible")
+        metrics.add_to[metrics.tokens, route, "output", "implausible"](usage.implausible_output)
 
 
 def _record_times(metrics: Metrics, exchange: Exchange, route: str) -> None:
     timings = exchange.timings
     if timings.ended is not None:
         took = timings.ended - timings.received
-        metrics.observe(metrics.request_duration, took, route, exchange.endpoint)
+        metrics.observe_in[metrics.request_duration, route, exchange.endpoint](took)
         if exchange.exemplar is not None:
             metrics.name_trace(exchange.exemplar, metrics.request_duration, took, route, exchange.endpoint)
     if (first_token := timings.time_to_first_token) is not None:
-        metrics.observe(metrics.time_to_first_token, first_token, route)
+        metrics.observe_in[metrics.time_to_first_token, route](first_token)
         if exchange.exemplar is not None:
             metrics.name_trace(exchange.exemplar, metrics.time_to_first_token, first_token, route)
     if exchange.gaps is not None:
         add_observed(metrics.child(metrics.inter_token, route), *exchange.gaps)
     if (overhead := timings.overhead) is not None:
-        metrics.observe(metrics.overhead, overhead, route)
+        metrics.observe_in[metrics.overhead, route](overhead)
 
 
 def _record_caller(metrics: Metrics, exchange: Exchange) -> None:
     caller = exchange.caller.key_name or NO_CALLER
-    metrics.add(metrics.caller_requests, 1, caller)
+    metrics.add_to[metrics.caller_requests, caller](1)
     if exchange.usage is not None:
-        metrics.add(metrics.caller_tokens, exchange.usage.input + exchange.usage.output, caller)
+        metrics.add_to[metrics.caller_tokens, caller](exchange.usage.input + exchange.usage.output)

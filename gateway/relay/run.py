@@ -99,7 +99,7 @@ class PredictionRun:
         self._is_closed_by_us = False
         self._is_doubted = False  # whether its chatflow was looked up
         self._metrics = services.metrics
-        self._metrics.add(self._metrics.runs_active, 1, exchange.route_name)
+        self._metrics.add_to[self._metrics.runs_active, exchange.route_name](1)
         exchange.run_started()
         self._in_flight.add(self)
 
@@ -153,7 +153,7 @@ class PredictionRun:
     def on_over(self, end: BodyEnd | GatewayError) -> None:
         self.exchange.timings.upstream_ended = monotonic()
         self._in_flight.discard(self)
-        self._metrics.add(self._metrics.runs_active, -1, self.exchange.route_name)
+        self._metrics.add_to[self._metrics.runs_active, self.exchange.route_name](-1)
         if self._reply is None:
             note_server(self.exchange, self.call.connector)
         status = 0 if self._reply is None else self._reply.status

@@ -15,7 +15,7 @@ import platform
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from time import monotonic, time
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
 from prometheus_client.exposition import choose_encoder
@@ -48,6 +48,18 @@ Processes = Callable[
 _Merge = Literal["livesum", "livemax", "livemin"]  # how the gauges of living workers are merged
 
 
+class _ByLabels(dict[tuple[Any, ...], Add]):
+    """Made when it is first looked up; afterwards a look is no call of a Python function."""
+
+    def __init__(self, make: Callable[..., Add]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, key: tuple[Any, ...]) -> Add:
+        made = self[key] = self._make(*key)
+        return made
+
+
 class Metrics:
     """One registry; times in seconds, sizes in bytes."""
 
@@ -56,7 +68,9 @@ class Metrics:
         self.is_per_caller = per_caller
         self.registry = CollectorRegistry()
         self._bound: dict[tuple[object, ...], MetricWrapperBase] = {}  # one entry for each series
-        self._adders: dict[tuple[object, ...], Add] = {}  # likewise
+        # Likewise, by metric and label values: `metrics.add_to[metrics.bytes, "chat", "in"](100)`.
+        self.add_to = _ByLabels(lambda counter, *values: adder(self.child(counter, *values)))
+        self.observe_in = _ByLabels(lambda histogram, *values: observer(self.child(histogram, *values)))
         self._declare_requests()
         self._declare_callers()
         self._declare_flowise()
@@ -252,24 +266,8 @@ class Metrics:
         """Expose the value with these labels no more: what it was about is gone."""
         self.child(gauge, *values).set(math.nan)  # in the memory that the parent reads it cannot be removed
         del self._bound[gauge, *values]
-        self._adders.pop((gauge, *values), None)
+        self.add_to.pop((gauge, *values), None)
         gauge.remove(*values)
-
-    def add(self, counter: Counter | Gauge, amount: float, *values: str) -> None:
-        """Add to the child with these label values."""
-        key = (counter, *values)
-        add = self._adders.get(key)
-        if add is None:
-            add = self._adders[key] = adder(self.child(counter, *values))
-        add(amount)
-
-    def observe(self, histogram: Histogram, amount: float, *values: str) -> None:
-        """Observe in the child with these label values."""
-        key = (histogram, *values)
-        observe = self._adders.get(key)
-        if observe is None:
-            observe = self._adders[key] = observer(self.child(histogram, *values))
-        observe(amount)
 
     def name_trace(self, labels: dict[str, str], histogram: Histogram, amount: float, *values: str) -> None:
         """Let the bucket of an amount name the trace that it was measured in; `labels` are an OpenMetrics exemplar's.
