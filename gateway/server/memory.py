@@ -34,7 +34,7 @@ def return_large_blocks() -> None:
 def exempt_what_lasts() -> None:
     """Have the garbage collector pass over what there is now: modules and the configuration, which last.
 
-    A full collection would take 40 ms for them, at any moment, and all threads stand still meanwhile. It collects nothing.
+    A full collection would take 40 ms for them, at any moment, and all threads stand still meanwhile.
     """
     gc.freeze()
     gc.set_threshold(YOUNG)
