@@ -29,10 +29,10 @@ def count_unparsable(metrics: Metrics) -> None:
 
 def record(metrics: Metrics, exchange: Exchange) -> None:
     """Count an exchange that has ended and is settled."""
-    route = exchange.route_name
+    route, endpoint = exchange.route_name, exchange.endpoint
     outcome = exchange.outcome or Outcome.FAILED
-    metrics.add_to[metrics.requests, route, exchange.endpoint, str(exchange.status), outcome](1)
-    _record_times(metrics, exchange, route)
+    metrics.add_to[metrics.requests, route, endpoint, str(exchange.status), outcome](1)
+    _record_times(metrics, exchange, route, endpoint)
     for event, count in exchange.events.items():
         metrics.add_to[metrics.stream_events, route, event](count)
     if exchange.usage is not None:
@@ -57,13 +57,13 @@ def _record_tokens(metrics: Metrics, usage: Usage, route: str) -> None:
         metrics.add_to[metrics.tokens, route, "output", "implausible"](usage.implausible_output)
 
 
-def _record_times(metrics: Metrics, exchange: Exchange, route: str) -> None:
+def _record_times(metrics: Metrics, exchange: Exchange, route: str, endpoint: str) -> None:
     timings = exchange.timings
     if timings.ended is not None:
         took = timings.ended - timings.received
-        metrics.observe_in[metrics.request_duration, route, exchange.endpoint](took)
+        metrics.observe_in[metrics.request_duration, route, endpoint](took)
         if exchange.exemplar is not None:
-            metrics.name_trace(exchange.exemplar, metrics.request_duration, took, route, exchange.endpoint)
+            metrics.name_trace(exchange.exemplar, metrics.request_duration, took, route, endpoint)
     if (first_token := timings.time_to_first_token) is not None:
         metrics.observe_in[metrics.time_to_first_token, route](first_token)
         if exchange.exemplar is not None:

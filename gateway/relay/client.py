@@ -7,7 +7,6 @@ reports, without a task, that the client reads too slowly, reads again, or is go
 from __future__ import annotations
 
 import asyncio
-from typing import cast
 
 from aiohttp import web
 
@@ -180,7 +179,7 @@ class _Shim(asyncio.Protocol):
     )
 
     def __init__(self, inner: asyncio.BaseProtocol, stream: ClientStream) -> None:
-        self._inner = cast(asyncio.Protocol, inner)
+        self._inner: asyncio.Protocol = inner  # type: ignore[assignment]  # uvloop's typing; `cast` is a call
         self._stream = stream
 
     def data_received(self, data: bytes) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import time
 
 import pytest
 from aiohttp import web
 
 from tests.harness import bounds
+from tests.harness.clock import until
 from tests.harness.raw_client import request
 from tests.harness.surface import ANSWER, PREDICT, QUESTION, answering, ask
 
@@ -42,6 +44,32 @@ async def test_a_refused_request_gets_no_100_continue(headers, status, start, co
         wire.send(expecting(**headers))
         assert (await wire.head())[0] == status
     assert upstream.seen == []
+
+
+CHUNKS = b"".join(b"1\r\n%b\r\n" % QUESTION[at : at + 1] for at in range(len(QUESTION))) + b"0\r\n\r\n"
+BODIES = {  # what is sent after the head, with it and then
+    "in one piece": (QUESTION, b"", {"Content_Length": str(len(QUESTION))}),
+    "in two": (QUESTION[:5], QUESTION[5:], {"Content_Length": str(len(QUESTION))}),
+    "all behind": (b"", QUESTION, {"Content_Length": str(len(QUESTION))}),
+    "in many pieces at once": (CHUNKS, b"", {"Transfer_Encoding": "chunked"}),
+    "in many pieces behind": (CHUNKS[:9], CHUNKS[9:], {"Transfer_Encoding": "chunked"}),
+}
+
+
+@pytest.mark.parametrize("kind", BODIES)
+async def test_a_body_reaches_flowise_however_it_came_and_keeps_little(start, connect, kind):
+    first, then, framing = BODIES[kind]
+    async with answering() as upstream, start(upstream.url) as gateway, connect(gateway) as wire:
+        for _ in range(2):
+            wire.send(request("POST", PREDICT, b"", Content_Type="application/json", **framing) + first)
+            if then:
+                await until(lambda: any(one._is_answering for one in gateway.connections()))
+                wire.send(then)
+            assert (await wire.reply()).body == ANSWER
+        (connection,) = gateway.connections()
+        kept = sys.getsizeof(connection._content._buffer)
+    assert [one.body for one in upstream.seen if one.method == "POST"] == [QUESTION, QUESTION]
+    assert kept < 100 or kind != "in one piece"
 
 
 async def test_a_body_that_pauses_is_refused(start, connect):
