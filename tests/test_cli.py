@@ -20,7 +20,6 @@ from tests.harness.commands import typed, typed_aside
 from tests.harness.gateway import FLOW, configuration
 from tests.harness.predictions import ask
 from tests.harness.processes import ROOT, gateway, run, spawn
-from tests.harness.raw_upstream import RawUpstream
 from tests.harness.surface import answering
 
 NOWHERE = "http://127.0.0.1:1"
@@ -157,10 +156,9 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
 
 
 @pytest.mark.parametrize("command", ["serve", "check"])
-async def test_a_wrong_configuration_ends_with_2_and_every_mistake_with_its_place(command, written):
+def test_a_wrong_configuration_ends_with_2_and_every_mistake_with_its_place(command, written):
     path = written(WRONG)
-    begin = typed_aside if command == "check" else run
-    status, out, err = await begin(command, "--config", path)
+    status, out, err = typed(command, "--config", path)
     assert (status, out) == (2, "")
     lines = err.splitlines()
     places = [line.removeprefix(f"{path}:").split(": ")[:2] for line in lines]
@@ -181,9 +179,9 @@ async def test_a_missing_configuration_ends_with_2_and_a_sentence(tmp_path):
     assert "Traceback" not in err
 
 
-async def test_check_reports_a_valid_configuration(written):
+def test_check_reports_a_valid_configuration(written):
     path = written()
-    assert await run("check", "--config", path) == (0, f"{path}: ok, 1 route", "")
+    assert typed("check", "--config", path) == (0, f"{path}: ok, 1 route", "")
 
 
 @pytest.mark.parametrize("name", ["gateway.yaml", "gateway.full.yaml"])
@@ -199,12 +197,13 @@ def test_check_accepts_what_is_shipped_and_asks_for_the_real_chatflow(name):
     )
 
 
-async def test_serve_logs_the_warnings(serve):
-    async with (
-        RawUpstream(None) as upstream,
-        serve(upstream.url, route={"chatflow": EXAMPLE_CHATFLOW}) as child,
-    ):
+async def test_serve_logs_the_warnings_of_the_configuration_and_too_few_file_descriptors(serve):
+    sections = {"server": {"max_connections": 10000}, "route": {"chatflow": EXAMPLE_CHATFLOW}}
+    async with serve(NOWHERE, before="ulimit -n 256", **sections) as child:
         (line,) = [line for line in child.lines if line["event"] == "config_warning"]
+        few = await child.until("few_file_descriptors")
+    assert (few["limit"], few["needed"], few["level"]) == (256, 10000 + 1000 + 164, "warning")
+    assert "ulimit -n" in few["message"]
     assert (line["level"], line["key"], line["line"]) == ("warning", "routes[0].chatflow", line["line"])
     assert line["file"].endswith("gateway.yaml")
     assert line["message"].startswith("this is the id of the example: write that of your chatflow")
@@ -267,20 +266,34 @@ def test_a_file_beside_a_command_without_a_configuration_is_named(
     assert UNREAD in capsys.readouterr().err.splitlines()[-1]
 
 
-async def test_a_configuration_comes_from_standard_input(written, tmp_path):
-    path = written()
-    assert await run("check", "--config", "-", before=f"exec < {path}") == (0, "<stdin>: ok, 1 route", "")
-    path = written("server: {drain: 30}\n")
-    status, out, err = await run("check", "--config", "-", before=f"exec < {path}")
+@pytest.fixture
+def from_input(monkeypatch):
+    """Types a command whose standard input is a file."""
+
+    def begin(path, *arguments):
+        with Path(path).open() as stdin:
+            monkeypatch.setattr(sys, "stdin", stdin)
+            return typed(*arguments, "--config", "-")
+
+    return begin
+
+
+async def test_a_configuration_comes_from_standard_input(written):
+    before = f"exec < {written()}"
+    assert await run("check", "--config", "-", before=before) == (0, "<stdin>: ok, 1 route", "")
+
+
+def test_a_mistake_on_standard_input_has_its_place(written, from_input):
+    status, out, err = from_input(written("server: {drain: 30}\n"), "check")
     assert (status, out) == (2, "")
     assert '<stdin>:1: server.drain: "30" has no unit: write one' in err
 
 
-async def test_files_named_on_standard_input_are_relative_to_the_working_directory(written, tmp_path):
-    path = written(auth={"keys_file": "mine.yaml"})
-    status, out, _ = await run(
-        "keys", "create", "--name", "a", "--config", "-", before=f"cd {tmp_path}; exec < {path}"
-    )
+def test_files_named_on_standard_input_are_relative_to_the_working_directory(
+    written, from_input, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    status, out, _ = from_input(written(auth={"keys_file": "mine.yaml"}), "keys", "create", "--name", "a")
     assert status == 0
     assert "mine.yaml holds its hash" in out
     assert (tmp_path / "mine.yaml").exists()
@@ -357,10 +370,12 @@ async def test_an_admin_address_in_use_ends_with_1_and_names_it(written):
     )
 
 
-async def test_listen_overrides_the_configuration(written):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        path = written(server={"listen": "127.0.0.1:{}".format(taken.getsockname()[1])})
-        async with gateway("serve", "--config", path, "--listen", "127.0.0.1:0") as child:
+async def test_listen_and_admin_listen_override_the_configuration(written):
+    with socket.create_server(("127.0.0.1", 0)) as public, socket.create_server(("127.0.0.1", 0)) as admin:
+        server, own = ({"listen": f"127.0.0.1:{one.getsockname()[1]}"} for one in (public, admin))
+        path = written(server=server, admin=own)
+        free = ("--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0")
+        async with gateway("serve", "--config", path, *free) as child:
             await child.listens()
             child.send_signal()
             assert await child.ended() == (0, "")
@@ -383,8 +398,8 @@ async def test_listen_overrides_the_configuration(written):
         ),
     ],
 )
-async def test_options_are_checked_as_the_keys_of_the_file(written, arguments, message):
-    status, out, err = await run("serve", "--config", written(), *arguments)
+def test_options_are_checked_as_the_keys_of_the_file(written, arguments, message):
+    status, out, err = typed("serve", "--config", written(), *arguments)
     assert (status, out) == (2, "")
     assert message in err
 
@@ -403,15 +418,25 @@ def test_a_wrong_argument_ends_with_2_and_a_reason(written, arguments, message):
     assert message in err
 
 
-@pytest.mark.parametrize("command", [("check",), ("serve",), ("serve", "--workers", "2")])
-async def test_a_store_without_its_package_ends_with_1_and_one_sentence(command, written, tmp_path):
-    (tmp_path / "redis.py").write_text("raise ModuleNotFoundError('No module named redis')")
+WITHOUT_REDIS = """\
+import json, sys
+from gateway.cli import main
+sys.modules["redis"] = None
+for words in json.loads(sys.argv[1]):
+    assert main(words) == 1
+"""
+
+
+async def test_a_store_without_its_package_ends_with_1_and_one_sentence(written):
     path = written(auth={"secret": "s" * 32}, limits={"store": "redis://127.0.0.1:1/0"})
-    async with gateway(*command, "--config", path, before=f"export PYTHONPATH={tmp_path}") as child:
-        status, err = await child.ended()
-    assert (status, child.output) == (1, [])
+    commands = [
+        [*command, "--config", path] for command in (["check"], ["serve"], ["serve", "--workers", "2"])
+    ]
+    process = await spawn(sys.executable, "-c", WITHOUT_REDIS, json.dumps(commands))
+    out, err = await process.communicate()
+    assert (process.returncode, out) == (0, b"")
     package = "the package redis, which is not installed: pip install 'redis>=8.1'."
-    assert err == f"flowise-gateway: limits.store needs {package}\n"
+    assert err.decode() == len(commands) * f"flowise-gateway: limits.store needs {package}\n"
 
 
 FROM_ENVIRONMENT = {
@@ -463,16 +488,15 @@ def environment(monkeypatch):
 
 
 @pytest.mark.parametrize("command", ["check", "serve"])
-async def test_a_wrong_variable_ends_with_2_and_its_name(command, environment):
+def test_a_wrong_variable_ends_with_2_and_its_name(command, environment):
     environment(**{**FROM_ENVIRONMENT, "FLOWISE_URL": "f"})
-    begin = typed_aside if command == "check" else run
-    status, out, err = await begin(command)
+    status, out, err = typed(command)
     assert (status, out) == (2, "")
     assert err.startswith('FLOWISE_URL: the value of "f" is not an http or https URL: write ')
 
 
-async def test_without_a_configuration_both_ways_are_named():
-    status, out, err = await run("serve")
+def test_without_a_configuration_both_ways_are_named():
+    status, out, err = typed("serve")
     assert (status, out) == (2, "")
     assert "write --config FILE, or set FLOWISE_URL, GATEWAY_ROUTES, GATEWAY_AUTH" in err
 
@@ -486,11 +510,10 @@ def test_check_and_keys_read_the_environment_too(tmp_path, environment):
     assert (tmp_path / "keys.yaml").exists()
 
 
-async def test_keys_need_no_variable_but_that_of_their_file(tmp_path):
-    file = str(tmp_path / "keys.yaml")
-    async with gateway("keys", "create", "--name", "a", before=exported(GATEWAY_KEYS_FILE=file)) as child:
-        assert await child.ended() == (0, "")
-    assert child.output[0].startswith("fgw_")
+def test_keys_need_no_variable_but_that_of_their_file(tmp_path, environment):
+    environment(GATEWAY_KEYS_FILE=str(tmp_path / "keys.yaml"))
+    status, out, err = typed("keys", "create", "--name", "a")
+    assert (status, out[:4], err) == (0, "fgw_", "")
 
 
 def test_the_chatflow_of_the_example_is_a_warning_of_its_variable(environment):
@@ -510,31 +533,9 @@ def test_keys_without_a_file_name_the_variable(environment):
     assert typed("keys", "list") == (2, "", f"flowise-gateway: {said}\n")
 
 
-async def test_admin_listen_wins_over_the_configuration(written):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        path = written(admin={"listen": "127.0.0.1:{}".format(taken.getsockname()[1])})
-        async with gateway("serve", "--config", path, "--admin-listen", "127.0.0.1:0") as child:
-            await child.listens()
-            child.send_signal()
-            assert await child.ended() == (0, "")
-
-
-async def test_too_few_file_descriptors_are_logged(serve):
-    async with (
-        RawUpstream(None) as upstream,
-        serve(upstream.url, server={"max_connections": 10000}, before="ulimit -n 256") as child,
-    ):
-        line = await child.until("few_file_descriptors")
-    assert (line["limit"], line["needed"], line["level"]) == (256, 10000 + 1000 + 164, "warning")
-    assert "ulimit -n" in line["message"]
-
-
 async def test_the_limit_of_file_descriptors_is_raised_up_to_the_hard_limit(serve):
     sections = {"server": {"max_connections": 300}, "upstreams": {"main": {"max_connections": 10}}}
-    async with (
-        RawUpstream(None) as upstream,
-        serve(upstream.url, before="ulimit -n 1000; ulimit -S -n 100", **sections) as child,
-    ):
+    async with serve(NOWHERE, before="ulimit -n 1000; ulimit -S -n 100", **sections) as child:
         limits = Path(f"/proc/{child.pid}/limits")
         if not limits.exists():
             pytest.skip("this system shows no limits of a process")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import sys
 from contextlib import asynccontextmanager
@@ -16,6 +17,11 @@ import yaml
 from tests.harness.gateway import configuration
 
 ROOT = Path(__file__).parents[2]
+# aiohttp reads the authorities of the system as it loads, which is a sixth of the start; those of tests have their own
+ENVIRON = {"SSL_CERT_FILE": os.devnull}
+PAUSE = (
+    0.005  # seconds between two looks at what a process does; without, looking takes the core that it needs
+)
 
 
 class Child:
@@ -141,11 +147,14 @@ class Served(Child):
             except ConnectionError:
                 return
             writer.close()
+            await asyncio.sleep(PAUSE)
 
 
 async def spawn(*command: str) -> asyncio.subprocess.Process:
     pipe = asyncio.subprocess.PIPE
-    return await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=pipe, stderr=pipe, limit=2**20)
+    return await asyncio.create_subprocess_exec(
+        *command, cwd=ROOT, env={**ENVIRON, **os.environ}, stdout=pipe, stderr=pipe, limit=2**20
+    )
 
 
 @asynccontextmanager

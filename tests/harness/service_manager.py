@@ -9,7 +9,7 @@ import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from tests.harness.processes import ROOT, Served
+from tests.harness.processes import ENVIRON, ROOT, Served
 
 # Puts the descriptors of its first arguments at 3, 4, …, and becomes the gateway, so that LISTEN_PID is its own.
 _LAUNCH = """
@@ -63,7 +63,7 @@ class Manager:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", _LAUNCH, str(len(numbers)), *map(str, numbers), *arguments),
             cwd=ROOT,
-            env={**os.environ, **self.environment, **environment},
+            env={**ENVIRON, **os.environ, **self.environment, **environment},
             pass_fds=numbers,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

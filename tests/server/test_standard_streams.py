@@ -13,7 +13,7 @@ from tests.harness import bounds
 from tests.harness.frames import END
 from tests.harness.gateway import configuration
 from tests.harness.ports import free_port
-from tests.harness.processes import ROOT, gateway
+from tests.harness.processes import PAUSE, ROOT, gateway
 from tests.harness.raw_client import Wire, request
 
 CLOSED = ["exec <&-", "exec >&-", "exec 2>&-", "exec <&- >&- 2>&-"]
@@ -34,7 +34,7 @@ async def connected(port):
         try:
             return await Wire.to("127.0.0.1", port)
         except ConnectionError:
-            continue
+            await asyncio.sleep(PAUSE)
 
 
 async def answers(port):
