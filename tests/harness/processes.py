@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 import yaml
 
+from tests.harness.clock import time_passes
 from tests.harness.gateway import configuration
 
 ROOT = Path(__file__).parents[2]
@@ -147,7 +148,7 @@ class Served(Child):
             except ConnectionError:
                 return
             writer.close()
-            await asyncio.sleep(PAUSE)
+            await time_passes(PAUSE)
 
 
 async def spawn(*command: str) -> asyncio.subprocess.Process:

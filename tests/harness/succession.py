@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 
+from tests.harness.clock import time_passes
 from tests.harness.frames import END, METADATA, PATH, token
 from tests.harness.raw_client import Wire, request
 from tests.harness.raw_upstream import STREAM_HEAD
@@ -60,10 +61,13 @@ class Stream:
 
 
 class Storm:
-    """Clients that connect, ask, read the answer and close, one connection after the other."""
+    """Clients that connect, ask, read the answer and close, one connection after the other.
 
-    def __init__(self, port: int) -> None:
-        self._port = port
+    `pause`: seconds of each between two connections; without, they take the cores that a successor needs to start.
+    """
+
+    def __init__(self, port: int, pause: float) -> None:
+        self._port, self._pause = port, pause
         self._more = asyncio.Event()
         self.served = 0
         self.failures: list[str] = []
@@ -80,6 +84,7 @@ class Storm:
                 self.failures.append(repr(error))
             self.served += 1
             self._more.set()
+            await time_passes(self._pause)
 
     async def more(self, count: int) -> None:
         """Wait until this many more requests have ended."""
@@ -90,9 +95,9 @@ class Storm:
 
 
 @asynccontextmanager
-async def storm(port: int):
+async def storm(port: int, *, pause: float = 0.0):
     """`async with storm(port) as clients:`"""
-    clients = Storm(port)
+    clients = Storm(port, pause)
     tasks = [asyncio.ensure_future(clients._client()) for _ in range(CLIENTS)]
     try:
         yield clients

@@ -7,8 +7,6 @@ import json
 import signal
 import sys
 
-import pytest
-
 from tests.harness.frames import END, METADATA
 from tests.harness.gateway import FLOW
 from tests.harness.held_stream import TOKEN, Held
@@ -17,10 +15,6 @@ from tests.harness.raw_upstream import STREAM_HEAD, RawUpstream
 
 PATH = f"/api/v1/prediction/{FLOW}"
 STREAM = {"question": "hi", "streaming": True, "chatId": "chat-1"}
-
-
-async def never(_peer, _seen):
-    await asyncio.Event().wait()
 
 
 async def streaming(wire):
@@ -48,115 +42,85 @@ async def test_readiness_turns_at_once_and_the_port_stays_open_for_the_delay(ser
         assert await gateway.ended() == (0, "")
 
 
-async def test_the_port_closes_and_an_open_stream_finishes(serve, connect):
+async def test_the_port_closes_and_open_streams_and_connections_that_were_accepted_finish(serve, connect):
     held = Held()
     async with (
         RawUpstream(held) as upstream,
         serve(upstream.url, server={"drain": "60s"}) as gateway,
         connect(gateway) as wire,
+        connect(gateway) as early,
+        connect(gateway) as kept,
     ):
         await streaming(wire)
-        gateway.send_signal()
+        early.send(b"GET /api/v1/ping HTTP/1.1\r\n")  # the rest comes later
+        kept.send(request("GET", "/api/v1/ping"))
+        assert "connection" not in (await kept.reply()).fields
+        gateway.send_signal(signal.SIGINT)
         await gateway.refuses_connections()
+        early.send(b"Host: gateway\r\n\r\n")
+        kept.send(request("GET", "/api/v1/ping"))
+        for one in (early, kept):
+            reply = await one.reply()
+            assert (reply.status, reply.body, reply.fields["connection"]) == (200, b"pong", "close")
         held.may_finish.set()
         assert await wire.rest() == METADATA + END
         assert await gateway.ended() == (0, "")
         assert upstream.aborts == []
-    (line,) = [line for line in gateway.lines if line["event"] == "request"]
+    (line,) = [line for line in gateway.lines if line.get("endpoint") == "prediction"]
     assert (line["outcome"], line["status"]) == ("ok", 200)
     assert gateway.lines[-1]["event"] == "stopped"
 
 
-async def test_a_kept_alive_connection_is_served_once_more_and_closed(serve, connect):
-    held = Held()
-    async with (
-        RawUpstream(held) as upstream,
-        serve(upstream.url, server={"drain": "60s"}) as gateway,
-        connect(gateway) as wire,
-        connect(gateway) as kept,
-    ):
-        await streaming(wire)
-        kept.send(request("GET", "/api/v1/ping"))
-        assert "connection" not in (await kept.reply()).fields
-        gateway.send_signal()
-        await gateway.refuses_connections()
-        kept.send(request("GET", "/api/v1/ping"))
-        reply = await kept.reply()
-        assert (reply.status, reply.body, reply.fields["connection"]) == (200, b"pong", "close")
-        held.may_finish.set()
-        assert await gateway.ended() == (0, "")
-
-
-async def test_a_remaining_stream_gets_one_error_one_end_and_the_last_chunk(serve, connect):
+async def test_a_remaining_stream_gets_one_error_and_one_end_and_what_waits_behind_it_503(serve, connect):
     async with (
         RawUpstream(Held()) as upstream,
         serve(upstream.url, server={"drain": "300ms"}) as gateway,
         connect(gateway) as wire,
+        connect(gateway) as behind,
     ):
         await streaming(wire)
+        behind.send(request("POST", PATH, json.dumps(STREAM).encode(), Expect="100-continue"))
+        assert (await behind.head())[0] == 100  # the body is read now, then the conversation is locked
         gateway.send_signal()
-        body = await wire.rest()
+        body, reply = await wire.rest(), await behind.reply()
         assert await wire.reader.read() == b""
         assert await gateway.ended() == (0, "")
         assert upstream.aborts == [f"/api/v1/chatmessage/abort/{FLOW}/chat-1"]
+        assert len([seen for seen in upstream.seen if seen.target == PATH]) == 1
     assert body.startswith(b'message:\ndata:{"event":"error","data":"')
     assert body.endswith(END)
     assert body.count(b"\n\n") == 2
-    (line,) = [line for line in gateway.lines if line["event"] == "request"]
-    assert (line["outcome"], line["status"], line["error"]) == ("truncated", 200, "draining")
+    assert (reply.status, reply.json()["code"]) == (503, "draining")
+    (line,) = [line for line in gateway.lines if line["event"] == "request" and line["status"] == 200]
+    assert (line["outcome"], line["error"]) == ("truncated", "draining")
 
 
-async def test_a_half_sent_event_is_dropped_before_the_error(serve, connect):
-    async def script(peer, _):
-        peer.send(STREAM_HEAD)
-        peer.chunk(TOKEN + b'message:\ndata:{"event":"tok')
+async def test_a_half_sent_event_is_dropped_and_what_has_no_head_yet_gets_503(serve, connect):
+    async def script(peer, seen):
+        if seen.json()["question"] == "hi":
+            peer.send(STREAM_HEAD)
+            peer.chunk(TOKEN + b'message:\ndata:{"event":"tok')
         await asyncio.Event().wait()
 
     async with (
         RawUpstream(script) as upstream,
         serve(upstream.url, server={"drain": "300ms"}) as gateway,
         connect(gateway) as wire,
+        connect(gateway) as stream,
+        connect(gateway) as whole,
     ):
         await streaming(wire)
+        for one, is_streaming in ((stream, True), (whole, False)):
+            body = {"question": "wait", "streaming": is_streaming, "chatId": f"chat-{is_streaming}"}
+            one.post(PATH, body)
+        await upstream_has_seen(upstream, 3)
         gateway.send_signal()
         body = await wire.rest()
+        replies = [await one.reply() for one in (stream, whole)]
         assert await gateway.ended() == (0, "")
     assert body.startswith(b'message:\ndata:{"event":"error","data":"')
     assert body.endswith(END)
-
-
-@pytest.mark.parametrize("is_streaming", [True, False])
-async def test_a_request_before_its_head_gets_503_draining(serve, connect, is_streaming):
-    async with (
-        RawUpstream(never) as upstream,
-        serve(upstream.url, server={"drain": "300ms"}) as gateway,
-        connect(gateway) as wire,
-    ):
-        wire.post(PATH, {**STREAM, "streaming": is_streaming})
-        await upstream_has_seen(upstream)
-        gateway.send_signal()
-        reply = await wire.reply()
-        assert await gateway.ended() == (0, "")
-    assert (reply.status, reply.json()["code"]) == (503, "draining")
-
-
-async def test_a_request_that_waits_for_its_turn_gets_503_draining(serve, connect):
-    held = Held()
-    async with (
-        RawUpstream(held) as upstream,
-        serve(upstream.url, server={"drain": "300ms"}) as gateway,
-        connect(gateway) as first,
-        connect(gateway) as second,
-    ):
-        await streaming(first)
-        second.send(request("POST", PATH, json.dumps(STREAM).encode(), Expect="100-continue"))
-        assert (await second.head())[0] == 100  # the body is read now, then the conversation is locked
-        gateway.send_signal()
-        body, reply = await first.rest(), await second.reply()
-        assert await gateway.ended() == (0, "")
-        assert len(upstream.seen) == 1
-    assert body.endswith(END)
-    assert (reply.status, reply.json()["code"]) == (503, "draining")
+    assert [(reply.status, reply.json()["code"]) for reply in replies] == 2 * [(503, "draining")]
 
 
 async def test_a_run_without_a_client_is_aborted_at_once(serve, connect):
@@ -189,13 +153,6 @@ async def test_a_second_signal_ends_the_wait(serve, connect):
         await gateway.refuses_connections()
         gateway.send_signal()
         assert (await wire.rest()).endswith(END)
-        assert await gateway.ended() == (0, "")
-
-
-async def test_sigint_drains_as_well(serve):
-    async with RawUpstream(never) as upstream, serve(upstream.url) as gateway:
-        gateway.send_signal(signal.SIGINT)
-        await gateway.until("draining")
         assert await gateway.ended() == (0, "")
 
 

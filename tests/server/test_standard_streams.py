@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from tests.harness import bounds
+from tests.harness.clock import time_passes
 from tests.harness.frames import END
 from tests.harness.gateway import configuration
 from tests.harness.ports import free_port
@@ -34,7 +35,7 @@ async def connected(port):
         try:
             return await Wire.to("127.0.0.1", port)
         except ConnectionError:
-            await asyncio.sleep(PAUSE)
+            await time_passes(PAUSE)
 
 
 async def answers(port):
