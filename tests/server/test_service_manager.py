@@ -12,7 +12,6 @@ import yaml
 
 from tests.harness import bounds
 from tests.harness.gateway import configuration
-from tests.harness.processes import gateway
 from tests.harness.raw_client import Wire, request
 from tests.harness.service_manager import Manager
 
@@ -48,11 +47,18 @@ async def pong(port):
     [((), False), (("--workers", "2"), True)],
     ids=["one process, file", "workers, abstract"],
 )
-async def test_it_says_when_it_is_ready_and_when_it_stops(options, is_abstract, written, tmp_path):
-    with Manager(tmp_path, is_abstract=is_abstract) as manager:
-        async with manager.start(*written(server={"drain": "7s"}), *options) as served:
+async def test_it_serves_on_the_sockets_that_were_passed_and_says_when_it_is_ready_and_when_it_stops(
+    options, is_abstract, written, tmp_path
+):
+    arguments = written(server={"listen": "192.0.2.1:80", "drain": "7s"}, admin={"listen": "127.0.0.1:1"})
+    with Manager(tmp_path, "admin", "public", is_abstract=is_abstract) as manager:
+        async with manager.start(*arguments, *options) as served:
             ready = await manager.until("READY", "1")
             await served.listens()
+            assert (served.port, served.admin) == (
+                manager.port("public"),
+                f"http://127.0.0.1:{manager.port('admin')}",
+            )
             assert (
                 ready["STATUS"]
                 == f"Serving on 127.0.0.1:{served.port}; the admin port is {served.admin[7:]}."
@@ -66,24 +72,8 @@ async def test_it_says_when_it_is_ready_and_when_it_stops(options, is_abstract, 
             stopping = await manager.until("STOPPING", "1")
             assert stopping["STATUS"] == "Draining: open streams may finish within 7 s."
             assert await served.ended() == (0, "")
-
-
-@pytest.mark.parametrize("options", [(), ("--workers", "2")], ids=["one process", "workers"])
-async def test_it_shows_that_its_loop_runs(options, written, tmp_path):
-    with Manager(tmp_path) as manager:
-        async with manager.start(*written(), *options, WATCHDOG_USEC="600000", WATCHDOG_PID="own") as served:
-            await served.listens()
-            for _ in range(3):
-                await manager.until("WATCHDOG", "1")
-
-
-async def test_a_watchdog_of_another_process_gets_nothing(written, tmp_path):
-    with Manager(tmp_path) as manager:
-        async with manager.start(*written(), WATCHDOG_USEC="1", WATCHDOG_PID="1") as served:
-            await served.listens()
-            served.send_signal()
-            await manager.until("STOPPING")
-        assert not [message for message in manager.messages if "WATCHDOG" in message]
+        with socket.socket() as late:
+            late.connect(("127.0.0.1", manager.port("public")))  # waits in the queue for the next one
 
 
 @pytest.mark.parametrize("address", ["/nothing/there", "vsock:2:1"])
@@ -97,24 +87,6 @@ async def test_a_manager_that_takes_no_message_is_logged_once(address, written, 
     assert line["reason"] == "No such file or directory"
 
 
-@pytest.mark.parametrize("options", [(), ("--workers", "2")], ids=["one process", "workers"])
-async def test_it_serves_on_the_sockets_that_were_passed(options, written, tmp_path):
-    arguments = written(server={"listen": "192.0.2.1:80"}, admin={"listen": "127.0.0.1:1"})
-    with Manager(tmp_path, "admin", "public") as manager:
-        async with manager.start(*arguments, *options) as served:
-            await served.listens()
-            assert (served.port, served.admin) == (
-                manager.port("public"),
-                f"http://127.0.0.1:{manager.port('admin')}",
-            )
-            assert await pong(served.port) == b"pong"
-            assert (await served.ask("/readyz"))[0] == 200
-            served.send_signal()
-            assert await served.ended() == (0, "")
-        with socket.socket() as late:
-            late.connect(("127.0.0.1", manager.port("public")))  # waits in the queue for the next one
-
-
 async def test_without_names_what_is_passed_is_the_public_port(written, tmp_path):
     with Manager(tmp_path, "public") as manager:
         async with manager.start(*written(), LISTEN_FDNAMES="") as served:
@@ -122,11 +94,15 @@ async def test_without_names_what_is_passed_is_the_public_port(written, tmp_path
             assert served.port == manager.port("public")
 
 
-async def test_what_was_passed_to_another_process_is_not_used(written, tmp_path):
+async def test_what_is_meant_for_another_process_is_not_used(written, tmp_path):
     with Manager(tmp_path, "public") as manager:
-        async with manager.start(*written(), LISTEN_PID="1") as served:
+        others = {"LISTEN_PID": "1", "WATCHDOG_USEC": "1", "WATCHDOG_PID": "1"}
+        async with manager.start(*written(), **others) as served:
             await served.listens()
             assert served.port != manager.port("public")
+            served.send_signal()
+            await manager.until("STOPPING")
+        assert not [message for message in manager.messages if "WATCHDOG" in message]
 
 
 @pytest.mark.parametrize(
@@ -164,19 +140,13 @@ async def test_an_admin_port_for_other_machines_needs_a_token(written, tmp_path)
     assert (status, "which other machines reach. Write a token into admin.token" in errors) == (1, True)
 
 
-async def test_without_a_manager_nothing_is_passed_and_nothing_said(written):
-    async with gateway(*written()) as served:
-        await served.listens()
-        served.send_signal()
-        assert await served.ended() == (0, "")
-    assert not [line for line in served.lines if line["event"] == "notify_failed"]
-
-
 @pytest.mark.parametrize("options", [(), ("--workers", "2")], ids=["one process", "workers"])
-async def test_a_reload_is_announced_and_its_end_too(options, written, tmp_path):
+async def test_it_shows_that_its_loop_runs_and_announces_a_reload_and_its_end(options, written, tmp_path):
     with Manager(tmp_path) as manager:
-        async with manager.start(*written(), *options) as served:
+        async with manager.start(*written(), *options, WATCHDOG_USEC="600000", WATCHDOG_PID="own") as served:
             await manager.until("READY", "1")
+            for _ in range(3):
+                await manager.until("WATCHDOG", "1")
             written(logs={"level": "warning"})
             served.send_signal(signal.SIGHUP)
             assert int((await manager.until("RELOADING", "1"))["MONOTONIC_USEC"]) > 0

@@ -22,6 +22,7 @@ SHARED = {
     "auth": {"secret": "a secret of thirty-two bytes or more"},
     "limits": {"store": "redis://127.0.0.1:1/0"},
 }
+SLOW = {"drain": "60s", "drain_delay": "60s"}
 WITHOUT_EFFECT = ("SIGPIPE", "SIGXFSZ", "SIGTTIN", "SIGTTOU", "SIGCHLD", "SIGCONT", "SIGURG", "SIGWINCH")
 
 
@@ -71,26 +72,42 @@ def test_only_suspension_kills_and_faults_are_left_to_the_system():
         )
 
 
+async def ended_at_once(gateway, wire):
+    """SIGQUIT ends a new stream, without the waits of the drain."""
+    await streaming(wire)
+    gateway.send_signal(signal.SIGQUIT)
+    body = await wire.rest()
+    assert await gateway.ended() == (0, "")
+    assert body.startswith(b'message:\ndata:{"event":"error","data":"')
+    assert body.endswith(END)
+    *_, line = [line for line in gateway.lines if line["event"] == "request"]
+    assert (line["outcome"], line["error"]) == ("truncated", "draining")
+
+
 @pytest.mark.timeout(2 * bounds.TEST)
-async def test_no_other_signal_ends_a_stream(serve, connect):
+async def test_no_other_signal_ends_a_stream_and_sigquit_does_at_once(serve, connect):
     held = Held()
-    async with RawUpstream(held) as upstream, serve(upstream.url) as gateway, connect(gateway) as wire:
+    async with (
+        RawUpstream(held) as upstream,
+        serve(upstream.url, server=SLOW) as gateway,
+        connect(gateway) as wire,
+    ):
         await streaming(wire)
         assert ignored_by(gateway.pid) == set(signals.IGNORED)
         async for _ in sent_all(gateway, gateway.pid):
             pass
         held.may_finish.set()
         assert await wire.rest() == METADATA + END
-        gateway.send_signal()
-        assert await gateway.ended() == (0, "")
+        held.may_finish.clear()
+        await ended_at_once(gateway, wire)
 
 
 @pytest.mark.timeout(4 * bounds.TEST)
-async def test_no_other_signal_ends_a_parent_or_a_worker(serve, connect):
+async def test_no_other_signal_ends_a_parent_or_a_worker_and_sigquit_does_at_once(serve, connect):
     held = Held()
     async with (
         RawUpstream(held) as upstream,
-        serve(upstream.url, server={"workers": 2}, **SHARED) as gateway,
+        serve(upstream.url, server={"workers": 2, **SLOW}, **SHARED) as gateway,
         connect(gateway) as wire,
     ):
         await streaming(wire)
@@ -105,8 +122,8 @@ async def test_no_other_signal_ends_a_parent_or_a_worker(serve, connect):
             assert (line["worker"], "parent" in line["message"]) == (started["worker"], True)
         held.may_finish.set()
         assert await wire.rest() == METADATA + END
-        gateway.send_signal()
-        assert await gateway.ended() == (0, "")
+        held.may_finish.clear()
+        await ended_at_once(gateway, wire)
     assert len([line for line in gateway.lines if line["event"] == "worker_started"]) == 2
 
 
@@ -117,27 +134,6 @@ async def test_sighup_does_not_end_the_demo():
         assert "not read from a file" in (await child.until("reload_ignored"))["message"]
         child.send_signal(signal.SIGINT)
         assert await child.ended() == (0, "")
-
-
-@pytest.mark.parametrize(
-    "sections", [{}, {"server": {"workers": 2}, **SHARED}], ids=["one process", "workers"]
-)
-@pytest.mark.timeout(3 * bounds.TEST)
-async def test_sigquit_ends_the_streams_at_once(sections, serve, connect):
-    sections = {**sections, "server": {"drain": "60s", "drain_delay": "60s", **sections.get("server", {})}}
-    async with (
-        RawUpstream(Held()) as upstream,
-        serve(upstream.url, **sections) as gateway,
-        connect(gateway) as wire,
-    ):
-        await streaming(wire)
-        gateway.send_signal(signal.SIGQUIT)
-        body = await wire.rest()
-        assert await gateway.ended() == (0, "")
-    assert body.startswith(b'message:\ndata:{"event":"error","data":"')
-    assert body.endswith(END)
-    (line,) = [line for line in gateway.lines if line["event"] == "request"]
-    assert (line["outcome"], line["error"]) == ("truncated", "draining")
 
 
 @pytest.mark.timeout(4 * bounds.TEST)

@@ -98,21 +98,13 @@ async def begin_stream(wire):
     assert await wire.chunk() == TOKEN
 
 
-async def test_a_worker_whose_loop_stands_still_is_not_ready(workers):
-    async with workers() as gateway:
-        assert (await gateway.ask("/readyz"))[:2] == (200, "ok\n")
-        with stopped(pid_of(gateway, 2)):
-            line = await gateway.until("worker_stalled")
-            assert (line["worker"], line["level"]) == (2, "warning")
-            assert (await gateway.ask("/readyz"))[:2] == (503, "stalled\n")
-            assert (await gateway.ask("/livez"))[0] == 200
-        assert (await gateway.until("worker_recovered"))["worker"] == 2
-        assert (await gateway.ask("/readyz"))[:2] == (200, "ok\n")
-        assert len(lines_of(gateway, "worker_started")) == 2
-
-
-async def test_each_worker_serves_and_one_scrape_is_their_sum(workers):
-    async with workers() as gateway, connected(gateway) as wires:
+async def test_each_worker_serves_and_one_scrape_is_their_sum_and_their_streams_finish(workers):
+    held = Held()
+    async with (
+        RawUpstream(held) as upstream,
+        workers(upstream.url, server={"drain": "60s"}) as gateway,
+        connected(gateway) as wires,
+    ):
         started = lines_of(gateway, "worker_started")
         assert [line["worker"] for line in started] == [1, 2]
         pids = {line["pid"] for line in started}
@@ -123,7 +115,14 @@ async def test_each_worker_serves_and_one_scrape_is_their_sum(workers):
         assert await pings(gateway) == len(lines_of(gateway, "request"))
         for name in ("cmdline", "environ"):
             assert SECRET.encode() not in Path(f"/proc/{pids.pop()}/{name}").read_bytes()
+        for wire in wires.values():
+            await begin_stream(wire)
         gateway.send_signal(signal.SIGINT)
+        await gateway.refuses_connections()
+        assert (await gateway.ask("/readyz"))[:2] == (503, "draining\n")
+        held.may_finish.set()
+        for wire in wires.values():
+            assert await wire.rest() == METADATA + END
         assert await gateway.ended() == (0, "")
     assert len(lines_of(gateway, "listening")) == 1
     assert "worker" not in lines_of(gateway, "listening")[0]
@@ -136,11 +135,11 @@ async def test_one_worker_is_one_process_without_a_parent(serve):
         gateway.send_signal()
         assert await gateway.ended() == (0, "")
     assert not [line for line in gateway.lines if "worker" in line or line["event"].startswith("worker")]
+    assert not lines_of(gateway, "notify_failed")  # it has no service manager
 
 
-async def test_a_killed_worker_keeps_its_counts_loses_its_gauges_and_is_replaced_with_the_same_configuration(
-    workers, tmp_path
-):
+async def test_a_worker_that_is_killed_or_ended_is_replaced_with_the_same_configuration(workers, tmp_path):
+    """The killed one keeps its counts and loses its gauges; the one that an operator ends finishes its streams."""
     held = Held()
     async with RawUpstream(held) as upstream, workers(upstream.url) as gateway, connected(gateway) as wires:
         await begin_stream(wires[1])
@@ -161,24 +160,18 @@ async def test_a_killed_worker_keeps_its_counts_loses_its_gauges_and_is_replaced
             assert set(others) == {1, 2}
             await begin_stream(others[1])
             assert await pings(gateway) == len(lines_of(gateway, "request"))
+            pid = pid_of(gateway, 2)
+            os.kill(pid, signal.SIGTERM)
+            assert (await gateway.until("draining"))["worker"] == 2
+            os.kill(pid, signal.SIGTERM)  # a second SIGTERM to a worker changes nothing
             held.may_finish.set()
             for wire in (wires[2], others[1]):
                 assert await wire.rest() == METADATA + END
+            ended = await gateway.until("worker_ended", 2)
+            assert (ended["worker"], ended["how"]) == (2, "status 0")
+            ready = await gateway.until("worker_ready", 4)
+            assert (ready["worker"], ready["pid"] != pid) == (2, True)
     assert len(lines_of(gateway, "listening")) == 1
-
-
-async def test_a_worker_that_an_operator_ends_finishes_its_streams_and_is_replaced(workers):
-    held = Held()
-    async with RawUpstream(held) as upstream, workers(upstream.url) as gateway, connected(gateway) as wires:
-        await begin_stream(wires[1])
-        pid = pid_of(gateway, 1)
-        os.kill(pid, signal.SIGTERM)
-        assert (await gateway.until("draining"))["worker"] == 1
-        os.kill(pid, signal.SIGTERM)  # a second SIGTERM to a worker changes nothing
-        held.may_finish.set()
-        assert await wires[1].rest() == METADATA + END
-        assert (await gateway.until("worker_ended"))["how"] == "status 0"
-        assert (await gateway.until("worker_ready", 3))["pid"] != pid
 
 
 async def test_a_crash_loop_ends_the_gateway_with_1_and_a_message(written):
@@ -194,7 +187,7 @@ async def test_a_crash_loop_ends_the_gateway_with_1_and_a_message(written):
     assert lines_of(child, "worker_ended", worker=2, how="status 0", level="info")
 
 
-async def test_it_is_ready_when_all_workers_are(written):
+async def test_it_is_ready_when_the_loops_of_all_workers_run(written):
     address = f"127.0.0.1:{free_port()}"
     path = written(admin={"listen": address})
     async with gateway("serve", "--config", path, "--workers", "2") as child:
@@ -206,24 +199,14 @@ async def test_it_is_ready_when_all_workers_are(written):
             assert (await child.ask("/livez"))[0] == 200
         await child.listens()
         assert (await child.ask("/readyz"))[:2] == (200, "ok\n")
-
-
-async def test_sigterm_lets_the_streams_of_all_workers_finish(workers):
-    held = Held()
-    async with (
-        RawUpstream(held) as upstream,
-        workers(upstream.url, server={"drain": "60s"}) as gateway,
-        connected(gateway) as wires,
-    ):
-        for wire in wires.values():
-            await begin_stream(wire)
-        gateway.send_signal()
-        await gateway.refuses_connections()
-        assert (await gateway.ask("/readyz"))[:2] == (503, "draining\n")
-        held.may_finish.set()
-        for wire in wires.values():
-            assert await wire.rest() == METADATA + END
-        assert await gateway.ended() == (0, "")
+        with stopped(pid_of(child, 2)):
+            line = await child.until("worker_stalled")
+            assert (line["worker"], line["level"]) == (2, "warning")
+            assert (await child.ask("/readyz"))[:2] == (503, "stalled\n")
+            assert (await child.ask("/livez"))[0] == 200
+        assert (await child.until("worker_recovered"))["worker"] == 2
+        assert (await child.ask("/readyz"))[:2] == (200, "ok\n")
+        assert len(lines_of(child, "worker_started")) == 2
 
 
 async def test_the_port_stays_open_for_the_delay_and_a_second_signal_ends_all_waits(workers):
