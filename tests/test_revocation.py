@@ -10,7 +10,7 @@ import time
 import pytest
 
 from gateway import app
-from gateway.auth import service
+from gateway.auth import keys_watch, service
 from tests.harness import bounds
 from tests.harness.api_keys import FILE, change_key, key_of
 from tests.harness.clock import until
@@ -40,6 +40,12 @@ class Open:
         await self.go_on.wait()
         peer.chunk(token("b") + METADATA + END)
         peer.chunk(b"")
+
+
+@pytest.fixture
+def at_once(hurried, monkeypatch):
+    """The keys file is looked at every 50 ms, for what does not measure how soon a key is revoked."""
+    monkeypatch.setattr(keys_watch, "CHECK_EVERY", 0.05)
 
 
 async def asking(wire, credential, chat="c1", question="hi"):
@@ -157,6 +163,7 @@ async def test_the_end_of_a_session_token_only_refuses_new_requests(start, conne
             assert (await wire.rest()).endswith(END)
 
 
+@pytest.mark.usefixtures("at_once")
 async def test_a_request_that_waits_for_its_conversation_is_ended_as_well(start, connect, tmp_path):
     key = await key_of(tmp_path, "gone")
     script = Open()
@@ -177,6 +184,7 @@ async def test_a_request_that_waits_for_its_conversation_is_ended_as_well(start,
     assert [(line["status"], line["outcome"]) for line in lines] == [(401, "refused"), (200, "refused")]
 
 
+@pytest.mark.usefixtures("at_once")
 async def test_a_transfer_is_ended_as_well(start, connect, tmp_path):
     key = await key_of(tmp_path, "gone")
     go_on = asyncio.Event()
@@ -199,6 +207,7 @@ async def test_a_transfer_is_ended_as_well(start, connect, tmp_path):
         go_on.set()
 
 
+@pytest.mark.usefixtures("at_once")
 @pytest.mark.parametrize("content", ["keys: [", "keys: 5\n", None])
 async def test_a_broken_file_keeps_the_last_good_keys(content, start, connect, tmp_path):
     key = await key_of(tmp_path, "stays")
@@ -234,6 +243,7 @@ async def test_a_new_key_is_known_soon_and_no_request_is_lost(start, connect, tm
             assert time.monotonic() - began < WITHIN
 
 
+@pytest.mark.usefixtures("at_once")
 async def test_a_request_that_waits_for_a_connection_is_ended_as_well(start, connect, tmp_path):
     """All connections are busy, and it may wait for one far longer than the two seconds."""
     key, other = await key_of(tmp_path, "gone"), await key_of(tmp_path, "stays")
@@ -257,6 +267,7 @@ async def test_a_request_that_waits_for_a_connection_is_ended_as_well(start, con
     assert [seen.json()["question"] for seen in upstream.seen] == ["hi"]
 
 
+@pytest.mark.usefixtures("at_once")
 async def test_a_request_in_the_middle_of_its_body_is_ended_as_well(start, connect, tmp_path):
     key = await key_of(tmp_path, "gone")
     async with RawUpstream(Open()) as upstream, start(upstream.url, **SECTIONS) as gateway:

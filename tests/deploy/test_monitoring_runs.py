@@ -20,7 +20,7 @@ from tests.harness.clock import time_passes
 from tests.harness.manifests import FILLED, compose, filled_env
 from tests.harness.ports import free_port
 from tests.harness.predictions import ask
-from tests.harness.processes import ROOT, Served, spawn
+from tests.harness.processes import ENVIRON, ROOT, Served, spawn
 from tests.harness.programs import program
 
 pytestmark = pytest.mark.timeout(6 * bounds.TEST)
@@ -55,15 +55,19 @@ async def valkey_of_compose(folder):
 
 def here(folder, flowise, store):
     """The environment of compose.yaml, with addresses of this machine."""
-    return gateway_environ(WHOLE) | {
-        "FLOWISE_URL": flowise,
-        "GATEWAY_ROUTES": f"support={CHAIN_ID}",
-        "GATEWAY_AUTH": "anonymous",
-        "GATEWAY_KEYS_FILE": str(folder / "keys.yaml"),
-        "GATEWAY_LIMITS_STORE": f"redis://127.0.0.1:{store}/0",
-        "GATEWAY_LISTEN": "127.0.0.1:0",
-        "GATEWAY_ADMIN_LISTEN": "127.0.0.1:0",
-    }
+    return (
+        ENVIRON
+        | gateway_environ(WHOLE)
+        | {
+            "FLOWISE_URL": flowise,
+            "GATEWAY_ROUTES": f"support={CHAIN_ID}",
+            "GATEWAY_AUTH": "anonymous",
+            "GATEWAY_KEYS_FILE": str(folder / "keys.yaml"),
+            "GATEWAY_LIMITS_STORE": f"redis://127.0.0.1:{store}/0",
+            "GATEWAY_LISTEN": "127.0.0.1:0",
+            "GATEWAY_ADMIN_LISTEN": "127.0.0.1:0",
+        }
+    )
 
 
 async def command(environ, *words):

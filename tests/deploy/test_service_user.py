@@ -31,22 +31,26 @@ def become(user):
     return f'exec setpriv --reuid={user} --regid={user} --clear-groups --no-new-privs "$@"'
 
 
-@pytest.fixture
-def folder():
-    """A folder that every user can enter."""
+@pytest.fixture(scope="module")
+def other_users_can_run_it():
     if os.geteuid() != 0 or shutil.which("setpriv") is None:
         pytest.skip("only root can become another user; needs setpriv (Debian package util-linux)")
+    started = subprocess.run(
+        ["/bin/sh", "-c", become(DYNAMIC), "sh", sys.executable, "-m", "gateway", "--version"],
+        cwd=ROOT,
+        capture_output=True,
+        check=False,
+        timeout=bounds.STEP,
+    )
+    if started.returncode:
+        pytest.skip("other users cannot read this Python or this repository")
+
+
+@pytest.fixture
+def folder(other_users_can_run_it):
+    """A folder that every user can enter."""
     with tempfile.TemporaryDirectory(prefix="service-user-") as name:
         Path(name).chmod(0o755)
-        started = subprocess.run(
-            ["/bin/sh", "-c", become(DYNAMIC), "sh", sys.executable, "-m", "gateway", "--version"],
-            cwd=ROOT,
-            capture_output=True,
-            check=False,
-            timeout=bounds.STEP,
-        )
-        if started.returncode:
-            pytest.skip("other users cannot read this Python or this repository")
         yield Path(name)
 
 

@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from gateway.server import listener
 from gateway.server.request_parser import HEADS, MAX_FIELDS
 from tests.harness.clock import until
 from tests.harness.odd_requests import MARK
@@ -60,7 +61,10 @@ async def test_a_field_above_the_limit_is_431(size, start, connect):
 
 
 @pytest.mark.parametrize("name", TOO_LARGE)
-async def test_a_head_that_is_too_large_is_refused_in_our_form_with_cors_and_counted(name, start, connect):
+async def test_a_head_that_is_too_large_is_refused_in_our_form_with_cors_and_counted(
+    name, start, connect, monkeypatch
+):
+    monkeypatch.setattr(listener, "LINGER", 0.1)
     async with (
         answering() as upstream,
         start(upstream.url, route=CORS) as gateway,

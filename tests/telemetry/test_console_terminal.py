@@ -16,7 +16,7 @@ import yaml
 from tests.harness import bounds
 from tests.harness.gateway import configuration
 from tests.harness.predictions import ask
-from tests.harness.processes import ROOT
+from tests.harness.processes import ENVIRON, ROOT
 
 pytestmark = pytest.mark.timeout(3 * bounds.TEST)  # up to three interpreters start
 LISTENING = re.compile(r"listening.*?public=\S*?127\.0\.0\.1:(\d+)")
@@ -43,7 +43,7 @@ async def on_a_terminal(*arguments, **environ):
         *("-m", "gateway", *arguments),
         cwd=ROOT,
         stdout=theirs,
-        env={**os.environ, "TERM": "xterm", **environ},
+        env={**ENVIRON, **os.environ, "TERM": "xterm", **environ},
     )
     try:
         terminal = Terminal(ours)
