@@ -32,23 +32,34 @@ def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text())
 
 
+@cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(tree(path)))
+
+
+@cache
 def name_of(path: Path) -> str:
     name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
     return name.removesuffix(".__init__")
 
 
-def imports(path: Path) -> set[str]:
+@cache
+def modules() -> frozenset[str]:
+    return frozenset(name_of(source) for source in sources())
+
+
+@cache
+def imports(path: Path) -> frozenset[str]:
     """Every module that a file imports, `from package import module` resolved."""
-    modules = {name_of(source) for source in sources()}
     found = set()
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            below = {f"{node.module}.{alias.name}" for alias in node.names} & modules
+            below = {f"{node.module}.{alias.name}" for alias in node.names} & modules()
             found |= below or {str(node.module)}
-    return found
+    return frozenset(found)
 
 
 def own(path: Path) -> set[str]:
@@ -62,6 +73,7 @@ def of_gateway(*, simulator: bool = False) -> list[Path]:
 each_source = pytest.mark.parametrize("path", sources(), ids=name_of)
 
 
+@cache
 def is_pure(path: Path) -> bool:
     return bool(re.search(r"\bpure\b", ast.get_docstring(tree(path)) or "")) and "simulator" not in path.parts
 
@@ -77,9 +89,10 @@ def test_a_pure_file_knows_no_clock_no_socket_and_nothing_impure_of_ours(path):
     assert not waits(path)
 
 
+@cache
 def waits(path: Path) -> bool:
     awaiting = (ast.Await, ast.AsyncFunctionDef, ast.AsyncFor, ast.AsyncWith)
-    return any(isinstance(node, awaiting) for node in ast.walk(tree(path)))
+    return any(isinstance(node, awaiting) for node in nodes(path))
 
 
 @each_source
@@ -92,9 +105,7 @@ def test_a_file_is_short_and_has_a_summary(path):
 
 @each_source
 def test_no_function_is_too_long(path):
-    functions = (
-        node for node in ast.walk(tree(path)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    )
+    functions = (node for node in nodes(path) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
     lengths = {node.name: node.end_lineno - node.lineno + 1 for node in functions}
     assert not {name: length for name, length in lengths.items() if length > FUNCTION_LINES}
 
@@ -108,17 +119,18 @@ def test_nothing_happens_on_import(path):
     statements = [ast.unparse(node) for node in tree(path).body[1:] if not isinstance(node, declarations)]
     allowed = ("if __name__ == '__main__'", "if TYPE_CHECKING")
     assert not [statement for statement in statements if not statement.startswith(allowed)]
-    assert not [node for node in ast.walk(tree(path)) if isinstance(node, ast.Global)]
+    assert not [node for node in nodes(path) if isinstance(node, ast.Global)]
 
 
-def calls(path: Path) -> set[str]:
+@cache
+def calls(path: Path) -> frozenset[str]:
     """The names of all functions that are called, without what they are called on."""
     found = set()
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if isinstance(node, ast.Call):
             function = node.func
             found.add(function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", ""))
-    return found
+    return frozenset(found)
 
 
 def files_where(test) -> set[str]:
@@ -135,7 +147,7 @@ def test_only_one_place_catches_everything():
         return any(
             isinstance(node, ast.ExceptHandler)
             and (node.type is None or re.search(r"\b(Base)?Exception\b", ast.unparse(node.type)))
-            for node in ast.walk(tree(path))
+            for node in nodes(path)
         )
 
     assert files_where(catches_everything) == {"gateway.pipeline"}
@@ -177,7 +189,7 @@ def test_no_class_is_a_manager_helper_or_util():
     wrong = {
         f"{name_of(path)}.{node.name}"
         for path in of_gateway(simulator=True)
-        for node in ast.walk(tree(path))
+        for node in nodes(path)
         if isinstance(node, ast.ClassDef) and empty.search(node.name)
     }
     assert not wrong

@@ -17,6 +17,7 @@ from tests.harness import bounds, succession
 from tests.harness.gateway import configuration
 from tests.harness.ports import free_port
 from tests.harness.processes import gateway, run
+from tests.harness.raw_client import Wire, request
 from tests.harness.raw_upstream import RawUpstream
 from tests.harness.service_manager import Manager
 
@@ -252,6 +253,22 @@ async def test_after_sigterm_both_ports_are_free_while_a_stream_is_open(options,
                 assert await stream.rest() == succession.WHOLE
                 assert await old.ended() == (0, "")
             assert "handover_taken" not in events(new)
+
+
+async def test_a_connection_that_was_accepted_before_the_port_closed_is_answered(serve):
+    """Its request comes later; at the end, aiohttp discards what it has not read by then."""
+    async with serve(NOWHERE) as served:
+        async with await Wire.to(served.host, served.port) as early:
+            early.send(b"GET /api/v1/ping HTTP/1.1\r\n")
+            async with await Wire.to(served.host, served.port) as other:
+                other.send(request("GET", "/api/v1/ping"))
+                await other.reply()  # so the first one is accepted, too
+            served.send_signal()
+            await served.refuses_connections()
+            early.send(b"Host: gateway\r\n\r\n")
+            reply = await early.reply()
+        assert (reply.status, reply.body, reply.fields["connection"]) == (200, b"pong", "close")
+        assert await served.ended() == (0, "")
 
 
 async def test_however_many_sockets_one_process_has_all_are_passed():
