@@ -19,7 +19,7 @@ from gateway.config.problems import EXAMPLE_CHATFLOW
 from tests.harness.commands import typed, typed_aside
 from tests.harness.gateway import FLOW, configuration
 from tests.harness.predictions import ask
-from tests.harness.processes import ROOT, gateway, run, spawn
+from tests.harness.processes import ROOT, Child, gateway, run, spawn
 from tests.harness.surface import answering
 
 NOWHERE = "http://127.0.0.1:1"
@@ -432,11 +432,14 @@ async def test_a_store_without_its_package_ends_with_1_and_one_sentence(written)
     commands = [
         [*command, "--config", path] for command in (["check"], ["serve"], ["serve", "--workers", "2"])
     ]
-    process = await spawn(sys.executable, "-c", WITHOUT_REDIS, json.dumps(commands))
-    out, err = await process.communicate()
-    assert (process.returncode, out) == (0, b"")
+    child = Child(await spawn(sys.executable, "-c", WITHOUT_REDIS, json.dumps(commands)))
+    try:
+        status, err = await child.ended()
+    finally:
+        await child.end()
+    assert (status, child.output) == (0, [])
     package = "the package redis, which is not installed: pip install 'redis>=8.1'."
-    assert err.decode() == len(commands) * f"flowise-gateway: limits.store needs {package}\n"
+    assert err == len(commands) * f"flowise-gateway: limits.store needs {package}\n"
 
 
 FROM_ENVIRONMENT = {

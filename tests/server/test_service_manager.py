@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from gateway import aio
 from tests.harness import bounds
+from tests.harness.clock import time_passes
 from tests.harness.gateway import configuration
 from tests.harness.raw_client import Wire, request
 from tests.harness.service_manager import Manager
@@ -100,6 +102,7 @@ async def test_what_is_meant_for_another_process_is_not_used(written, tmp_path):
         async with manager.start(*written(), **others) as served:
             await served.listens()
             assert served.port != manager.port("public")
+            await time_passes(2 * aio.INTERVAL)  # a sign of life would come at a tick
             served.send_signal()
             await manager.until("STOPPING")
         assert not [message for message in manager.messages if "WATCHDOG" in message]
