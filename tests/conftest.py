@@ -6,7 +6,6 @@ import asyncio
 import functools
 import gc
 import inspect
-from datetime import timedelta
 from urllib.parse import urlsplit
 
 import pytest
@@ -28,9 +27,8 @@ from tests.harness.scripted_pool import closed
 from tests.harness.upstream_reads import watched_reads
 from tests.harness.valkey import running_valkey
 
-settings.register_profile(
-    "machine", deadline=timedelta(seconds=bounds.EXAMPLE), suppress_health_check=[HealthCheck.too_slow]
-)
+# No deadline for one example: a shared machine may stall for seconds. The test has its bound.
+settings.register_profile("machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("machine")
 
 

@@ -10,6 +10,7 @@ from time import monotonic
 
 import pytest
 
+from gateway import connecting
 from gateway.connecting import HEAD_START, destination, is_address, look_up
 from tests.harness import bounds
 from tests.harness.frames import PATH
@@ -48,16 +49,17 @@ async def test_an_address_that_swallows_syns_costs_its_head_start(names, port, f
     names[NAME] = [first, "127.0.0.1"]
     with swallowing(first, port):
         began = monotonic()
-        assert await greeting(port) == (b"hello", "127.0.0.1")
-        took = monotonic() - began
-    assert HEAD_START <= took < 4 * HEAD_START * bounds.SLOWNESS
+        assert await greeting(port) == (
+            b"hello",
+            "127.0.0.1",
+        )  # the system would give the first one two minutes
+        assert monotonic() - began >= HEAD_START
 
 
-async def test_an_address_that_refuses_costs_nothing(names, port):
+async def test_an_address_that_refuses_costs_nothing(names, port, monkeypatch):
+    monkeypatch.setattr(connecting, "HEAD_START", 2 * bounds.TEST)
     names[NAME] = ["127.0.0.3", "127.0.0.1"]
-    began = monotonic()
     assert await greeting(port) == (b"hello", "127.0.0.1")
-    assert monotonic() - began < HEAD_START * bounds.SLOWNESS
 
 
 async def test_all_refuse(names):
@@ -119,12 +121,10 @@ async def test_a_prediction_through_a_name_whose_first_address_swallows(names, s
         port = int(upstream.url.rpartition(":")[2])
         names[NAME] = ["127.0.0.3", "127.0.0.1"]
         with swallowing("127.0.0.3", port):
-            sections = servers(f"http://{NAME}:{port}", timeouts={"connect": "5s"})
+            sections = servers(f"http://{NAME}:{port}", timeouts={"connect": "5s"})  # then it would be a 502
             async with start(upstream.url, **sections) as gateway, connect(gateway) as wire:
-                began = monotonic()
                 wire.post(PATH, {"question": "hi"})
                 assert (await wire.reply()).status == 200
-                assert monotonic() - began < 4 * HEAD_START * bounds.SLOWNESS
 
 
 @pytest.mark.parametrize("scheme", ["redis"])
@@ -136,12 +136,10 @@ async def test_the_limit_store_is_reached_past_an_address_that_swallows(
     port = int(valkey.url.rpartition(":")[2].partition("/")[0])
     with swallowing("127.0.0.3", port):
         async with named("a") as upstream:
-            began = monotonic()
             sections = {"limits": {"store": url, "when_store_fails": "closed"}, "auth": {"secret": "s" * 32}}
             rule = {"name": "all", "requests": 5, "per": "1h", "by": "route"}
             async with start(upstream.url, route={"limits": [rule]}, **sections) as gateway:
                 await gateway.lines.until("limit_store_up")
-                assert monotonic() - began < 8 * HEAD_START * bounds.SLOWNESS
                 async with connect(gateway) as wire:
                     wire.post(PATH, {"question": "hi"})
                     assert (await wire.reply()).status == 200

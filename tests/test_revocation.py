@@ -11,18 +11,18 @@ import pytest
 
 from gateway import app
 from gateway.auth import keys_watch, service
-from tests.harness import bounds
 from tests.harness.api_keys import FILE, change_key, key_of
 from tests.harness.clock import until
 from tests.harness.frames import END, METADATA, PATH, START, is_completed, settled, stream, token
 from tests.harness.gateway import FLOW
+from tests.harness.limit_process import lag
 from tests.harness.raw_client import Wire, request
 from tests.harness.raw_upstream import STREAM_HEAD, RawUpstream
 
 SECRET = "s" * 32
 SECTIONS = {"auth": {"secret": SECRET}, "route": {"auth": ["api_key", "session"]}}
 ENDED = b"has been revoked or has expired"
-WITHIN = bounds.EXAMPLE  # 2 s on an idle machine
+WITHIN = 2  # seconds, on a machine that does not stall
 
 
 class Open:
@@ -75,13 +75,14 @@ async def test_a_revoked_key_ends_its_streams_and_those_of_its_sessions(start, c
             await asking(own, key, "c1")
             await asking(session, minted, "c2")
             await asking(another, other, "c3")
-            began = time.monotonic()
-            await change_key(tmp_path, key, revoked=time.time())
-            for wire in (own, session):
-                body = await wire.rest()
-                assert is_completed(body, b"")
-                assert ENDED in body
-            assert time.monotonic() - began < WITHIN
+            async with lag() as lost:
+                began = time.monotonic()
+                await change_key(tmp_path, key, revoked=time.time())
+                for wire in (own, session):
+                    body = await wire.rest()
+                    assert is_completed(body, b"")
+                    assert ENDED in body
+                assert time.monotonic() - began < WITHIN + lost.sum
             await until(lambda: len(upstream.aborts) == 2)
             assert sorted(target.rpartition("/")[2] for target in upstream.aborts) == ["c1", "c2"]
             script.go_on.set()
@@ -103,12 +104,12 @@ async def test_an_expired_key_ends_its_streams(start, connect, tmp_path):
     ends = float(int(time.time()) + 2)
     key = await key_of(tmp_path, "short", expires=ends)
     async with RawUpstream(Open()) as upstream, start(upstream.url, **SECTIONS) as gateway:
-        async with connect(gateway) as wire:
+        async with lag() as lost, connect(gateway) as wire:
             await asking(wire, key)
             body = await wire.rest()
+            assert ends <= time.time() < ends + WITHIN + lost.sum
         assert is_completed(body, b"")
         assert ENDED in body
-        assert ends <= time.time() < ends + WITHIN
 
 
 async def test_a_key_revoked_while_the_file_cannot_be_opened_ends_its_streams_when_it_can(serve, tmp_path):
@@ -231,7 +232,7 @@ async def test_a_broken_file_keeps_the_last_good_keys(content, start, connect, t
 async def test_a_new_key_is_known_soon_and_no_request_is_lost(start, connect, tmp_path):
     key = await key_of(tmp_path, "first")
     async with RawUpstream(Open()) as upstream, start(upstream.url, **SECTIONS) as gateway:
-        async with connect(gateway) as wire:
+        async with lag() as lost, connect(gateway) as wire:
             began = time.monotonic()
             new = await key_of(tmp_path, "second")
             while True:
@@ -240,7 +241,7 @@ async def test_a_new_key_is_known_soon_and_no_request_is_lost(start, connect, tm
                 wire.post(PATH, {"question": "soon", "streaming": True}, Authorization=f"Bearer {new}")
                 if (await wire.reply()).status == 200:
                     break
-            assert time.monotonic() - began < WITHIN
+            assert time.monotonic() - began < WITHIN + lost.sum
 
 
 @pytest.mark.usefixtures("at_once")

@@ -14,8 +14,9 @@ from gateway.config.problems import Mistakes
 from gateway.config.tree import Node, Scalar
 from gateway.printable import printable
 
-_ABSENT = "does not exist on this machine: create it, or write another path"
+_ABSENT = "does not exist on this machine: create it, unless the service manager does, or write another path"
 _FORBIDDEN = "may not be written by this user: let the gateway's user write it, or write another path"
+_READ_ONLY = "this user may not write this file: let the gateway's user write it, or write another path"
 _NO_SOCKET = "there is a file that is no socket: move it away, or write another path"
 
 
@@ -41,6 +42,8 @@ def _warn(node: Node, path: Path, mistakes: Mistakes, *, is_file_wanted: bool) -
             mistakes.warn(node.line, node.path, _NO_SOCKET)
             return
         if there and is_file_wanted:
+            if not os.access(path, os.W_OK):
+                mistakes.warn(node.line, node.path, _READ_ONLY)
             return
         obstacle = _obstacle(path.parent)
     except PermissionError:  # a folder above it is closed

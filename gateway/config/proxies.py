@@ -18,6 +18,8 @@ DEFAULT_PORT = 80
 _SCHEMES = ("http", "https")
 _USERINFO = re.compile(r"(?P<scheme>[a-z]+://)(?P<userinfo>[^/@]*)@")
 _RULE = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\[\]:]+|[0-9A-Fa-f:.]+)(:(?P<port>[0-9]{1,5}))?")
+_ADDRESS = re.compile(r"\[.*|.*:.*|[0-9.-]+")  # or what is meant for one
+_DOMAIN = re.compile(r"\*?\.?[\w-]+(\.[\w-]+)*\.?")
 
 _NO_NETWORK = "is no network: write one like 10.0.0.0/8, or remove it"
 _NO_ENTRY = (
@@ -96,8 +98,8 @@ def read_proxies(environ: Mapping[str, str]) -> Proxies:
     name, exceptions = _variable(environ, "no_proxy")
     rules = [rule for entry in exceptions.split(",") if (rule := entry.strip().lower())]
     unreadable = [
-        f"the environment variable {name} has {quote(rule)}, which {message}"
-        for rule in rules
+        f"the environment variable {name} has {_shown(rule, at)}, which {message}"
+        for at, rule in enumerate(rules, 1)
         if (message := _mistake_in(rule))
     ]
     return Proxies(found, tuple(rules), mistakes, tuple(unreadable))
@@ -134,16 +136,25 @@ def parse_proxy(text: str) -> Proxy:
     return Proxy(parsed.host, parsed.port, authorization, url)
 
 
+def _shown(rule: str, at: int) -> str:
+    """The entry; only its place where it may be a URL with a password."""
+    return f"entry {at}" if "@" in rule else quote(rule)
+
+
 def _mistake_in(rule: str) -> str:
     """What is wrong with an entry of `no_proxy`, behind "which"; empty: nothing."""
+    if rule == "*":
+        return ""
     parts = _RULE.fullmatch(rule)
     try:
         if "/" in rule:
             ipaddress.ip_network(rule, strict=False)
-        elif parts is None or len(rule.split()) > 1 or int(parts["port"] or 0) > HIGHEST_PORT:
+        elif parts is None or int(parts["port"] or 0) > HIGHEST_PORT:
             return _NO_ENTRY
-        elif ":" in parts["host"]:
+        elif _ADDRESS.fullmatch(parts["host"]):
             ipaddress.ip_address(parts["host"].strip("[]"))
+        elif not _DOMAIN.fullmatch(parts["host"]):
+            return _NO_ENTRY
     except ValueError:
         return _NO_NETWORK if "/" in rule else _NO_ENTRY
     return ""

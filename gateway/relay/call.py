@@ -1,8 +1,7 @@
 """One request to Flowise and its reply, until the reply has ended, with or without a client.
 
-The call is the sink of its connection: it resolves `head`, pushes the body to the client's writer and to the
-observer, and watches the deadlines. What a deadline or a lost client means (abort, metering) is its listener's
-business.
+The call is the sink of its connection: it resolves `head`, pushes the body to the client's writer and to the observer,
+and watches the deadlines. What a deadline or a lost client means (abort, metering) is its listener's business.
 """
 
 from __future__ import annotations
@@ -308,10 +307,9 @@ class UpstreamCall:
 
     # -- time and ends -----------------------------------------------------------------------------
 
-    def tick(self, now: float) -> None:
-        """Check the deadlines. `now`: monotonic seconds."""
-        if self._writer is not None and not self.delivered.is_set:
-            self._writer.tick(now)
+    def tick(self, now: float) -> float:
+        """Check the deadlines; return when to look again. Both are monotonic seconds."""
+        again = now if self._writer is None else self._writer.tick(now)
         if not self.deadlines.is_first_event_seen:
             self.catch_up()
         if self._connection is not None and not self.head.is_set:
@@ -323,6 +321,8 @@ class UpstreamCall:
             if deadline is Deadline.HEAD:
                 self.connector.lost(NO_HEAD)
             self._listener.on_deadline(deadline)
+        is_flowing = self._writer is not None and self.deadlines.is_first_event_seen
+        return min(again, self.deadlines.next) if is_flowing else now
 
     def terminate(self, error: GatewayError) -> None:
         """Fail the pending head, or end the response with the error's message. The reply is still read."""

@@ -14,6 +14,7 @@ from gateway.relay.call import UpstreamCall
 from gateway.relay.response import LAST_CHUNK, RelayedResponse
 
 HIGH_WATER = 64 * 1024  # bytes, also under TLS, whose default is eight times that
+LOOKS = 8  # within the send timeout, or the time to a heartbeat: each comes at most this part of its time too late
 
 
 class ClientStream:
@@ -135,17 +136,21 @@ class ClientStream:
         if self._transport is not None:
             self._transport.close()
 
-    def tick(self, now: float) -> None:
-        """Drop a client that took no byte within the send timeout. `now`: monotonic seconds."""
+    def tick(self, now: float) -> float:
+        """Drop a client that took no byte within the send timeout; return when to look again.
+
+        Both are monotonic seconds. While nothing waits for the client, a few looks within the timeout are enough.
+        """
         transport = self._transport
         if transport is None or transport.is_closing():
-            return
+            return now
         waiting = transport.get_write_buffer_size()
         taken = self._written - waiting
         if waiting == 0 or taken > self._taken or self._taken_at is None:
             self._taken, self._taken_at = taken, now
         elif now - self._taken_at > self._send_timeout:
             self.drop()
+        return now if waiting else now + self._send_timeout / LOOKS
 
     def drop(self) -> None:
         """Close at once and discard what was not sent."""

@@ -66,6 +66,13 @@ class Deadlines:
             return Deadline.FIRST_EVENT
         return Deadline.TOTAL if now - self.started_at > self.total else None
 
+    @property
+    def next(self) -> float:
+        """None of an answer that has begun passes before that moment."""
+        return min(
+            math.inf if self.is_paused else self.last_byte_at + self.idle, self.started_at + self.total
+        )
+
     def is_head_late(self, now: float) -> bool:
         """Never, if the head comes together with the whole reply."""
         return self.head_at == math.inf != self.head and now - self.sent_at >= HEAD_IS_LATE

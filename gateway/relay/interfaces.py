@@ -46,5 +46,5 @@ class ResponseWriter(Protocol):
     def terminate(self, message: str) -> None:
         """End the response early, for this reason."""
 
-    def tick(self, now: float) -> None:
-        """Write a heartbeat if one is due. `now`: monotonic seconds."""
+    def tick(self, now: float) -> float:
+        """Write a heartbeat if one is due; return when to call it again. Both are monotonic seconds."""

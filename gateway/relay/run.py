@@ -143,6 +143,7 @@ class PredictionRun:
     def on_client_left(self) -> None:
         """Flowise does not notice it and would go on to the last token."""
         self.exchange.ended(Outcome.CLIENT_CLOSED)
+        self._in_flight.look_soon(self)
         route = self.exchange.route
         if self._in_flight.is_draining or (route is not None and route.on_disconnect == "abort"):
             self.abort()
@@ -195,8 +196,8 @@ class PredictionRun:
         self._terminate(Outcome.REFUSED if self._reply is None else Outcome.TRUNCATED, error, error.code)
         self.call.close()
 
-    def tick(self, now: float) -> None:
-        self.call.tick(now)
+    def tick(self, now: float) -> float:
+        again = self.call.tick(now)
         if not self._is_doubted and self.call.deadlines.is_head_late(now) and not self.call.is_over:
             self._is_doubted = True
             self._tasks.start(self._end_if_missing(), "chatflow")
@@ -207,6 +208,7 @@ class PredictionRun:
         if self._close_at is not None and now >= self._close_at and not self.call.is_over:
             self._is_closed_by_us = True
             self.call.close()
+        return again
 
     async def _end_if_missing(self) -> None:
         """Flowise never answers a stream whose chatflow was deleted."""
@@ -228,6 +230,7 @@ class PredictionRun:
     def _close_soon(self, outcome: Outcome, error: GatewayError, reason: str) -> None:
         if self._close_at is None:
             self._close_at = monotonic() + GRACE
+            self._in_flight.look_soon(self)
             self._terminate(outcome, error, reason)
 
     def _terminate(self, outcome: Outcome, error: GatewayError, reason: str) -> None:

@@ -45,8 +45,8 @@ class Transfer:
     def progress(self) -> None:
         """None: it is no run."""
 
-    def tick(self, now: float) -> None:
-        self.call.tick(now)
+    def tick(self, now: float) -> float:
+        return self.call.tick(now)
 
     # -- CallListener ------------------------------------------------------------------------------
 

@@ -91,8 +91,9 @@ class WholeAnswer:
     def terminate(self, message: str) -> None:
         self._body.fail(self._call.terminated_by or UpstreamUnreachable(message))
 
-    def tick(self, now: float) -> None:
+    def tick(self, now: float) -> float:
         """There is no client to send a heartbeat to: its response has not begun."""
+        return now
 
 
 async def answer_without(

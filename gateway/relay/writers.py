@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from gateway.flowise.event_filter import EventFilter
 from gateway.http.sse import EventBoundaries
-from gateway.relay.client import ClientStream
+from gateway.relay.client import LOOKS, ClientStream
 from gateway.upstream.response_parser import BodyEnd
 
 
@@ -113,9 +113,11 @@ class EventStreamWriter:
         else:
             self._client.finish(self._error_tail(message))
 
-    def tick(self, now: float) -> None:
-        """Send a heartbeat if nothing was sent for the configured time."""
-        self._client.tick(now)
+    def tick(self, now: float) -> float:
+        """Send a heartbeat if nothing was sent for the configured time; return when to look again."""
+        again = self._client.tick(now)
+        if self._heartbeat_after:
+            again = min(again, now + self._heartbeat_after / LOOKS)
         if self._client.bytes_out != self._sent or self._sent_at is None:
             self._sent, self._sent_at = self._client.bytes_out, now
         elif (
@@ -125,6 +127,7 @@ class EventStreamWriter:
         ):
             self._client.write(self._heartbeat)
             self._sent, self._sent_at = self._client.bytes_out, now
+        return again
 
     def _rest(self) -> bytes:
         """The tail without a boundary: the body stays byte-identical."""

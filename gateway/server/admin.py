@@ -151,9 +151,8 @@ def admin_handler(content: AdminAnswers, current_token: Callable[[], str], threa
             found = page.find(request.path)
         needs_token = request.path not in PROBES if found is None else found.needs_token
         response: web.StreamResponse
-        if (
-            refusal := request.get(REFUSAL)
-        ) is not None:  # its fields, the token among them, are not all there
+        refusal = request.get(REFUSAL)
+        if refusal is not None:  # its fields, the token among them, are not all there
             response = web.Response(status=refusal.status, text=f"{refusal.message}\n")
         elif token and needs_token and not _is_bearer_of(token, request):
             response = web.Response(status=401, headers={hdrs.WWW_AUTHENTICATE: 'Bearer realm="admin"'})

@@ -15,6 +15,8 @@ from gateway.http.forwarded import is_trusted
 from gateway.telemetry.logs import Logger
 from gateway.telemetry.repeats import Repeats
 
+LOOK_EVERY = 4  # ticks: a second, between two looks at what takes seconds to be wrong
+
 
 class Guarded(Protocol):
     """A connection as the guard sees it: of a client, or one that is about to become that.
@@ -59,6 +61,7 @@ class ConnectionGuard:
         self._settings = settings
         self._logger = logger
         self.log = Repeats(logger)
+        self._ticks = 0
         self._count_unparsable = count_unparsable
         self._count_closed = count_closed
         self._open: set[Guarded] = set()
@@ -110,9 +113,13 @@ class ConnectionGuard:
     def tick(self, now: float) -> None:
         """Close connections with an overdue request head, a stalled response, or too much behind an open one."""
         self.log.tick(now)
+        self._ticks += 1
+        is_head_only = self._ticks % LOOK_EVERY > 0
         for connection in list(self._open):
             if connection.head_due <= now:
                 self._close(connection, connection.late)
+            elif is_head_only:
+                continue
             elif connection.has_stalled(now, self._settings.timeouts.send):
                 self._close(connection, "stalled")
             elif connection.has_too_much_behind(now):

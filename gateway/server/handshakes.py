@@ -88,7 +88,8 @@ class Handshake:
         """It is over; without a handshake the socket is closed here."""
         if not self.is_closed:
             self.is_closed = True
-            self._on_end()
+            on_end, self._on_end = self._on_end, _nothing  # which knows this object: a cycle
+            on_end()
 
 
 class TlsAcceptor:
@@ -249,9 +250,10 @@ class TlsAcceptor:
         """Open a connection whose protocol counts in the place of the handshake as soon as it is made."""
         loop = asyncio.get_running_loop()
         handshake.is_shaking = True
+        connection = self._listener.after(handshake)
         try:
             await loop.connect_accepted_socket(
-                lambda: self._listener.after(handshake),
+                lambda: connection,
                 handshake.client,
                 ssl=self._context(),
                 ssl_handshake_timeout=self._listener.head_seconds + PAUSE,  # the guard's deadline comes first
@@ -261,6 +263,8 @@ class TlsAcceptor:
             self._failed(handshake, result_of(error), cause_of(error).words)
         else:
             self._count(OK)
+        finally:
+            connection.give_up_unless_made()
 
     def _failed(self, handshake: Handshake, result: str, words: str) -> None:
         self._count(result)
@@ -269,6 +273,10 @@ class TlsAcceptor:
             self._guard.log(
                 "tls_handshake_failed", words, site, now, client=address, result=result, reason=words
             )
+
+
+def _nothing() -> None:
+    """In place of what is called at the end, which has come."""
 
 
 def _advice() -> bytes:

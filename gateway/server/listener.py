@@ -238,13 +238,21 @@ class ClientConnection(web.RequestHandler):
             self._unparsed.close()
         self._guard.closed(self)
 
+    def give_up_unless_made(self) -> None:
+        """Let go of the parsers if the handshake has failed, so that nothing waits for the garbage collector."""
+        if self.before is not None:
+            self.before = None
+            self.force_close()
+            self._parser = None
+            self._heads.close()
+
     def request_started(self, request: web.BaseRequest) -> None:
         if self._heads.refusal is not None and request.content is self._heads.refused_body:
             request[REFUSAL] = self._heads.refusal
         self._is_answering = True
         self._behind, self._behind_since = 0, math.inf
         content = self._content = request.content
-        # Not that of all requests without a body. Of a body in one piece all is here, and nothing is added.
+        # All requests without a body share one, which is left alone. A body that is here in one piece gets no more.
         if type(content) is StreamReader and content.is_eof() and len(content._buffer) == 1:  # noqa: SLF001 - its size
             content._buffer = _Queue(content._buffer)  # type: ignore[assignment]  # noqa: SLF001 - as above
         self.head_due = float("inf")
@@ -303,6 +311,8 @@ class ClientConnection(web.RequestHandler):
         request_id = uuid.uuid4().hex
         error = BadRequest(sentence_for(str(exc))) if status < 500 else _UNANSWERED
         self._guard.unparsable(self, request_id, exc, error)
+        if exc is not None and status < 500:
+            exc.__traceback__ = None  # aiohttp's frame in it holds the error: a cycle
         content = error_response(error, request_id)
         # UNDER_TOKEN: the path is unknown and may hold a token.
         headers = {**content.headers, **UNDER_TOKEN, "Server": SERVER, "X-Request-ID": request_id}

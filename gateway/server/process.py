@@ -31,7 +31,7 @@ from gateway.server.guard import ConnectionGuard
 from gateway.server.handover import Given, Offer, Passed, may_hand_over, passed_ports, shares_admin_port
 from gateway.server.handshakes import TlsAcceptor
 from gateway.server.listener import Listener
-from gateway.server.memory import exempt_what_lasts, return_large_blocks
+from gateway.server.memory import return_large_blocks
 from gateway.server.page_process import OneProcess
 from gateway.server.reload import FIXED, CannotApplyError, Reloads, Source
 from gateway.server.service_manager import Systemd
@@ -65,7 +65,6 @@ async def serve(
         manager: the service manager, if this process may have one.
         announce: called once it listens.
     """
-    exempt_what_lasts()
     manager = manager or Systemd.none()
     manager.log_to(logger)
     process = Process(config, logger, output=output, source=source, manager=manager)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import HttpVersion, HttpVersion10, HttpVersion11, StreamReader, hdrs, web
 from aiohttp.http import RawRequestMessage
@@ -169,7 +169,7 @@ class RequestParser:
 
     def close(self) -> None:
         """Let go of the connection, which has ended: it holds this parser, and cycles wait for the collector."""
-        del self._parser, self._protocol
+        self._parser = self._protocol = cast(Any, None)
         self._body = self.refused_body = None
 
     def set_upgraded(self, is_upgraded: bool) -> None:  # noqa: FBT001 - as aiohttp calls it

@@ -103,9 +103,8 @@ class LogWriter:
         self._own = stream
         self._other: NamedStream | None = None  # takes its place
         self._most_waiting = most_waiting
-        self._lines: SimpleQueue[str | Callable[[], None] | None] = (
-            SimpleQueue()
-        )  # a callable is called in its turn
+        # a callable is called in its turn
+        self._lines: SimpleQueue[str | Callable[[], None] | None] = SimpleQueue()
         self._waiting = 0  # characters
         self._unreported = 0  # lost lines
         self._lock = Lock()  # of the three numbers
@@ -127,7 +126,7 @@ class LogWriter:
         self._lines.put(partial(self._divert, stream))
 
     def say(self, text: str) -> None:
-        """Write a line to its own stream, also while it is diverted."""
+        """Write a line to its own stream, standard output, also while it is diverted. None, if nothing takes it now."""
         self._lines.put(partial(self._say, text))
 
     def reopen(self) -> None:
@@ -140,8 +139,11 @@ class LogWriter:
         self._other = stream
 
     def _say(self, text: str) -> None:
-        with suppress(OSError):  # it is for somebody who watches
-            self._own.write(text)
+        with suppress(OSError, ValueError):  # it is for somebody who watches
+            if select.select([], [STANDARD_OUTPUT], [], 0)[
+                1
+            ]:  # else the terminal is stopped, and would stop the log
+                self._own.write(text)
 
     def _reopen(self) -> None:
         if self._other is not None:

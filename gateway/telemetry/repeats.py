@@ -5,13 +5,14 @@ Metrics count every one of them. A client could fill a disk otherwise, with noth
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 from gateway.telemetry.logs import Logger
 
 EVERY = 60.0  # seconds between two lines of one kind and address
-MOST = 256  # kinds of addresses that are told apart; the lines of a minute are written at once
+MOST = 256  # addresses of a kind that are told apart; the lines of a minute are written at once
 OTHERS = "others"  # in the place of the address, beyond that number
 
 
@@ -31,6 +32,9 @@ class Repeats:
     def __init__(self, logger: Logger) -> None:
         self._logger = logger
         self._known: dict[tuple[str, str, str], _Repeated] = {}
+        self._addresses: Counter[tuple[str, str]] = (
+            Counter()
+        )  # by event and kind: one that floods hides no other
 
     def __call__(self, event: str, kind: str, site: str, now: float, /, **fields: Any) -> None:
         """Write a line, or count it.
@@ -43,12 +47,13 @@ class Repeats:
             fields: of the line; `client` is the address.
         """
         key = event, kind, site
-        if key not in self._known and len(self._known) >= MOST:
+        if key not in self._known and self._addresses[event, kind] >= MOST:
             key, fields = (event, kind, OTHERS), {**fields, "client": OTHERS}
         if (known := self._known.get(key)) is not None:
             known.left_out += 1
             return
         self._known[key] = _Repeated(event, fields, now + EVERY)
+        self._addresses[event, kind] += 1
         self._logger.warning(event, **fields)
 
     def tick(self, now: float) -> None:
@@ -59,6 +64,7 @@ class Repeats:
                 known.due = now + EVERY
             else:
                 del self._known[key]
+                self._addresses[key[:2]] -= 1
 
     def close(self) -> None:
         """Write how many were left out, without waiting."""
@@ -66,6 +72,7 @@ class Repeats:
             if known.left_out:
                 self._write(known)
         self._known.clear()
+        self._addresses.clear()
 
     def _write(self, known: _Repeated) -> None:
         self._logger.warning(known.event, **known.fields, count=known.left_out)

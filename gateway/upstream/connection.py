@@ -101,7 +101,9 @@ class Connection(asyncio.Protocol):
         self._reads = reads
         self._on_idle = on_idle
         self._on_closed = on_closed
-        self._parser = ResponseParser()
+        self._parser: (
+            ResponseParser  # made when it is connected: it is in a cycle until the connection is lost
+        )
         self._transport: asyncio.Transport | None = None
         self._sink: ResponseSink | None = None
         self.on_chunk: Callable[[bytes, bytes], None] | None = None
@@ -226,11 +228,14 @@ class Connection(asyncio.Protocol):
             self._unparsed.close()
         if self._transport is not None:
             self._transport.abort()
+        elif self._lost is not None:  # what is behind it is not read any more
+            self._parser.close()
 
     # -- asyncio.Protocol --------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._parser = ResponseParser()
         self.opened_at = monotonic()
         self._transport.set_write_buffer_limits(high=HIGH_WATER)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 import sys
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import httptools
 
@@ -129,7 +130,7 @@ class ResponseParser:
 
     def close(self) -> None:
         """Let go of llhttp, which holds this parser: the connection has ended, and cycles wait for the collector."""
-        del self._llhttp, self._feed
+        self._llhttp = self._feed = cast(Any, None)
 
     def on_message_begin(self) -> None:
         if self.is_complete:

@@ -10,10 +10,10 @@ import pytest
 
 from gateway.config import read, read_environment
 
-ABSENT = "does not exist on this machine: create it, or write another path"
+ABSENT = "does not exist on this machine: create it, unless the service manager does, or write another path"
 FORBIDDEN = "may not be written by this user: let the gateway's user write it, or write another path"
 
-WORDS = re.compile("folder|no socket")
+WORDS = re.compile("folder|no socket|this file")
 
 
 @pytest.fixture
@@ -47,12 +47,13 @@ def test_a_file_in_the_place_of_a_socket_is_named(warned, tmp_path):
     assert (key, message[:33]) == ("server.listen", "there is a file that is no socket")
 
 
-def test_a_folder_of_the_log_that_this_user_may_not_write_is_named_unless_the_file_is_there(
-    warned, tmp_path, monkeypatch
-):
+def test_a_log_that_this_user_may_not_write_is_named(warned, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
     assert warned("logs: {file: a.log}") == [("logs.file", f'the folder "{tmp_path}" {FORBIDDEN}')]
     (tmp_path / "a.log").touch()
+    ((key, message),) = warned("logs: {file: a.log}")
+    assert (key, message[:34]) == ("logs.file", "this user may not write this file:")
+    monkeypatch.undo()
     assert warned("logs: {file: a.log}") == []
 
 

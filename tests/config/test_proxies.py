@@ -98,15 +98,41 @@ ENTRY = "is no domain, address or network: write entries like example.com or 10.
         ("a b", ENTRY),
         (":", ENTRY),
         ("1:2:3", ENTRY),
+        ("10.*", ENTRY),
+        ("*.example.*", ENTRY),
+        ("256.1.1.1", ENTRY),
+        ("10.0.0.1-5", ENTRY),
+        ("localhost;127.0.0.1", ENTRY),
+        ("[dead]", ENTRY),
         *(
             (rule, "")
-            for rule in ("*", ".a", "*.a", "a:1", "10.0.0.1", "10.1.2.3/8", "[::1]:1", "::1", "fd00::/8")
+            for rule in (
+                "*",
+                ".a",
+                "*.a",
+                "a.b-c_d.",
+                "xn--bcher-kva.example",
+                "a:1",
+                "bücher.example",
+                "10.0.0.1",
+                "10.1.2.3/8",
+                "[::1]:1",
+                "::1",
+                "fd00::/8",
+            )
         ),
     ],
 )
 def test_an_entry_of_no_proxy_that_matches_nothing_is_named(rule, message):
     said = f'the environment variable NO_PROXY has "{rule}", which {message}'
     assert read_proxies({"NO_PROXY": f"b, {rule}"}).unreadable == ((said,) if message else ())
+
+
+@pytest.mark.parametrize("rule", ["http://user:word@proxy:1", "user:word@proxy", "word@proxy"])
+def test_a_password_that_is_there_by_mistake_is_not_shown(rule):
+    (said,) = read_proxies({"no_proxy": f"a,{rule}"}).unreadable
+    assert said.startswith("the environment variable no_proxy has entry 2, which is no ")
+    assert "word" not in said
 
 
 def test_workers_get_the_same():

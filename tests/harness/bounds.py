@@ -28,4 +28,3 @@ SLOWNESS = _slowness()
 TEST = float(os.environ.get("TEST_SECONDS", "20")) * SLOWNESS
 SHARE = 0.9  # of a test's bound, for one step of it: the step fails first, and the test can clean up
 STEP = SHARE * TEST
-EXAMPLE = TEST / 10  # one example of a hypothesis test

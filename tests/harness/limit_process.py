@@ -107,7 +107,7 @@ async def _ticking(gateway):
 
 @asynccontextmanager
 async def lag():
-    """`async with lag() as lost: … lost.most`: the longest delay of the event loop, in seconds."""
+    """`async with lag() as lost: … lost.most`: the longest delay of the event loop, in seconds; `lost.sum`: all."""
     lost = Lag()
     watching = asyncio.create_task(lost.watch())
     try:
@@ -117,10 +117,11 @@ async def lag():
 
 
 class Lag:
-    most = 0.0
+    most = sum = 0.0
 
     async def watch(self):
         while True:
             began = monotonic()
             await time_passes(GLANCE)
-            self.most = max(self.most, monotonic() - began - GLANCE)
+            lost = monotonic() - began - GLANCE
+            self.most, self.sum = max(self.most, lost), self.sum + lost

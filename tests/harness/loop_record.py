@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread, get_ident, get_native_id
+from threading import enumerate as enumerate_threads
 from time import monotonic_ns, thread_time_ns
 
 INTERVAL = 0.005  # seconds between two looks
@@ -70,8 +71,9 @@ class Queued:
     def __init__(self) -> None:
         self._loop = self._open(get_native_id())
         self._files: dict[int, int] = {}
-        self._seen: dict[int, int] = {}
+        self._seen: dict[int, tuple[int, int]] = {}
         self._until_listed = 0
+        self.ran: dict[int, int] = {}  # nanoseconds of CPU of the other threads between the last two calls
 
     def since(self) -> tuple[int, int]:
         """Nanoseconds since the last call: of this thread, and of all others together."""
@@ -79,7 +81,12 @@ class Queued:
             self._until_listed = THREADS_EVERY
             self._find_threads()
         self._until_listed -= 1
-        return self._more(self._loop), sum(map(self._more, list(self._files.values())))
+        others = 0
+        self.ran.clear()
+        for thread, file in self._files.items():
+            self.ran[thread], queued = self._more(file)
+            others += queued
+        return self._more(self._loop)[1], others
 
     def _find_threads(self) -> None:
         for folder in Path("/proc/self/task").iterdir():
@@ -93,21 +100,21 @@ class Queued:
         except OSError:  # it has ended
             return -1
 
-    def _more(self, file: int) -> int:
+    def _more(self, file: int) -> tuple[int, int]:
         try:
-            total = int(os.pread(file, 100, 0).split()[1])
+            ran, queued, _ = map(int, os.pread(file, 100, 0).split())
         except OSError:  # it has ended
-            return 0
-        more = total - self._seen.get(file, total)
-        self._seen[file] = total
-        return more
+            return 0, 0
+        was_ran, was_queued = self._seen.get(file, (ran, queued))
+        self._seen[file] = ran, queued
+        return ran - was_ran, queued - was_queued
 
 
 class LoopRecord:
     """Looks at the running loop, from `start` on.
 
     Another thread writes each look into a file: a disk that is busy would hold the loop. `on_long` is called with a look
-    that has much work, and the places that this thread has seen in it.
+    that has much work or lag, the places that this thread has seen in it, and what other threads worked meanwhile.
     """
 
     def __init__(self, path: Path, on_long: Callable[[Look, list[str]], None] | None = None) -> None:
@@ -150,8 +157,14 @@ class LoopRecord:
         self._unwritten.append(_LOOK.pack(at, *(part // _US for part in parts)))
         look = Look(at, *(part / _MS for part in parts))
         self.worst_work, self.worst_lag = max(self.worst_work, look.work), max(self.worst_lag, look.own_lag)
-        if self._on_long is not None and look.work > LONG:
-            self._on_long(look, self._places)
+        if self._on_long is not None and (look.work > LONG or look.own_lag > 2 * LONG):
+            names = {thread.native_id: thread.name for thread in enumerate_threads()}
+            ran = {
+                names.get(one, "?"): round(part / _MS, 1)
+                for one, part in self._queued.ran.items()
+                if part > _MS
+            }
+            self._on_long(look, [*self._places, f"other threads, ms of CPU: {ran}"])
         self._places = []
         self._at, self._worked = at, worked
         self._timer = self._loop.call_later(INTERVAL, self._look)

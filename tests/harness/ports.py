@@ -11,17 +11,21 @@ from contextlib import closing, contextmanager
 # those may be taken again between its choice and its use.
 _PORTS = range(12000, 32000)
 _CHOICE = random.SystemRandom()  # not seeded: test processes that run side by side choose different ones
+_given: set[int] = set()
 
 
 def free_port() -> int:
-    """A port that is not in use, and that the system gives to no other program."""
+    """A port that is not in use, and that the system gives to no other program; each time another one."""
     while True:
         port = _CHOICE.choice(_PORTS)
+        if port in _given:
+            continue
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
+        _given.add(port)
         return port
 
 

@@ -101,9 +101,13 @@ async def probe(gateway, path):
         return answer.status, (await answer.text()).strip()
 
 
-@pytest.mark.parametrize("sections", [{}, WORKERS], ids=["one process", "workers"])
-async def test_a_log_that_is_not_read_stops_nothing(tmp_path, sections):
-    """Ten times the lines that fit into the pipe. A reader that goes on gets each of them whole; then it stops for good."""
+@pytest.mark.parametrize(
+    ("sections", "is_read_at_the_end"),
+    [({}, False), (WORKERS, False), (WORKERS, True)],
+    ids=["one process", "workers", "workers that a reader sees end"],
+)
+async def test_a_log_that_is_not_read_stops_nothing(tmp_path, sections, is_read_at_the_end):
+    """Ten times the lines that fit into the pipe. A reader that goes on gets each of them whole."""
     requests = 10 * PIPE // 400
     async with unread(tmp_path, **sections) as gateway:
         await ping(gateway, requests)
@@ -116,6 +120,10 @@ async def test_a_log_that_is_not_read_stops_nothing(tmp_path, sections):
         assert not gateway.of("log_lines_lost")
         await ping(gateway, requests)
         gateway.send_signal(signal.SIGTERM)
+        if is_read_at_the_end:
+            await until(lambda: gateway.read() or any("worker" not in line for line in gateway.of("stopped")))
+            assert len(gateway.of("request")) == 2 * requests
+            assert not gateway.of("log_lines_lost")
         assert await gateway.ended() == 0
 
 

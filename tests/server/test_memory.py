@@ -41,8 +41,9 @@ async def serve():
     kept = [[] for _ in range(10_000)]  # a crowd of requests
     looked = sum(one["collections"] for one in gc.get_stats()) - began
     print(before, len(gc.get_objects()) - len(kept), int(gc.isenabled()), looked)
+    before_more = gc.get_stats()[0]["collections"]
     more = [[] for _ in range(15_000)]
-    print(gc.get_stats()[0]["collections"])
+    print(gc.get_stats()[0]["collections"] - before_more)
 
 before = len(gc.get_objects())
 full = gc.get_stats()[2]["collections"]

@@ -256,11 +256,12 @@ async def test_a_coding_other_than_chunked_is_refused_in_our_form_with_cors_and_
     lines = f"Host: gateway\r\nContent-Type: application/json\r\nOrigin: {APP}\r\nConnection: keep-alive\r\n"
     first = f"POST {PREDICT} HTTP/{version}\r\n{lines}Transfer-Encoding: {coding}\r\n\r\n".encode()
     async with answering() as upstream, start(upstream.url, route=CORS) as gateway, connect(gateway) as wire:
-        wire.send(first)
+        wire.send(request("GET", PING) + first)
+        assert (await wire.reply()).body == b"pong"
         reply = await wire.reply()
         wire.send(body + request("GET", PING))
         assert await wire.reader.read() == b""
-        line = await gateway.lines.request()
+        _, line = await gateway.lines.until("request", 2)
         metrics = await gateway.metrics()
     assert (reply.status, reply.json()["code"]) == (400, "bad_request")
     assert words in reply.json()["message"]

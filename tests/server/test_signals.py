@@ -80,7 +80,7 @@ async def ended_at_once(gateway, wire):
     assert await gateway.ended() == (0, "")
     assert body.startswith(b'message:\ndata:{"event":"error","data":"')
     assert body.endswith(END)
-    *_, line = [line for line in gateway.lines if line["event"] == "request"]
+    _, line = [line for line in gateway.lines if line["event"] == "request"]
     assert (line["outcome"], line["error"]) == ("truncated", "draining")
 
 

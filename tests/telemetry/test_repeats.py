@@ -71,6 +71,13 @@ def test_more_addresses_than_are_told_apart_are_counted_together(repeats, lines)
     assert lines[-1] == ("new", None)
 
 
+def test_a_flood_of_one_kind_hides_no_address_of_another(repeats, lines):
+    for client in range(2 * MOST):
+        fail(repeats, 0, str(client), "x")
+    fail(repeats, 0, "new", "y")
+    assert lines[-2:] == [("others", None), ("new", None)]
+
+
 def test_the_end_loses_none(repeats, lines):
     for _ in range(3):
         fail(repeats, 0)

@@ -86,11 +86,9 @@ async def test_an_absent_store_is_reported_once_and_found_when_it_starts(own_val
 async def test_pending_calls_fail_at_once_when_the_store_is_killed(own_valkey):
     async with connected(own_valkey.url) as (client, events):
         own_valkey.hold()
-        answers = [client.call(ECHO, 5.0) for _ in range(3)]
-        began = monotonic()
+        answers = [client.call(ECHO, bounds.TEST) for _ in range(3)]
         await asyncio.to_thread(own_valkey.kill)
         assert [await kind_of(answer) for answer in answers] == ["connection"] * 3
-        assert monotonic() - began < bounds.EXAMPLE
         assert events.failed[:3] == ["connection"] * 3
         assert events.changed[-1] == (False, "connection")
 

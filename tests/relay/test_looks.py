@@ -1,0 +1,97 @@
+"""How often a call is looked at: thousands of streams that flow would take a tenth of a core with each tick."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+from gateway.errors import Unauthenticated
+from gateway.relay.call import UpstreamCall
+from gateway.relay.client import LOOKS
+from gateway.relay.registry import InFlight
+from tests.harness.clock import until
+from tests.harness.frames import ASK, END, METADATA, PATH, START, token
+from tests.harness.raw_upstream import STREAM_HEAD, RawUpstream
+
+ROUNDS = 60  # ticks of the gateway
+
+
+@pytest.fixture
+def seen(monkeypatch, hurried):
+    """How often the gateway has ticked, and looked at a call."""
+    counts = Counter()
+
+    def counted(kind, name):
+        tick = kind.tick
+
+        def counting(self, now):
+            counts[name] += 1
+            return tick(self, now)
+
+        monkeypatch.setattr(kind, "tick", counting)
+
+    counted(InFlight, "ticks")
+    counted(UpstreamCall, "looks")
+    return counts
+
+
+@pytest.fixture
+async def upstream():
+    """Sends an event, and the rest once `may_end` is set."""
+    may_end = asyncio.Event()
+
+    async def script(peer, _):
+        peer.send(STREAM_HEAD)
+        peer.chunk(START + token("a"))
+        await may_end.wait()
+        peer.chunk(METADATA + END)
+        peer.chunk(b"")
+
+    async with RawUpstream(script) as flowise:
+        flowise.may_end = may_end
+        yield flowise
+        may_end.set()
+
+
+@pytest.mark.parametrize(
+    ("send", "heartbeat", "most"),
+    [("30s", "45s", 3), ("200ms", "45s", ROUNDS / 2), ("30s", "200ms", ROUNDS / 2)],
+    ids=["far away", "send", "heartbeat"],
+)
+async def test_a_stream_that_flows_is_looked_at_a_few_times_within_its_timeouts(
+    start, connect, seen, upstream, send, heartbeat, most
+):
+    settings = {"route": {"heartbeat": heartbeat}, "server": {"timeouts": {"send": send}}}
+    async with start(upstream.url, **settings) as gateway, connect(gateway) as wire:
+        wire.post(PATH, ASK)
+        await wire.head()
+        await wire.until(b'"a"')
+        seen.clear()
+        await until(lambda: seen["ticks"] >= ROUNDS)
+        assert seen["looks"] <= most
+        if most > LOOKS:
+            assert seen["looks"] >= 3  # a tick takes 10 ms, an eighth of 200 ms is 25
+        upstream.may_end.set()
+        await wire.until(END)
+
+
+@pytest.mark.parametrize("end", ["the client leaves", "its key is revoked"])
+async def test_what_flows_no_more_is_looked_at_with_each_tick(start, connect, seen, upstream, end):
+    settings = {"route": {"on_disconnect": "ignore"}}
+    async with start(upstream.url, **settings) as gateway:
+        async with connect(gateway) as wire:
+            wire.post(PATH, ASK)
+            await wire.head()
+            await wire.until(b'"a"')
+            seen.clear()
+            await until(lambda: seen["ticks"] >= ROUNDS)  # the next look is far away
+            if end != "the client leaves":
+                (call,) = gateway.open_calls()
+                call.terminate(Unauthenticated("The key of this request has been revoked or has expired."))
+                await wire.until(END)
+        await until(lambda: not gateway.connections())
+        seen.clear()
+        await until(lambda: seen["ticks"] >= ROUNDS)
+        assert seen["looks"] >= ROUNDS - 2
