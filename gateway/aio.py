@@ -7,10 +7,15 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from time import monotonic
+from functools import partial
+from time import monotonic, perf_counter, sleep, thread_time
 from typing import Any, Generic, ParamSpec, TypeVar
 
+from gateway.steps import call_between_steps
+
 INTERVAL = 0.25  # seconds between two ticks: the most by which a deadline is late
+LEAST_STEP, LONGEST_SLEEP = 0.001, 0.01  # seconds of CPU between two looks; seconds
+WAITED = 0.1  # of its CPU time that a thread may wait for others before it gives way
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -192,6 +197,27 @@ class Turns:
         self._next = asyncio.get_running_loop().call_soon(self._turn) if self._taken else None
 
 
+class _GivesWay:
+    """Sleeps between steps for as long as they took, if another thread wanted the interpreter or a core meanwhile.
+
+    The interpreter goes from thread to thread: the loop has it for `process.SWITCH_INTERVAL`, then waits for a whole
+    step of this one. With work for 12 ms it would be late by 90.
+    """
+
+    def begin(self) -> None:
+        """In the thread, before anything is done."""
+        self._began, self._worked = perf_counter(), thread_time()
+
+    def __call__(self) -> None:
+        worked = thread_time() - self._worked
+        if worked < LEAST_STEP:
+            return
+        waited = perf_counter() - self._began - worked
+        if waited > WAITED * worked:
+            sleep(min(worked, LONGEST_SLEEP))
+        self.begin()
+
+
 class WorkThread:
     """One thread for one purpose: work that is too long for the loop, one job at a time, in the order of arrival.
 
@@ -203,7 +229,8 @@ class WorkThread:
         """`most`: jobs that run or wait; None where what their callers hold meanwhile is bounded elsewhere."""
         self._most = most
         self._jobs = 0
-        self._executor = ThreadPoolExecutor(1, name)
+        self._way = _GivesWay()
+        self._executor = ThreadPoolExecutor(1, name, call_between_steps, (self._way,))
 
     def submit(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Start a job. Call this on the loop.
@@ -215,7 +242,7 @@ class WorkThread:
             raise asyncio.QueueFull
         self._jobs += 1
         loop = asyncio.get_running_loop()
-        job = self._executor.submit(call, *args, **kwargs)
+        job = self._executor.submit(self._begin, partial(call, *args, **kwargs))
         job.add_done_callback(lambda _: loop.call_soon_threadsafe(self._ended))
         return job
 
@@ -230,6 +257,10 @@ class WorkThread:
     async def close(self) -> None:
         """Drop the jobs that wait; wait for the one that runs."""
         await asyncio.to_thread(self._executor.shutdown, cancel_futures=True)
+
+    def _begin(self, call: Callable[[], T]) -> T:
+        self._way.begin()
+        return call()
 
     def _ended(self) -> None:
         self._jobs -= 1

@@ -7,7 +7,9 @@ import threading
 
 import pytest
 
-from gateway.aio import Tasks, Turns, WorkThread
+from gateway import aio
+from gateway.aio import LEAST_STEP, LONGEST_SLEEP, Tasks, Turns, WorkThread
+from gateway.steps import step
 from tests.harness import bounds
 
 
@@ -129,9 +131,9 @@ async def test_tasks_take_turns_in_the_order_in_which_they_came():
     turns, taken = Turns(3), []
 
     async def work(number):
-        for step in range(3):
+        for turn in range(3):
             await turns.step()
-            taken.append((step, number))
+            taken.append((turn, number))
 
     working = [asyncio.ensure_future(work(number)) for number in range(4)]
     in_each = []
@@ -152,3 +154,35 @@ async def test_a_task_that_is_cancelled_gives_its_turn_to_the_next():
     leaving.cancel()
     await asyncio.wait_for(staying, bounds.STEP)
     assert leaving.cancelled()
+
+
+@pytest.mark.parametrize(
+    ("waited", "worked", "slept"),
+    [
+        (0.0, 0.003, []),
+        (0.0002, 0.003, []),
+        (0.001, 0.003, [0.003]),
+        (1.0, 0.003, [0.003]),
+        (0.1, 0.1, [LONGEST_SLEEP]),
+        (1.0, LEAST_STEP / 2, []),
+    ],
+    ids=["alone", "hardly", "beside others", "after a pause", "a long step", "a short step"],
+)
+async def test_a_work_thread_gives_way_for_as_long_as_it_worked_if_others_want_the_interpreter(
+    monkeypatch, waited, worked, slept
+):
+    clock, sleeps = [0.0, 0.0], []
+    monkeypatch.setattr(aio, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(aio, "thread_time", lambda: clock[1])
+    monkeypatch.setattr(aio, "sleep", sleeps.append)
+    thread = WorkThread("test")
+
+    def job():
+        clock[0] += waited + worked
+        clock[1] += worked
+        step()
+
+    clock[0] = 100.0  # nothing was to be done
+    await thread.run(job)
+    await thread.close()
+    assert sleeps == pytest.approx(slept)

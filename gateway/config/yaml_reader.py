@@ -21,6 +21,7 @@ from gateway.config.remedies import for_unset
 from gateway.config.tree import UNWANTED, Node, Scalar, ScalarKind, plain_scalar, quoted_scalar
 from gateway.config.yaml_errors import TYPOGRAPHIC_QUOTES, explain, look_alike
 from gateway.config.yaml_lines import path_at
+from gateway.steps import step
 
 LARGEST_FILE = 1024 * 1024
 DEEPEST = 32
@@ -232,6 +233,7 @@ class _Builder:
         entries: dict[str, Node] = {}
         is_partial = False
         while not isinstance(event := self._next(), yaml.MappingEndEvent):
+            step()
             begin, key = _line(event), self._key(event, path)
             if key is None:
                 is_partial = True

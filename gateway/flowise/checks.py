@@ -13,6 +13,7 @@ from typing import Any
 from gateway.errors import BadRequest, TooLarge
 from gateway.flowise.json_text import STEP, Buffer
 from gateway.flowise.raw_json import JsonObject, shown, text_of
+from gateway.steps import step
 
 STORAGE_PREFIX = "FILE-STORAGE::"  # makes Flowise read a file from its own storage (CVE-2026-41268)
 UNBOUND_ID_CHARACTERS = 128
@@ -186,6 +187,8 @@ def _has_storage_prefix(source: Buffer, start: int, end: int) -> bool:
     rest: Buffer = b""
     has_escapes = False
     for place in range(start, end, STEP):
+        if place > start:
+            step()
         text = rest + source[place : min(place + STEP, end)]
         if _STORAGE_PREFIX in text:
             return True

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from gateway.errors import BadRequest, TooLarge
+from gateway.steps import step
 
 Buffer = bytes | bytearray
 
@@ -103,6 +104,7 @@ def _not_utf8(source: Buffer) -> int:
     """The place of the first byte that is not UTF-8; -1 if there is none."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     for start in range(0, len(source), STEP):
+        step()
         kept = len(decoder.getstate()[0])
         try:
             decoder.decode(source[start : start + STEP], final=start + STEP >= len(source))
@@ -139,6 +141,8 @@ def _string_end(source: Buffer, quote: int, what: str) -> int:
     place = quote + 1
     while found := _PART.match(source, place):
         place = found.end()
+        if place - quote > STEP:
+            step()
     if source[place : place + 1] != b'"':
         raise BadRequest(
             f"{what} is not valid JSON: a string has no end, a control character or a bad escape."
@@ -205,4 +209,5 @@ def string_parts(source: Buffer, start: int, end: int) -> Iterator[str]:
     place = start + 1
     while found := _PART.match(source, place, end):
         place = found.end()
+        step()
         yield json.loads('"' + decoder.decode(found[0]) + '"')
