@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 import threading
 import weakref
@@ -217,6 +218,8 @@ def test_the_end_waits_for_a_collector_that_does_not_answer_only_so_long(monkeyp
     offer(it, record())
     sender = it.next_sender()
     sender.next()
+    while it.counted() != {"exported": 1}:  # by the thread, after it was sent
+        os.sched_yield()
     sender.may_answer.clear()
     offer(it, record())
     began = monotonic()
