@@ -14,6 +14,7 @@ from aiohttp.client_reqrep import ConnectionKey
 from gateway.causes import LABELS, UNREACHABLE, Cause, cause_of
 from gateway.errors import UpstreamUnreachable
 from tests.harness.certificates import Authority
+from tests.harness.ports import closed_port
 from tests.harness.unreachable import CAUSES, no_descriptors, serving, unreachable
 from tests.test_documentation import rows, words
 
@@ -121,10 +122,9 @@ async def test_a_name_that_cannot_be_one(pool_to, host):
 
 async def test_a_name_with_several_addresses_that_all_refuse(pool_to):
     """As `localhost` without a server: the loop joins the errors of ::1 and 127.0.0.1."""
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
+    with closed_port() as port:
         with pytest.raises(UpstreamUnreachable) as raised_:
-            await pool_to(f"http://localhost:{unused.getsockname()[1]}").acquire()
+            await pool_to(f"http://localhost:{port}").acquire()
     assert raised_.value.cause.label == "refused"
 
 

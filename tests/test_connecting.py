@@ -14,6 +14,7 @@ from gateway import connecting
 from gateway.connecting import HEAD_START, destination, is_address, look_up
 from tests.harness import bounds
 from tests.harness.frames import PATH
+from tests.harness.ports import closed_port
 from tests.harness.servers import NO_SUCH_NAME, Names, named, servers, swallowing
 
 NAME = "flowise.example"
@@ -63,11 +64,10 @@ async def test_an_address_that_refuses_costs_nothing(names, port, monkeypatch):
 
 
 async def test_all_refuse(names):
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
+    with closed_port() as port:
         names[NAME] = ["127.0.0.1", "127.0.0.3"]
         with pytest.raises(OSError) as caught:
-            await destination(NAME, unused.getsockname()[1], None)
+            await destination(NAME, port, None)
     assert "111" in str(caught.value)
 
 

@@ -199,10 +199,10 @@ def _decoded(raw: Raw) -> _PublicKey | None:
 def _key(jwk: _PublicKey, algorithm: str) -> PublishedKey | None:
     """None if it is malformed, too weak, too dear, or of a kind that this build of OpenSSL does not support."""
     # 9 MB that a gateway without issuers does not need
-    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - large, and only with an issuer
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey  # noqa: PLC0415 - large, and only with an issuer
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat  # noqa: PLC0415 - large, and only with an issuer
-    from jwt import PyJWK, PyJWTError  # noqa: PLC0415 - large, and only with an issuer
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - with an issuer only
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey  # noqa: PLC0415 - as above
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat  # noqa: PLC0415 - as above
+    from jwt import PyJWK, PyJWTError  # noqa: PLC0415 - as above
 
     try:
         key = PyJWK({name: value for name, value in asdict(jwk).items() if value is not UNSET}, algorithm).key

@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import select
 import stat
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,7 +20,7 @@ from time import monotonic
 
 from gateway.command_errors import CannotRunError
 from gateway.telemetry.line_lock import acquire
-from gateway.telemetry.log_writer import DescriptorLines
+from gateway.telemetry.log_writer import DescriptorLines, takes_now
 
 MODE = 0o640  # of a new file; the umask may take more
 GRACE = 5.0  # seconds for which a path may be missing before its file is created
@@ -46,9 +45,8 @@ Identity = tuple[int, int]  # device and inode
 
 def complain_on_stderr(sentence: str) -> None:
     """Write a line to standard error, unless nothing takes it at the moment."""
-    with suppress(OSError, ValueError):
-        _, writable, _ = select.select([], [STANDARD_ERROR], [], 0)
-        if writable:
+    with suppress(OSError):
+        if takes_now(STANDARD_ERROR):
             os.write(STANDARD_ERROR, f"flowise-gateway: {sentence}\n".encode(errors="backslashreplace"))
 
 

@@ -139,10 +139,8 @@ class LogWriter:
         self._other = stream
 
     def _say(self, text: str) -> None:
-        with suppress(OSError, ValueError):  # it is for somebody who watches
-            if select.select([], [STANDARD_OUTPUT], [], 0)[
-                1
-            ]:  # else the terminal is stopped, and would stop the log
+        with suppress(OSError):  # it is for somebody who watches
+            if takes_now(STANDARD_OUTPUT):  # else the terminal is stopped, and would stop the log
                 self._own.write(text)
 
     def _reopen(self) -> None:
@@ -210,6 +208,14 @@ class LogWriter:
         except Empty:
             return lines, _nothing
         return lines, line
+
+
+def takes_now(descriptor: int) -> bool:
+    """Whether a write would not be held up; False also if there is no such descriptor."""
+    try:
+        return bool(select.select([], [descriptor], [], 0)[1])
+    except (OSError, ValueError):
+        return False
 
 
 def _nothing() -> None:

@@ -36,9 +36,7 @@ from gateway.telemetry.span import LONGEST_TEXT, Attributes, Span, Value
 
 SERVICE = "flowise-gateway"
 PATH = "/v1/traces"  # of an endpoint that has none
-MOST_SPANS = (
-    256  # at once: until they are encoded each is 20 to 60 objects that the garbage collector looks at
-)
+MOST_SPANS = 256  # at once; until one is encoded it is 20 to 60 objects that the garbage collector looks at
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 _LIBRARY = "opentelemetry"
 # what the SDK says last of a batch that it has tried several times, and behind each cause

@@ -12,6 +12,7 @@ from tests.harness.api_keys import key_of
 from tests.harness.clock import until
 from tests.harness.frames import END, METADATA, PATH, START, metered, settled, stream, token
 from tests.harness.gateway import FLOW
+from tests.harness.held_stream import Held
 from tests.harness.raw_client import request
 from tests.harness.raw_upstream import STREAM_HEAD, RawUpstream
 from tests.harness.surface import PREDICT, answering, answering_raw, ask
@@ -591,24 +592,16 @@ async def test_a_run_too_many_that_used_up_another_limit_says_how_long_to_wait(s
 
 @pytest.mark.parametrize("by", ["address", "route"])
 async def test_a_request_that_waits_for_its_conversation_holds_no_slot(by, start, connect):
-    go_on = asyncio.Event()
-
-    async def script(peer, _):
-        peer.send(STREAM_HEAD)
-        peer.chunk(START + token("a"))
-        await go_on.wait()
-        peer.chunk(METADATA + END)
-        peer.chunk(b"")
-
+    held = Held()
     rule = limit("open", by=by, concurrent=1)
     body = {"question": "hi", "streaming": True, "chatId": "chat-1"}
-    async with RawUpstream(script) as upstream, start(upstream.url, route=route(rule)) as gateway:
+    async with RawUpstream(held) as upstream, start(upstream.url, route=route(rule)) as gateway:
         async with connect(gateway) as one, connect(gateway) as two:
             one.post(PATH, body)
             await one.head()
             two.post(PATH, body)
             await until(gateway.has_waiting_request)
-            go_on.set()
+            held.may_finish.set()
             assert (await two.reply()).status == 200
 
 

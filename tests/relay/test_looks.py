@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 
 import pytest
@@ -12,8 +11,9 @@ from gateway.relay.call import UpstreamCall
 from gateway.relay.client import LOOKS
 from gateway.relay.registry import InFlight
 from tests.harness.clock import until
-from tests.harness.frames import ASK, END, METADATA, PATH, START, token
-from tests.harness.raw_upstream import STREAM_HEAD, RawUpstream
+from tests.harness.frames import ASK, END, PATH
+from tests.harness.held_stream import Held
+from tests.harness.raw_upstream import RawUpstream
 
 ROUNDS = 60  # ticks of the gateway
 
@@ -39,20 +39,12 @@ def seen(monkeypatch, hurried):
 
 @pytest.fixture
 async def upstream():
-    """Sends an event, and the rest once `may_end` is set."""
-    may_end = asyncio.Event()
-
-    async def script(peer, _):
-        peer.send(STREAM_HEAD)
-        peer.chunk(START + token("a"))
-        await may_end.wait()
-        peer.chunk(METADATA + END)
-        peer.chunk(b"")
-
-    async with RawUpstream(script) as flowise:
-        flowise.may_end = may_end
+    """Sends an event, and the rest once `held.may_finish` is set."""
+    held = Held()
+    async with RawUpstream(held) as flowise:
+        flowise.held = held
         yield flowise
-        may_end.set()
+        held.may_finish.set()
 
 
 @pytest.mark.parametrize(
@@ -73,7 +65,7 @@ async def test_a_stream_that_flows_is_looked_at_a_few_times_within_its_timeouts(
         assert seen["looks"] <= most
         if most > LOOKS:
             assert seen["looks"] >= 3  # a tick takes 10 ms, an eighth of 200 ms is 25
-        upstream.may_end.set()
+        upstream.held.may_finish.set()
         await wire.until(END)
 
 

@@ -10,8 +10,9 @@ import pytest
 from gateway import aio
 from gateway.upstream import discovery
 from tests.harness.clock import until
-from tests.harness.frames import END, METADATA, PATH, START, token
+from tests.harness.frames import END, PATH, START, token
 from tests.harness.gateway import FLOW
+from tests.harness.held_stream import Held
 from tests.harness.raw_upstream import STREAM_HEAD, RawUpstream
 from tests.harness.servers import NO_SUCH_NAME, Names
 
@@ -87,16 +88,8 @@ async def test_a_name_stands_for_all_its_addresses_and_follows_them(names, start
 
 
 async def test_a_run_on_an_address_that_is_gone_goes_on(names, start, connect):
-    may_end = asyncio.Event()
-
-    async def script(peer, _):
-        peer.send(STREAM_HEAD)
-        peer.chunk(START + token("a"))
-        await may_end.wait()
-        peer.chunk(METADATA + END)
-        peer.chunk(b"")
-
-    async with replicas("127.0.0.1", "127.0.0.2", script=script) as (found, port):
+    held = Held()
+    async with replicas("127.0.0.1", "127.0.0.2", script=held) as (found, port):
         names[NAME] = ["127.0.0.1"]
         async with start("http://x", **upstream(port)) as gateway, connect(gateway) as wire:
             wire.post(PATH, {"question": "hi", "streaming": True, "chatId": "c"})
@@ -104,7 +97,7 @@ async def test_a_run_on_an_address_that_is_gone_goes_on(names, start, connect):
             (server,) = gateway.servers()
             names[NAME] = ["127.0.0.2"]
             await until(lambda: addresses(gateway) == {"127.0.0.2"})
-            may_end.set()
+            held.may_finish.set()
             assert b"[DONE]" in await wire.until(b"[DONE]")
             await until(lambda: server.is_drained)
             assert found["127.0.0.1"].aborts == []

@@ -14,6 +14,7 @@ from gateway.upstream import pool as pool_file
 from gateway.upstream.connection import Connection
 from gateway.upstream.pool import Place
 from tests.harness import bounds
+from tests.harness.ports import closed_port
 from tests.harness.raw_upstream import RawUpstream
 from tests.harness.scripted_pool import closed, exchange, url_of
 
@@ -154,9 +155,8 @@ async def test_a_waiter_that_is_cancelled_wakes_the_next(url, is_woken, pool_to)
 
 
 async def test_refused(pool_to):
-    with closing(socket.socket()) as unused:
-        unused.bind(("127.0.0.1", 0))
-        pool = pool_to(url_of(unused), max_connections=1)
+    with closed_port() as port:
+        pool = pool_to(f"http://127.0.0.1:{port}", max_connections=1)
         for _ in range(3):  # a failed connection does not count
             with pytest.raises(UpstreamUnreachable, match="cannot be reached"):
                 await pool.acquire()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from io import StringIO
 from time import monotonic
 
@@ -18,8 +17,8 @@ from gateway.telemetry.metrics import Metrics
 from gateway.upstream import upstream as service_file
 from gateway.upstream.upstream import ForwardedIdentity, Upstream
 from tests.harness.gateway import FLOW
+from tests.harness.ports import closed_port
 from tests.harness.raw_upstream import RawUpstream
-from tests.harness.scripted_pool import url_of
 
 PATH = f"/api/v1/prediction/{FLOW}"
 ASK = {"question": "hi"}
@@ -164,10 +163,8 @@ async def test_the_reason_phrase_and_high_bytes_on_the_way_down(start, connect):
 
 
 async def test_a_flowise_that_is_not_there_is_a_502(start, connect):
-    with closing(socket.socket()) as unused:
-        unused.bind(("127.0.0.1", 0))
-        url = url_of(unused)
-        async with start(url) as gateway, connect(gateway) as wire:
+    with closed_port() as port:
+        async with start(f"http://127.0.0.1:{port}") as gateway, connect(gateway) as wire:
             wire.post(PATH, ASK)
             reply = await wire.reply()
     assert (reply.status, reply.json()["code"]) == (502, "upstream_unreachable")
