@@ -200,6 +200,11 @@ class RunningGateway:
         """Wait until no request is in the pipeline."""
         await self._inside._pipeline.wait_idle()
 
+    def stop_timers(self) -> None:
+        """Let nothing happen but for what a client or a server sends."""
+        self._inside._ticker.stop()
+        self._inside._loop_watch.stop()
+
 
 def configuration(upstream: str, **sections: Any) -> dict[str, Any]:
     """The smallest configuration with one route `chat`; `sections` are merged over it at every depth."""

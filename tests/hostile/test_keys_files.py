@@ -26,8 +26,9 @@ MOST_MEMORY = 20 * 1024 * 1024
 
 @pytest.fixture(autouse=True)
 def often(hurried, monkeypatch):
-    """Look at the file at each tick."""
+    """Look at the file at each tick. A busy machine may take long to read it."""
     monkeypatch.setattr(keys_watch, "CHECK_EVERY", 0.01)
+    monkeypatch.setattr(keys_watch, "HANGING_AFTER", bounds.TEST)
 
 
 @asynccontextmanager
