@@ -9,7 +9,8 @@ LOCK = $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11
 BUILDS = import tomllib; project = tomllib.load(open("pyproject.toml", "rb")); \
     extra = project["project"]["optional-dependencies"]["package"]; \
     print(*project["build-system"]["requires"], *(name for name in extra if name.startswith("cyclonedx")), sep="\n")
-JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+# one more than there are cores, because tests wait for processes and clocks
+JOBS ?= $(shell expr $$(nproc 2>/dev/null || echo 2) + 1)
 # each process of the tests, some 300, would compile the gateway anew, and each worker all tests
 unexport PYTHONDONTWRITEBYTECODE
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
