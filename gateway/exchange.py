@@ -7,11 +7,13 @@ written by the methods below.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from time import monotonic
+from types import MappingProxyType
+from typing import Any
 
 import msgspec
 from aiohttp import web
+from msgspec import field
 
 from gateway.admission.gcra import LimitStatus
 from gateway.admission.limiter import Admission
@@ -28,16 +30,17 @@ from gateway.flowise.prediction import Changes, Prediction
 from gateway.flowise.raw_json import Pieces
 from gateway.flowise.usage import Usage
 from gateway.http.trace_context import TraceContext
+from gateway.records import DiscreetRecord
 
 SERVER = "flowise-gateway"  # the `Server` header of every response
 # A page, a proxy and a cache must not learn the token in a path below `/t/`.
 UNDER_TOKEN = {"Referrer-Policy": "no-referrer", "Cache-Control": "private, no-store"}
 CLIENT_CLOSED = 499  # nginx's status for a client that left before the head
 NO_CHANGES = Changes()
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class UpstreamBody:
+class UpstreamBody(DiscreetRecord, frozen=True):
     """A checked request body, ready to be sent; an iterator's pieces are sent as they are read.
 
     The pieces of a tuple are sent one after the other, so that a large body is not copied.
@@ -47,8 +50,7 @@ class UpstreamBody:
     content: bytes | Pieces | AsyncIterator[bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(DiscreetRecord, frozen=True):
     """A checked body that is no prediction: feedback, a lead, attachments.
 
     `client_chat_id` is unmapped; `encode` takes the chatflow id and the chat id for Flowise. `texts`: the fields of one
@@ -57,7 +59,7 @@ class Document:
 
     client_chat_id: str | None
     encode: Callable[[str, str | None], UpstreamBody]
-    texts: Mapping[str, str] = field(default_factory=dict, repr=False)
+    texts: Mapping[str, str] = _NOTHING
 
 
 class Timings(msgspec.Struct, gc=False):
@@ -88,8 +90,7 @@ class Timings(msgspec.Struct, gc=False):
         return max(0.0, before) + max(0.0, self.client_head - self.upstream_head)
 
 
-@dataclass(slots=True)
-class Exchange:
+class Exchange(msgspec.Struct):
     """One request, from its head to its log line."""
 
     # policies/routing
@@ -102,7 +103,7 @@ class Exchange:
     trace_id: str = ""
     client_certificate: str = ""  # its subject, with mutual TLS
     trace: TraceContext | None = None  # policies/routing; None: traces are off
-    path_token: str = field(default="", repr=False)  # the session token from the base path
+    path_token: str = ""  # the session token from the base path
     # policies/routing, serving
     route: Route | None = None
     # policies/routing, policies/cors, policies/limits, handlers/predict, relay/delivery
@@ -112,10 +113,10 @@ class Exchange:
     # policies/auth
     caller: Caller = UNAUTHENTICATED
     auth: str = ""  # the kind of credential, also of a refused one
-    flowise_key: str = field(default="", repr=False)  # of the client, in place of the one that is configured
+    flowise_key: str = ""  # of the client, in place of the one that is configured
     has_ignored_credential: bool = False
     # policies/body
-    content: bytes = field(default=b"", repr=False)  # of the gateway's own endpoints
+    content: bytes = b""  # of the gateway's own endpoints
     document: Document | None = None
     upload: Callable[[Changes], UpstreamBody] | None = None
     body_sent: Callable[[], None] = lambda: None  # frees the memory that the body holds
@@ -142,7 +143,7 @@ class Exchange:
     bytes_in: int = 0
     # relay/run, relay/speech
     is_streaming: bool = False
-    events: Mapping[str, int] = field(default_factory=dict)
+    events: Mapping[str, int] = _NOTHING
     abort: str = ""
     # relay/run
     gaps: tuple[Sequence[int], float] | None = None  # between tokens: a count for each bucket, and their sum
@@ -172,6 +173,9 @@ class Exchange:
     is_run_open: bool = False  # a run outlives its client
     _on_response_done: list[Callable[[], None]] = field(default_factory=list)
     _on_complete: list[Callable[[Exchange], None]] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        return f"<Exchange {self.request_id}>"  # prompts and credentials are in it
 
     @property
     def route_name(self) -> str:

@@ -167,7 +167,7 @@ def test_only_the_streamability_probe_a_lock_without_timeout_and_a_thread_that_g
 def test_metric_names_are_in_one_file():
     assert files_where(lambda path: "flowise_gateway_" in path.read_text()) == {"gateway.telemetry.metrics"}
     assert files_where(lambda path: any(m.startswith("prometheus_client") for m in imports(path))) == {
-        *("gateway.telemetry.metrics", "gateway.telemetry.multiprocess")
+        *("gateway.telemetry.metrics", "gateway.telemetry.multiprocess", "gateway.telemetry.values")
     }
 
 

@@ -19,11 +19,12 @@ from gateway.exchange import Exchange, Timings
 from gateway.flowise import error_texts
 from gateway.flowise.endpoints import ENDPOINTS
 from gateway.flowise.outcome import Outcome
-from gateway.flowise.prediction import Prediction
+from gateway.flowise.prediction import read_json
 from gateway.flowise.usage import Usage
 from gateway.policies.access_log import request_line
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.processes import values_of
+from tests.harness.body_rules import body_rules
 
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -134,9 +135,8 @@ def test_every_log_field_is_documented_and_no_other():
     exchange.cors, exchange.has_ignored_credential = "cors_not_configured", True
     exchange.tts_seconds, exchange.client_certificate = 1.0, "commonName=c"
     exchange.uncounted, exchange.usage = "trace_too_large", Usage(1, 1, "reported", implausible_input=1)
-    exchange.prediction = Prediction.__new__(Prediction)
-    for name, value in {"question": "q", "dropped": ("analytics",)}.items():
-        object.__setattr__(exchange.prediction, name, value)
+    exchange.prediction = read_json(b'{"question":"q","analytics":"x"}', body_rules())
+    assert exchange.prediction.dropped
     real = {"time", "level", "event", "worker", "sample", *request_line(exchange, with_prompt=True)}
     documented = [word for row in rows("The log") for word in words(row[0])]
     assert len(documented) == len(set(documented))

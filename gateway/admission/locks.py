@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from gateway.admission.store import StoreBudget
 from gateway.errors import ConversationBusy, GatewayError
@@ -32,7 +33,10 @@ class ConversationLocks:
 
     def take(self, key: Key) -> Callable[[], None] | None:
         """Acquire the lock as `acquire` does, if that waits for nothing; None: it is held, or a store has it."""
-        return None if key in self._locks else self._taken(key)
+        if key in self._locks:
+            return None
+        self._locks[key] = _Lock()  # as `_taken`, of a lock that nobody holds
+        return _Release(self, key)
 
     async def acquire(
         self,
@@ -111,8 +115,7 @@ class _Release:
             locks.hand_over(self._key)
 
 
-@dataclass(slots=True)
-class _Lock:
+class _Lock(msgspec.Struct):
     waiter: asyncio.Future[None] | None = None
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
 from gateway.config import Limit, Route
 from gateway.errors import Forbidden, GatewayError, Unauthenticated
+from gateway.records import DiscreetRecord
 
 LONGEST_NAME = 256  # characters of the full name
 
@@ -24,8 +24,7 @@ Claims = Mapping[str, str | None]
 _NO_CLAIMS: Claims = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(DiscreetRecord, frozen=True):
     """The sender of a request.
 
     Attributes:
@@ -46,7 +45,7 @@ class Caller:
     key_id: str = ""
     key_name: str = ""
     limits: tuple[Limit, ...] = ()
-    claims: Claims = field(default_factory=lambda: _NO_CLAIMS, repr=False, compare=False)
+    claims: Claims = _NO_CLAIMS
 
     @property
     def counted_name(self) -> str:

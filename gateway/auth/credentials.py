@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 from gateway.auth import key_format, session_tokens
 from gateway.errors import BadRequest, Unauthenticated
+from gateway.records import DiscreetRecord
 
 LONGEST_FLOWISE_KEY = 512  # characters; Flowise makes keys of 43
 NOT_OURS = (
@@ -25,8 +25,7 @@ _VISIBLE = re.compile(r"[!-~]+")
 _JWT_DOTS = 2
 
 
-@dataclass(frozen=True, slots=True)
-class SentCredentials:
+class SentCredentials(DiscreetRecord, frozen=True):
     """Everything that one request sends.
 
     Attributes:
@@ -35,9 +34,9 @@ class SentCredentials:
         flowise_key: the one of the others that Flowise could take for its key; empty: none.
     """
 
-    own: tuple[str, ...] = field(default=(), repr=False)
+    own: tuple[str, ...] = ()
     foreign: int = 0
-    flowise_key: str = field(default="", repr=False)
+    flowise_key: str = ""
 
     def only(self) -> str | None:
         """The one credential of this gateway, whatever else there is; None: there is none.

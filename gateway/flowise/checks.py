@@ -168,6 +168,8 @@ def refuse_storage_references(body: JsonObject, *objects: tuple[str, JsonObject]
     members of `body` to be searched first, each with the prefix of its members' names.
     """
     source = body.text.source
+    if len(source) <= STEP and b"\\" not in source and _STORAGE_PREFIX not in source:  # as most are
+        return
     if not _has_storage_prefix(source, 0, len(source)):
         return
     for path, found in (*objects, ("", body)):

@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import msgspec
+from msgspec.structs import replace
 
 from gateway.errors import BadRequest, TooLarge
 from gateway.flowise.body_rules import FIELDS, BodyRules, JsonType

@@ -11,9 +11,9 @@ import json
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 
 from gateway.errors import BadRequest, TooLarge
+from gateway.records import DiscreetRecord
 from gateway.steps import step
 
 Buffer = bytes | bytearray
@@ -39,8 +39,7 @@ _PART = re.compile(
 _LONG = b'"' + b"x" * (MAX_NAME + 1) + b'"'  # stands for a long string in the brief text; too long for a name
 
 
-@dataclass(frozen=True, slots=True)
-class JsonText:
+class JsonText(DiscreetRecord, frozen=True):
     """A text and its brief form, in which long strings are replaced by a short one.
 
     Attributes:
@@ -50,8 +49,8 @@ class JsonText:
         is_short: whether `brief` is the whole text, so that what is in it can be taken from there.
     """
 
-    source: Buffer = field(repr=False)
-    brief: bytes = field(repr=False)
+    source: Buffer
+    brief: bytes
     values: int = 0
     is_short: bool = True
     _places: Sequence[int] = (0,)  # in `brief`, ascending: from here on `source` is ahead

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from gateway.errors import BadRequest
@@ -42,6 +41,7 @@ from gateway.flowise.raw_json import (
     shown,
     text_of,
 )
+from gateway.records import DiscreetRecord
 
 _NO_EDITS: Mapping[str, bytes | None] = MappingProxyType({})
 _NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -49,6 +49,7 @@ _OPENING = {JsonType.TEXT: b'"', JsonType.OBJECT: b"{", JsonType.ARRAY: b"["}
 _SHOWN_NAMES = 10  # in a message
 _KEPT_NAMES = 20  # for the log
 _MEMBER_OVERHEAD, _USUAL_QUESTION = 350, 4096  # bytes
+_SHORT_VALUE = 1024  # bytes of a raw value
 _LONGEST_SWITCH = 64  # bytes of a raw value of `streaming`
 _LONGEST_ID = 12 * BOUND_ID_CHARACTERS  # bytes of a raw id: two escapes for each character
 # At the top level older agentflows take it for the session id. It is not mapped, so a bound route removes it.
@@ -61,19 +62,17 @@ _STREAMS = ({b"true"}, {"true"})
 _QUIET = ({b"false", b"0"}, {"", "false"})
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
+class Changes(DiscreetRecord, frozen=True):
     """What the gateway sets in the body for Flowise; None leaves what the client sent."""
 
     chat_id: str | None = None  # the conversation id for Flowise
     streaming: bool | None = None
     session_id: str | None = None
-    vars: Mapping[str, str] = field(default_factory=dict)
+    vars: Mapping[str, str] = _NOTHING
     late_chat_id: Callable[[str], str] | None = None  # the same for a chatId behind the files of a form
 
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
+class Prediction(DiscreetRecord, frozen=True):
     """A prediction that the route allows.
 
     Attributes:
@@ -87,12 +86,12 @@ class Prediction:
     streaming: bool
     client_chat_id: str | None
     session_id: str | None
-    question: str = field(repr=False)
+    question: str
     dropped: tuple[str, ...]
-    _body: JsonObject = field(repr=False)
-    _own_edits: Mapping[str, bytes | None] = field(repr=False)  # whatever the gateway sets; None: removed
-    _overrides: JsonObject = field(repr=False)
-    _own_override_edits: Mapping[str, bytes | None] = field(repr=False)
+    _body: JsonObject
+    _own_edits: Mapping[str, bytes | None]  # whatever the gateway sets; None: removed
+    _overrides: JsonObject
+    _own_override_edits: Mapping[str, bytes | None]
 
     @property
     def overhead(self) -> int:
@@ -117,7 +116,8 @@ class Prediction:
         }
         if changes.chat_id is not None and changes.chat_id != self.client_chat_id:
             edits["chatId"] = encode(changes.chat_id)
-        overrides = self._override_edits(changes)
+        has_overrides = self._own_override_edits or changes.vars or changes.session_id is not None
+        overrides = self._override_edits(changes) if has_overrides else None
         if overrides:
             edits["overrideConfig"] = self._overrides.pieces(overrides)
         return edits
@@ -173,12 +173,18 @@ def read_json(body: Buffer, rules: BodyRules) -> Prediction:
         if overrides.members
         else None,
         question=question,
-        dropped=listed_for_log([*removed, *map("overrideConfig.{}".format, removed_overrides)]),
+        dropped=_dropped(removed, removed_overrides) if removed or removed_overrides else (),
         _body=document,
         _own_edits=removed | question_edit | _without_empty_id(document, "chatId"),
         _overrides=overrides,
-        _own_override_edits=removed_overrides | _without_empty_id(overrides, "sessionId"),
+        _own_override_edits=removed_overrides | _without_empty_id(overrides, "sessionId")
+        if overrides.members
+        else _NO_EDITS,
     )
+
+
+def _dropped(removed: Iterable[str], removed_overrides: Iterable[str]) -> tuple[str, ...]:
+    return listed_for_log([*removed, *map("overrideConfig.{}".format, removed_overrides)])
 
 
 def _object(body: JsonObject, name: str, what: str) -> JsonObject:
@@ -190,7 +196,7 @@ def _object(body: JsonObject, name: str, what: str) -> JsonObject:
 
 def _question(document: JsonObject) -> tuple[str, dict[str, bytes | None]]:
     """The question, and the edit that makes a number or a boolean the text that was written."""
-    raw = document.raw("question")
+    raw = document.short("question", sys.maxsize)
     if raw is None:
         return "", {}
     if raw.startswith(b'"'):
@@ -277,16 +283,18 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _check_fields(document: JsonObject, rules: BodyRules) -> None:
+    # no text or word of a value has more characters than the value has bytes
+    short = min(_SHORT_VALUE, rules.max_question, rules.max_word)
     for name in document.members:
         known = FIELDS.get(name)
         if known is None or (known.legacy and name not in rules.body.allow):
             continue
-        if (raw := document.short(name, LONGEST_BLANK)) is None or raw in known.blank:
+        if (raw := document.short(name, max(short, LONGEST_BLANK))) is None or raw in known.blank:
             continue
         is_literal = name == "question" and _LITERAL.match(raw)
         if known.json_type in _OPENING and not raw.startswith(_OPENING[known.json_type]) and not is_literal:
             raise BadRequest(f"{name} must be {known.json_type.value}.")
-        if known.counted:
+        if known.counted and len(raw) > short:
             check_texts(document, name, rules.max_question, rules.max_word)
         if name == "uploads":
             _check_uploads(document, rules)

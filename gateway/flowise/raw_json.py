@@ -10,7 +10,6 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -27,6 +26,7 @@ from gateway.flowise.json_text import (
     read_text,
     string_parts,
 )
+from gateway.records import DiscreetRecord
 
 HEAVY = 256 * 1024  # bytes; parsing more takes milliseconds and belongs off the event loop
 _MANY = 256  # commas; so do more members
@@ -52,8 +52,7 @@ class Member(msgspec.Struct, frozen=True, gc=False):
     end: int
 
 
-@dataclass(frozen=True, slots=True)
-class JsonObject:
+class JsonObject(DiscreetRecord, frozen=True):
     """An object whose members keep their bytes and order.
 
     Attributes:
@@ -62,10 +61,10 @@ class JsonObject:
         members: by decoded name; names are unique.
     """
 
-    text: JsonText = field(repr=False)
+    text: JsonText
     start: int
     end: int
-    members: Mapping[str, Member] = field(repr=False)
+    members: dict[str, Member]
 
     @property
     def source(self) -> Buffer | memoryview:
@@ -132,15 +131,15 @@ class JsonObject:
         if not real:
             return (self.source,)
         parts: list[bytes | bytearray | memoryview] = []
+        if self.members and real.keys().isdisjoint(self.members):  # nothing changes before what is new
+            last = self.members[next(reversed(self.members))]
+            return (self._slice(self.start, last.end), *_written(real), b"}")
         for name, member in self.members.items():
             if name not in real:
                 parts += (b",", self._slice(member.start, member.end))
             elif (raw := real.pop(name)) is not None:
                 parts += _member(name, raw)
-        for name, raw in real.items():
-            if raw is not None:
-                parts += _member(name, raw)
-        return (b"{", *parts[1:], b"}")
+        return (b"{", *[*parts, *_written(real)][1:], b"}")
 
     def with_changes(self, changes: Mapping[str, bytes | Pieces | None]) -> bytes:
         """The same text, joined to one copy."""
@@ -160,6 +159,14 @@ class JsonObject:
 
 def _member(name: str, raw: bytes | Pieces) -> Pieces:
     return (b",", encode(name), b":", *((raw,) if isinstance(raw, bytes) else raw))
+
+
+def _written(members: Mapping[str, bytes | Pieces | None]) -> Pieces:
+    parts: list[bytes | bytearray | memoryview] = []
+    for name, raw in members.items():
+        if raw is not None:
+            parts += _member(name, raw)
+    return tuple(parts)
 
 
 def joined(pieces: Pieces) -> Pieces:

@@ -10,7 +10,6 @@ The reply may be hostile: no call in C is long, and what is built is bounded, se
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 import msgspec
@@ -19,6 +18,7 @@ from msgspec.structs import replace
 from gateway.flowise.events import UNREADABLE, payload, text_size
 from gateway.flowise.json_scan import TooManyError, items
 from gateway.flowise.raw_json import HEAVY
+from gateway.records import DiscreetRecord
 
 BYTES_PER_TOKEN = 4
 # Tokens that a run may have used although no byte shows them: system prompt, documents, memory, reasoning, over all
@@ -49,8 +49,7 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
     implausible_output: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class UsageSource:
+class UsageSource(DiscreetRecord, frozen=True):
     """What is known of one run.
 
     Attributes:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from aiohttp import hdrs, web
+from msgspec.structs import replace
 
 from gateway.aio import Tasks, WorkThread
 from gateway.config import Route

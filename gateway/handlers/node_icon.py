@@ -7,11 +7,12 @@ a name that no Flowise has is remembered likewise.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from http import HTTPStatus
 from time import monotonic
 
 from aiohttp import web
+from msgspec.structs import replace
 
 from gateway.errors import GatewayError, UnknownRoute, UpstreamBadReply
 from gateway.exchange import Exchange

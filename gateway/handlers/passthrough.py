@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from aiohttp import hdrs, web
+from msgspec.structs import replace
 
 from gateway.admission.locks import ConversationLocks
 from gateway.aio import Tasks

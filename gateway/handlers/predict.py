@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 
 from aiohttp import hdrs, web
+from msgspec.structs import replace
 
 from gateway.config import Route
 from gateway.exchange import Exchange, UpstreamBody
@@ -70,9 +70,9 @@ class Predict:
         delivery = self._of_stream.get(route.name)
         if delivery is None:
             metrics = self._services.metrics
-            count_open = metrics.add_to[metrics.streams_active, route.name]
+            open_bodies = metrics.cell[metrics.streams_active, route.name]
             delivery = self._of_stream[route.name] = Delivery(
-                {}, self._send_timeout, partial(_event_writer, route), count_open, _STREAM_HEADERS
+                {}, self._send_timeout, partial(_event_writer, route), open_bodies, _STREAM_HEADERS
             )
         if route.no_transform:
             return replace(delivery, headers={hdrs.CACHE_CONTROL: _not_to_be_transformed(exchange, head)})

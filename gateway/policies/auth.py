@@ -80,7 +80,7 @@ class _Authentication:
         self._count(exchange, "ok")
 
     def _count(self, exchange: Exchange, result: str) -> None:
-        self._metrics.add_to[self._metrics.auth, exchange.auth, result](1)
+        self._metrics.cell[self._metrics.auth, exchange.auth, result][0] += 1
 
     def _caller(self, exchange: Exchange) -> Caller | str:
         """The caller; or the credential, if its caller is not known yet."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import ParamSpec, TypeVar
 
+import msgspec
 from aiohttp import hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_exceptions import HTTPException
@@ -107,8 +108,7 @@ def _broken() -> BadRequest:
     )
 
 
-@dataclass(slots=True, eq=False)
-class BodyReader:
+class BodyReader(msgspec.Struct, eq=False):
     """The body of one request.
 
     Attributes:

@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from time import monotonic
 from typing import Protocol
+
+from msgspec.structs import replace
 
 from gateway.admission.locks import ConversationLocks, Key
 from gateway.admission.store import STORE_TIMEOUT, StoreBudget
@@ -118,7 +119,7 @@ async def _acquire(
         waited = monotonic() - began
         if is_busy or waited > SHARED_WAIT:
             exchange.timings.waited += waited
-            metrics.add_to[metrics.conversation_waits, exchange.route_name, result](1)
+            metrics.cell[metrics.conversation_waits, exchange.route_name, result][0] += 1
     return release
 
 
@@ -129,7 +130,7 @@ def _map_ids(exchange: Exchange, prediction: Prediction, ids: ConversationIds) -
     if prediction.client_chat_id is not None:
         exchange.chat_id = ids.mapped(caller, prediction.client_chat_id)
     else:
-        exchange.chat_id = session or ids.mapped(caller, str(uuid.uuid4()))
+        exchange.chat_id = session or ids.new(caller)
     exchange.changes = Changes(exchange.chat_id, session_id=session, vars=exchange.changes.vars)
 
 

@@ -102,7 +102,7 @@ class Limits:
         if not admission.is_allowed:
             exchange.limited_by = ",".join(filter(None, (exchange.limited_by, *admission.refused)))
             for name in admission.refused:
-                self._metrics.add_to[self._metrics.limited, exchange.route_name, name](1)
+                self._metrics.cell[self._metrics.limited, exchange.route_name, name][0] += 1
             if not is_shadow:
                 raise _rate_limited(exchange, admission.refused, admission.retry_after)
 

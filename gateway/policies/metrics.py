@@ -8,7 +8,8 @@ from functools import partial
 from gateway.exchange import Exchange
 from gateway.flowise.outcome import Outcome
 from gateway.flowise.usage import Usage
-from gateway.telemetry.metrics import Metrics, add_observed
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.values import add_observed
 
 NO_CALLER = "none"
 
@@ -24,37 +25,37 @@ def metrics(counters: Metrics) -> Callable[[Exchange], None]:
 
 def count_unparsable(metrics: Metrics) -> None:
     """Count a request that could not be parsed, of which nothing else is known."""
-    metrics.add_to[metrics.requests, "none", "none", "400", Outcome.REFUSED.value](1)
+    metrics.cell[metrics.requests, "none", "none", "400", Outcome.REFUSED.value][0] += 1
 
 
 def record(metrics: Metrics, exchange: Exchange) -> None:
     """Count an exchange that has ended and is settled."""
     route, endpoint = exchange.route_name, exchange.endpoint
     outcome = exchange.outcome or Outcome.FAILED
-    metrics.add_to[metrics.requests, route, endpoint, str(exchange.status), outcome](1)
+    metrics.cell[metrics.requests, route, endpoint, str(exchange.status), outcome][0] += 1
     _record_times(metrics, exchange, route, endpoint)
     for event, count in exchange.events.items():
-        metrics.add_to[metrics.stream_events, route, event](count)
+        metrics.cell[metrics.stream_events, route, event][0] += count
     if exchange.usage is not None:
         _record_tokens(metrics, exchange.usage, route)
     if exchange.upstream_result:
         where = exchange.upstream, exchange.server, exchange.upstream_result
-        metrics.add_to[metrics.upstream_requests, *where](1)
+        metrics.cell[metrics.upstream_requests, *where][0] += 1
     if metrics.is_per_caller:
         _record_caller(metrics, exchange)
     if exchange.abort:
-        metrics.add_to[metrics.aborts, route, exchange.abort](1)
-    metrics.add_to[metrics.bytes, route, "in"](exchange.bytes_in)
-    metrics.add_to[metrics.bytes, route, "out"](exchange.bytes_out)
+        metrics.cell[metrics.aborts, route, exchange.abort][0] += 1
+    metrics.cell[metrics.bytes, route, "in"][0] += exchange.bytes_in
+    metrics.cell[metrics.bytes, route, "out"][0] += exchange.bytes_out
 
 
 def _record_tokens(metrics: Metrics, usage: Usage, route: str) -> None:
-    metrics.add_to[metrics.tokens, route, "input", usage.source](usage.input)
-    metrics.add_to[metrics.tokens, route, "output", usage.source](usage.output)
+    metrics.cell[metrics.tokens, route, "input", usage.source][0] += usage.input
+    metrics.cell[metrics.tokens, route, "output", usage.source][0] += usage.output
     if usage.implausible_input:
-        metrics.add_to[metrics.tokens, route, "input", "implausible"](usage.implausible_input)
+        metrics.cell[metrics.tokens, route, "input", "implausible"][0] += usage.implausible_input
     if usage.implausible_output:
-        metrics.add_to[metrics.tokens, route, "output", "implausible"](usage.implausible_output)
+        metrics.cell[metrics.tokens, route, "output", "implausible"][0] += usage.implausible_output
 
 
 def _record_times(metrics: Metrics, exchange: Exchange, route: str, endpoint: str) -> None:
@@ -76,6 +77,6 @@ def _record_times(metrics: Metrics, exchange: Exchange, route: str, endpoint: st
 
 def _record_caller(metrics: Metrics, exchange: Exchange) -> None:
     caller = exchange.caller.key_name or NO_CALLER
-    metrics.add_to[metrics.caller_requests, caller](1)
+    metrics.cell[metrics.caller_requests, caller][0] += 1
     if exchange.usage is not None:
-        metrics.add_to[metrics.caller_tokens, caller](exchange.usage.input + exchange.usage.output)
+        metrics.cell[metrics.caller_tokens, caller][0] += exchange.usage.input + exchange.usage.output

@@ -95,10 +95,11 @@ def request_handler(
 
     def handle(request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
         serving = current.serving
-        exchange = new_exchange(request, serving.trusted, serving.sampling)
+        target = request.raw_path
+        exchange = new_exchange(request, target, serving.trusted, serving.sampling)
         try:
-            _check_version(request)
-            target = request.raw_path
+            if request.version not in _VERSIONS:
+                _refuse_version(request)
             if target.startswith(BASE):
                 exchange.path_token, target = split_base(target)
             known = serving.locate(target, request.method) if len(target) <= LONGEST_KNOWN else None
@@ -108,7 +109,8 @@ def request_handler(
                 exchange.match, exchange.route = known
         except GatewayError as error:
             exchange.routing_error = error
-        exchange.routing_error = request.get(REFUSAL, exchange.routing_error)
+        if len(request):  # it has items, of which there is only one
+            exchange.routing_error = request[REFUSAL]
         return pipeline(exchange, serving)
 
     return handle
@@ -137,7 +139,10 @@ def _meant(request: web.BaseRequest) -> str:
 
 
 def new_exchange(
-    request: web.BaseRequest, trusted: Sequence[Network], sampling: TraceSampling | None = None
+    request: web.BaseRequest,
+    target: str,
+    trusted: Sequence[Network],
+    sampling: TraceSampling | None = None,
 ) -> Exchange:
     """An exchange that knows the client and the ids of the request, but neither endpoint nor route."""
     headers = request.headers
@@ -152,7 +157,9 @@ def new_exchange(
     if trusted:
         forwarded = headers.getall("X-Forwarded-For", []), headers.getall("Forwarded", [])
         client = client_address(client, *forwarded, trusted)
-    own = {"X-Request-ID": request_id, "Server": SERVER, **_privacy(request.raw_path)}
+    own = {"X-Request-ID": request_id, "Server": SERVER}
+    if target.startswith(BASE):
+        own |= UNDER_TOKEN
     if trace is not None:
         own["X-Trace-Id"] = trace.trace_id
     return Exchange(
@@ -177,18 +184,13 @@ def _begin_trace(
     return begun(sampling, parent, request.headers.getall("tracestate", ()), bits)
 
 
-def _privacy(raw_target: str) -> Mapping[str, str]:
-    return UNDER_TOKEN if raw_target.startswith(BASE) else {}
-
-
-def _check_version(request: web.BaseRequest) -> None:
+def _refuse_version(request: web.BaseRequest) -> None:
     """Refuses HTTP/0.9, which has no headers, so that a body cannot be described, and HTTP/2.0 without its frames.
 
     aiohttp accepts both.
     """
-    if request.version not in _VERSIONS:
-        request._cache["version"] = HttpVersion11  # noqa: SLF001 - else the status line of the answer repeats it
-        raise BadRequest("This version of HTTP is not served. The request line must end in HTTP/1.1.")
+    request._cache["version"] = HttpVersion11  # noqa: SLF001 - else the status line of the answer repeats it
+    raise BadRequest("This version of HTTP is not served. The request line must end in HTTP/1.1.")
 
 
 def _route_of(found: Match, routes: Mapping[str, Route]) -> Route | None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import enum
 import math
-from dataclasses import dataclass
+
+import msgspec
 
 
 class Deadline(enum.StrEnum):
@@ -35,8 +36,7 @@ _MESSAGES = {
 }
 
 
-@dataclass(slots=True)
-class Deadlines:
+class Deadlines(msgspec.Struct, gc=False):
     """Limits in seconds (infinite: none), and the moments that they are counted from."""
 
     head: float

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from time import monotonic
 
 from aiohttp import hdrs, web
+from msgspec import field
 
 from gateway.exchange import Exchange
+from gateway.records import DiscreetRecord
 from gateway.relay.call import UpstreamCall
 from gateway.relay.client import ClientStream
 from gateway.relay.interfaces import ResponseWriter
 from gateway.relay.response import RelayedResponse
 from gateway.relay.writers import RawWriter
+from gateway.telemetry.values import Cell
 from gateway.upstream.headers import downward
 from gateway.upstream.response_parser import Framing, ResponseHead
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(DiscreetRecord, frozen=True):
     """How a reply is delivered.
 
     Attributes:
@@ -27,13 +28,13 @@ class Delivery:
         send_timeout: seconds without progress after which the client is dropped.
         writer: makes the writer of the body.
         defaults: header fields where Flowise has sent none.
-        count_open: called with 1 before the body is sent, and with -1 after.
+        open_bodies: 1 is added to it while the body is sent.
     """
 
     headers: Mapping[str, str]
     send_timeout: float
     writer: Callable[[ClientStream], ResponseWriter] = RawWriter
-    count_open: Callable[[int], None] = lambda _: None
+    open_bodies: Cell = field(default_factory=lambda: [0.0])
     defaults: Sequence[tuple[str, str]] = ()
 
 
@@ -53,12 +54,12 @@ async def deliver(
     client = ClientStream(exchange.request, call, delivery.send_timeout)
     try:
         response = _begin(exchange, call, head, delivery, client)
-        delivery.count_open(1)
+        delivery.open_bodies[0] += 1
         try:
             if not call.delivered.is_set:
                 await call.delivered.waiter()
         finally:
-            delivery.count_open(-1)
+            delivery.open_bodies[0] -= 1
     finally:
         exchange.bytes_out = client.bytes_out
         client.release()

@@ -68,6 +68,7 @@ def deadlines_of(upstream: Upstream, *, total_only: bool = False) -> Deadlines:
     )
 
 
+_EVENTS = b"text/event-stream"
 _PAGES = (b"text/html", b"text/xml", b"application/xml")
 
 
@@ -82,9 +83,14 @@ def check_head(head: ResponseHead, *, may_be_unmodified: bool = False, may_be_ht
         raise refusal_of_proxy()
     if 300 <= head.status < 400 and not (may_be_unmodified and head.status == 304):
         raise UpstreamBadReply(f"Flowise answered with a redirect ({head.status}). Check the upstream's URL.")
-    if head.framing is not Framing.NONE:
+    types, is_coded = [], False
+    for name, value in head.fields:
+        if name == b"content-type":
+            types.append(value)
+        elif name == b"content-encoding":
+            is_coded = head.framing is not Framing.NONE
+    if is_coded:
         check_coding(head.fields)
-    types = [value for name, value in head.fields if name == b"content-type"]
     if len(types) > 1:  # what is decided by one of them would reach the client as another
         raise UpstreamBadReply("Flowise answered with several Content-Type fields. A response has one.")
     if head.status < 300 and types and _is_page(types[0]) and not may_be_html:
@@ -96,6 +102,8 @@ def _is_page(content_type: bytes) -> bool:
 
     Of a list, a browser takes the last type that it knows.
     """
+    if content_type == _EVENTS:  # that of most
+        return False
     for given in content_type.split(b","):
         media_type = given.partition(b";")[0].strip().lower()
         if media_type in _PAGES or media_type.endswith(b"+xml"):

@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from email.utils import formatdate
+from functools import lru_cache
 from http import HTTPStatus
+from time import time
 
 from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
@@ -87,8 +89,14 @@ def _added(headers: Mapping[str, str], length: int | None, *, is_chunked: bool) 
     if hdrs.CONTENT_TYPE not in headers and length != 0:
         added[hdrs.CONTENT_TYPE] = "application/octet-stream"
     if hdrs.DATE not in headers:
-        added[hdrs.DATE] = formatdate(usegmt=True)
+        added[hdrs.DATE] = _date(int(time()))
     return added
+
+
+@lru_cache(1)
+def _date(now: int) -> str:
+    """The value of the field `Date`; `now`: seconds since the epoch."""
+    return formatdate(now, usegmt=True)
 
 
 def _encoded(status_line: str, fields: Mapping[str, str]) -> bytes:

@@ -65,7 +65,7 @@ class PredictionRun:
         "_is_abort_taken",
         "_is_closed_by_us",
         "_is_doubted",
-        "_metrics",
+        "_open",
         "_reply",
         "_tasks",
         "_upstream",
@@ -98,8 +98,8 @@ class PredictionRun:
         self._is_abort_taken = False
         self._is_closed_by_us = False
         self._is_doubted = False  # whether its chatflow was looked up
-        self._metrics = services.metrics
-        self._metrics.add_to[self._metrics.runs_active, exchange.route_name](1)
+        self._open = services.metrics.cell[services.metrics.runs_active, exchange.route_name]
+        self._open[0] += 1
         exchange.run_started()
         self._in_flight.add(self)
 
@@ -154,7 +154,7 @@ class PredictionRun:
     def on_over(self, end: BodyEnd | GatewayError) -> None:
         self.exchange.timings.upstream_ended = monotonic()
         self._in_flight.discard(self)
-        self._metrics.add_to[self._metrics.runs_active, self.exchange.route_name](-1)
+        self._open[0] -= 1
         if self._reply is None:
             note_server(self.exchange, self.call.connector)
         status = 0 if self._reply is None else self._reply.status

@@ -13,7 +13,7 @@ import itertools
 import math
 import platform
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from time import monotonic, time
 from typing import Any, Literal, TypeVar
 
@@ -28,6 +28,7 @@ from gateway import __version__
 from gateway.flowise.observer import GAP_BOUNDS
 from gateway.telemetry.processes import RecentMaximum, values_of
 from gateway.telemetry.request_counts import Counts, counted
+from gateway.telemetry.values import Cell, cell_of, observer
 
 FIRST_TOKEN_BUCKETS = (
     *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10),
@@ -40,7 +41,7 @@ LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 
 STORE_BUCKETS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
 PREFIX = "flowise_gateway_"
 M = TypeVar("M", bound=MetricWrapperBase)
-Add = Callable[[float], None]
+Made = TypeVar("Made")
 GC_EVERY = 5.0  # seconds between two looks at the garbage collector
 Processes = Callable[
     [], Iterable[tuple[str, int]]
@@ -48,14 +49,14 @@ Processes = Callable[
 _Merge = Literal["livesum", "livemax", "livemin"]  # how the gauges of living workers are merged
 
 
-class _ByLabels(dict[tuple[Any, ...], Add]):
+class _ByLabels(dict[tuple[Any, ...], Made]):
     """Made when it is first looked up; afterwards a look is no call of a Python function."""
 
-    def __init__(self, make: Callable[..., Add]) -> None:
+    def __init__(self, make: Callable[..., Made]) -> None:
         super().__init__()
         self._make = make
 
-    def __missing__(self, key: tuple[Any, ...]) -> Add:
+    def __missing__(self, key: tuple[Any, ...]) -> Made:
         made = self[key] = self._make(*key)
         return made
 
@@ -68,9 +69,12 @@ class Metrics:
         self.is_per_caller = per_caller
         self.registry = CollectorRegistry()
         self._bound: dict[tuple[object, ...], MetricWrapperBase] = {}  # one entry for each series
-        # Likewise, by metric and label values: `metrics.add_to[metrics.bytes, "chat", "in"](100)`.
-        self.add_to = _ByLabels(lambda counter, *values: adder(self.child(counter, *values)))
-        self.observe_in = _ByLabels(lambda histogram, *values: observer(self.child(histogram, *values)))
+        # Likewise, by metric and label values: `metrics.cell[metrics.bytes, "chat", "in"][0] += 100`, and
+        # `metrics.observe_in[metrics.overhead, "chat"](0.1)`; for the loop's thread only.
+        self.cell: _ByLabels[Cell] = _ByLabels(lambda counter, *labels: cell_of(self.child(counter, *labels)))
+        self.observe_in: _ByLabels[Callable[[float], None]] = _ByLabels(
+            lambda histogram, *labels: observer(self.child(histogram, *labels))
+        )
         self._declare_requests()
         self._declare_callers()
         self._declare_flowise()
@@ -266,7 +270,7 @@ class Metrics:
         """Expose the value with these labels no more: what it was about is gone."""
         self.child(gauge, *values).set(math.nan)  # in the memory that the parent reads it cannot be removed
         del self._bound[gauge, *values]
-        self.add_to.pop((gauge, *values), None)
+        self.cell.pop((gauge, *values), None)
         gauge.remove(*values)
 
     def name_trace(self, labels: dict[str, str], histogram: Histogram, amount: float, *values: str) -> None:
@@ -299,35 +303,6 @@ class Metrics:
         self, name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]
     ) -> Histogram:
         return Histogram(PREFIX + name, text, labels, buckets=buckets, registry=self.registry)
-
-
-# -- what the library keeps to itself: its own `inc` and `observe` are four calls for each value, these are one
-
-
-def adder(child: Counter | Gauge) -> Add:
-    """Adds to a child as its `inc` does, of a gauge also less than nothing."""
-    add: Add = child._value.inc  # noqa: SLF001 - see above
-    return add
-
-
-def observer(child: Histogram) -> Add:
-    """Observes as the child's `observe` does."""
-    bounds, add_to_sum = child._upper_bounds, child._sum.inc  # noqa: SLF001 - see above
-    buckets = [bucket.inc for bucket in child._buckets]  # noqa: SLF001 - see above
-
-    def observe(amount: float) -> None:
-        buckets[bisect_left(bounds, amount)](1)
-        add_to_sum(amount)
-
-    return observe
-
-
-def add_observed(child: Histogram, counts: Sequence[int], total: float) -> None:
-    """Add what was observed elsewhere: a count for each bucket, and the sum."""
-    for bucket, count in zip(child._buckets, counts, strict=True):  # noqa: SLF001 - see above
-        if count:
-            bucket.inc(count)
-    child._sum.inc(total)  # noqa: SLF001 - see above
 
 
 class ProcessMetrics(Collector):

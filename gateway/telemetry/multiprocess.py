@@ -236,19 +236,19 @@ class _Value:
         **_: object,
     ) -> None:
         labels = tuple(zip(labelnames, labelvalues, strict=True))
-        self._cell = memory.cell(Series(multiprocess_mode or typ, metric_name, name, labels))
+        self.cell = memory.cell(Series(multiprocess_mode or typ, metric_name, name, labels))
         self._lock = memory.lock
 
     def inc(self, amount: float) -> None:
         with self._lock:
-            self._cell[0] += amount
+            self.cell[0] += amount
 
     def set(self, value: float, timestamp: float | None = None) -> None:  # noqa: ARG002 - not kept
         with self._lock:
-            self._cell[0] = value
+            self.cell[0] = value
 
     def get(self) -> float:
-        return self._cell[0]
+        return self.cell[0]
 
     def set_exemplar(self, exemplar: object) -> None:
         """The gateway has no exemplars."""

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from gateway.errors import UpstreamBadReply
+from gateway.records import DiscreetRecord
 
 UP = ("content-type", "accept", "user-agent", "traceparent", "tracestate", "if-none-match", "range")
 _UP = frozenset({*(name.encode() for name in UP), b"origin"})
@@ -145,8 +146,7 @@ def _lines(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
 NOWHERE = Addressed()
 
 
-@dataclass(frozen=True, slots=True)
-class UpstreamRequest:
+class UpstreamRequest(DiscreetRecord, frozen=True):
     """A request to any server of a Flowise. The pieces of a tuple are sent in turn; an iterator is sent chunked."""
 
     method: str

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import enum
 import sys
-from dataclasses import dataclass, field
 from typing import Any, cast
 
 import httptools
+import msgspec
 
 MAX_HEAD = 64 * 1024  # bytes of a head, and of anything else between two pieces of a body
 MAX_FIELDS = 128
@@ -37,15 +37,14 @@ class Framing(enum.Enum):
     CLOSE = enum.auto()
 
 
-@dataclass(slots=True)
-class ResponseHead:
+class ResponseHead(msgspec.Struct):
     """Status and header fields of a final response: names in lower case, values stripped.
 
     `fields` may be cleared after use: a head is kept for as long as its body takes.
     """
 
     status: int
-    fields: list[tuple[bytes, bytes]] = field(default_factory=list)
+    fields: list[tuple[bytes, bytes]] = msgspec.field(default_factory=list)
     framing: Framing = Framing.CLOSE
 
     def get(self, name: bytes) -> bytes:

@@ -8,7 +8,6 @@ of the configured one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
 
@@ -16,6 +15,7 @@ from gateway.aio import Tasks
 from gateway.config import UpstreamServer, UpstreamSettings, Url
 from gateway.config.proxies import Proxy
 from gateway.http.target import join_target
+from gateway.records import DiscreetRecord
 from gateway.telemetry.logs import Logger
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream.checking import Checks
@@ -31,14 +31,12 @@ from gateway.upstream.short_request import ShortReply, send_short
 
 _OF_THE_BODY = frozenset({b"content-type"})
 REQUEST_TIMEOUT = 10.0  # seconds, for the gateway's own requests
-_NO_FIELDS: Mapping[str, str] = {}
 MAX_REPLY = (
     64 * 1024
 )  # bytes, likewise; the answers to an abort and to chatflows-streaming have less than 100
 
 
-@dataclass(frozen=True, slots=True)
-class ForwardedIdentity:
+class ForwardedIdentity(DiscreetRecord, frozen=True):
     """Request id and client address that Flowise sees; no address: a request of the gateway's own.
 
     `key`: the client's own key of Flowise; empty: the configured one is sent. `trace`: header fields in the place of
@@ -47,7 +45,7 @@ class ForwardedIdentity:
 
     request_id: str
     client: str = ""
-    key: str = field(default="", repr=False)
+    key: str = ""
     trace: Mapping[str, str] | None = None
 
 
@@ -175,9 +173,11 @@ class Upstream:
 
         `content_type`: of the body as it is sent, which is not always the client's; empty: no body.
         """
-        own = {**_own(identity), "Content-Type": content_type}
+        own = _own(identity)
+        if content_type:
+            own.append((b"Content-Type", content_type.encode()))
         without = _OF_THE_BODY if identity.trace is None else _WITH_TRACE
-        return own_fields(own) + upward(from_client, without=without)
+        return own + upward(from_client, without=without)
 
     async def request(
         self,
@@ -195,8 +195,10 @@ class Upstream:
             GatewayError: there is no reply, no complete one within `REQUEST_TIMEOUT`, or one that is not valid or
                 larger than `MAX_REPLY`.
         """
-        kind = {"Content-Type": "application/json"} if content else {}
-        request = UpstreamRequest(method, target, own_fields({**_own(identity), **kind}), content)
+        own = _own(identity)
+        if content:
+            own.append((b"Content-Type", b"application/json"))
+        request = UpstreamRequest(method, target, own, content)
         reply = await send_short(Pinned(server), request, REQUEST_TIMEOUT, MAX_REPLY)
         return reply.status, reply.body
 
@@ -214,7 +216,7 @@ class Upstream:
             GatewayError: as `request`.
         """
         condition = [(b"If-None-Match", known)] if known else []
-        request = UpstreamRequest("GET", target, [*own_fields(_own(identity)), *condition])
+        request = UpstreamRequest("GET", target, [*_own(identity), *condition])
         return await send_short(choice, request, REQUEST_TIMEOUT, limit)
 
     # -- how a server is made ----------------------------------------------------------------------
@@ -242,15 +244,17 @@ class Upstream:
         )
 
 
-def _own(identity: ForwardedIdentity) -> dict[str, str]:
+def _own(identity: ForwardedIdentity) -> list[tuple[bytes, bytes]]:
     """The client's own key, if it has one, comes first: it replaces the one that is configured."""
-    key = f"Bearer {identity.key}" if identity.key else ""
-    return {
-        "Authorization": key,
-        "X-Forwarded-For": identity.client,
-        "X-Request-ID": identity.request_id,
-        **(identity.trace or _NO_FIELDS),
-    }
+    own = []
+    if identity.key:
+        own.append((b"Authorization", f"Bearer {identity.key}".encode()))
+    if identity.client:
+        own.append((b"X-Forwarded-For", identity.client.encode()))
+    own.append((b"X-Request-ID", identity.request_id.encode()))
+    if identity.trace:
+        own += own_fields(identity.trace)
+    return own
 
 
 def _addressed(settings: UpstreamSettings, url: Url, proxy: Proxy | None) -> Addressed:

@@ -152,3 +152,16 @@ def test_unpaired_surrogates_are_mapped():
     assert len({own(raw=text) for text in texts}) == len(texts)
     assert len({own(caller=text) for text in texts}) == len(texts)
     assert all(re.fullmatch(r"[0-9a-f-]{36}", own(text, text)) for text in texts)
+
+
+@given(callers, callers)
+def test_a_new_conversation_belongs_to_its_caller_alone(caller, other):
+    conversation = IDS.new(caller)
+    free_bits(conversation)  # a UUIDv4
+    assert IDS.mapped(caller, conversation) == conversation
+    assert caller == other or IDS.mapped(other, conversation) != conversation
+
+
+def test_new_conversations_are_random():
+    first, second = (free_bits(IDS.new("key:ann"))[:74] for _ in range(2))
+    assert 10 < sum(a != b for a, b in zip(first, second, strict=True)) < 64  # of 74; 37 are to be expected

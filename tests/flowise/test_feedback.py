@@ -36,7 +36,7 @@ def test_the_feedback_of_the_widget_gets_the_ids_that_flowise_knows():
 
 def test_a_feedback_without_a_chatflow_gets_the_one_of_its_path():
     feedback = read_feedback(b'{"chatId":"c", "messageId":"m"}', RULES)
-    assert feedback.encode("uuid", "c") == b'{"chatId":"c","messageId":"m","chatflowid":"uuid"}'
+    assert feedback.encode("uuid", "c") == b'{"chatId":"c", "messageId":"m","chatflowid":"uuid"}'
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,10 @@ def test_a_change_reads_like_this():
     assert (
         found.with_changes({"chatId": b'"x"', "b": None, "new": b"2"}) == b'{"a" : 1.50,"chatId":"x","new":2}'
     )
+    assert (
+        found.with_changes({"new": b"2", "gone": None, "more": b"3"})
+        == b' { "a" : 1.50 ,"b":[ 1 ], "chat\\u0049d": null,"new":2,"more":3}'
+    )
     assert found.raw("chatId") is None
     assert found.with_changes({"a": b"1.50", "gone": None}) == found.source
 

@@ -8,7 +8,8 @@ from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.exposition import generate_latest
 
 from gateway.flowise.observer import GAP_BOUNDS, StreamObserver
-from gateway.telemetry.metrics import Metrics, add_observed
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.values import add_observed
 
 TOKEN = b'message:\ndata:{"event":"token","data":"a"}\n\n'
 TIMES = (10.0, 10.0, 10.004, 10.014, 10.5, 20.0)
