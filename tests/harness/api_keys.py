@@ -38,6 +38,11 @@ async def key_of(folder: Path, name: str, **more: Any) -> str:
     return await asyncio.to_thread(add_key, folder, name, **more)
 
 
+def mistyped(key: str) -> str:
+    """The key with another letter at its end."""
+    return key[:-1] + ("x" if key[-1] != "x" else "y")
+
+
 async def two_keys(folder: Path) -> tuple[str, str]:
     """The keys of ann and bob."""
     return await key_of(folder, "ann"), await key_of(folder, "bob")
