@@ -16,6 +16,7 @@ from tests.harness import bounds
 from tests.harness.frames import PATH
 from tests.harness.ports import closed_port
 from tests.harness.servers import NO_SUCH_NAME, Names, named, servers, swallowing
+from tests.harness.surface import answer_with_store
 
 NAME = "flowise.example"
 CERTS = Path(__file__).parent / "harness" / "certs"
@@ -140,6 +141,4 @@ async def test_the_limit_store_is_reached_past_an_address_that_swallows(
             rule = {"name": "all", "requests": 5, "per": "1h", "by": "route"}
             async with start(upstream.url, route={"limits": [rule]}, **sections) as gateway:
                 await gateway.lines.until("limit_store_up")
-                async with connect(gateway) as wire:
-                    wire.post(PATH, {"question": "hi"})
-                    assert (await wire.reply()).status == 200
+                assert (await answer_with_store(connect, gateway)).status == 200

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.harness.fleet import SECRET
 from tests.harness.gateway import FLOW
-from tests.harness.surface import answering, ask
+from tests.harness.surface import answer_with_store, answering, ask
 
 RULE = {"name": "all", "requests": 5, "per": "1h", "by": "route"}
 
@@ -15,7 +15,7 @@ async def test_a_key_of_a_wrong_type_is_named_in_the_log_and_costs_nobody_a_requ
         answering() as upstream,
         start(upstream.url, route={"limits": [RULE]}, **sections) as gateway,
     ):
-        assert (await ask(connect, gateway)).status == 200
+        assert (await answer_with_store(connect, gateway)).status == 200
         with valkey.client() as client:
             (key,) = client.keys("fgw:{route:chat}*")
             client.delete(key)
@@ -39,7 +39,7 @@ async def test_a_key_that_cannot_be_deleted_is_named_once_and_its_requests_follo
         answering() as upstream,
         start(upstream.url, route={"limits": [RULE]}, **sections) as gateway,
     ):
-        assert (await ask(connect, gateway)).status == 200
+        assert (await answer_with_store(connect, gateway)).status == 200
         with own_valkey.client() as client:
             (key,) = client.keys("fgw:{route:chat}*")
             client.delete(key)
@@ -50,7 +50,7 @@ async def test_a_key_that_cannot_be_deleted_is_named_once_and_its_requests_follo
             (line,) = gateway.lines.of("limit_key_broken")
             assert (line["level"], line["keys"]) == ("error", [key.decode()])
             client.delete(key)
-        assert (await ask(connect, gateway)).status == 200
+        assert (await answer_with_store(connect, gateway)).status == 200
         scrape = await gateway.metrics()
     assert scrape['flowise_gateway_limit_store_errors_total{kind="key"}'] == 6
     assert gateway.lines.of("limit_store_down") == []

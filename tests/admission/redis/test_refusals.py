@@ -19,7 +19,7 @@ from gateway.errors import StoreUnavailable
 from tests.harness.clock import until
 from tests.harness.limit_process import process, requests, slots
 from tests.harness.slow_proxy import SlowProxy
-from tests.harness.surface import answering, ask
+from tests.harness.surface import answer_with_store, answering, ask
 from tests.harness.valkey import running_valkey
 
 RULE = {"name": "all", "requests": 1000, "per": "1h", "by": "route"}
@@ -91,14 +91,14 @@ async def test_the_first_refused_write_takes_the_store_away_until_it_writes_agai
         answering() as upstream,
         start(upstream.url, limits=limits, route={"limits": [RULE]}, **SECRET) as gateway,
     ):
-        assert (await ask(connect, gateway)).status == 200
+        assert (await answer_with_store(connect, gateway)).status == 200
         await asyncio.to_thread(cause, own_valkey)
         refused = await ask(connect, gateway)
         (line,) = await gateway.lines.until("limit_store_down")
         again = await ask(connect, gateway)
         await asyncio.to_thread(cure, own_valkey)
         await gateway.lines.until("limit_store_up", 2)
-        assert (await ask(connect, gateway)).status == 200
+        assert (await answer_with_store(connect, gateway)).status == 200
         failures = (await gateway.metrics())['flowise_gateway_limit_store_errors_total{kind="reply"}']
     assert (line["level"], line["reason"]) == ("error", name.partition(" ")[0])
     assert (refused.status, again.status) == (without_store, without_store)
@@ -190,14 +190,14 @@ async def test_a_failover_is_followed_although_the_demoted_server_keeps_its_conn
     async with two_servers(tmp_path) as (first, second, address), answering() as upstream:
         limits["store"] = address.url
         async with start(upstream.url, limits=limits, route={"limits": [RULE]}, **SECRET) as gateway:
-            assert (await ask(connect, gateway)).status == 200
+            assert (await answer_with_store(connect, gateway)).status == 200
             admin(second, "REPLICAOF NO ONE")
             admin(first, f"REPLICAOF 127.0.0.1 {second.port}")
             address.target = second.port
             await ask(connect, gateway)
             (line,) = await gateway.lines.until("limit_store_down")
             await gateway.lines.until("limit_store_up", 2)
-            assert (await ask(connect, gateway)).status == 200
+            assert (await answer_with_store(connect, gateway)).status == 200
             with second.client() as client:
                 assert client.keys("fgw:{route:chat}*")
     assert line["reason"] == "READONLY"
