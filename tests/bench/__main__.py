@@ -65,7 +65,11 @@ def _allow_many_files() -> None:
 
 def _run(chosen: Options, folder: Path, outcome: Outcome) -> None:
     cores = Cores.pinned() if chosen.pin else Cores()
-    outcome.skipped = {name: why for name in chosen.targets if (why := targets.absent(name, chosen.gateway))}
+    outcome.skipped = {
+        name: why
+        for name in chosen.targets
+        if (why := targets.absent(name, chosen.gateway, has_tls=chosen.tls))
+    }
     present = [name for name in chosen.targets if name not in outcome.skipped]
     outcome.versions = {name: targets.version(name) for name in present}
     for name, why in outcome.skipped.items():

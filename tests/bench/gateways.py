@@ -19,7 +19,6 @@ from tests.harness.certificates import Pair
 from tests.harness.ports import free_port
 from tests.harness.valkey import running_valkey
 
-SEND_S = 3
 MOST = 6000  # connections
 _SECRET = "a secret of thirty-two bytes or more"
 _PER_DAY = {"per": "1d", "by": "caller"}
@@ -42,6 +41,9 @@ class Place(Protocol):
 
     @property
     def pair(self) -> Pair | None: ...
+
+    @property
+    def send_s(self) -> int | None: ...
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def _gateway(
         "server": {
             "listen": f"127.0.0.1:{port}",
             "max_connections_per_address": MOST,
-            "timeouts": {"send": f"{SEND_S}s"},
+            "timeouts": {} if site.send_s is None else {"send": f"{site.send_s}s"},
             "tls": {} if site.pair is None else site.pair.settings,
         },
         "admin": {"listen": f"127.0.0.1:{free_port()}"},

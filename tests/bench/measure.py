@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
 from tests.bench.jobs import Figures, Job
 from tests.bench.processes import BenchError, run_load
-from tests.bench.targets import DIRECT, GATEWAY, LITELLM, Site, Target, started
+from tests.bench.targets import DIRECT, GATEWAY, LITELLM, NGINX, UVLOOP, Site, Target, started
 
 EVENTS_PER_SECOND = 1000  # of all streams together, where their number grows
 
@@ -117,17 +117,11 @@ def memory(bench: Bench, levels: Sequence[int]) -> None:
 
 
 def growth(bench: Bench, rounds: int, levels: Sequence[int], seconds: float) -> None:
-    """Measure CPU per event of the gateway with few and with many streams that bring as many events together."""
-    if GATEWAY not in bench.targets:
-        return
-    try:
-        with started(GATEWAY, bench.site) as target:
-            for number in range(rounds):
-                note(f"growth, round {number + 1} of {rounds}")
-                for streams in levels:
-                    rate = EVENTS_PER_SECOND / streams
-                    bench.measure(
-                        target, bench.job(kind="growth", streams=streams, rate=rate, seconds=seconds)
-                    )
-    except BenchError as error:
-        bench.results.fail(GATEWAY, "growth", error)
+    """Measure CPU per event with few and with many streams that bring as many events together."""
+    targets = [name for name in (NGINX, UVLOOP, GATEWAY) if name in bench.targets]
+    jobs = [
+        bench.job(kind="growth", streams=streams, rate=EVENTS_PER_SECOND / streams, seconds=seconds)
+        for streams in levels
+    ]
+    note("growth")
+    in_rounds(replace(bench, targets=targets), rounds, jobs)

@@ -175,7 +175,9 @@ def _median(figure: str) -> Callable[[Results], float | None]:
 def _growth(results: Results) -> float | None:
     """CPU per event with the most streams relative to that with the fewest, in the same round."""
     levels = sorted(
-        (int(name.split("_")[-2]), name) for name in results.values if name.startswith(f"{jobs.CPU_EVENT}_")
+        (int(name.split("_")[-2]), name)
+        for name, by_target in results.values.items()
+        if name.startswith(f"{jobs.CPU_EVENT}_") and GATEWAY in by_target
     )
     if len(levels) < 2:
         return None

@@ -15,8 +15,9 @@ from tests.bench import procfs
 from tests.bench.load import FLOW, prediction
 from tests.bench.processes import BenchError, running_upstream
 from tests.bench.report import Verdict
-from tests.bench.targets import GATEWAY, SEND_S, Site, Target, started
+from tests.bench.targets import GATEWAY, Site, Target, started
 
+SEND_S = 3  # for which the client may take nothing
 _STREAM_BYTES = 500_000_000
 _READ_FIRST = 1_000_000
 _SAMPLE_S = 0.1
@@ -87,7 +88,10 @@ def measure(site: Site, name: str = GATEWAY) -> SlowReader:
     Raises:
         BenchError: the stream could not be opened.
     """
-    with running_upstream(site.folder) as port, started(name, replace(site, upstream_port=port)) as target:
+    with (
+        running_upstream(site.folder) as port,
+        started(name, replace(site, upstream_port=port, send_s=SEND_S)) as target,
+    ):
         _warm_up(target)
         tree = procfs.process_tree(target.pid)
         seen = SlowReader(procfs.memory(tree).rss)

@@ -1,6 +1,7 @@
 """The proxies to compare, each with one worker, all in front of the same upstream.
 
-nginx and Envoy write no access log. `gateways.py` has the gateway in its forms, `litellm.py` another gateway in Python.
+nginx and Envoy write no access log. `gateways.py` has the gateway in its forms, `litellm.py` another gateway in Python,
+`bare_relay.py` one that does nothing but relay bytes.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench import gateways, litellm
-from tests.bench.gateways import SEND_S, Started
+from tests.bench.gateways import Started
 from tests.bench.processes import running, wait_until_listening
 from tests.harness.certificates import Authority, Pair
 from tests.harness.ports import free_port
 
 DIRECT, NGINX, ENVOY, GATEWAY = "direct", "nginx", "envoy", "gateway"
-EVERYTHING, VALKEY, LITELLM = "everything", "valkey", "litellm"
-ALL = (DIRECT, NGINX, ENVOY, GATEWAY, EVERYTHING, VALKEY, LITELLM)
+EVERYTHING, VALKEY, LITELLM, UVLOOP = "everything", "valkey", "litellm", "uvloop"
+ALL = (DIRECT, NGINX, ENVOY, UVLOOP, GATEWAY, EVERYTHING, VALKEY, LITELLM)
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,10 @@ class Target:
 
 @dataclass(frozen=True)
 class Site:
-    """What targets are started with: a folder for their files, the upstream's port, the proxy's core, TLS files."""
+    """What targets are started with: a folder for their files, the upstream's port, the proxy's core, TLS files.
+
+    `send_s`: seconds for which a client may take nothing; None: each target's default.
+    """
 
     folder: Path
     upstream_port: int
@@ -54,6 +58,7 @@ class Site:
     gateway_command: str
     authority: Authority | None = None
     pair: Pair | None = None
+    send_s: int | None = None
 
 
 @contextmanager
@@ -78,8 +83,10 @@ def started(name: str, site: Site) -> Iterator[Target]:
         yield Target(name, port, process.pid, made.authorization, ca)
 
 
-def absent(name: str, gateway_command: str) -> str:
-    """Return why a target is not available on this machine; empty if it is."""
+def absent(name: str, gateway_command: str, *, has_tls: bool = False) -> str:
+    """Return why a target is not available on this machine, or has no part in a run with TLS; empty if it is."""
+    if name == UVLOOP and has_tls:
+        return "it has no TLS"
     if name == NGINX and not _nginx():
         return "nginx is not on PATH (Debian: apt-get install nginx-light)"
     if name == ENVOY and not _envoy():
@@ -124,12 +131,13 @@ def _nginx_command(folder: Path, port: int, site: Site, _: ExitStack) -> Started
     tls = (
         f"ssl_certificate {site.pair.certificate}; ssl_certificate_key {site.pair.key};" if site.pair else ""
     )
+    timeout = "" if site.send_s is None else f" send_timeout {site.send_s}s;"
     (folder / "nginx.conf").write_text(f"""{user}
 daemon off; worker_processes 1; worker_rlimit_nofile 32768; pid {folder}/nginx.pid;
 error_log stderr warn;
 events {{ worker_connections 16384; }}
 http {{
-{temporary}  access_log off; tcp_nodelay on; keepalive_requests 1000000; send_timeout {SEND_S}s;
+{temporary}  access_log off; tcp_nodelay on; keepalive_requests 1000000;{timeout}
   upstream flowise {{ server 127.0.0.1:{site.upstream_port}; keepalive 256; keepalive_requests 1000000; }}
   server {{
     listen 127.0.0.1:{port} backlog=4096{" ssl" if tls else ""};
@@ -200,6 +208,10 @@ def _envoy_tls(pair: Pair) -> dict[str, object]:
     }
 
 
+def _bare_relay(_folder: Path, port: int, site: Site, _: ExitStack) -> Started:
+    return Started([sys.executable, "-m", "tests.bench.bare_relay", str(port), str(site.upstream_port)])
+
+
 def _litellm(folder: Path, port: int, site: Site, _: ExitStack) -> Started:
     return Started(litellm.command(folder, port, site.upstream_port))
 
@@ -211,4 +223,5 @@ _COMMANDS: dict[str, Callable[[Path, int, Site, ExitStack], Started]] = {
     EVERYTHING: gateways.everything,
     VALKEY: gateways.in_valkey,
     LITELLM: _litellm,
+    UVLOOP: _bare_relay,
 }

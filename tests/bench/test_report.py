@@ -66,6 +66,14 @@ def test_with_one_number_of_streams_there_is_no_growth():
     assert [verdict.met for verdict in report.verdicts(results, ["growth"])] == [None]
 
 
+def test_the_growth_of_others_is_not_judged():
+    results = Results()
+    for streams in (10, 5000):
+        results.add("nginx", {jobs.growth_figure(streams): 5.0})
+    assert [verdict.met for verdict in report.verdicts(results, ["growth"])] == [None]
+    assert "CPU µs per event, 5000 open" in report.table(results, {})
+
+
 def test_everything_on_is_compared_with_envoy_too():
     results = Results()
     for target, value in (("envoy", 100.0), ("gateway", 350.0), ("everything", 510.0)):
