@@ -119,7 +119,8 @@ class Exchange(msgspec.Struct):
     content: bytes = b""  # of the gateway's own endpoints
     document: Document | None = None
     upload: Callable[[Changes], UpstreamBody] | None = None
-    body_sent: Callable[[], None] = lambda: None  # frees the memory that the body holds
+    # policies/body, exchange
+    release_body: Callable[[], None] | None = None  # frees the memory that the body holds
     # policies/body, handlers/predict, handlers/passthrough
     prediction: Prediction | None = None
     # policies/body, policies/conversations
@@ -214,6 +215,12 @@ class Exchange(msgspec.Struct):
         """The client left before its response was complete."""
         self.ended(Outcome.CLIENT_CLOSED, "the client left")
         self.status = self.status or CLIENT_CLOSED
+
+    def body_sent(self) -> None:
+        """Flowise has the body, or needs it no more."""
+        release, self.release_body = self.release_body, None
+        if release is not None:
+            release()
 
     def release_unless_running(self) -> None:
         """A run releases its conversation itself."""

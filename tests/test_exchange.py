@@ -63,6 +63,24 @@ def test_a_run_that_is_completed_before_the_response_waits_for_it(exchange):
     assert done == ["logged"]
 
 
+def test_what_a_body_holds_is_freed_once(exchange):
+    freed = []
+    exchange.release_body = lambda: freed.append("body")
+    exchange.on_response_done(exchange.body_sent)
+    exchange.body_sent()
+    exchange.body_sent()
+    exchange.response_done()
+    assert freed == ["body"]
+
+
+def test_what_a_body_holds_is_freed_with_the_response_at_the_latest(exchange):
+    freed = []
+    exchange.release_body = lambda: freed.append("body")
+    exchange.on_response_done(exchange.body_sent)
+    exchange.response_done()
+    assert freed == ["body"]
+
+
 def test_the_first_cause_of_an_end_wins_and_an_answer_replaces_it(exchange):
     exchange.ended(Outcome.TIMEOUT)
     exchange.ended(Outcome.CLIENT_CLOSED, "the client left")

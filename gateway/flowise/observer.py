@@ -45,6 +45,31 @@ class StreamObserver:
             `KEPT_TRACE` bytes), `trace_over_budget`, or nothing.
     """
 
+    __slots__ = (
+        "_budget",
+        "_counts",
+        "_has_other_content",
+        "_has_too_many_nodes",
+        "_metadata",
+        "_nodes",
+        "_output_at",
+        "_partial",
+        "_steps",
+        "_steps_size",
+        "_tokens",
+        "_trace",
+        "_usage",
+        "error",
+        "first_event_at",
+        "first_token_at",
+        "gap_counts",
+        "gap_sum",
+        "has_end",
+        "has_metadata",
+        "text_bytes",
+        "uncounted",
+    )
+
     def __init__(self, budget: ContentBudget | None = None) -> None:
         """`budget`: for the trace; all that is taken from it is given back by `release`."""
         self.first_event_at: float | None = None
@@ -61,7 +86,7 @@ class StreamObserver:
         self._output_at: float | None = None
         self._has_other_content = False
         self._budget = budget or ContentBudget()
-        self._partial = PartialEvent(_TRACE, KEPT_TRACE, self._budget)
+        self._partial: PartialEvent | None = None  # while an event is unfinished
         self._trace: bytes | None = None
         self._usage: bytes | None = None
         self._nodes: set[str] | None = None  # created with the first node; most streams have none
@@ -107,8 +132,9 @@ class StreamObserver:
 
     def release(self) -> None:
         """Forgets the trace and gives its memory back to the budget."""
-        if self._partial.last:
+        if self._partial is not None:
             self._partial.take()
+            self._partial = None
         if self._trace is not None:
             self._drop_trace()
         if self._steps is not None:
@@ -117,8 +143,8 @@ class StreamObserver:
 
     def feed(self, data: bytes, now: float) -> None:
         """Reads the next bytes of the stream, in any cut. `now`: monotonic seconds."""
-        if self._partial.last:
-            data = self._finish_event(data, now)
+        if self._partial is not None:
+            data = self._finish_event(self._partial, data, now)
         if _CR in data:
             self._feed_any(data, now)
             return
@@ -131,11 +157,14 @@ class StreamObserver:
                 block = event.lstrip(b"\n")
                 self._on_event(block, len(block), now)
         if tail:
-            self._partial.add(tail)
+            self._begin_event(tail)
 
-    def _finish_event(self, data: bytes, now: float) -> bytes:
+    def _begin_event(self, data: bytes) -> None:
+        self._partial = PartialEvent(_TRACE, KEPT_TRACE, self._budget)
+        self._partial.add(data)
+
+    def _finish_event(self, partial: PartialEvent, data: bytes, now: float) -> bytes:
         """Adds to the unfinished event what belongs to it and returns the rest of `data`."""
-        partial = self._partial
         if _LF not in data and _CR not in data:  # inside a long line
             partial.add(data)
             return b""
@@ -144,6 +173,7 @@ class StreamObserver:
             partial.add(data)
             return b""
         partial.add(data[:end])
+        self._partial = None
         kept, size = partial.take()
         if may_be_event(kept):
             self._on_event(kept, size, now)
@@ -158,7 +188,7 @@ class StreamObserver:
                 event = event.strip(b"\r\n")
                 self._on_event(event, len(event), now)
         if start < len(data):
-            self._partial.add(data[start:])
+            self._begin_event(data[start:])
 
     def _on_event(self, kept: bytes, size: int, now: float) -> None:
         if kept.startswith(_TOKEN):
@@ -267,7 +297,7 @@ class PartialEvent:
         self._held = bytearray()
         self._size = 0
         self._is_kept: bool | None = None
-        self.last = b""  # the last few bytes received, empty at a boundary
+        self.last = b""  # the last few bytes received
 
     def add(self, piece: bytes) -> None:
         """Adds bytes of this event; bare line ends before it are skipped."""
@@ -296,11 +326,8 @@ class PartialEvent:
         self._taken = 0
 
     def take(self) -> tuple[bytes, int]:
-        """Returns the kept bytes of the finished event and its full size, both without the final line ends."""
+        """Ends the event: returns its kept bytes and its full size, both without the final line ends."""
         size = self._size - (len(self.last) - len(self.last.rstrip(_LINE_ENDS)) if self._size else 0)
-        del self._held[size:]
-        kept = bytes(self._held)
-        self._held.clear()
         self._give_back()
-        self._size, self._is_kept, self.last = 0, None, b""
-        return kept, size
+        del self._held[size:]
+        return bytes(self._held), size

@@ -95,8 +95,8 @@ def body(
             limit = min(limit, MAX_RECORD)
         variables = _variables(exchange)  # before anything is read: a caller may lack a claim
         reader = BodyReader(exchange.request, site_of(exchange.client), limit, bounds)
-        release = exchange.body_sent = reader.release
-        exchange.on_response_done(release)
+        exchange.release_body = reader.release
+        exchange.on_response_done(exchange.body_sent)
         if variables:
             exchange.changes = Changes(vars=variables)
         is_prediction = found.endpoint.body is BodyKind.PREDICTION

@@ -321,8 +321,7 @@ class UpstreamCall:
             if deadline is Deadline.HEAD:
                 self.connector.lost(NO_HEAD)
             self._listener.on_deadline(deadline)
-        is_flowing = self._writer is not None and self.deadlines.is_first_event_seen
-        return min(again, self.deadlines.next) if is_flowing else now
+        return now if self._writer is None else min(again, self.deadlines.next)
 
     def terminate(self, error: GatewayError) -> None:
         """Fail the pending head, or end the response with the error's message. The reply is still read."""

@@ -68,9 +68,11 @@ class Deadlines(msgspec.Struct, gc=False):
 
     @property
     def next(self) -> float:
-        """None of an answer that has begun passes before that moment."""
+        """None of an answer that has begun passes before that moment: each of `passed` after the head is here."""
         return min(
-            math.inf if self.is_paused else self.last_byte_at + self.idle, self.started_at + self.total
+            math.inf if self.is_paused else self.last_byte_at + self.idle,
+            math.inf if self.is_first_event_seen else self.head_at + self.first_event,
+            self.started_at + self.total,
         )
 
     def is_head_late(self, now: float) -> bool:

@@ -91,8 +91,8 @@ class InFlight:
 
     def tick(self, now: float) -> None:
         """Check deadlines and heartbeats. `now`: monotonic seconds."""
-        for call, due in list(self._open.items()):
-            if due <= now and call in self._open:  # else one before it has ended it
+        for call in [call for call, due in self._open.items() if due <= now]:
+            if call in self._open:  # else one before it has ended it
                 again = call.tick(now)
                 if call in self._open:
                     self._open[call] = again

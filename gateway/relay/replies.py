@@ -80,6 +80,7 @@ def observer_for(head: ResponseHead, budget: ContentBudget) -> ReplyObserver:
 class StreamReply(StreamObserver):
     """A 200 event stream."""
 
+    __slots__ = ()
     is_stream = True
     status = 200
 

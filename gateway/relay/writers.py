@@ -116,8 +116,6 @@ class EventStreamWriter:
     def tick(self, now: float) -> float:
         """Send a heartbeat if nothing was sent for the configured time; return when to look again."""
         again = self._client.tick(now)
-        if self._heartbeat_after:
-            again = min(again, now + self._heartbeat_after / LOOKS)
         if self._client.bytes_out != self._sent or self._sent_at is None:
             self._sent, self._sent_at = self._client.bytes_out, now
         elif (
@@ -127,7 +125,9 @@ class EventStreamWriter:
         ):
             self._client.write(self._heartbeat)
             self._sent, self._sent_at = self._client.bytes_out, now
-        return again
+        if not self._heartbeat_after:
+            return again
+        return min(again, now + self._heartbeat_after / LOOKS, self._sent_at + self._heartbeat_after)
 
     def _rest(self) -> bytes:
         """The tail without a boundary: the body stays byte-identical."""

@@ -32,9 +32,11 @@ class Guarded(Protocol):
     head_due: float
     late: str
 
-    def has_stalled(self, now: float, seconds: float) -> bool: ...
+    def look(self, now: float, send_timeout: float) -> str:
+        """Called each second, also to let go of what a long answer does not need: returns why it is to be closed.
 
-    def has_too_much_behind(self, now: float) -> bool: ...
+        `now`: monotonic seconds.
+        """
 
     def abort(self) -> None: ...
 
@@ -114,16 +116,14 @@ class ConnectionGuard:
         """Close connections with an overdue request head, a stalled response, or too much behind an open one."""
         self.log.tick(now)
         self._ticks += 1
-        is_head_only = self._ticks % LOOK_EVERY > 0
-        for connection in list(self._open):
-            if connection.head_due <= now:
-                self._close(connection, connection.late)
-            elif is_head_only:
-                continue
-            elif connection.has_stalled(now, self._settings.timeouts.send):
-                self._close(connection, "stalled")
-            elif connection.has_too_much_behind(now):
-                self._close(connection, "pipelined")
+        late = [each for each in self._open if each.head_due <= now]
+        for connection in late:
+            self._close(connection, connection.late)
+        if self._ticks % LOOK_EVERY == 0:
+            send_timeout = self._settings.timeouts.send
+            for connection in self._open.difference(late):
+                if reason := connection.look(now, send_timeout):
+                    self._close(connection, reason)
 
     def unparsable(
         self, connection: Guarded, request_id: str, error: BaseException | None, answer: GatewayError

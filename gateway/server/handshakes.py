@@ -69,11 +69,8 @@ class Handshake:
         self.is_shaking = False  # the loop has the socket, and closes it
         self._on_end = on_end
 
-    def has_stalled(self, _now: float, _seconds: float) -> bool:
-        return False
-
-    def has_too_much_behind(self, _now: float) -> bool:
-        return False
+    def look(self, _now: float, _send_timeout: float) -> str:
+        return ""
 
     def abort(self) -> None:
         """Close it now, whatever the client does."""

@@ -136,9 +136,12 @@ class ClientConnection(web.RequestHandler):
         "before",
         "certificate",
         "head_due",
+        "peername",
         "site",
     )
     late = "slow_head"
+    # aiohttp would ask the system for this and for `peername` once more, and keep both; it is for requests without Host
+    sockname = None
 
     def __init__(
         self, manager: Listener, guard: ConnectionGuard, settings: ServerSettings, **options: Any
@@ -160,6 +163,7 @@ class ClientConnection(web.RequestHandler):
         self._behind = 0  # bytes that came after the request that is being answered
         self._behind_since = math.inf
         self.address = self.site = ""
+        self.peername: str | None = None  # `remote` of a request
         self.before: Guarded | None = None  # that counts until this one is made
         self.certificate = ""  # the subject of the client's, with mutual TLS
 
@@ -168,6 +172,7 @@ class ClientConnection(web.RequestHandler):
         self._socket = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername")  # of a Unix socket a path, most often an empty one
         self.address = UNIX_PEER if isinstance(peer, str | bytes) else peer[0] if peer else ""
+        self.peername = self.address
         self.site = site_of(self.address)
         self.head_due = monotonic() + self._head_seconds
         if self.before is not None:
@@ -265,23 +270,33 @@ class ClientConnection(web.RequestHandler):
         if request is not None and request.content.exception() is not None:
             request.content.feed_eof()  # else aiohttp lingers for the rest of a broken body
 
-    def has_stalled(self, now: float, seconds: float) -> bool:
-        """Whether the count of unsent bytes has not changed for `seconds`. A relayed stream has its own timeout."""
+    def look(self, now: float, send_timeout: float) -> str:
+        """Why it is to be closed: nothing of what waits was taken for `send_timeout`, or too much came behind.
+
+        While a request is answered, it also drops the timer of idle connections (520 bytes). A relayed stream has its
+        own timeout. Thousands of connections are looked at each second.
+        """
         transport = self._socket
         unsent = 0
         if transport is not None and transport.get_protocol() is self:
             unsent = transport.get_write_buffer_size()
         if unsent == 0 or unsent != self._unsent:
             self._unsent, self._unsent_since = unsent, now
-        return unsent > 0 and now - self._unsent_since > seconds
+        elif now - self._unsent_since > send_timeout:
+            return "stalled"
+        if not self._is_answering:
+            return ""
+        if self._keepalive_handle is not None:
+            self.keep_alive(True)  # drops that timer; aiohttp makes another when it is idle
+        return "pipelined" if self._has_too_much_behind(now) else ""
 
-    def has_too_much_behind(self, now: float) -> bool:
+    def _has_too_much_behind(self, now: float) -> bool:
         """Whether the client has sent more requests or bytes than it may while one answer takes long.
 
         aiohttp then reads no more, so nothing shows that the client has left.
         """
         size = max(self._behind, len(self._message_tail))  # the tail: what follows a request to upgrade
-        if not self._is_answering or (size <= MAX_BEHIND and len(self._messages) <= MAX_PIPELINED):
+        if size <= MAX_BEHIND and len(self._messages) <= MAX_PIPELINED:
             return False
         self._behind_since = min(self._behind_since, now)
         return now - self._behind_since >= BEHIND_FOR

@@ -35,7 +35,7 @@ def observed(pieces):
 
 def facts(pieces):
     observer = observed(pieces)
-    seen = {name: value for name, value in vars(observer).items() if not name.startswith("_")}
+    seen = {name: getattr(observer, name) for name in StreamObserver.__slots__ if not name.startswith("_")}
     return seen | {
         "events": observer.events,
         "content": observer.has_content,

@@ -84,3 +84,20 @@ def test_idle_is_counted_anew_after_a_pause():
     clocks.resume(60.0)
     assert clocks.passed(90.0) is None
     assert clocks.passed(90.1) is Deadline.IDLE
+
+
+@pytest.mark.parametrize(
+    ("moments", "moment"),
+    [
+        (HEADED, 22.0),  # the first event
+        ({**HEADED, "is_first_event_seen": True}, 32.0),  # silence
+        ({**HEADED, "is_first_event_seen": True, "is_paused": True}, 100.0),
+        ({**HEADED, "first_event": NEVER, "idle": NEVER}, 100.0),
+        ({**HEADED, "last_byte_at": 95.0, "is_first_event_seen": True}, 100.0),
+    ],
+)
+def test_nothing_of_an_answer_that_has_begun_passes_before_the_next_moment(moments, moment):
+    clocks = deadlines(**moments)
+    assert clocks.next == moment
+    assert clocks.passed(moment) is None
+    assert clocks.passed(moment + 0.1) is not None

@@ -6,11 +6,14 @@ import asyncio
 
 import pytest
 
+from gateway.relay.client import LOOKS
+from gateway.relay.writers import EventStreamWriter
 from tests.harness.clock import time_passes
 from tests.harness.frames import ASK, END, METADATA, PATH, START, WHOLE, event, only, stream, token
 from tests.harness.raw_upstream import STREAM_HEAD, RawUpstream
 
 BEAT = b":\n\n"
+TICK = 0.25  # seconds
 TRACE = event("agentFlowExecutedData", '"%s"' % ("x" * 700_000))
 OWN = event("somethingNew", "[1]")
 
@@ -56,6 +59,53 @@ async def test_a_heartbeat_stands_between_two_events(start, connect, hurried, he
             line = await only(gateway)
     assert body.replace(BEAT, b"") == token("a") + METADATA + END
     assert (line["outcome"], line["events"]) == ("ok", 4)
+
+
+async def test_a_heartbeat_comes_before_the_first_event(start, connect, hurried):
+    beat_seen = asyncio.Event()
+
+    async def script(peer, _):
+        peer.send(STREAM_HEAD)
+        await beat_seen.wait()
+        peer.chunk(WHOLE)
+        peer.chunk(b"")
+
+    async with RawUpstream(script) as upstream, start(upstream.url, route={"heartbeat": "50ms"}) as gateway:
+        async with connect(gateway) as wire:
+            wire.post(PATH, ASK)
+            await wire.head()
+            assert await wire.chunk() == BEAT
+            beat_seen.set()
+            body = await wire.until(END)
+    assert body.replace(BEAT, b"") == WHOLE
+
+
+class SilentClient:
+    """Of which nothing waits to be taken."""
+
+    bytes_out = 10
+    is_chunked = True
+
+    def tick(self, now):
+        return now + 30.0 / LOOKS
+
+    def write(self, data):
+        self.bytes_out += len(data)
+
+
+@pytest.mark.parametrize("after", [15.0, 20.0, 45.0, 50.0, 55.0])
+def test_in_a_silent_stream_a_heartbeat_comes_with_the_tick_in_which_it_is_due(after):
+    client = SilentClient()
+    writer = EventStreamWriter(client, lambda _: b"", heartbeat=(BEAT, after))
+    begun = now = next_look = 100.0
+    looks = 0
+    while client.bytes_out == 10:
+        if now >= next_look:
+            looks += 1
+            next_look = writer.tick(now)
+        now += TICK
+    assert now - TICK == begun + after
+    assert looks <= 2 * LOOKS
 
 
 @pytest.mark.parametrize("heartbeat", ["0s", "400ms"])

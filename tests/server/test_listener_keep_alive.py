@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from tests.harness.clock import until
 from tests.harness.frames import ASK, ASK_JSON, END, METADATA, PATH, START, WHOLE, settled, stream, token
 from tests.harness.raw_client import request
 from tests.harness.raw_upstream import STREAM_HEAD, RawUpstream
@@ -95,6 +96,57 @@ async def test_a_request_that_arrives_in_mid_stream(start, connect, reads):
         assert (await wire.reply()).body == answer("two")
         assert (await wire.reply()).status == 404
         await settled(gateway, 3)
+
+
+def held_until(go_on):
+    async def script(peer, seen):
+        peer.send(STREAM_HEAD)
+        await go_on.wait()
+        peer.chunk(answer(seen.json()["question"]))
+        peer.chunk(b"")
+
+    return script
+
+
+async def without_timer(gateway):
+    """Wait until the only connection has no timer for the time between two requests."""
+    (connection,) = gateway.connections()
+    await until(lambda: connection._keepalive_handle is None)
+
+
+async def test_an_answer_that_takes_long_holds_no_timer_for_idle_connections(start, connect, hurried):
+    go_on = asyncio.Event()
+    async with (
+        RawUpstream(held_until(go_on)) as upstream,
+        start(upstream.url) as gateway,
+        connect(gateway) as wire,
+    ):
+        for question in ("one", "two"):
+            wire.post(PATH, ask(question))
+            await wire.head()
+            await without_timer(gateway)
+            go_on.set()
+            assert await wire.chunk() == answer(question)
+            assert await wire.chunk() == b""
+            go_on.clear()
+
+
+async def test_after_an_answer_that_took_long_an_idle_connection_is_closed(start, connect, hurried):
+    go_on = asyncio.Event()
+    server = {"timeouts": {"keep_alive": "2s"}}
+    async with (
+        RawUpstream(held_until(go_on)) as upstream,
+        start(upstream.url, server=server) as gateway,
+        connect(gateway) as wire,
+    ):
+        wire.post(PATH, ask("q"))
+        await wire.head()
+        await without_timer(gateway)
+        go_on.set()
+        assert await wire.chunk() == answer("q")
+        assert await wire.chunk() == b""
+        assert await wire.reader.read() == b""
+    assert gateway.lines.of("connection_closed") == []
 
 
 @pytest.mark.parametrize("keep", [b"", b"Connection: keep-alive\r\n"])
