@@ -32,10 +32,11 @@ class Guarded(Protocol):
     head_due: float
     late: str
 
-    def look(self, now: float, send_timeout: float) -> str:
-        """Called each second, also to let go of what a long answer does not need: returns why it is to be closed.
+    def look(self, now: float, send_timeout: float) -> str | None:
+        """Called each second while it is watched, also to let go of what a long answer does not need.
 
-        `now`: monotonic seconds.
+        Returns why it is to be closed, which is empty if nothing is wrong yet; None if nothing can be, so that it needs
+        no look until it is watched again. `now`: monotonic seconds.
         """
 
     def abort(self) -> None: ...
@@ -51,6 +52,8 @@ class ConnectionGuard:
 
     Attributes:
         log: for lines about connections, of which a client can cause any number.
+        awaiting: connections that may be about to send a head. A deadline that is set later is found only in here.
+        watched: connections that are looked at each second. Thousands of streams that wait for an event cost nothing.
     """
 
     def __init__(
@@ -67,6 +70,8 @@ class ConnectionGuard:
         self._count_unparsable = count_unparsable
         self._count_closed = count_closed
         self._open: set[Guarded] = set()
+        self.awaiting: set[Guarded] = set()
+        self.watched: set[Guarded] = set()
         self._by_site: Counter[str] = Counter()
         self.arrived: asyncio.Future[None] | None = None  # set while the port is closed and heads are awaited
 
@@ -81,6 +86,7 @@ class ConnectionGuard:
         """Register a connection, in the place of one that was `before`; close it if there are too many."""
         settings = self._settings
         self._open.add(connection)
+        self.awaiting.add(connection)
         self._by_site[connection.site] += 1
         if before is not None:
             before.close()
@@ -92,7 +98,8 @@ class ConnectionGuard:
             self._close(connection, "max_connections_per_address")
 
     def closed(self, connection: Guarded) -> None:
-        self._open.discard(connection)
+        for each in (self._open, self.awaiting, self.watched):
+            each.discard(connection)
         self._by_site[connection.site] -= 1
         if not self._by_site[connection.site]:
             del self._by_site[connection.site]
@@ -109,20 +116,23 @@ class ConnectionGuard:
     def head_came(self) -> None:
         if self.arrived is None or self.arrived.done():
             return
-        if all(math.isinf(connection.head_due) for connection in self._open):
+        if all(math.isinf(connection.head_due) for connection in self.awaiting):
             self.arrived.set_result(None)
 
     def tick(self, now: float) -> None:
         """Close connections with an overdue request head, a stalled response, or too much behind an open one."""
         self.log.tick(now)
         self._ticks += 1
-        late = [each for each in self._open if each.head_due <= now]
+        late = [each for each in self.awaiting if each.head_due <= now]
         for connection in late:
             self._close(connection, connection.late)
         if self._ticks % LOOK_EVERY == 0:
             send_timeout = self._settings.timeouts.send
-            for connection in self._open.difference(late):
-                if reason := connection.look(now, send_timeout):
+            for connection in self.watched.difference(late):
+                reason = connection.look(now, send_timeout)
+                if reason is None:
+                    self.watched.discard(connection)
+                elif reason:
                     self._close(connection, reason)
 
     def unparsable(

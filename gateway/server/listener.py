@@ -109,6 +109,8 @@ class _Queue(list[Any]):
     For those that mostly have one or none: to take the first of many would move all others.
     """
 
+    __slots__ = ()
+
     def popleft(self) -> Any:
         return self.pop(0)
 
@@ -205,8 +207,10 @@ class ClientConnection(web.RequestHandler):
         is_tail = self._content is not None and not self._content.is_eof()  # of a refused body
         if not self._is_answering and not is_tail and self.head_due == float("inf"):
             self.head_due = monotonic() + self._head_seconds
+            self._guard.awaiting.add(self)
         if self._is_answering and not is_tail:
             self._behind += len(data)
+            self._guard.watched.add(self)
         super().data_received(data)
         if self._messages and self._current_request is not None:
             self._fail_broken_body(self._current_request)
@@ -261,33 +265,38 @@ class ClientConnection(web.RequestHandler):
         if type(content) is StreamReader and content.is_eof() and len(content._buffer) == 1:  # noqa: SLF001 - its size
             content._buffer = _Queue(content._buffer)  # type: ignore[assignment]  # noqa: SLF001 - as above
         self.head_due = float("inf")
+        self._guard.awaiting.discard(self)
+        self._guard.watched.add(self)
         if self._guard.arrived is not None:  # not called for each request
             self._guard.head_came()
 
     def request_finished(self) -> None:
         self._is_answering = False
+        if self._socket is not None:
+            self._guard.watched.add(self)  # the end of the answer may wait for the client
         request = self._current_request
         if request is not None and request.content.exception() is not None:
             request.content.feed_eof()  # else aiohttp lingers for the rest of a broken body
 
-    def look(self, now: float, send_timeout: float) -> str:
+    def look(self, now: float, send_timeout: float) -> str | None:
         """Why it is to be closed: nothing of what waits was taken for `send_timeout`, or too much came behind.
 
         While a request is answered, it also drops the timer of idle connections (520 bytes). A relayed stream has its
-        own timeout. Thousands of connections are looked at each second.
+        own timeout, and is watched again when something comes behind it or it ends.
         """
         transport = self._socket
-        unsent = 0
-        if transport is not None and transport.get_protocol() is self:
-            unsent = transport.get_write_buffer_size()
+        is_relayed = transport is not None and transport.get_protocol() is not self
+        unsent = 0 if is_relayed or transport is None else transport.get_write_buffer_size()
         if unsent == 0 or unsent != self._unsent:
             self._unsent, self._unsent_since = unsent, now
         elif now - self._unsent_since > send_timeout:
             return "stalled"
         if not self._is_answering:
-            return ""
+            return "" if unsent else None
         if self._keepalive_handle is not None:
             self.keep_alive(True)  # drops that timer; aiohttp makes another when it is idle
+        if is_relayed and not (self._behind or self._messages or self._message_tail):
+            return None
         return "pipelined" if self._has_too_much_behind(now) else ""
 
     def _has_too_much_behind(self, now: float) -> bool:

@@ -118,6 +118,10 @@ class RunningGateway:
         """Open connections of clients."""
         return self.process._guard._open
 
+    def watched(self) -> set[ClientConnection]:
+        """Those that are looked at each second."""
+        return self.process._guard.watched
+
     def exchanges(self) -> list[Exchange]:
         """Requests in the pipeline."""
         return list(self._inside._pipeline._in_progress.values())

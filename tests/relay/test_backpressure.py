@@ -215,3 +215,34 @@ async def test_a_client_that_does_not_read_the_end_is_dropped(start, hurried, en
             line = await only(gateway)
             assert len(gateway.listener.connections) == 0
     assert line["outcome"] in ("ok", "truncated", "client_closed")
+
+
+async def test_a_client_that_does_not_read_the_last_bytes_of_a_long_stream_is_dropped(start, hurried):
+    """They wait in the gateway when the relay is done, after the guard had nothing to look at for a while."""
+    running = []
+    go_on = asyncio.Event()
+
+    def has_unsent():
+        (run,) = running[0].open_calls()
+        return run.call._writer._client._transport.get_write_buffer_size() > 0
+
+    async def script(peer, _):
+        peer.send(STREAM_HEAD + chunk(START))
+        await go_on.wait()
+        while not has_unsent():
+            peer.chunk(token("x" * 16_000))
+            await time_passes(0.001)
+        peer.chunk(METADATA + END)
+        peer.chunk(b"")
+
+    async with RawUpstream(script) as upstream, start(upstream.url, **SEND) as gateway:
+        running.append(gateway)
+        async with await slow_client(gateway) as wire:
+            wire.post(PATH, ASK)
+            await wire.head()
+            wire.writer.transport.pause_reading()
+            await until(lambda: not gateway.watched())
+            go_on.set()
+            (closed,) = await gateway.lines.until("connection_closed")
+            line = await only(gateway)
+    assert (closed["reason"], line["outcome"]) == ("stalled", "ok")

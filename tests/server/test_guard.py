@@ -21,9 +21,10 @@ class Connection:
     def __init__(self, head_due=math.inf, reason=""):
         self.head_due = head_due
         self._reason = reason
-        self.aborts = 0
+        self.aborts = self.looks = 0
 
     def look(self, _now, _send_timeout):
+        self.looks += 1
         return self._reason
 
     def abort(self):
@@ -46,9 +47,30 @@ def test_a_connection_is_closed_and_counted_once_in_a_look(head_due, reason, clo
     guard = ConnectionGuard(ServerSettings(), make_logger(LogSettings(), log), lambda: None, counted.append)
     connection = Connection(head_due, reason)
     guard.opened(connection)
+    guard.watched.add(connection)
     for _ in range(LOOK_EVERY - 1):
         guard.tick(0.5)
     guard.tick(2.0)
     assert counted == closed
     assert log.getvalue().count("connection_closed") == len(closed)
     assert connection.aborts == len(closed)
+
+
+def test_what_needs_no_look_is_not_looked_at_until_it_is_watched_again():
+    guard = ConnectionGuard(ServerSettings(), make_logger(LogSettings(), StringIO()), lambda: None)
+    connection = Connection(reason=None)
+    guard.opened(connection)
+    for looks in (1, 2):
+        guard.watched.add(connection)
+        for _ in range(3 * LOOK_EVERY):
+            guard.tick(1.0)
+        assert connection.looks == looks
+
+
+def test_of_a_closed_connection_nothing_is_kept():
+    guard = ConnectionGuard(ServerSettings(), make_logger(LogSettings(), StringIO()), lambda: None)
+    connection = Connection()
+    guard.opened(connection)
+    guard.watched.add(connection)
+    guard.closed(connection)
+    assert (len(guard), guard.awaiting, guard.watched) == (0, set(), set())

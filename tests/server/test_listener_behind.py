@@ -56,6 +56,7 @@ async def test_much_behind_an_open_stream_ends_it_so_that_a_client_that_leaves_i
             else:
                 wire.send(request("POST", PATH, BODY))
                 await wire.head()
+                await until(lambda: not gateway.watched())
                 wire.send(behind)
             (closed,) = await gateway.lines.until("connection_closed")
             await upstream.aborted.wait()
