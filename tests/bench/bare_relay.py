@@ -14,41 +14,26 @@ import uvloop
 
 
 class _Side(asyncio.Protocol):
-    """One of two connections; what it reads is written to the other."""
+    """One of two connections; what it reads is written to `out`, the transport of the other."""
 
-    def __init__(self, other: _Side | None = None) -> None:
-        self.other = other
-        self.transport: asyncio.Transport | None = None
-        self._early: list[bytes] = []  # read before there is another
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
+    def __init__(self, out: asyncio.Transport | None = None) -> None:
+        self.out = out
 
     def data_received(self, data: bytes) -> None:
-        if self.other is not None and self.other.transport is not None:
-            self.other.transport.write(data)
-        else:
-            self._early.append(data)
-
-    def join(self, other: _Side) -> None:
-        """Write to this one from now on, beginning with what has been read."""
-        self.other = other
-        early, self._early = self._early, []
-        for data in early:
-            self.data_received(data)
+        if self.out is not None:
+            self.out.write(data)
 
     def pause_writing(self) -> None:
-        if self.other is not None and self.other.transport is not None:
-            self.other.transport.pause_reading()
+        if self.out is not None:
+            self.out.pause_reading()
 
     def resume_writing(self) -> None:
-        if self.other is not None and self.other.transport is not None:
-            self.other.transport.resume_reading()
+        if self.out is not None:
+            self.out.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.transport = None
-        if self.other is not None and self.other.transport is not None:
-            self.other.transport.close()
+        if self.out is not None:
+            self.out.close()
 
 
 class _Client(_Side):
@@ -57,24 +42,32 @@ class _Client(_Side):
     def __init__(self, upstream_port: int) -> None:
         super().__init__()
         self._upstream_port = upstream_port
-        self._opening: asyncio.Task[None] | None = None
+        self._early: list[bytes] = []  # read before there is another
+        self._opening: asyncio.Task[None] | None = None  # until then: the loop itself holds no task
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self._opening = asyncio.get_running_loop().create_task(self._open())
+        opening = self._open(cast(asyncio.Transport, transport))
+        self._opening = asyncio.get_running_loop().create_task(opening)
 
-    async def _open(self) -> None:
+    def data_received(self, data: bytes) -> None:
+        if self.out is None:
+            self._early.append(data)
+        else:
+            self.out.write(data)
+
+    async def _open(self, transport: asyncio.Transport) -> None:
         loop = asyncio.get_running_loop()
         try:
-            _, upstream = await loop.create_connection(lambda: _Side(self), "127.0.0.1", self._upstream_port)
+            out, _ = await loop.create_connection(lambda: _Side(transport), "127.0.0.1", self._upstream_port)
         except OSError:
-            if self.transport is not None:
-                self.transport.abort()
+            transport.abort()
             return
-        self._opening = None
-        if self.transport is None and upstream.transport is not None:
-            upstream.transport.close()
-        self.join(upstream)
+        if transport.is_closing():
+            out.close()
+            return
+        self.out, self._opening = out, None
+        out.write(b"".join(self._early))
+        self._early.clear()
 
 
 async def _main(port: int, upstream_port: int) -> None:
