@@ -32,16 +32,20 @@ class Guarded(Protocol):
     head_due: float
     late: str
 
+    def abort(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Watched(Guarded, Protocol):
+    """A connection of a client, while something may go wrong with an answer."""
+
     def look(self, now: float, send_timeout: float) -> str | None:
-        """Called each second while it is watched, also to let go of what a long answer does not need.
+        """Called each second, also to let go of what a long answer does not need.
 
         Returns why it is to be closed, which is empty if nothing is wrong yet; None if nothing can be, so that it needs
         no look until it is watched again. `now`: monotonic seconds.
         """
-
-    def abort(self) -> None: ...
-
-    def close(self) -> None: ...
 
 
 class ConnectionGuard:
@@ -71,7 +75,7 @@ class ConnectionGuard:
         self._count_closed = count_closed
         self._open: set[Guarded] = set()
         self.awaiting: set[Guarded] = set()
-        self.watched: set[Guarded] = set()
+        self.watched: set[Watched] = set()
         self._by_site: Counter[str] = Counter()
         self.arrived: asyncio.Future[None] | None = None  # set while the port is closed and heads are awaited
 
@@ -98,8 +102,8 @@ class ConnectionGuard:
             self._close(connection, "max_connections_per_address")
 
     def closed(self, connection: Guarded) -> None:
-        for each in (self._open, self.awaiting, self.watched):
-            each.discard(connection)
+        for connections in (self._open, self.awaiting, self.watched):
+            connections.discard(connection)
         self._by_site[connection.site] -= 1
         if not self._by_site[connection.site]:
             del self._by_site[connection.site]

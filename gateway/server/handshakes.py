@@ -69,9 +69,6 @@ class Handshake:
         self.is_shaking = False  # the loop has the socket, and closes it
         self._on_end = on_end
 
-    def look(self, _now: float, _send_timeout: float) -> None:
-        """It is never watched."""
-
     def abort(self) -> None:
         """Close it now, whatever the client does."""
         self.head_due = math.inf
