@@ -63,20 +63,13 @@ def test_a_run_that_is_completed_before_the_response_waits_for_it(exchange):
     assert done == ["logged"]
 
 
-def test_what_a_body_holds_is_freed_once(exchange):
+@pytest.mark.parametrize("times", [0, 1, 2])
+def test_what_a_body_holds_is_freed_once_and_with_the_response_at_the_latest(exchange, times):
     freed = []
     exchange.release_body = lambda: freed.append("body")
     exchange.on_response_done(exchange.body_sent)
-    exchange.body_sent()
-    exchange.body_sent()
-    exchange.response_done()
-    assert freed == ["body"]
-
-
-def test_what_a_body_holds_is_freed_with_the_response_at_the_latest(exchange):
-    freed = []
-    exchange.release_body = lambda: freed.append("body")
-    exchange.on_response_done(exchange.body_sent)
+    for _ in range(times):
+        exchange.body_sent()
     exchange.response_done()
     assert freed == ["body"]
 

@@ -11,9 +11,10 @@ TOKEN = token("a")
 
 
 class Held:
-    """It streams, sends one token, and then waits for `may_finish`."""
+    """It streams, sends `first` (one token; nothing if empty), and waits for `may_finish` before it sends `rest`."""
 
-    def __init__(self):
+    def __init__(self, first=TOKEN, rest=METADATA + END):
+        self.first, self.rest = first, rest
         self.may_finish = asyncio.Event()
 
     async def __call__(self, peer, seen):
@@ -21,7 +22,8 @@ class Held:
             peer.answer(b'{"isStreaming":true}')
             return
         peer.send(STREAM_HEAD)
-        peer.chunk(TOKEN)
+        if self.first:
+            peer.chunk(self.first)
         await self.may_finish.wait()
-        peer.chunk(METADATA + END)
+        peer.chunk(self.rest)
         peer.chunk(b"")

@@ -12,8 +12,9 @@ from gateway.upstream import chatflows
 from tests.harness.frames import ABORT, ASK, ASK_JSON, PATH, WHOLE, event, metered, only, settled, stream
 from tests.harness.frames import END as END_EVENT
 from tests.harness.gateway import FLOW
+from tests.harness.held_stream import Held
 from tests.harness.raw_client import request
-from tests.harness.raw_upstream import STREAM_HEAD, STREAMABLE, RawUpstream
+from tests.harness.raw_upstream import STREAMABLE, RawUpstream
 
 SENTENCE = f"Chatflow {FLOW} not found"
 MISSING = b'{"message":"Error: chatflowsService.checkIfChatflowIsValidForStreaming - %b"}' % SENTENCE.encode()
@@ -217,20 +218,13 @@ async def test_a_chatflow_that_does_not_stream_may_take_its_time(start, connect,
 async def test_no_question_is_asked_about_a_stream_that_has_begun(start, connect, monkeypatch):
     monkeypatch.setattr(deadlines, "HEAD_IS_LATE", 0.02)
     monkeypatch.setattr(chatflows, "ASK_AGAIN_AFTER", 0.0)
-    is_later = asyncio.Event()
-
-    async def script(peer, _):
-        peer.send(STREAM_HEAD)
-        await is_later.wait()
-        peer.chunk(WHOLE)
-        peer.chunk(b"")
-
-    async with RawUpstream(script) as upstream, start(upstream.url) as gateway, connect(gateway) as wire:
+    held = Held(b"", WHOLE)
+    async with RawUpstream(held) as upstream, start(upstream.url) as gateway, connect(gateway) as wire:
         await gateway.lines.until("chatflow_found")
         before = upstream.questions
         wire.post(PATH, ASK)
         await wire.head()
-        asyncio.get_running_loop().call_later(0.1, is_later.set)
+        asyncio.get_running_loop().call_later(0.1, held.may_finish.set)
         await wire.until(b"[DONE]")
         await only(gateway)
         assert upstream.questions == before

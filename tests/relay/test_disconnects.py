@@ -26,6 +26,7 @@ from tests.harness.frames import (
     stream,
     token,
 )
+from tests.harness.held_stream import Held
 from tests.harness.raw_client import Wire
 from tests.harness.raw_upstream import STREAM_HEAD, RawUpstream
 
@@ -297,21 +298,13 @@ async def test_a_client_that_leaves_between_the_requests_is_no_request(start, co
 @pytest.mark.timeout(2 * bounds.TEST)
 async def test_an_abort_that_came_before_flowise_knew_the_run_is_repeated(start, connect):
     """As when the client leaves within milliseconds: the first one finds nothing (capture abort-idle)."""
-    stopped = asyncio.Event()
-
-    async def script(peer, _):
-        peer.send(STREAM_HEAD)
-        peer.chunk(START + token("a"))
-        await stopped.wait()
-        peer.chunk(ABORTED)
-        peer.chunk(b"")
-
-    async with RawUpstream(script) as upstream, start(upstream.url) as gateway, connect(gateway) as wire:
+    held = Held(START + token("a"), ABORTED)
+    async with RawUpstream(held) as upstream, start(upstream.url) as gateway, connect(gateway) as wire:
         wire.post(PATH, ASK)
         await wire.head()
         wire.reset()
         await until(lambda: len(upstream.aborts) == 2)
-        stopped.set()
+        held.may_finish.set()
         line = await only(gateway)
     assert upstream.aborts == [ABORT, ABORT]
     assert (line["outcome"], line["abort"]) == ("client_closed", "stopped")

@@ -10,6 +10,7 @@ from gateway.relay.client import LOOKS
 from gateway.relay.writers import EventStreamWriter
 from tests.harness.clock import time_passes
 from tests.harness.frames import ASK, END, METADATA, PATH, START, WHOLE, event, only, stream, token
+from tests.harness.held_stream import Held
 from tests.harness.raw_upstream import STREAM_HEAD, RawUpstream
 
 BEAT = b":\n\n"
@@ -62,20 +63,13 @@ async def test_a_heartbeat_stands_between_two_events(start, connect, hurried, he
 
 
 async def test_a_heartbeat_comes_before_the_first_event(start, connect, hurried):
-    beat_seen = asyncio.Event()
-
-    async def script(peer, _):
-        peer.send(STREAM_HEAD)
-        await beat_seen.wait()
-        peer.chunk(WHOLE)
-        peer.chunk(b"")
-
-    async with RawUpstream(script) as upstream, start(upstream.url, route={"heartbeat": "50ms"}) as gateway:
+    held = Held(b"", WHOLE)
+    async with RawUpstream(held) as upstream, start(upstream.url, route={"heartbeat": "50ms"}) as gateway:
         async with connect(gateway) as wire:
             wire.post(PATH, ASK)
             await wire.head()
             assert await wire.chunk() == BEAT
-            beat_seen.set()
+            held.may_finish.set()
             body = await wire.until(END)
     assert body.replace(BEAT, b"") == WHOLE
 

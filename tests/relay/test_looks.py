@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 
 import pytest
@@ -14,7 +13,7 @@ from gateway.relay.registry import InFlight
 from tests.harness.clock import until
 from tests.harness.frames import ASK, END, PATH, WHOLE
 from tests.harness.held_stream import Held
-from tests.harness.raw_upstream import STREAM_HEAD, RawUpstream
+from tests.harness.raw_upstream import RawUpstream
 
 ROUNDS = 60  # ticks of the gateway
 
@@ -71,21 +70,14 @@ async def test_a_stream_that_flows_is_looked_at_a_few_times_within_its_timeouts(
 
 
 async def test_so_is_a_stream_before_its_first_event(start, connect, seen):
-    go_on = asyncio.Event()
-
-    async def script(peer, _seen):
-        peer.send(STREAM_HEAD)
-        await go_on.wait()
-        peer.chunk(WHOLE)
-        peer.chunk(b"")
-
-    async with RawUpstream(script) as upstream, start(upstream.url) as gateway, connect(gateway) as wire:
+    held = Held(b"", WHOLE)
+    async with RawUpstream(held) as upstream, start(upstream.url) as gateway, connect(gateway) as wire:
         wire.post(PATH, ASK)
         await wire.head()
         seen.clear()
         await until(lambda: seen["ticks"] >= ROUNDS)
         assert seen["looks"] <= 3
-        go_on.set()
+        held.may_finish.set()
         await wire.until(END)
 
 

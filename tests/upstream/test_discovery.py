@@ -13,7 +13,7 @@ from tests.harness.clock import until
 from tests.harness.frames import END, PATH, START, token
 from tests.harness.gateway import FLOW
 from tests.harness.held_stream import Held
-from tests.harness.raw_upstream import STREAM_HEAD, RawUpstream
+from tests.harness.raw_upstream import RawUpstream
 from tests.harness.servers import NO_SUCH_NAME, Names
 
 NAME = "flowise.svc.example"
@@ -147,16 +147,8 @@ async def test_an_address_that_is_down_is_a_part_of_its_name(names, start, conne
 
 
 async def test_upstreams_that_meet_at_an_address_share_locks(names, start, connect):
-    may_end = asyncio.Event()
-
-    async def script(peer, _):
-        peer.send(STREAM_HEAD)
-        peer.chunk(START + token("a"))
-        await may_end.wait()
-        peer.chunk(END)
-        peer.chunk(b"")
-
-    async with replicas("127.0.0.1", script=script) as (_, port):
+    held = Held(START + token("a"), END)
+    async with replicas("127.0.0.1", script=held) as (_, port):
         names[NAME] = ["127.0.0.1"]
         upstreams = upstream(port)["upstreams"] | {
             "other": {"servers": [{"url": f"http://127.0.0.1:{port}"}]}
@@ -178,7 +170,7 @@ async def test_upstreams_that_meet_at_an_address_share_locks(names, start, conne
                 await first.head()
                 second.post("/api/v1/prediction/two", body)
                 assert (await second.reply()).json()["code"] == "conversation_busy"
-                may_end.set()
+                held.may_finish.set()
                 await first.until(b"[DONE]")
 
 
