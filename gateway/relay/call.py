@@ -46,7 +46,6 @@ class UpstreamCall:
         "_is_client_paused",
         "_is_held",
         "_is_throttled",
-        "_last_byte_at",
         "_listener",
         "_unread",
         "_unread_size",
@@ -58,6 +57,7 @@ class UpstreamCall:
         "delivered",
         "head",
         "is_over",
+        "last_byte_at",
         "observer",
         "terminated_by",
     )
@@ -69,7 +69,7 @@ class UpstreamCall:
         self.observer: BodyObserver | None = None
         self._connection: Connection | None = None
         self._writer: ResponseWriter | None = None
-        self._feed_chunk: Callable[[bytes, bytes], None] | None = None
+        self._feed_chunk: Callable[[bytes, int], None] | None = None
         self._early: list[bytes] = []  # body bytes that came before there was a writer
         self._early_end: BodyEnd | None = None
         self.terminated_by: GatewayError | None = None
@@ -82,7 +82,7 @@ class UpstreamCall:
         self._unread_size = 0
         self._is_throttled = False  # the allowance of a reply without a client is used up
         self._allowance = self._allowed_at = 0.0  # bytes; monotonic seconds of the last refill
-        self._last_byte_at = 0.0
+        self.last_byte_at = 0.0
         self.bytes_in = 0
         self.broken_by = ""  # why the body is cut, for the log
 
@@ -193,7 +193,7 @@ class UpstreamCall:
     def on_body(self, data: bytes) -> None:
         """The client first, then the observer."""
         now = monotonic()
-        self._last_byte_at = now
+        self.last_byte_at = now
         writer = self._writer
         if writer is not None:
             writer.feed(data)
@@ -227,9 +227,9 @@ class UpstreamCall:
     def on_chunk(self, framed: bytes, data: bytes) -> None:
         """As `on_body`, for bytes that a writer with `feed_chunk` may send as they came."""
         now = monotonic()
-        self._last_byte_at = now
+        self.last_byte_at = now
         if self._feed_chunk is not None:
-            self._feed_chunk(framed, data)
+            self._feed_chunk(framed, len(data))
         self._unread.append((data, now))
         size = self._unread_size = self._unread_size + len(data) + PER_READ
         if size > UNREAD:
@@ -300,6 +300,7 @@ class UpstreamCall:
             self._is_client_paused = True
             self.deadlines.pause()
             self._connection.pause_reading()
+            self._listener.on_client_paused()
 
     def on_client_resumed(self) -> None:
         if self._is_client_paused:
@@ -314,7 +315,7 @@ class UpstreamCall:
             self.catch_up()
         if self._connection is not None and not self.head.is_set:
             self.deadlines.sending(*self._connection.sending, now)
-        self.deadlines.last_byte_at = max(self._last_byte_at, self.deadlines.last_byte_at)
+        self.deadlines.last_byte_at = max(self.last_byte_at, self.deadlines.last_byte_at)
         if self._is_throttled:
             self._refill_allowance(now)
         if not self.is_over and (deadline := self.deadlines.passed(now)) is not None:

@@ -7,14 +7,17 @@ reports, without a task, that the client reads too slowly, reads again, or is go
 from __future__ import annotations
 
 import asyncio
+import math
+from time import monotonic
 
 from aiohttp import web
 
 from gateway.relay.call import UpstreamCall
 from gateway.relay.response import LAST_CHUNK, RelayedResponse
 
-HIGH_WATER = 64 * 1024  # bytes, also under TLS, whose default is eight times that
-LOOKS = 8  # within the send timeout, or the time to a heartbeat: each comes at most this part of its time too late
+# Bytes that wait, above which the client counts as slow: so that none waits unnoticed, and the system's own buffers are
+# what a fast client needs. Not 0, at which uvloop's TLS counts every client as slow.
+HIGH_WATER = 1
 
 
 class ClientStream:
@@ -46,8 +49,8 @@ class ClientStream:
         self.is_chunked = False
         self._is_gone = False
         self._written = 0  # with the chunk framing, unlike `bytes_out`
-        self._taken = 0  # of it, by the kernel
-        self._taken_at: float | None = None
+        self._taken = 0  # of it, by the kernel, while some of it waits
+        self._taken_at = math.inf  # the last time that this has changed, while some of it waits
         self.bytes_out = 0
         self.has_begun = False  # the head was sent, so that it cannot be replaced by an error
 
@@ -64,8 +67,10 @@ class ClientStream:
         self._response = response
         self._head, response.head = response.head, b""
         self.is_chunked = response.is_chunked
-        transport.set_write_buffer_limits(high=HIGH_WATER)
         transport.set_protocol(_Shim(self._request.protocol, self))
+        transport.set_write_buffer_limits(high=HIGH_WATER)
+        if transport.get_write_buffer_size():  # the end of an earlier response
+            self.paused()
 
     def begin(self) -> None:
         """Send the head now, if no bytes came with which it could go."""
@@ -139,18 +144,24 @@ class ClientStream:
     def tick(self, now: float) -> float:
         """Drop a client that took no byte within the send timeout; return when to look again.
 
-        Both are monotonic seconds. While nothing waits for the client, a few looks within the timeout are enough.
+        Both are monotonic seconds. While nothing waits for the client there is nothing to look at.
         """
         transport = self._transport
         if transport is None or transport.is_closing():
             return now
-        waiting = transport.get_write_buffer_size()
-        taken = self._written - waiting
-        if waiting == 0 or taken > self._taken or self._taken_at is None:
+        if self._taken_at == math.inf:
+            return math.inf
+        taken = self._written - transport.get_write_buffer_size()
+        if taken > self._taken:
             self._taken, self._taken_at = taken, now
         elif now - self._taken_at > self._send_timeout:
             self.drop()
-        return now if waiting else now + self._send_timeout / LOOKS
+        return now
+
+    @property
+    def last_byte_at(self) -> float:
+        """When the last bytes came that this is a response to; in monotonic seconds."""
+        return self._call.last_byte_at
 
     def drop(self) -> None:
         """Close at once and discard what was not sent."""
@@ -161,11 +172,15 @@ class ClientStream:
     # -- from the shim -----------------------------------------------------------------------------
 
     def paused(self) -> None:
-        """The write buffer is above its high-water mark."""
+        """Something waits for the client."""
+        if self._transport is not None and self._taken_at == math.inf:
+            self._taken = self._written - self._transport.get_write_buffer_size()
+            self._taken_at = monotonic()
         self._call.on_client_paused()
 
     def resumed(self) -> None:
-        """The write buffer has drained."""
+        """Nothing waits any more."""
+        self._taken_at = math.inf
         self._call.on_client_resumed()
 
     def gone(self) -> None:

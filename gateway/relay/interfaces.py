@@ -23,6 +23,9 @@ class CallListener(Protocol):
     def on_client_left(self) -> None:
         """The client is gone; the reply is still being received."""
 
+    def on_client_paused(self) -> None:
+        """The client takes no more at the moment, so that the call is to be ticked again soon."""
+
     def on_deadline(self, deadline: Deadline) -> None:
         """Called at every tick from then on, until the call is over."""
 
@@ -34,8 +37,11 @@ class ResponseWriter(Protocol):
     """The client's end of a body."""
 
     @property
-    def feed_chunk(self) -> Callable[[bytes, bytes], None] | None:
-        """As `feed`, for a whole event that came as one chunk, with its framing and without; None: not here."""
+    def feed_chunk(self) -> Callable[[bytes, int], None] | None:
+        """As `feed`, for a whole event behind another, which came as one chunk: with its framing, and its size without.
+
+        None: not here.
+        """
 
     def feed(self, data: bytes) -> None:
         """The body bytes of one read."""

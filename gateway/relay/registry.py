@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
@@ -9,6 +10,8 @@ from gateway.aio import Emptiness
 from gateway.errors import GatewayError
 from gateway.exchange import Exchange
 from gateway.upstream.server import Server
+
+SOON = 4.0  # seconds; how often all calls are gone through
 
 
 class Progress(NamedTuple):
@@ -66,6 +69,8 @@ class InFlight:
         # In the order of their beginnings, with the time of the next look at each: thousands of streams that flow would
         # take a tenth of a core otherwise.
         self._open: dict[InFlightCall, float] = {}
+        self._soon: dict[InFlightCall, None] = {}  # those of them that may be looked at before `_soon_until`
+        self._soon_until = 0.0
         self._idle = Emptiness(self._open)
         self.run_count = 0
         self.is_draining = False
@@ -75,11 +80,13 @@ class InFlight:
 
     def add(self, call: InFlightCall) -> None:
         self._open[call] = 0.0
+        self._soon[call] = None
         self.run_count += call.is_run
 
     def discard(self, call: InFlightCall) -> None:
         if call in self._open:
             del self._open[call]
+            self._soon.pop(call, None)
             self.run_count -= call.is_run
         if not self._open:
             self._idle.check()
@@ -91,16 +98,27 @@ class InFlight:
 
     def tick(self, now: float) -> None:
         """Check deadlines and heartbeats. `now`: monotonic seconds."""
-        for call in [call for call, due in self._open.items() if due <= now]:
+        if now >= self._soon_until:
+            self._soon_until = now + SOON
+            self._soon = {call: None for call, due in self._open.items() if due < self._soon_until}
+        for call in [call for call in self._soon if self._open[call] <= now]:
             if call in self._open:  # else one before it has ended it
+                self._open[call] = math.inf  # unless it asks for a look meanwhile
                 again = call.tick(now)
                 if call in self._open:
-                    self._open[call] = again
+                    self._look_at(call, min(again, self._open[call]))
 
     def look_soon(self, call: InFlightCall) -> None:
         """Check it at the next tick: something has begun that the last look at it did not know."""
         if call in self._open:
-            self._open[call] = 0.0
+            self._look_at(call, 0.0)
+
+    def _look_at(self, call: InFlightCall, due: float) -> None:
+        self._open[call] = due
+        if due < self._soon_until:
+            self._soon[call] = None
+        else:
+            self._soon.pop(call, None)
 
     def begin_drain(self) -> None:
         """From now on a call without a client is aborted."""

@@ -148,6 +148,9 @@ class PredictionRun:
         if self._in_flight.is_draining or (route is not None and route.on_disconnect == "abort"):
             self.abort()
 
+    def on_client_paused(self) -> None:
+        self._in_flight.look_soon(self)
+
     def on_deadline(self, deadline: Deadline) -> None:
         self._close_soon(Outcome.TIMEOUT, UpstreamTimeout(deadline.message), f"deadline: {deadline}")
 

@@ -66,6 +66,9 @@ class Transfer:
         self.exchange.ended(Outcome.CLIENT_CLOSED)
         self.call.close()
 
+    def on_client_paused(self) -> None:
+        self._in_flight.look_soon(self)
+
     def on_deadline(self, deadline: Deadline) -> None:
         self.exchange.ended(Outcome.TIMEOUT)
         self.close_now(UpstreamTimeout(deadline.message))

@@ -9,8 +9,12 @@ from collections.abc import Callable
 
 from gateway.flowise.event_filter import EventFilter
 from gateway.http.sse import EventBoundaries
-from gateway.relay.client import LOOKS, ClientStream
+from gateway.relay.client import ClientStream
 from gateway.upstream.response_parser import BodyEnd
+
+LOOKS = (
+    8  # within the time to a heartbeat, where events are withheld: it comes at most this part of it too late
+)
 
 
 class RawWriter:
@@ -77,15 +81,9 @@ class EventStreamWriter:
             self._client.write(ready)
 
     @property
-    def feed_chunk(self) -> Callable[[bytes, bytes], None] | None:
+    def feed_chunk(self) -> Callable[[bytes, int], None] | None:
         """Only where every event passes, to a client that gets chunks."""
-        return self._feed_chunk if self._filter is None and self._client.is_chunked else None
-
-    def _feed_chunk(self, framed: bytes, data: bytes) -> None:
-        if self._boundaries.last:
-            self.feed(data)
-        else:
-            self._client.write_framed(framed, len(data))
+        return self._client.write_framed if self._filter is None and self._client.is_chunked else None
 
     def _ready(self, data: bytes) -> bytes:
         """What may leave of these bytes."""
@@ -115,19 +113,21 @@ class EventStreamWriter:
 
     def tick(self, now: float) -> float:
         """Send a heartbeat if nothing was sent for the configured time; return when to look again."""
-        again = self._client.tick(now)
-        if self._client.bytes_out != self._sent or self._sent_at is None:
-            self._sent, self._sent_at = self._client.bytes_out, now
-        elif (
-            self._heartbeat_after
-            and now - self._sent_at >= self._heartbeat_after
-            and not self._is_inside_event
-        ):
-            self._client.write(self._heartbeat)
-            self._sent, self._sent_at = self._client.bytes_out, now
-        if not self._heartbeat_after:
+        client, after = self._client, self._heartbeat_after
+        again = client.tick(now)
+        if not after:
             return again
-        return min(again, now + self._heartbeat_after / LOOKS, self._sent_at + self._heartbeat_after)
+        if client.bytes_out != self._sent:
+            # what came last was sent, or completes no event, in which there is no heartbeat; if it is not withheld
+            self._sent_at = client.last_byte_at if self._filter is None else now
+            self._sent = client.bytes_out
+        elif self._sent_at is None:
+            self._sent_at = now
+        if now - self._sent_at >= after and not self._is_inside_event:
+            client.write(self._heartbeat)
+            self._sent, self._sent_at = client.bytes_out, now
+        next_beat = self._sent_at + after
+        return min(again, next_beat if self._filter is None else min(next_beat, now + after / LOOKS))
 
     def _rest(self) -> bytes:
         """The tail without a boundary: the body stays byte-identical."""

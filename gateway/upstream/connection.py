@@ -12,6 +12,7 @@ import select
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from functools import lru_cache
 from time import monotonic
 from typing import Protocol, cast
 
@@ -27,8 +28,8 @@ DEFAULT_KEEP_ALIVE = (
 KEEP_ALIVE_MARGIN = 1.0  # seconds before the announced timeout
 PROBES = 4  # of TCP without an answer, after which the connection is lost
 _END_OF_EVENT = b"\n\n\r\n"  # and of its chunk
-_LONGEST_SIZE = 6  # bytes of the size of a chunk and the line end behind it, of a read up to `SMALL`
-_MOST_DIGITS = 5
+_MOST_DIGITS = 5  # of a time that keeps a connection
+_MOST_SIZE_DIGITS = 4  # of a chunk within one slice of a read
 # RFC 9110 9.2.2. PUT is an abort here: a second one could end the next run of the conversation.
 _REPEATABLE = frozenset({"GET", "HEAD"})
 
@@ -243,8 +244,9 @@ class Connection(asyncio.Protocol):
         """Bytes on an idle connection belong to no request: close it.
 
         With `on_chunk`, a read that is one whole chunk and ends an event goes there, with its framing and without, and
-        not to the sink. Flowise writes each event as one chunk. What else looks like a chunk is none only in the middle
-        of another one, and then the parser does not find one piece of this size in it.
+        not to the sink, if the one before was such a read too. Flowise writes each event as one chunk. What else looks
+        like a chunk is none only in the middle of another one, and then the parser does not find one piece of this size
+        in it.
         """
         sink = self._sink
         if sink is None:
@@ -252,17 +254,22 @@ class Connection(asyncio.Protocol):
             return
         if len(data) > SMALL and not (data := self._beginning(data)):
             return
-        at = data.find(b"\r\n", 1, _LONGEST_SIZE) if self.on_chunk is not None else -1
-        is_event = (
-            at > 0 and data.endswith(_END_OF_EVENT, at + 2) and data[:at] == b"%x" % (len(data) - at - 4)
-        )
-        if is_event and self._is_between_chunks and self.on_chunk is not None:
-            self.on_chunk(data, data[at + 2 : -2])  # the parser would come to the same, and be where it is
-            return
+        on_chunk = self.on_chunk
+        size_line = b""
+        if on_chunk is not None and data.endswith(_END_OF_EVENT):
+            size_line = _size_line(len(data))
+            if not data.startswith(size_line):
+                size_line = b""
+            elif size_line and self._is_between_chunks:
+                on_chunk(
+                    data, data[len(size_line) : -2]
+                )  # the parser would come to the same, and be where it is
+                return
         parser = self._parser
         parser.feed(data)
         body = parser.body if self._has_head else self._begin(sink)
-        self._is_between_chunks = is_event and len(body) == 1 and len(body[0]) == len(data) - at - 4
+        is_chunk = len(body) == 1 and len(body[0]) == len(data) - len(size_line) - 2
+        self._is_between_chunks = size_line != b"" and is_chunk
         if parser.is_over:
             if self._sink is sink:
                 self._end(sink, b"".join(body))
@@ -369,6 +376,16 @@ class Connection(asyncio.Protocol):
         self.resume_reading()
         self.usable_until = monotonic() + self._idle_seconds
         self._on_idle(self)
+
+
+@lru_cache(512)
+def _size_line(size: int) -> bytes:
+    """How a chunk begins that takes `size` bytes as a whole; empty if none does that can end an event."""
+    for digits in range(1, _MOST_SIZE_DIGITS + 1):
+        inside = size - digits - len(b"\r\n\r\n")
+        if inside >= len(b"\n\n") and len(line := b"%x\r\n" % inside) == digits + 2:
+            return line
+    return b""
 
 
 def _announced_timeout(field: bytes) -> float:

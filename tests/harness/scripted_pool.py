@@ -89,7 +89,7 @@ class RecordingListener:
 
     def __init__(self):
         self.heads, self.ends, self.deadlines = [], [], []
-        self.left = 0
+        self.left = self.paused = 0
         self.over = asyncio.Event()
 
     def on_head(self, head):
@@ -97,6 +97,9 @@ class RecordingListener:
 
     def on_client_left(self):
         self.left += 1
+
+    def on_client_paused(self):
+        self.paused += 1
 
     def on_deadline(self, deadline):
         self.deadlines.append(deadline)

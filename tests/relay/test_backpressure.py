@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from gateway.relay import client
+from gateway.errors import Unauthenticated
 from tests.harness.certificates import Authority
 from tests.harness.clock import time_passes, until
 from tests.harness.frames import ABORT, ABORTED, ASK, ASK_JSON, END, METADATA, PATH, START, only, token
@@ -84,9 +84,8 @@ async def test_flowise_is_paused_and_nothing_is_lost(start, reads, total, is_tls
     assert (line["outcome"], line["events"]) == ("ok", total // len(PIECE) + 2)
 
 
-async def test_flowise_is_paused_from_its_first_bytes_on(start, reads, monkeypatch):
+async def test_flowise_is_paused_from_its_first_bytes_on(start, reads):
     """A client that is full with what came together with the head is full, though nothing was read since."""
-    monkeypatch.setattr(client, "HIGH_WATER", 1024)  # so that one read is more than enough
     early = PIECE * 3
     pieces = 40
 
@@ -219,30 +218,27 @@ async def test_a_client_that_does_not_read_the_end_is_dropped(start, hurried, en
 
 async def test_a_client_that_does_not_read_the_last_bytes_of_a_long_stream_is_dropped(start, hurried):
     """They wait in the gateway when the relay is done, after the guard had nothing to look at for a while."""
-    running = []
     go_on = asyncio.Event()
-
-    def has_unsent():
-        (run,) = running[0].open_calls()
-        return run.call._writer._client._transport.get_write_buffer_size() > 0
 
     async def script(peer, _):
         peer.send(STREAM_HEAD + chunk(START))
         await go_on.wait()
-        while not has_unsent():
+        while not upstream.aborted.is_set():
             peer.chunk(token("x" * 16_000))
             await time_passes(0.001)
-        peer.chunk(METADATA + END)
+        peer.chunk(ABORTED)
         peer.chunk(b"")
 
     async with RawUpstream(script) as upstream, start(upstream.url, **SEND) as gateway:
-        running.append(gateway)
         async with await slow_client(gateway) as wire:
             wire.post(PATH, ASK)
             await wire.head()
             wire.writer.transport.pause_reading()
             await until(lambda: not gateway.watched())
             go_on.set()
+            await is_paused(gateway)
+            (run,) = gateway.open_calls()
+            run.terminate(Unauthenticated("The key of this request has been revoked or has expired."))
             (closed,) = await gateway.lines.until("connection_closed")
             line = await only(gateway)
-    assert (closed["reason"], line["outcome"]) == ("stalled", "ok")
+    assert (closed["reason"], line["outcome"]) == ("stalled", "refused")

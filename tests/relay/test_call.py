@@ -221,7 +221,7 @@ async def test_a_client_that_reads_nothing_stops_the_reading(call, listener, poo
         call.on_client_paused()
         go_on.set()
         await exchange(pool)  # by now a connection that is read would have been
-        assert (writer.body, listener.ends, call.deadlines.is_paused) == (b"", [], True)
+        assert (writer.body, listener.ends, call.deadlines.is_paused, listener.paused) == (b"", [], True, 1)
         call.on_client_resumed()
         await listener.over.wait()
     assert (writer.body, writer.end_, call.deadlines.is_paused) == (b"a", BodyEnd.WHOLE, False)

@@ -18,6 +18,12 @@ def chunk(data):
 ONE, TWO, THREE, FOUR, FIVE = (token(text) for text in ("one", "two", "three", "four", "five"))
 LOOKS_LIKE_A_CHUNK = b"data: x\n\n"
 AROUND = b"message:\ndata:" + chunk(LOOKS_LIKE_A_CHUNK)
+
+
+def sized(size):
+    return b":" + b"x" * (size - 3) + b"\n\n"
+
+
 # What comes behind START, read by read, and how many of these reads the parser does not see.
 READS = {
     "whole events": ([chunk(ONE), chunk(TWO), chunk(THREE)], 3),
@@ -34,6 +40,10 @@ READS = {
         2,
     ),
     "a line end alone": ([chunk(ONE), chunk(b"\n"), chunk(THREE), chunk(FOUR)], 2),
+    "sizes of one to three digits": (
+        [chunk(ONE), *(chunk(sized(size)) for size in (15, 16, 17, 255, 256, 257))],
+        7,
+    ),
     "a long event": ([chunk(ONE), chunk(token("x" * 5000)), chunk(THREE), chunk(FOUR)], 3),
 }
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 import pytest
 
-from gateway.relay.client import LOOKS
 from gateway.relay.writers import EventStreamWriter
 from tests.harness.clock import time_passes
 from tests.harness.frames import ASK, END, METADATA, PATH, START, WHOLE, event, only, stream, token
@@ -78,10 +78,11 @@ class SilentClient:
     """Of which nothing waits to be taken."""
 
     bytes_out = 10
+    last_byte_at = 100.0
     is_chunked = True
 
     def tick(self, now):
-        return now + 30.0 / LOOKS
+        return math.inf
 
     def write(self, data):
         self.bytes_out += len(data)
@@ -91,15 +92,38 @@ class SilentClient:
 def test_in_a_silent_stream_a_heartbeat_comes_with_the_tick_in_which_it_is_due(after):
     client = SilentClient()
     writer = EventStreamWriter(client, lambda _: b"", heartbeat=(BEAT, after))
-    begun = now = next_look = 100.0
-    looks = 0
-    while client.bytes_out == 10:
+    assert beat_at(writer, client, 100.0) == (100.0 + after, 2)
+
+
+@pytest.mark.parametrize("came_at", [100.25, 107.0, 114.75])
+def test_the_silence_before_a_heartbeat_begins_with_the_last_event_also_between_two_looks(came_at):
+    client = SilentClient()
+    writer = EventStreamWriter(client, lambda _: b"", heartbeat=(BEAT, 15.0))
+    assert writer.tick(100.0) == 115.0
+    client.bytes_out, client.last_byte_at = 20, came_at
+    assert beat_at(writer, client, 115.0) == (came_at + 15.0, 2)
+
+
+@pytest.mark.parametrize("is_sent", [True, False])
+def test_what_is_withheld_does_not_put_a_heartbeat_off(is_sent):
+    client = SilentClient()
+    writer = EventStreamWriter(client, lambda _: b"", withheld=frozenset({"end"}), heartbeat=(BEAT, 16.0))
+    assert writer.tick(100.0) == 102.0
+    client.bytes_out, client.last_byte_at = 20 if is_sent else 10, 101.0
+    client_beat = 118.0 if is_sent else 116.0  # noticed by the look at 102
+    client.last_byte_at = 115.0
+    assert beat_at(writer, client, 102.0)[0] == client_beat
+
+
+def beat_at(writer, client, now):
+    """When the next heartbeat comes, and the number of looks up to then."""
+    sent, looks, next_look = client.bytes_out, 0, now
+    while client.bytes_out == sent:
         if now >= next_look:
             looks += 1
             next_look = writer.tick(now)
         now += TICK
-    assert now - TICK == begun + after
-    assert looks <= 2 * LOOKS
+    return now - TICK, looks
 
 
 @pytest.mark.parametrize("heartbeat", ["0s", "400ms"])
