@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from time import monotonic, time
 from weakref import WeakSet
+
+from msgspec import Struct
 
 from gateway.admission.factory import Limiting, create_limiter, store_use
 from gateway.admission.reports import StoreReports
@@ -50,8 +51,7 @@ CONVERSATION_LOST = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(Struct, frozen=True):
     """A configuration that can be served: `commit` cannot fail. `keys`: of another keys file than the current one."""
 
     serving: Serving

@@ -12,10 +12,11 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, BinaryIO
+
+from msgspec.structs import replace
 
 from gateway.arguments import command_line
 from gateway.command_errors import WRONG, CannotRunError, CommandError

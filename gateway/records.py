@@ -1,7 +1,7 @@
-"""Records that are made for each request and hold what no log may show (pure).
+"""Records that hold what no log may show (pure).
 
-A struct of msgspec is made without a call of a Python function: a frozen dataclass of nine fields takes eight times as
-long.
+Records are structs of msgspec. One is made without a call of a Python function: a frozen dataclass of nine fields takes
+eight times as long. Their class takes 2.5 KB: that of such a dataclass 14, which was 1 MB of each process.
 """
 
 from __future__ import annotations

@@ -7,10 +7,10 @@ the one that it began with. What outlives a configuration is in `Services`.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass
 from time import time
 
 from aiohttp import web
+from msgspec import Struct
 
 from gateway.admission.factory import Limiting
 from gateway.aio import Tasks, Turns, WorkThread
@@ -54,8 +54,7 @@ from gateway.upstream.origins import Origins
 from gateway.upstream.upstream import Upstream
 
 
-@dataclass(frozen=True, slots=True)
-class Services:
+class Services(Struct, frozen=True):
     """What lives as long as the process, and so do its counts, locks, threads and caches."""
 
     logger: Logger

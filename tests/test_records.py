@@ -1,4 +1,4 @@
-"""What a request has sent is in no `repr`, and so in no message that is made of one."""
+"""What is secret, or was sent by a client, is in no `repr`, and so in no message that is made of one."""
 
 from __future__ import annotations
 
@@ -6,12 +6,20 @@ import pytest
 
 from gateway.auth.caller import Caller
 from gateway.auth.credentials import SentCredentials
+from gateway.auth.jwt import JwtIdentity
+from gateway.auth.session_tokens import SessionGrant
+from gateway.config.addresses import parse_url
+from gateway.config.loader import Reading
+from gateway.config.proxies import Proxy
 from gateway.exchange import Document, Exchange, Timings, UpstreamBody
+from gateway.flowise.feedback import Record
 from gateway.flowise.prediction import Changes, read_json
 from gateway.flowise.raw_json import read_document
 from gateway.flowise.usage import UsageSource
+from gateway.init.command import Flowise
+from gateway.init.files import Plan
 from gateway.records import DiscreetRecord
-from gateway.upstream.headers import UpstreamRequest
+from gateway.upstream.headers import Addressed, UpstreamRequest
 from gateway.upstream.upstream import ForwardedIdentity
 from tests.harness.body_rules import body_rules
 
@@ -29,12 +37,21 @@ RECORDS = (
     UsageSource(executed=TEXT),
     UpstreamRequest("POST", b"/", [(b"Authorization", SECRET.encode())], TEXT),
     ForwardedIdentity("r-1", SECRET, SECRET),
+    Addressed(b"", ((b"authorization", SECRET.encode()),)),
+    JwtIdentity(SECRET, SECRET, None, 0.0, 0.0, claims={"name": SECRET}),
+    SessionGrant("Ab3dEf9h", SECRET, None, 0, 0, {"name": SECRET}),
+    Record(None, SECRET, read_document(TEXT), {"content": SECRET}),
+    Proxy("proxy.test", 3128, SECRET, f"http://user:{SECRET}@proxy.test:3128"),
+    Reading(None, None, (), (), (), SECRET),
+    Flowise(parse_url("http://flowise.test"), SECRET),
+    Plan(parse_url("http://flowise.test"), None, (), {"FLOWISE_API_KEY": SECRET}),
 )
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: type(record).__name__)
 def test_a_record_shows_its_class_alone(record):
-    assert repr(record) == str(record) == f"<{type(record).__name__}>"
+    assert repr(record) == f"<{type(record).__name__}>"
+    assert SECRET not in str(record)
 
 
 def test_an_exchange_shows_its_id_alone():

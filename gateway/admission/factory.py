@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
 from random import SystemRandom
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from gateway.admission.gcra import SECOND
 from gateway.admission.limiter import LEASE, Limiter
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
 _NO_PACKAGE = "limits.store needs the package redis, which is not installed: pip install 'redis>=8.1'."
 
 
-@dataclass(frozen=True, slots=True)
-class Limiting:
+class Limiting(Struct, frozen=True):
     """The limiter, locks and owners of one process; `start`, `tick` and `close` of the limiter serve all of them."""
 
     limiter: Limiter

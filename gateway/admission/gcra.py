@@ -10,8 +10,9 @@ numbers (far below 2^53, exact in Lua), so both stores decide the same.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
+
+from msgspec import Struct
 
 SECOND = 1_000_000  # microseconds
 MAX_USED = 2**52  # 142 years; exact in a Lua number, also after as much again is added
@@ -43,8 +44,7 @@ class LimitStatus(NamedTuple):
     retry_after: float
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(Struct, frozen=True):
     """One limit as numbers: `amount` units refill in `per`; `depth` is a full bucket; `need` must be free to pass.
 
     A request passes if `used + need <= depth`. Its cost is added afterwards and may exceed what was free (tokens): the

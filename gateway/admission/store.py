@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
+
+from msgspec import Struct
 
 STORE_TIMEOUT = 0.1  # seconds that one request may wait for the store, over all its calls
 MIN_TIMEOUT = 0.02  # seconds that each call gets at least, as long as no earlier one has failed
@@ -55,8 +56,7 @@ class StoreError(Exception):
         self.reason = reason or kind
 
 
-@dataclass(slots=True)
-class StoreBudget:
+class StoreBudget(Struct):
     """The time that one request may still wait for the store, in seconds."""
 
     left: float = STORE_TIMEOUT
@@ -70,8 +70,7 @@ class StoreBudget:
         self.left = 0.0
 
 
-@dataclass(slots=True)
-class Losses:
+class Losses(Struct):
     """What open runs of this process had lost in the store, as their renewals found out.
 
     Attributes:
@@ -85,8 +84,7 @@ class Losses:
     conversations: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class StoreListener:
+class StoreListener(Struct, frozen=True):
     """Callbacks for the state of the shared store.
 
     Attributes:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from gateway.auth import key_format, session_tokens
 from gateway.auth.caller import Caller, Method, session_name
@@ -30,8 +31,7 @@ def kind_of(credential: str) -> Method:
     return "session" if credential.startswith(session_tokens.PREFIX) else "jwt"
 
 
-@dataclass(frozen=True, slots=True)
-class _Session:
+class _Session(Struct, frozen=True):
     """A verified session token, with the key from which its caller was derived."""
 
     grant: SessionGrant
@@ -39,8 +39,7 @@ class _Session:
     caller: Caller
 
 
-@dataclass(frozen=True, slots=True)
-class _Token:
+class _Token(Struct, frozen=True):
     """A verified JWT and its caller."""
 
     identity: JwtIdentity

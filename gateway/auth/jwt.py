@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn
+
+from msgspec import field
 
 from gateway.auth.caller import LONGEST_NAME, Claims
 from gateway.auth.claims import claim_texts
@@ -19,6 +20,7 @@ from gateway.auth.jwks import IssuerKeys
 from gateway.auth.key_set import KEY_TYPES, LONGEST_KEY_ID, PublishedKey
 from gateway.auth.session_tokens import base64url_decode
 from gateway.errors import AuthUnavailable, Unauthenticated
+from gateway.records import DiscreetRecord
 
 if TYPE_CHECKING:
     from jwt import PyJWS
@@ -39,8 +41,7 @@ MALFORMED = (
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
-@dataclass(frozen=True, slots=True)
-class JwtIdentity:
+class JwtIdentity(DiscreetRecord, frozen=True):
     """The caller that a verified token names.
 
     Attributes:
@@ -58,8 +59,8 @@ class JwtIdentity:
     routes: frozenset[str] | None
     not_before: float
     expires_at: float
-    thumbprint: str = field(default="", repr=False)
-    claims: Claims = field(default_factory=dict, repr=False)
+    thumbprint: str = ""
+    claims: Claims = field(default_factory=dict)
 
     @property
     def name(self) -> str:

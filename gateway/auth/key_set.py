@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated
 
@@ -97,8 +96,7 @@ _DOCUMENT = msgspec.json.Decoder(msgspec.defstruct("_Document", [("keys", Raw)])
 _KEY = msgspec.json.Decoder(_PublicKey)
 
 
-@dataclass(frozen=True, slots=True)
-class PublishedKey:
+class PublishedKey(Struct, frozen=True):
     """A public key. `thumbprint`: the same for all algorithms and ids of the key."""
 
     key: AllowedPublicKeys

@@ -14,10 +14,10 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 
 import yaml
+from msgspec.structs import replace
 
 from gateway.auth.keys_file import ABSENT, FileVersion, file_version, read_keys
 from gateway.auth.keys_model import ApiKey, format_moment

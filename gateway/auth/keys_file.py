@@ -9,10 +9,10 @@ import errno
 import os
 import re
 import stat
-from dataclasses import replace
 from pathlib import Path
 
 import yaml
+from msgspec.structs import replace
 from pydantic import ValidationError
 
 from gateway.auth.key_format import ID_PATTERN, redact_keys

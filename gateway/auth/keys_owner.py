@@ -11,16 +11,16 @@ import os
 import pwd
 import stat
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 OWNER_ONLY = stat.S_IRUSR | stat.S_IWUSR
 WITH_GROUP = OWNER_ONLY | stat.S_IRGRP
 _ROOT = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
+class Owner(Struct, frozen=True):
     """The owner that a command names.
 
     Attributes:
@@ -34,8 +34,7 @@ class Owner:
     is_shared: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Permissions:
+class Permissions(Struct, frozen=True):
     """What a file gets: `mode` is `OWNER_ONLY` or `WITH_GROUP`."""
 
     user: int

@@ -15,9 +15,10 @@ import gc
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+
+from msgspec import Struct
 
 from gateway.aio import Tasks, WorkThread
 from gateway.auth.keyring import Keyring
@@ -45,8 +46,7 @@ CONFIRM_AFTER = 2.0  # seconds after a read: more than the coarsest times of a f
 LOG_AGAIN = 60.0  # seconds between two lines for a file that stays unreadable
 
 
-@dataclass(frozen=True, slots=True)
-class _Snapshot:
+class _Snapshot(Struct, frozen=True):
     """The content of the file, and its version before and after the read."""
 
     keys: tuple[ApiKey, ...]

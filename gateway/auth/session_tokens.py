@@ -11,13 +11,14 @@ import re
 from base64 import urlsafe_b64encode
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Literal
 
 import msgspec
+from msgspec import field
 
 from gateway.auth.conversation_ids import derived_key, digest
 from gateway.errors import BadRequest, Unauthenticated
+from gateway.records import DiscreetRecord
 
 _TO_BASE64 = bytes.maketrans(
     b"-_+/=", b"+/\0\0\0"
@@ -49,8 +50,7 @@ CLOCK_SKEW = 300.0  # seconds by which the clock of the gateway that issued a to
 _FORM = re.compile(rf"({PREFIX}[A-Za-z0-9_-]+)\.([A-Za-z0-9_-]{{43}})")
 
 
-@dataclass(frozen=True, slots=True)
-class SessionGrant:
+class SessionGrant(DiscreetRecord, frozen=True):
     """The content of a session token.
 
     Attributes:
@@ -67,7 +67,7 @@ class SessionGrant:
     routes: frozenset[str] | None
     expires_at: int
     issued_at: int
-    claims: Mapping[str, str] = field(default_factory=dict, repr=False)
+    claims: Mapping[str, str] = field(default_factory=dict)
 
     def check(self, now: float) -> None:
         """Check its times, on each use; `now` in seconds since the epoch.

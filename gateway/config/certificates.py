@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import ssl
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from msgspec import Struct
 
 LARGEST = 1024 * 1024  # bytes of a file
 _CHAIN_ADVICE = "write a file in PEM form, with BEGIN CERTIFICATE"
@@ -24,8 +24,7 @@ _KEY_ADVICE = "write a file in PEM form, with BEGIN PRIVATE KEY"
 _BEHIND = "put the certificates of its issuers behind it, as in the fullchain.pem of certbot"
 
 
-@dataclass(frozen=True, slots=True)
-class Chain:
+class Chain(Struct, frozen=True):
     """The certificates of a file, that of the gateway first."""
 
     certificates: tuple[x509.Certificate, ...]

@@ -7,8 +7,9 @@ other machines reach keeps its token, processes that share conversations keep th
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from gateway.config.model import Config
 from gateway.config.section import Section
@@ -23,8 +24,7 @@ _NEEDS_RESTART = (
 _DEPTH = 2  # of the keys that are named: a section and its key, or an upstream
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """The way from the running configuration to another one.
 
     Attributes:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from gateway.config.problems import INIT, Mistake, Mistakes, did_you_mean, quote
 from gateway.config.tree import UNWANTED, Node, Scalar, ScalarKind, quoted_scalar
@@ -22,8 +23,7 @@ _INDEX = re.compile(r"routes\[([0-9]+)\]")
 _BROKEN = Scalar("", ScalarKind.BROKEN, "")
 
 
-@dataclass(frozen=True, slots=True)
-class Variable:
+class Variable(Struct, frozen=True):
     """One environment variable.
 
     Attributes:

@@ -6,14 +6,14 @@ A key is compared without case, `-` and `_`: `rateLimit`, `rate-limit` and `rate
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from gateway.config.remedies import SHARED_STORE, entry_in
 from gateway.config.tree import Node
 
 
-@dataclass(frozen=True, slots=True)
-class _EntryOfSection:
+class _EntryOfSection(Struct, frozen=True):
     """An entry of a top-level section; `start` begins the advice."""
 
     section: str

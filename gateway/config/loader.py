@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import BinaryIO
+
+from msgspec.structs import replace
 
 from gateway.config.checks import check
 from gateway.config.environment import environment_tree, variable_of
@@ -23,6 +24,7 @@ from gateway.config.tree import Node, Scalar, ScalarKind, plain_scalar, quoted_s
 from gateway.config.validation import validate
 from gateway.config.values import format_size, parse_size
 from gateway.config.yaml_reader import read_tree
+from gateway.records import DiscreetRecord
 
 Overrides = Mapping[str, str | Sequence[str]]  # of a key like server.listen
 _NONE: Overrides = MappingProxyType({})
@@ -30,8 +32,7 @@ _SERVER_MAX_BODY = ServerSettings().max_body
 _ROUTE_MAX_BODY = RouteKeys().max_body
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(DiscreetRecord, frozen=True):
     """What is in a file or the environment, as far as it can be read.
 
     Attributes:
@@ -48,7 +49,7 @@ class Reading:
     route_names: tuple[str, ...]
     mistakes: tuple[Mistake, ...]
     of_keys: tuple[Mistake, ...]
-    tree: Node | None = field(default=None, repr=False)
+    tree: Node | None = None
 
     @property
     def warnings(self) -> list[Mistake]:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 MOST_PROBLEMS = 20  # of one text
 LARGEST_FILE = 64 * 1024
@@ -16,8 +17,7 @@ _PLACEHOLDER = re.compile(r"\$\$\{|\$\{([^{}]*)\}|\$\{")
 _VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class Environment:
+class Environment(Struct, frozen=True):
     """Where placeholders are looked up; relative file names start in `folder`."""
 
     variables: Mapping[str, str]
@@ -36,8 +36,7 @@ class _UnsetError(_AbsentError):
         self.name = name
 
 
-@dataclass(frozen=True, slots=True)
-class Expanded:
+class Expanded(Struct, frozen=True):
     """The text with its placeholders replaced.
 
     Attributes:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from gateway.printable import printable
 
@@ -27,8 +28,7 @@ class Kind(enum.IntEnum):
     WARNING = 4  # the configuration can be used all the same
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Mistake:
+class Mistake(Struct, frozen=True, order=True):
     """What is wrong in one place of a file, and what would be right.
 
     Attributes:
@@ -64,8 +64,7 @@ class ConfigError(Exception):
         self.mistakes = list(mistakes)
 
 
-@dataclass(slots=True)
-class Mistakes:
+class Mistakes(Struct):
     """Collects the mistakes of one file; the same mistake found twice counts once.
 
     Behind the first `MOST_MISTAKES` that are found, one says that there are more; warnings beyond are dropped.

@@ -6,13 +6,15 @@ import ipaddress
 import re
 from base64 import b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+from msgspec import Struct, field
+
 from gateway.config.addresses import HIGHEST_PORT, parse_url
 from gateway.config.problems import quote
+from gateway.records import DiscreetRecord
 
 DEFAULT_PORT = 80
 _SCHEMES = ("http", "https")
@@ -27,8 +29,7 @@ _NO_ENTRY = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Proxy:
+class Proxy(DiscreetRecord, frozen=True):
     """An HTTP proxy.
 
     Attributes:
@@ -39,8 +40,8 @@ class Proxy:
 
     host: str
     port: int
-    authorization: str = field(default="", repr=False)
-    url: str = field(default="", repr=False)
+    authorization: str = ""
+    url: str = ""
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
@@ -53,8 +54,7 @@ class Proxy:
         return (written, self.authorization.removeprefix("Basic ")) if written else ()
 
 
-@dataclass(frozen=True, slots=True)
-class Proxies:
+class Proxies(Struct, frozen=True):
     """What the environment says.
 
     Attributes:

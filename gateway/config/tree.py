@@ -9,8 +9,10 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from gateway.config.problems import join_path, quote
 
@@ -55,8 +57,7 @@ _PLAIN: tuple[tuple[ScalarKind, re.Pattern[str]], ...] = (
 _USERINFO = re.compile(r"//.*@")
 
 
-@dataclass(frozen=True, slots=True)
-class Scalar:
+class Scalar(Struct, frozen=True):
     """One value; `text` has its placeholders replaced, `written` still has them."""
 
     text: str
@@ -88,8 +89,7 @@ def quoted_scalar(text: str) -> Scalar:
     return Scalar(text, ScalarKind.TEXT, text)
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(Struct, frozen=True):
     """One value, its place, and everything below it.
 
     Attributes:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+from msgspec import Struct
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, SecretStr, ValidationInfo
 from pydantic_core import CoreSchema, core_schema
 
@@ -39,8 +39,7 @@ _PLACEHOLDER = {"type": "string", "pattern": r"\$\{.+\}"}
 _RESTRICTIONS = frozenset({"pattern", "enum", "minLength"})
 
 
-@dataclass(frozen=True, eq=False)
-class ValueType:
+class ValueType(Struct, frozen=True, eq=False):
     """One type of value.
 
     Attributes:
@@ -126,7 +125,7 @@ class ValueType:
         return dict(self.schema) if is_any_text else {"anyOf": [self.schema, _PLACEHOLDER]}
 
 
-class FileType(ValueType):
+class FileType(ValueType, frozen=True, eq=False):
     """A path relative to the folder of the configuration file; None for an empty text."""
 
     def parsed(self, text: str, info: ValidationInfo) -> Path | None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import yaml
+from msgspec import Struct
 
 from gateway.config import yaml_lines
 from gateway.config.problems import quote
@@ -38,8 +38,7 @@ _IN_BRACKETS = {"while parsing a flow sequence": "[", "while parsing a flow mapp
 _CLOSING = {"[": "]", "{": "}"}
 
 
-@dataclass(frozen=True, slots=True)
-class _Failure:
+class _Failure(Struct, frozen=True):
     """What the parser reports; lines and columns count from 0.
 
     Attributes:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from itertools import chain
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from gateway.config.problems import join_path
 
@@ -21,8 +23,7 @@ _KEY = re.compile(r"(?P<quote>[\"']?)(?P<key>[\w.-]+)(?P=quote)[ ]*(?:[:\uff1a\u
 _OPENS = re.compile(r"(?:[:{\[]|: *[|>][-+0-9]*)$")
 
 
-@dataclass(frozen=True, slots=True)
-class _Start:
+class _Start(Struct, frozen=True):
     """A dash or a key at the begin of a line; `key` is empty for a dash, `opens` is false before a value."""
 
     column: int

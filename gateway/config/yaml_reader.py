@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, cast
 
 import yaml
+from msgspec.structs import replace
 
 from gateway.config.placeholders import Environment, expand
 from gateway.config.problems import EXAMPLE_CHATFLOW, INIT, Kind, Mistakes, join_path, quote

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
 import aiohttp
 import msgspec
+from msgspec import Struct
 
 from gateway.config import Route
 from gateway.config.proxies import Proxy
@@ -24,8 +24,7 @@ LONGEST_LINE = 8 * 1024 * 1024  # bytes; agentflows repeat their whole trace in 
 _DATA = b"data:"
 
 
-@dataclass(slots=True)
-class _MeasuredAnswer:
+class _MeasuredAnswer(Struct):
     """What came. `error`: the text of Flowise's error, which is never shown."""
 
     first_token: float | None = None

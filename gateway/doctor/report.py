@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
 from typing import Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from gateway.printable import printable
 
@@ -15,8 +17,7 @@ PLAIN_MARKS = {"ok": "ok", "warning": "!", "failed": "X"}
 HIDDEN = "***"
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Struct, frozen=True):
     """One line of the report.
 
     Attributes:

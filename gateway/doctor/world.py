@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec import Struct
 from yarl import URL
 
 from gateway.config import Config, Route, UpstreamSettings, Url
@@ -16,8 +16,7 @@ from gateway.upstream.flowise_admin import Advice, FlowiseAdmin, FlowiseQueryErr
 from gateway.upstream.pool import tls_context
 
 
-@dataclass(frozen=True, slots=True)
-class Survey:
+class Survey(Struct, frozen=True):
     """What one Flowise answered: a greeting and its chatflows by id, or the error instead of each."""
 
     greeting: Greeting | FlowiseQueryError

@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Literal, Protocol
+
+from msgspec import Struct
 
 
 class JsonType(StrEnum):
@@ -27,8 +28,7 @@ BLANK_OBJECT = BLANK | {b"[]"}
 LONGEST_BLANK = 5  # bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(Struct, frozen=True):
     """One top-level field of a prediction.
 
     Attributes:

@@ -6,11 +6,11 @@ Flowise answers this path without a key and without running anything, but with 5
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum, auto
 from http import HTTPStatus
 
 import msgspec
+from msgspec import Struct
 
 from gateway.flowise.error_texts import READ, message, missing_chatflow
 from gateway.flowise.events import UNREADABLE
@@ -26,8 +26,7 @@ class ChatflowFinding(Enum):
     MISSING = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class ChatflowState:
+class ChatflowState(Struct, frozen=True):
     """`sentence`: Flowise's own, of a chatflow that is missing."""
 
     finding: ChatflowFinding

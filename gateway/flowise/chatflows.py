@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from gateway.flowise.events import UNREADABLE
 
@@ -20,8 +20,7 @@ class NotAListError(Exception):
     """The response is not a list of chatflows."""
 
 
-@dataclass(frozen=True, slots=True)
-class Chatflow:
+class Chatflow(Struct, frozen=True):
     """One chatflow.
 
     Attributes:
@@ -44,8 +43,7 @@ class Chatflow:
         return self.trigger not in (WEBHOOK, SCHEDULE)
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(Struct, frozen=True):
     """One page of the list. `total`: of all pages; None: this is the whole list, as older versions send it."""
 
     chatflows: tuple[Chatflow, ...]

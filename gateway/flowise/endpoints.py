@@ -7,10 +7,12 @@ its name.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
 from types import MappingProxyType
+
+from msgspec import Struct, field
+from msgspec.structs import force_setattr
 
 from gateway.errors import BadRequest, MethodNotAllowed, UnknownRoute
 from gateway.flowise.checks import bound_id, feedback_id, file_name, node_name, unbound_id
@@ -79,8 +81,7 @@ class Purpose(StrEnum):
     OTHER = "other"
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(Struct, frozen=True):
     """One row of the table. Each row states every column but `query` and `other_methods`.
 
     Attributes:
@@ -104,13 +105,13 @@ class Endpoint:
     purpose: Purpose
     query: tuple[str, ...] = ()
     other_methods: tuple[str, ...] = ()
-    templates: tuple[tuple[str, ...], ...] = field(init=False, repr=False)
-    is_route_late: bool = field(init=False, repr=False)
+    templates: tuple[tuple[str, ...], ...] = ()
+    is_route_late: bool = False
 
     def __post_init__(self) -> None:
         templates = tuple(tuple(path[1:].split("/")) for path in self.paths)
-        object.__setattr__(self, "templates", templates)  # the dataclass is frozen
-        object.__setattr__(self, "is_route_late", self.flow_in in (FlowIn.BODY, FlowIn.FEEDBACK))
+        force_setattr(self, "templates", templates)
+        force_setattr(self, "is_route_late", self.flow_in in (FlowIn.BODY, FlowIn.FEEDBACK))
 
     @property
     def allow(self) -> str:
@@ -236,8 +237,7 @@ def _params(template: tuple[str, ...], segments: tuple[str, ...]) -> dict[str, s
     return params
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(Struct, frozen=True):
     """An endpoint and what the target says to it.
 
     Attributes:

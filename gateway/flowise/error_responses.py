@@ -8,9 +8,9 @@ gets all others as a 200 stream of `error` and `end`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import msgspec
+from msgspec import Struct
 
 from gateway.errors import GatewayError
 from gateway.flowise.events import END_EVENT, error_event
@@ -21,8 +21,7 @@ MAX_ACCEPT = 1024  # bytes of all Accept fields that are looked at; browsers sen
 _WIDGET_PRINTS = frozenset({401, 403, 429})
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorResponse:
+class ErrorResponse(Struct, frozen=True):
     """What is written in place of an answer of Flowise."""
 
     status: int

@@ -7,7 +7,6 @@ a `credentialId` that a client names for speech (CVE-2026-41279).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import msgspec
@@ -25,6 +24,7 @@ from gateway.flowise.checks import (
 )
 from gateway.flowise.events import UNREADABLE
 from gateway.flowise.raw_json import JsonObject, encode, read_document, shown, text_of
+from gateway.records import DiscreetRecord
 
 _FEEDBACK = ("chatflowid", "chatId", "messageId", "rating", "content")
 _CHANGE = ("rating", "content")
@@ -42,8 +42,7 @@ class _Stored(msgspec.Struct):
 _STORED = msgspec.json.Decoder(_Stored)
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(DiscreetRecord, frozen=True):
     """A checked document.
 
     Attributes:
@@ -56,7 +55,7 @@ class Record:
     flow: str | None
     client_chat_id: str | None
     _body: JsonObject
-    texts: Mapping[str, str] = field(repr=False)
+    texts: Mapping[str, str]
     flow_field: str = "chatflowid"
 
     def encode(self, flow: str, chat_id: str | None) -> bytes:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 import msgspec
+from msgspec import Struct
 
 from gateway.flowise.events import payload
 from gateway.flowise.json_scan import TooManyError, items
@@ -54,8 +54,7 @@ class NodeEvidence(msgspec.Struct, frozen=True, gc=False):
     size: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class UsedTool:
+class UsedTool(Struct, frozen=True):
     """A tool that a node has called. `arguments`, `result`: only if content is wanted."""
 
     name: str
@@ -64,8 +63,7 @@ class UsedTool:
     result: str = ""
 
 
-@dataclass(slots=True)
-class Execution:
+class Execution(Struct):
     """One execution of a node; texts are cut.
 
     Attributes:
@@ -98,8 +96,7 @@ class Execution:
     output: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ReadRun:
+class ReadRun(Struct, frozen=True):
     """`executions`: in the order in which they began. `left_out`: how many more there were."""
 
     executions: tuple[Execution, ...] = ()

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from aiohttp import hdrs, web
+from msgspec import Struct
 from msgspec.structs import replace
 
 from gateway.aio import Tasks, WorkThread
@@ -36,8 +36,7 @@ _TEXT = "text/plain; charset=utf-8"  # an error page of a proxy in front of Flow
 _ETAG = re.compile(rb'(?:W/)?"[!#-~]{1,128}"')  # RFC 9110 8.8.3, in ASCII
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(Struct, frozen=True):
     """Flowise's answer as the widget gets it.
 
     `etag`: of Flowise, empty if there is none that is valid. `allowed`: a letter for each feature of the route.

@@ -7,11 +7,11 @@ a name that no Flowise has is remembered likewise.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from http import HTTPStatus
 from time import monotonic
 
 from aiohttp import web
+from msgspec import Struct
 from msgspec.structs import replace
 
 from gateway.errors import GatewayError, UnknownRoute, UpstreamBadReply
@@ -34,8 +34,7 @@ _HEADERS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Icon:
+class Icon(Struct, frozen=True):
     """An icon, or with an empty type the fact that there is none. `until`: monotonic seconds."""
 
     media_type: str

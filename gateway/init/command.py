@@ -11,11 +11,12 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import uvloop
+from msgspec import Struct
+from msgspec.structs import replace
 
 from gateway.auth.key_format import hash_of, make_key, parse_key
 from gateway.auth.keys_edit import KeysFileEditor
@@ -31,6 +32,7 @@ from gateway.init.next_steps import next_steps
 from gateway.init.refusal import InitRefusedError
 from gateway.init.writing import refuse_existing, write_new
 from gateway.printable import printable
+from gateway.records import DiscreetRecord
 from gateway.upstream.flowise_admin import Advice, FlowiseAdmin, FlowiseQueryError
 from gateway.upstream.pool import tls_context
 
@@ -91,12 +93,11 @@ def _run(command: Coroutine[Any, Any, T]) -> T:
         return runner.run(command)
 
 
-@dataclass(frozen=True, slots=True)
-class Flowise:
+class Flowise(DiscreetRecord, frozen=True):
     """Where Flowise is, and the key that may list its chatflows; empty: none."""
 
     url: Url
-    api_key: str = field(repr=False)
+    api_key: str
 
     def admin(self) -> FlowiseAdmin:
         """Reads the certificates of the system, so create it before the event loop runs."""
@@ -147,8 +148,7 @@ async def show_chatflows(admin: FlowiseAdmin, *, as_json: bool) -> str:
     return (listing.as_json if as_json else listing.as_table)(found, streaming)
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(Struct, frozen=True):
     """What `init` was asked for. `names`: of chatflows; empty, and not `is_all`: ask on the terminal."""
 
     folder: Path

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 from gateway.config.addresses import Url
 from gateway.config.problems import quote
 from gateway.config.tree import ScalarKind, plain_scalar
 from gateway.flowise.chatflows import Chatflow
 from gateway.init.names import key_variable, route_names
+from gateway.records import DiscreetRecord
 
 MAIN, SECRET, KEY = "main", "GATEWAY_SECRET", "FLOWISE_API_KEY"
 LISTEN = "127.0.0.1:8080"
@@ -42,16 +44,14 @@ _ENV = """\
 """
 
 
-@dataclass(frozen=True, slots=True)
-class RouteAccess:
+class RouteAccess(Struct, frozen=True):
     """Who may call the routes. `origins`: the pages of other hosts that may; without any, no browser may."""
 
     is_public: bool = False
     origins: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedRoute:
+class PlannedRoute(Struct, frozen=True):
     """A route to be written. `variable`: holds its API key for Flowise."""
 
     name: str
@@ -60,8 +60,7 @@ class PlannedRoute:
     variable: str
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(DiscreetRecord, frozen=True):
     """What the files will say.
 
     Attributes:
@@ -72,7 +71,7 @@ class Plan:
     url: Url
     access: RouteAccess
     routes: tuple[PlannedRoute, ...]
-    secrets: Mapping[str, str] = field(repr=False)
+    secrets: Mapping[str, str]
     streaming: frozenset[str] = frozenset()
 
     @property

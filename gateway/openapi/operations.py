@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
+
+from msgspec import Struct, field
 
 from gateway.openapi.schemas import CHAT_ID, FLOW, Schema, ref
 
@@ -19,8 +20,7 @@ _FILES: Schema = {
 _FORM_FIELDS: Schema = {"question": _TEXT, "chatId": CHAT_ID, "streaming": _TEXT}
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
+class Operation(Struct, frozen=True):
     """One endpoint.
 
     Attributes:

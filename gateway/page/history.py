@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from msgspec import Struct, field
 
 from gateway.telemetry.request_counts import Counts, Series
 
@@ -24,8 +25,7 @@ RATE_OVER = 6  # looks
 Row = dict[str, dict[str, int]]  # requests by outcome, of each drawn route and, as the route "", of all
 
 
-@dataclass(slots=True)
-class Slot:
+class Slot(Struct):
     """What came within one slot."""
 
     requests: Counter[Series] = field(default_factory=Counter)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from time import time
 from typing import Any, NamedTuple
+
+from msgspec import Struct
 
 from gateway.admission.gcra import LimitStatus
 from gateway.admission.limiter import Admission
@@ -30,8 +31,7 @@ class KeptLine(NamedTuple):
     line: Mapping[str, Any]
 
 
-@dataclass(slots=True)
-class Used:
+class Used(Struct):
     """What a caller has used on a route since the process began. `last`: seconds since the epoch."""
 
     route: str
@@ -42,7 +42,7 @@ class Used:
     tokens_out: int = 0
     last: float = 0.0
     limited: tuple[tuple[Quota, LimitStatus], ...] = ()  # of its last request, with its admissions
-    admissions: tuple[Admission, ...] = field(default=(), repr=False)
+    admissions: tuple[Admission, ...] = ()
 
     def limits(self) -> Iterator[tuple[Quota, Charge]]:
         """Those that applied to its last request."""

@@ -6,10 +6,10 @@ A run in progress changes its tokens, the rest of most rows stays: only rows tha
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from gateway.page.sample import MOST_CALLERS, MOST_RUNS, MOST_SERVERS, MOST_WAITING, CallerUse, Run, Sample
 
@@ -20,8 +20,7 @@ _WAITING = ("before", "conversation")
 NOTHING: Tables = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Numbered:
+class Numbered(Struct, frozen=True):
     """A sample and the number of its worker; "" if the gateway is one process."""
 
     worker: str

@@ -7,9 +7,9 @@ ignored, or passed to Flowise, as the route says. No part of any is logged or re
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from aiohttp import hdrs
+from msgspec import Struct
 
 from gateway.auth.authenticator import Authenticator, kind_of
 from gateway.auth.caller import ANONYMOUS, Caller, caller_of_flowise_key, check_permission
@@ -29,8 +29,7 @@ from gateway.telemetry.metrics import Metrics
 API_KEY_HEADER = "X-API-Key"
 
 
-@dataclass(frozen=True, slots=True)
-class _Rules:
+class _Rules(Struct, frozen=True):
     """What happens to foreign credentials."""
 
     ignores_foreign: bool

@@ -7,10 +7,10 @@ read up to its first file; the rest is read while it is sent to Flowise.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
 from functools import partial
 
 from aiohttp import hdrs, web
+from msgspec import Struct
 
 from gateway.aio import WorkThread
 from gateway.auth.claims import filled
@@ -59,8 +59,7 @@ _JSON, _URLENCODED, _MULTIPART = (
 EnterRoute = Callable[[Exchange, str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class BodyThreads:
+class BodyThreads(Struct, frozen=True):
     """Where long bodies are read: large ones in a thread of their own, so that the others need not wait for them."""
 
     usual: WorkThread

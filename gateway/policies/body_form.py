@@ -10,13 +10,13 @@ import secrets
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import ParamSpec, Protocol, TypeVar
 
 import aiohttp
 from aiohttp import hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
+from msgspec import Struct
 from msgspec.structs import replace
 
 from gateway.errors import BadRequest, TooLarge
@@ -46,8 +46,7 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 
-@dataclass(frozen=True, slots=True)
-class FormLimits:
+class FormLimits(Struct, frozen=True):
     """Bounds of one form.
 
     Attributes:
@@ -107,8 +106,7 @@ def _broken_form() -> Iterator[None]:
         ) from None
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Struct, frozen=True):
     """One part whose head was read; `file_name` is None for a field."""
 
     name: str

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from time import monotonic
 from typing import ParamSpec, TypeVar
 
@@ -13,6 +12,7 @@ import msgspec
 from aiohttp import hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_exceptions import HTTPException
+from msgspec import Struct
 
 from gateway.aio import Turns, WorkThread
 from gateway.errors import BadRequest, GatewayError, Overloaded, TooLarge, UnsupportedMediaType
@@ -82,8 +82,7 @@ class Arrivals:
             reader.check(now)
 
 
-@dataclass(frozen=True, slots=True)
-class BodyBounds:
+class BodyBounds(Struct, frozen=True):
     """What all bodies share.
 
     Attributes:

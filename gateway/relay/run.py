@@ -8,8 +8,9 @@ read to its end and metered all the same. A run is settled exactly once.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from time import monotonic
+
+from msgspec import Struct
 
 from gateway.aio import Tasks, WorkThread
 from gateway.errors import GatewayError, UnknownRoute, UpstreamBadReply, UpstreamTimeout
@@ -38,8 +39,7 @@ ABORT_AGAIN, ABORTS = 1.0, 3  # seconds; number of aborts
 _ANSWERED = (Outcome.OK, Outcome.EMPTY)
 
 
-@dataclass(frozen=True, slots=True)
-class RunServices:
+class RunServices(Struct, frozen=True):
     """What the runs of a process share."""
 
     in_flight: InFlight

@@ -10,10 +10,10 @@ import hmac
 import re
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from aiohttp import hdrs, web
+from msgspec import Struct
 
 from gateway import __version__
 from gateway.aio import WorkThread
@@ -43,8 +43,7 @@ Readiness = Callable[[], str]  # empty when ready, else one word that says why n
 _MAX_ACCEPT = 1024  # characters of an Accept field
 
 
-@dataclass(frozen=True, slots=True)
-class AdminAnswers:
+class AdminAnswers(Struct, frozen=True):
     """What the admin listener answers with.
 
     Attributes:

@@ -19,8 +19,9 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from gateway.command_errors import CannotRunError
 from gateway.config import Address, Config, ListenAddress
@@ -35,8 +36,7 @@ _LONGEST_NAME = 64  # characters; the name of a Unix socket has 107
 _READY = b"ready"
 
 
-@dataclass(slots=True)
-class Passed:
+class Passed(Struct):
     """Listening sockets that another process has passed, to be used in place of new ones.
 
     Attributes:
@@ -170,8 +170,7 @@ def shares_admin_port(config: Config, manager: Systemd) -> bool:
     return config.server.handover or bool(manager.passed.admin)
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
+class Given(Struct, frozen=True):
     """What a gateway passes to its successor.
 
     Attributes:

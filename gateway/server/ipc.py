@@ -11,7 +11,8 @@ import asyncio
 import pickle
 import socket
 import struct
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from gateway.auth.keys_model import ApiKey
 from gateway.config import Config
@@ -32,8 +33,7 @@ PAGE = b"page"
 _LENGTH = struct.Struct("!I")
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerConfig:
+class WorkerConfig(Struct, frozen=True):
     """Everything a worker needs to start.
 
     Attributes:
@@ -60,8 +60,7 @@ class WorkerConfig:
         return _LENGTH.pack(len(content)) + content
 
 
-@dataclass(frozen=True, slots=True)
-class Proposal:
+class Proposal(Struct, frozen=True):
     """Another configuration. `keys`: entries of its keys file, as of a `WorkerConfig`."""
 
     config: Config

@@ -13,11 +13,11 @@ import socket
 import ssl
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 
 from aiohttp import web
+from msgspec import Struct
 
 from gateway.aio import Tasks
 from gateway.app import Gateway, Prepared
@@ -88,16 +88,14 @@ async def serve(
     await process.run(on_listening)
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
+class Ready(Struct, frozen=True):
     """Another configuration that can be served: `Process.commit` cannot fail."""
 
     gateway: Prepared
     certificate: Loaded | None
 
 
-@dataclass(frozen=True, slots=True)
-class FromParent:
+class FromParent(Struct, frozen=True):
     """What a worker gets. `sockets`: of the public port. `keys`: entries of the keys file; None: none is configured."""
 
     sockets: Sequence[socket.socket]

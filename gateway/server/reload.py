@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from time import time
 from typing import Any, Protocol
 
 import msgspec
+from msgspec import Struct
 
 from gateway.admission.factory import check_store
 from gateway.aio import Tasks, WorkThread
@@ -41,8 +41,7 @@ class CannotApplyError(Exception):
     """A valid configuration cannot be served; the message says why. Nothing has changed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Struct, frozen=True):
     """Where the configuration came from.
 
     Attributes:

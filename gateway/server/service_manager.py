@@ -11,9 +11,10 @@ import os
 import socket
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from itertools import repeat
 from time import monotonic_ns
+
+from msgspec import Struct
 
 from gateway.command_errors import CannotRunError
 from gateway.config import Address
@@ -28,8 +29,7 @@ _TCP = (socket.AF_INET, socket.AF_INET6)
 _FAMILIES = (*_TCP, socket.AF_UNIX)  # of the public port
 
 
-@dataclass(frozen=True, slots=True)
-class PassedSockets:
+class PassedSockets(Struct, frozen=True):
     """Listening sockets of the two ports; empty: none were passed."""
 
     public: tuple[socket.socket, ...] = ()

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from gateway.aio import Tasks, Ticker
 from gateway.auth.watched_keys import WatchedKeys
@@ -55,8 +56,7 @@ async def supervise(config: Config, environ: Mapping[str, str], source: Source, 
         os.close(lock)
 
 
-@dataclass(frozen=True, slots=True)
-class Shared:
+class Shared(Struct, frozen=True):
     """What the parent shares with its workers: their environment, and the log with the descriptor of its lock."""
 
     environ: Mapping[str, str]

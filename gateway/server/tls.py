@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+
+from msgspec import Struct
 
 from gateway.aio import Tasks, WorkThread
 from gateway.config import PortTlsSettings
@@ -32,8 +33,7 @@ class CertificateError(Exception):
     """What is in the files cannot be used; the message names the file, and says what would be right."""
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(Struct, frozen=True):
     """A certificate that can be used. `digest`: of the files."""
 
     settings: PortTlsSettings
@@ -42,8 +42,7 @@ class Loaded:
     digest: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Reports:
+class Reports(Struct, frozen=True):
     """Called on the loop.
 
     Attributes:

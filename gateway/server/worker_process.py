@@ -8,9 +8,11 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from functools import partial
 from time import monotonic
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from gateway.auth.keys_model import ApiKey
 from gateway.command_errors import CannotRunError
@@ -42,8 +44,7 @@ class CrashLoopError(CannotRunError):
     """A worker keeps dying; the message names it."""
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerContext:
+class WorkerContext(Struct, frozen=True):
     """What all workers of a supervisor share.
 
     Attributes:

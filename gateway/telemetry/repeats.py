@@ -6,8 +6,9 @@ Metrics count every one of them. A client could fill a disk otherwise, with noth
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from gateway.telemetry.logs import Logger
 
@@ -16,8 +17,7 @@ MOST = 256  # addresses of a kind that are told apart; the lines of a minute are
 OTHERS = "others"  # in the place of the address, beyond that number
 
 
-@dataclass(slots=True)
-class _Repeated:
+class _Repeated(Struct):
     """A line, when it may be written again in monotonic seconds, and how many were left out since."""
 
     event: str

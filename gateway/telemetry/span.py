@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import StrEnum
+
+from msgspec import Struct, field
 
 Value = str | bool | int | float | Sequence[str]
 Attributes = dict[str, Value]
@@ -19,8 +20,7 @@ class SpanKindName(StrEnum):
     INTERNAL = "INTERNAL"
 
 
-@dataclass(slots=True)
-class SpanEvent:
+class SpanEvent(Struct):
     """Something that happened in a span; `at` in seconds since 1970."""
 
     name: str
@@ -28,8 +28,7 @@ class SpanEvent:
     attributes: Attributes
 
 
-@dataclass(slots=True)
-class Span:
+class Span(Struct):
     """One span.
 
     Attributes:

@@ -7,7 +7,8 @@ What they have no name for begins with `flowise.`, if it is Flowise's, else with
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from gateway.flowise.node_content import LONGEST_CONTENT, as_json, cut
 from gateway.flowise.nodes import ReadRun
@@ -19,8 +20,7 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "OPTIONS", "DELETE", "PATCH"
 _SCORES = {"THUMBS_UP": 1.0, "THUMBS_DOWN": 0.0}
 
 
-@dataclass(frozen=True, slots=True)
-class SpanMaker:
+class SpanMaker(Struct, frozen=True):
     """Makes spans in one process.
 
     Attributes:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import msgspec
+from msgspec import Struct
 
 from gateway.flowise.error_texts import FlowiseFailure
 from gateway.flowise.nodes import NodeEvidence
@@ -28,8 +27,7 @@ class GivenFeedback(msgspec.Struct, frozen=True, gc=False):
     comment: str = ""
 
 
-@dataclass(slots=True)
-class UpstreamRecord:
+class UpstreamRecord(Struct):
     """A request to Flowise; moments in monotonic seconds, None: not reached."""
 
     sent: float
@@ -49,8 +47,7 @@ class UpstreamRecord:
     question: str  # only if content is wanted
 
 
-@dataclass(slots=True)
-class RequestRecord:
+class RequestRecord(Struct):
     """A request that has ended; moments in monotonic seconds.
 
     Attributes:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass
 from time import monotonic
+
+from msgspec import Struct
 
 from gateway.aio import Tasks
 from gateway.config import Route
@@ -27,8 +28,7 @@ ASK_AGAIN_AFTER = 1.0  # seconds: requests for a missing chatflow ask no more of
 ANSWER_WITHIN = 2.0  # seconds that such a request waits
 
 
-@dataclass(slots=True)
-class _Known:
+class _Known(Struct):
     """What is known of one chatflow. `key_refused`: a prediction was answered so, whatever else is known."""
 
     finding: ChatflowFinding = ChatflowFinding.UNKNOWN

@@ -9,13 +9,13 @@ import os
 import re
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
 from time import monotonic
 from types import TracebackType
 from typing import Any, Literal, Self
 
 import aiohttp
 import msgspec
+from msgspec import Struct
 
 from gateway.causes import EXPIRED, NOT_YET_VALID, UNKNOWN_AUTHORITY, WRONG_NAME, cause_of
 from gateway.config import Url
@@ -45,8 +45,7 @@ class FlowiseQueryError(Exception):
         self.kind = kind
 
 
-@dataclass(frozen=True, slots=True)
-class Greeting:
+class Greeting(Struct, frozen=True):
     """The answer of `/api/v1/version`. `seconds`: how long it took. `date`: its Date field, often empty."""
 
     version: str
@@ -54,8 +53,7 @@ class Greeting:
     date: str
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(Struct, frozen=True):
     """A whole response of Flowise."""
 
     status: int
@@ -71,8 +69,7 @@ class Response:
         return value if isinstance(value, dict) else {}
 
 
-@dataclass(frozen=True, slots=True)
-class Advice:
+class Advice(Struct, frozen=True):
     """Ends of sentences that depend on the command: what to do about a missing authority or key."""
 
     authority: str

@@ -8,7 +8,8 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+
+from msgspec.structs import force_setattr
 
 from gateway.errors import UpstreamBadReply
 from gateway.records import DiscreetRecord
@@ -120,8 +121,7 @@ def _text(value: bytes) -> str:
         return value.decode("latin-1")
 
 
-@dataclass(frozen=True, slots=True)
-class Addressed:
+class Addressed(DiscreetRecord, frozen=True):
     """What a request has from the server that it goes to: the path of its URL, and header fields, which come first.
 
     `lines`: the fields as they are sent; `lines_without_key`: for a request that has a key of its own.
@@ -129,13 +129,13 @@ class Addressed:
 
     prefix: bytes = b""
     fields: tuple[tuple[bytes, bytes], ...] = ()
-    lines: bytes = field(init=False, repr=False)
-    lines_without_key: bytes = field(init=False, repr=False)
+    lines: bytes = b""
+    lines_without_key: bytes = b""
 
     def __post_init__(self) -> None:
         keyless = [pair for pair in self.fields if pair[0] != _AUTHORIZATION]
-        object.__setattr__(self, "lines", _lines(self.fields))  # the dataclass is frozen
-        object.__setattr__(self, "lines_without_key", _lines(keyless))
+        force_setattr(self, "lines", _lines(self.fields))
+        force_setattr(self, "lines_without_key", _lines(keyless))
 
 
 def _lines(fields: Iterable[tuple[bytes, bytes]]) -> bytes:

@@ -8,10 +8,11 @@ import math
 import ssl
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from typing import Any
+
+from msgspec import Struct
 
 from gateway.causes import cause_of
 from gateway.config.proxies import Proxy
@@ -22,8 +23,7 @@ from gateway.upstream.large_reads import LargeReads
 from gateway.upstream.proxying import through
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """Where a server is.
 
     Attributes:
@@ -43,8 +43,7 @@ class Place:
         return f"{host}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True)
-class PoolSettings:
+class PoolSettings(Struct, frozen=True):
     """Bounds of a pool; times in seconds.
 
     Attributes:

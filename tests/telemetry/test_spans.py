@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.flowise.error_texts import of_text
 from gateway.flowise.nodes import Execution, ReadRun

@@ -8,11 +8,11 @@ import os
 import sys
 import threading
 import weakref
-from dataclasses import replace
 from queue import SimpleQueue
 from time import monotonic
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.cli import main
 from gateway.config import LogSettings, TraceSettings

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from gateway.admission.redis.commands import Command, ErrorReply, LimitCommands, NoScript, Script
 from gateway.admission.redis.connection import RedisConnection
@@ -13,8 +14,7 @@ from gateway.admission.redis.connection import RedisConnection
 _LINE = re.compile(rb"^([a-z_]+):([^\r\n]*)", re.MULTILINE)
 
 
-@dataclass(frozen=True, slots=True)
-class StoreExamination:
+class StoreExamination(Struct, frozen=True):
     """What a store answered.
 
     Attributes:

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from time import monotonic
 from typing import Any, TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from gateway.admission.gcra import SECOND, Correction, LimitStatus
 from gateway.admission.limiter import LEASE, Admission, Limiter, corrections
@@ -54,8 +56,7 @@ Leases = list[tuple[str, str]]  # buckets and lease ids
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class SharedSettings:
+class SharedSettings(Struct, frozen=True):
     """How one process uses the shared store.
 
     Attributes:

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from time import monotonic
+
+from msgspec import Struct
 
 from gateway.admission.limiter import LEASE, RENEWALS
 from gateway.admission.locks import ABORTED, BUSY, ConversationLocks, Key, still_busy
@@ -215,8 +216,7 @@ class RedisConversationLocks(ConversationLocks):
         self._client.send(self._commands("keep_waiting", key, attempt.token), on_reply)
 
 
-@dataclass(slots=True)
-class _Attempt:
+class _Attempt(Struct):
     """One request for one lock.
 
     Attributes:
