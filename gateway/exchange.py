@@ -12,9 +12,9 @@ from types import MappingProxyType
 from typing import Any
 
 import msgspec
-from aiohttp import web
 from msgspec import field
 
+from gateway import web
 from gateway.admission.gcra import LimitStatus
 from gateway.admission.limiter import Admission
 from gateway.admission.quotas import Quota

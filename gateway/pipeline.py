@@ -12,8 +12,9 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Protocol
 
 import msgspec
-from aiohttp import hdrs, web
+from aiohttp import hdrs
 
+from gateway import web
 from gateway.aio import Emptiness
 from gateway.errors import Draining, Failed, GatewayError
 from gateway.exchange import Exchange

@@ -91,6 +91,5 @@ def run(command: Coroutine[Any, Any, None]) -> None:
     faulthandler.enable()  # a crash of native code leaves its traceback on standard error
     gc.collect()  # 1 MB of what loading has left, for 40 ms; afterwards nothing else would look for it
     exempt_what_lasts()
-    gc.enable()  # which `__main__` has disabled while everything was loaded
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(command)

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Mapping, Sequence
 from time import time
 
-from aiohttp import web
 from msgspec import Struct
 
+from gateway import web
 from gateway.admission.factory import Limiting
 from gateway.aio import Tasks, Turns, WorkThread
 from gateway.auth.service import AuthService

@@ -158,9 +158,9 @@ def test_only_commands_print():
     assert files_where(lambda path: re.search(r"sys\.std(out|err)\.write", path.read_text())) == set()
 
 
-def test_only_the_streamability_probe_a_lock_without_timeout_and_a_thread_that_gives_way_sleep():
+def test_only_the_streamability_probe_a_lock_without_timeout_and_what_gives_way_sleep():
     assert files_where(lambda path: "sleep" in calls(path)) <= {
-        *("gateway.aio", "gateway.app", "gateway.telemetry.line_lock")
+        *("gateway.aio", "gateway.app", "gateway.server.listener", "gateway.telemetry.line_lock")
     }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping
+from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated
 
@@ -87,11 +88,6 @@ class _PublicKey(Struct):
 
 
 _NONE = Raw(b"")
-# A struct in the form of an array takes the first items and skips the others, where a list would build them all.
-_Keys = msgspec.defstruct(
-    "_Keys", [(f"key{number}", Raw, _NONE) for number in range(MOST_KEYS + 1)], array_like=True
-)
-_KEYS = msgspec.json.Decoder(_Keys)
 _DOCUMENT = msgspec.json.Decoder(msgspec.defstruct("_Document", [("keys", Raw)]))
 _KEY = msgspec.json.Decoder(_PublicKey)
 
@@ -168,11 +164,21 @@ class KeySet:
                 self._ids.add(key_id)
 
 
+@cache
+def _first_keys() -> msgspec.json.Decoder[Struct]:
+    """Decodes the first keys of a list, one more than `MOST_KEYS`, and skips the others.
+
+    A struct in the form of an array does that, where a list would build them all.
+    """
+    fields = [(f"key{number}", Raw, _NONE) for number in range(MOST_KEYS + 1)]
+    return msgspec.json.Decoder(msgspec.defstruct("_Keys", fields, array_like=True))
+
+
 def _raw_keys(text: bytes) -> list[Raw]:
     try:
         text.decode()  # what is skipped is not checked
         (array,) = astuple(_DOCUMENT.decode(text))  # raw: it may be there 100,000 times
-        found = astuple(_KEYS.decode(array))
+        found = astuple(_first_keys().decode(array))
     except msgspec.ValidationError:
         raise JwksError("the response is not a JSON object with a list named keys") from None
     except _MALFORMED:

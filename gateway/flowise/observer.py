@@ -6,6 +6,7 @@ Time arrives with the bytes. The counts do not depend on how the stream is cut.
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left
 
 from gateway.flowise.content_budget import ContentBudget
@@ -16,6 +17,7 @@ from gateway.http.sse import boundaries
 
 GAP_BOUNDS = (0.001, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
 KEPT_TRACE = 4 * 1024 * 1024  # bytes
+_NO_GAPS = array("I", [0] * (len(GAP_BOUNDS) + 1))
 MOST_NODES = 1024
 MOST_STEPS = 1024  # beginnings and ends of nodes
 OTHER = "other"  # counts events without a name, or with one that Flowise does not define
@@ -79,7 +81,7 @@ class StreamObserver:
         self.has_end = False
         self.uncounted = ""
         self.text_bytes = 0
-        self.gap_counts = [0] * (len(GAP_BOUNDS) + 1)
+        self.gap_counts = _NO_GAPS[:]
         self.gap_sum = 0.0
         self._tokens = 0
         self._counts: dict[str, int] = {}

@@ -10,10 +10,11 @@ import asyncio
 import re
 from collections.abc import Mapping
 
-from aiohttp import hdrs, web
+from aiohttp import hdrs
 from msgspec import Struct
 from msgspec.structs import replace
 
+from gateway import web
 from gateway.aio import Tasks, WorkThread
 from gateway.config import Route
 from gateway.errors import GatewayError, UnknownRoute, UpstreamUnreachable

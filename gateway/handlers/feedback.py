@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from aiohttp import web
-
+from gateway import web
 from gateway.admission.owners import Owners
 from gateway.errors import UpstreamBadReply
 from gateway.exchange import Exchange

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from aiohttp import web
-
+from gateway import web
 from gateway.admission.gcra import LimitStatus
 from gateway.admission.limiter import Limiter
 from gateway.admission.quotas import ApplicableLimit, LimitResolver, Quota

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from aiohttp import web
-
+from gateway import web
 from gateway.exchange import Exchange
 
 

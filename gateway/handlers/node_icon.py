@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from time import monotonic
 
-from aiohttp import web
 from msgspec import Struct
 from msgspec.structs import replace
 
+from gateway import web
 from gateway.errors import GatewayError, UnknownRoute, UpstreamBadReply
 from gateway.exchange import Exchange
 from gateway.flowise.icons import icon_type, is_missing

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from aiohttp import hdrs, web
+from aiohttp import hdrs
 from msgspec.structs import replace
 
+from gateway import web
 from gateway.admission.locks import ConversationLocks
 from gateway.aio import Tasks
 from gateway.config import Route

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from aiohttp import hdrs, web
+from aiohttp import hdrs
 from msgspec.structs import replace
 
+from gateway import web
 from gateway.config import Route
 from gateway.exchange import Exchange, UpstreamBody
 from gateway.flowise.error_responses import error_tail

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 import msgspec
-from aiohttp import web
 
+from gateway import web
 from gateway.auth.caller import LONGEST_NAME, session_name
 from gateway.auth.claims import LONGEST_CLAIM, claim_text
 from gateway.auth.session_tokens import SessionGrant, SessionTokens

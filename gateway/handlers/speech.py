@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from aiohttp import web
-
+from gateway import web
 from gateway.exchange import Exchange
 from gateway.flowise.events import HEARTBEAT
 from gateway.flowise.speech import speech_error

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 
-from aiohttp import hdrs, web
+from aiohttp import hdrs
 from msgspec import Struct
 
+from gateway import web
 from gateway.aio import WorkThread
 from gateway.auth.claims import filled
 from gateway.config import Route

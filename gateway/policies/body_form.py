@@ -14,11 +14,12 @@ from functools import partial
 from typing import ParamSpec, Protocol, TypeVar
 
 import aiohttp
-from aiohttp import hdrs, web
+from aiohttp import hdrs
 from aiohttp.http_exceptions import HttpProcessingError
 from msgspec import Struct
 from msgspec.structs import replace
 
+from gateway import web
 from gateway.errors import BadRequest, TooLarge
 from gateway.flowise.body_rules import BodyRules
 from gateway.flowise.checks import file_name

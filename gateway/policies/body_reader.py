@@ -9,11 +9,12 @@ from time import monotonic
 from typing import ParamSpec, TypeVar
 
 import msgspec
-from aiohttp import hdrs, web
+from aiohttp import hdrs
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_exceptions import HTTPException
 from msgspec import Struct
 
+from gateway import web
 from gateway.aio import Turns, WorkThread
 from gateway.errors import BadRequest, GatewayError, Overloaded, TooLarge, UnsupportedMediaType
 from gateway.flowise.json_text import STEP, Buffer

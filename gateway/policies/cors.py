@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from aiohttp import hdrs, web
+from aiohttp import hdrs
 
+from gateway import web
 from gateway.config import CorsSettings, Route
 from gateway.errors import Forbidden
 from gateway.exchange import Exchange

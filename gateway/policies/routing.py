@@ -13,8 +13,9 @@ from random import getrandbits
 from time import monotonic
 from typing import Generic, Protocol, TypeVar
 
-from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
+from aiohttp import HttpVersion10, HttpVersion11, hdrs
 
+from gateway import web
 from gateway.auth import key_format, session_tokens
 from gateway.config import Route
 from gateway.errors import BadRequest, GatewayError, UnknownRoute

@@ -10,8 +10,7 @@ import asyncio
 import math
 from time import monotonic
 
-from aiohttp import web
-
+from gateway import web
 from gateway.relay.call import UpstreamCall
 from gateway.relay.response import LAST_CHUNK, RelayedResponse
 

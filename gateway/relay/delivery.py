@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 
-from aiohttp import hdrs, web
+from aiohttp import hdrs
 from msgspec import field
 
+from gateway import web
 from gateway.exchange import Exchange
 from gateway.records import DiscreetRecord
 from gateway.relay.call import UpstreamCall

@@ -13,8 +13,10 @@ from functools import lru_cache
 from http import HTTPStatus
 from time import time
 
-from aiohttp import HttpVersion11, hdrs, web
+from aiohttp import HttpVersion11, hdrs
 from aiohttp.abc import AbstractStreamWriter
+
+from gateway import web
 
 LAST_CHUNK = b"0\r\n\r\n"
 _REASONS = {status.value: status.phrase for status in HTTPStatus}

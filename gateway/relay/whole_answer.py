@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from aiohttp import web
-
+from gateway import web
 from gateway.aio import OneShot, WorkThread
 from gateway.errors import Overloaded, UpstreamBadReply, UpstreamUnreachable
 from gateway.flowise.content_budget import ContentBudget

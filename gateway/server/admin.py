@@ -12,10 +12,10 @@ import socket
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from aiohttp import hdrs, web
+from aiohttp import hdrs
 from msgspec import Struct
 
-from gateway import __version__
+from gateway import __version__, web
 from gateway.aio import WorkThread
 from gateway.command_errors import CannotRunError
 from gateway.config import Address, AdminSettings, ServerSettings, ServerTimeouts
@@ -76,9 +76,7 @@ class AdminListener:
         self._feed = answers.feed
         self.use(settings)
         handler = admin_handler(answers, self._token, self._thread)
-        self._runner = web.ServerRunner(
-            Listener(handler, bounds, guard, logger), shutdown_timeout=SHUTDOWN_TIMEOUT
-        )
+        self._listener = Listener(handler, bounds, guard, logger)
 
     @property
     def address(self) -> Address:
@@ -124,8 +122,7 @@ class AdminListener:
         """
         if self._feed is not None:
             self._feed.open()
-        await self._runner.setup()
-        await self._port.serve(self._runner)
+        await self._port.serve(self._listener)
 
     async def close(self) -> None:
         """Let go of the port, and end its connections."""
@@ -134,7 +131,7 @@ class AdminListener:
             await self._port.stop()
             if self._feed is not None:
                 await self._feed.close()
-            await self._runner.cleanup()
+            await self._listener.close(SHUTDOWN_TIMEOUT)
             await self._thread.close()
             self._log.close()
 

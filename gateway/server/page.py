@@ -15,9 +15,9 @@ from types import MappingProxyType
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from aiohttp import hdrs, web
-from aiohttp_sse import EventSourceResponse
+from aiohttp import hdrs
 
+from gateway import web
 from gateway.exchange import SERVER
 from gateway.page.feed import Feed, TooManyViewersError
 from gateway.pipeline import json_response
@@ -106,6 +106,8 @@ class LivePage:
             return _text(
                 503, "Others look at this page already, as many as may. Close one of them, and try again."
             )
+        from aiohttp_sse import EventSourceResponse  # noqa: PLC0415 - it loads aiohttp's framework, 1 MB, for viewers alone
+
         response = EventSourceResponse(headers=HEADERS, send_timeout=SEND_WITHIN)
         try:
             await response.prepare(request)

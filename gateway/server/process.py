@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import chain
 
-from aiohttp import web
 from msgspec import Struct
 
 from gateway.aio import Tasks
@@ -134,7 +133,6 @@ class Process:
         counts = self.gateway.count_unparsable, self.gateway.metrics.connection_closed
         self._guard = ConnectionGuard(config.server, logger, *counts)
         self._listener = Listener(self.gateway.handle, config.server, self._guard, logger, self.gateway.reads)
-        self._public = web.ServerRunner(self._listener, shutdown_timeout=SHUTDOWN_TIMEOUT)
         self._manager = manager or Systemd.none()
         self._certificate = self._followed_certificate()
         self._acceptor = self._tls_acceptor() if config.server.tls.is_on else None
@@ -239,8 +237,7 @@ class Process:
             given = self._passed.common
         self._port = Port(server.listen, PUBLIC, given, mode=server.socket_mode, is_shared=server.handover)
         await self._port.open([*chain.from_iterable(self._passed.public), *self._passed.common])
-        await self._public.setup()
-        await self._port.serve(self._public, None if self._acceptor is None else self._acceptor.open)
+        await self._port.serve(self._listener, None if self._acceptor is None else self._acceptor.open)
         self.gateway.is_ready = True
         if admin is not None:
             await admin.open()
@@ -384,7 +381,7 @@ class Process:
         if self._acceptor is not None:
             await self._acceptor.close()
         await self._certificate.close()
-        await self._public.cleanup()
+        await self._listener.close(SHUTDOWN_TIMEOUT)
         await self.reloads.close()
         await self.gateway.close()
         if self._admin is not None:

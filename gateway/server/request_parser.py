@@ -11,12 +11,13 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, cast
 
-from aiohttp import HttpVersion, HttpVersion10, HttpVersion11, StreamReader, hdrs, web
+from aiohttp import HttpVersion, HttpVersion10, HttpVersion11, StreamReader, hdrs
 from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
+from gateway import web
 from gateway.errors import BadRequest, GatewayError, HeaderTooLarge, TargetTooLong
 from gateway.http.refused_head import END, read_refused_head
 from gateway.http.syntax_errors import OTHER_CODING

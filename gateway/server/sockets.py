@@ -11,8 +11,7 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from aiohttp import web
-
+from gateway import web
 from gateway.config import Address, ListenAddress, UnixAddress
 from gateway.server.binding import (
     CannotListenError,
@@ -58,7 +57,7 @@ class Port:
         self._setting = setting
         self._mode = mode
         self._is_shared = is_shared
-        self._sites: list[web.BaseSite] = []
+        self._servers: list[asyncio.AbstractServer] = []
         self._files: list[SocketFile] = []
         self.sockets = list(given)
 
@@ -107,9 +106,9 @@ class Port:
         self.sockets += taken or await bind_all(address, self._setting, is_shared=self._is_shared)
 
     async def serve(
-        self, runner: web.BaseRunner, accept: Callable[[socket.socket], None] | None = None
+        self, listener: web.Server, accept: Callable[[socket.socket], None] | None = None
     ) -> None:
-        """Accept connections. `accept`: begins to on a TCP socket, in place of the runner; it owns that copy.
+        """Accept connections. `accept`: begins to on a TCP socket, in place of the event loop; it owns that copy.
 
         Raises:
             CannotListenError: another process listens there by now.
@@ -120,12 +119,9 @@ class Port:
                     bound.listen(BACKLOG)
                     accept(copy_of(bound))
                     continue
-                kind = _UnixSite if is_unix(bound) else web.SockSite
-                site = kind(runner, copy_of(bound), backlog=BACKLOG)
-                await site.start()
+                self._servers.append(await _server(listener, copy_of(bound)))
             except OSError as error:
                 raise cannot_listen(address_of(bound), self._setting, error) from error
-            self._sites.append(site)
 
     def keep_files(self) -> None:
         """Leave the files of Unix sockets where they are: a successor accepts there."""
@@ -136,28 +132,29 @@ class Port:
         files, self._files = self._files, []
         for file in files:
             await asyncio.to_thread(file.remove)
-        for site in self._sites:
-            await site.stop()
-        self._sites.clear()
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
         close_all(self.sockets)
         self.sockets = []
 
 
-class _UnixSite(web.SockSite):
-    """aiohttp's own serves a path, or takes the socket for one of TCP."""
+async def _server(listener: web.Server, sock: socket.socket) -> asyncio.AbstractServer:
+    """Accepts from this socket, and owns it.
 
-    async def start(self) -> None:
-        await web.BaseSite.start(self)
-        server = self._runner.server
-        if server is None:
-            raise AssertionError("the runner is set up")
-        loop: Any = asyncio.get_running_loop()
-        self._server = await loop.create_unix_server(
-            server,
-            sock=self._sock,
-            backlog=BACKLOG,
-            cleanup_socket=False,  # the file is that of all processes; from Python 3.13 on the first would remove it
-        )
+    Raises:
+        OSError: the socket cannot listen; it is closed.
+    """
+    loop: Any = asyncio.get_running_loop()
+    create, options = loop.create_server, {}
+    if is_unix(sock):  # its file is that of all processes; from Python 3.13 on the first would remove it
+        create, options = loop.create_unix_server, {"cleanup_socket": False}
+    try:
+        server: asyncio.AbstractServer = await create(listener, sock=sock, backlog=BACKLOG, **options)
+    except OSError:
+        sock.close()
+        raise
+    return server
 
 
 class Reservation:
