@@ -42,6 +42,7 @@ class UpstreamCall:
         "_connection",
         "_early",
         "_early_end",
+        "_early_reads",
         "_feed_chunk",
         "_is_client_paused",
         "_is_held",
@@ -70,7 +71,8 @@ class UpstreamCall:
         self._connection: Connection | None = None
         self._writer: ResponseWriter | None = None
         self._feed_chunk: Callable[[bytes, int], None] | None = None
-        self._early: list[bytes] = []  # body bytes that came before there was a writer
+        self._early = b""  # body bytes that came before there was a writer
+        self._early_reads = 0
         self._early_end: BodyEnd | None = None
         self.terminated_by: GatewayError | None = None
         self._is_client_paused = False
@@ -219,7 +221,7 @@ class UpstreamCall:
         if self._writer is not None:
             self._end_response(self._writer, end, last)
         elif not self.delivered.is_set:
-            self._early.append(last)
+            self._early += last
             self._early_end = end
         self.catch_up()
         self._finish(end)
@@ -237,8 +239,9 @@ class UpstreamCall:
 
     def _hold(self, data: bytes) -> None:
         """Keep it until there is a writer, which takes an iteration of the loop; read little more meanwhile."""
-        self._early.append(data)
-        if len(self._early) == MOST_EARLY and self._connection is not None:
+        self._early += data
+        self._early_reads += 1
+        if self._early_reads == MOST_EARLY and self._connection is not None:
             self._is_held = True
             self._connection.pause_reading()
 
@@ -264,8 +267,7 @@ class UpstreamCall:
         if (feed_chunk := writer.feed_chunk) is not None and self._connection is not None:
             self._feed_chunk = feed_chunk
             self._connection.on_chunk = self.on_chunk
-        early = b"".join(self._early)
-        self._early.clear()
+        early, self._early = self._early, b""
         if self._early_end is not None:
             self._end_response(writer, self._early_end, early)
             return
@@ -387,7 +389,7 @@ class UpstreamCall:
         if self._connection is not None:
             self._connection.on_chunk = None
         self._allowance, self._allowed_at = UNATTENDED_BURST, monotonic()
-        self._early.clear()
+        self._early = b""
         self.delivered.set(None)
 
     def _finish(self, end: BodyEnd | GatewayError) -> None:
