@@ -74,7 +74,7 @@ class Authenticator:
         """
         kind = kind_of(credential)
         if kind == "api_key":
-            return _of_key(self._keyring.check(credential, self._now()))
+            return self._keyring.caller_of(self._keyring.check(credential, self._now()))
         digest = hashlib.sha256(credential.encode()).digest()
         known = self._cache.get(digest)
         if known is None:
@@ -112,10 +112,6 @@ class Authenticator:
         self._cache[digest] = known
         if len(self._cache) > MOST_CACHED:
             self._cache.popitem(last=False)
-
-
-def _of_key(key: ApiKey) -> Caller:
-    return Caller(f"key:{key.name}", "api_key", key.name, key.allowed_routes, key.id, key.name, key.limits)
 
 
 def _of_grant(grant: SessionGrant, key: ApiKey) -> Caller:

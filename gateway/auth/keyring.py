@@ -10,6 +10,7 @@ import hmac
 import math
 from collections.abc import Iterable
 
+from gateway.auth.caller import Caller
 from gateway.auth.key_format import KeyFormError, hash_of, parse_key
 from gateway.auth.keys_model import ApiKey
 from gateway.errors import Unauthenticated
@@ -28,7 +29,7 @@ class Keyring:
     """
 
     def __init__(self, keys: Iterable[ApiKey] = ()) -> None:
-        self._keys = {key.id: key for key in keys}
+        self.replace(keys)
         self.next_end = -math.inf
 
     def __len__(self) -> int:
@@ -36,6 +37,7 @@ class Keyring:
 
     def replace(self, keys: Iterable[ApiKey]) -> None:
         self._keys = {key.id: key for key in keys}
+        self._callers: dict[str, Caller] = {}  # of those that were used
 
     def look_ahead(self, now: float) -> None:
         """Set `next_end`: `inf` if none of the valid keys expires."""
@@ -55,15 +57,25 @@ class Keyring:
             raise Unauthenticated(str(error)) from None
         key = self._keys.get(key_id, _UNKNOWN)
         is_same = hmac.compare_digest(key.hash, hash_of(text))
-        if not is_same & key.is_valid(now):
+        ends_at = key.ends_at
+        if not is_same & (now < ends_at):
             raise Unauthenticated(NOT_VALID)
-        return self._accepted(key)
+        self.next_end = min(self.next_end, ends_at)
+        return key
 
     def get(self, key_id: str, now: float) -> ApiKey | None:
         """The key with this id, if it is valid."""
         key = self._keys.get(key_id)
-        return self._accepted(key) if key is not None and key.is_valid(now) else None
-
-    def _accepted(self, key: ApiKey) -> ApiKey:
+        if key is None or not key.is_valid(now):
+            return None
         self.next_end = min(self.next_end, key.ends_at)
         return key
+
+    def caller_of(self, key: ApiKey) -> Caller:
+        """Who uses one of these keys."""
+        caller = self._callers.get(key.id)
+        if caller is None:
+            name, allowed = key.name, key.allowed_routes
+            caller = Caller(f"key:{name}", "api_key", name, allowed, key.id, name, key.limits)
+            self._callers[key.id] = caller
+        return caller

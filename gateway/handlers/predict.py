@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from aiohttp import hdrs
@@ -73,7 +73,7 @@ class Predict:
             metrics = self._services.metrics
             open_bodies = metrics.cell[metrics.streams_active, route.name]
             delivery = self._of_stream[route.name] = Delivery(
-                {}, self._send_timeout, partial(_event_writer, route), open_bodies, _STREAM_HEADERS
+                {}, self._send_timeout, _event_writers(route), open_bodies, _STREAM_HEADERS
             )
         if route.no_transform:
             return replace(delivery, headers={hdrs.CACHE_CONTROL: _not_to_be_transformed(exchange, head)})
@@ -109,7 +109,10 @@ def _is_answer(exchange: Exchange, head: ResponseHead) -> bool:
     return not exchange.is_streaming and head.status < 400 and head.framing is not Framing.NONE
 
 
-def _event_writer(route: Route, client: ClientStream) -> EventStreamWriter:
-    return EventStreamWriter(
-        client, error_tail, withheld=route.events.withhold, heartbeat=(HEARTBEAT, route.heartbeat)
+def _event_writers(route: Route) -> Callable[[ClientStream], EventStreamWriter]:
+    return partial(
+        EventStreamWriter,
+        error_tail=error_tail,
+        withheld=route.events.withhold,
+        heartbeat=(HEARTBEAT, route.heartbeat),
     )

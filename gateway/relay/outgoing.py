@@ -57,7 +57,7 @@ def upstream_request(exchange: Exchange, upstream: Upstream, body: UpstreamBody)
 
 def deadlines_of(upstream: Upstream, *, total_only: bool = False) -> Deadlines:
     """`total_only`: the head comes together with the whole reply."""
-    timeouts = upstream.settings.timeouts
+    timeouts = upstream.timeouts
     return Deadlines(
         send=timeouts.send,
         head=math.inf if total_only else timeouts.head,

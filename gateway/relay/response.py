@@ -20,7 +20,7 @@ from gateway import web
 
 LAST_CHUNK = b"0\r\n\r\n"
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")  # but for those of line ends, which are counted
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # all but the tab
 
 
 class RelayedResponse(web.StreamResponse):
@@ -107,10 +107,8 @@ def _encoded(status_line: str, fields: Mapping[str, str]) -> bytes:
     Raises:
         ValueError: a value holds a control character, which could end the head or begin another field.
     """
-    text = "".join(
-        [f"{status_line}\r\n", *[f"{name}: {value}\r\n" for name, value in fields.items()], "\r\n"]
-    )
-    lines = len(fields) + 2
-    if text.count("\r") != lines or text.count("\n") != lines or _CONTROL.search(text):
+    lines = [status_line, *[f"{name}: {value}" for name, value in fields.items()]]
+    # what is printable needs no regex, which takes ten times as long
+    if not "".join(lines).isprintable() and any(map(_CONTROL.search, lines)):
         raise ValueError("a header field of the response holds a control character")
-    return text.encode()
+    return "\r\n".join([*lines, "\r\n"]).encode()

@@ -255,21 +255,15 @@ class Connection(asyncio.Protocol):
         if len(data) > SMALL and not (data := self._beginning(data)):
             return
         on_chunk = self.on_chunk
-        size_line = b""
-        if on_chunk is not None and data.endswith(_END_OF_EVENT):
-            size_line = _size_line(len(data))
-            if not data.startswith(size_line):
-                size_line = b""
-            elif size_line and self._is_between_chunks:
-                on_chunk(
-                    data, data[len(size_line) : -2]
-                )  # the parser would come to the same, and be where it is
-                return
+        line = b"" if on_chunk is None or not data.endswith(_END_OF_EVENT) else _size_line(len(data))
+        if line and self._is_between_chunks and on_chunk is not None and data.startswith(line):
+            on_chunk(data, data[len(line) : -2])  # the parser would come to the same, and be where it is
+            return
         parser = self._parser
         parser.feed(data)
         body = parser.body if self._has_head else self._begin(sink)
-        is_chunk = len(body) == 1 and len(body[0]) == len(data) - len(size_line) - 2
-        self._is_between_chunks = size_line != b"" and is_chunk
+        is_chunk = line != b"" and len(body) == 1 and len(body[0]) == len(data) - len(line) - 2
+        self._is_between_chunks = is_chunk and data.startswith(line)
         if parser.is_over:
             if self._sink is sink:
                 self._end(sink, b"".join(body))

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from hashlib import sha256
 
+from msgspec import Struct
+
 from gateway.aio import Tasks
 from gateway.config import UpstreamServer, UpstreamSettings, Url
 from gateway.config.proxies import Proxy
@@ -52,6 +54,16 @@ class ForwardedIdentity(DiscreetRecord, frozen=True):
 _WITH_TRACE = frozenset({*_OF_THE_BODY, b"traceparent", b"tracestate"})
 
 
+class CallTimeouts(Struct, frozen=True):
+    """The deadlines of one call, in seconds."""
+
+    send: float
+    head: float
+    first_event: float
+    idle: float
+    total: float
+
+
 class Upstream:
     """Connects when it is asked to send; until `close`, or `drain` and the end of its last request."""
 
@@ -79,6 +91,9 @@ class Upstream:
         """
         self.name = name
         self.settings = settings
+        times = settings.timeouts
+        # read for each request: an attribute of a model of pydantic takes ten times as long
+        self.timeouts = CallTimeouts(times.send, times.head, times.first_event, times.idle, times.total)
         self._known = {} if before is None else dict(before.by_identity())
         self._kept: list[tuple[Server, ServerOptions]] = []
         self._reads = reads or LargeReads()
