@@ -14,8 +14,8 @@ from collections.abc import Sequence
 
 READY, NOT_READY, WRONG = 0, 1, 2
 _HELP = {"-h", "--help"}
-# Looks at what is new, and never at all: what is loaded stays, and to go through it again and again took a tenth of the
-# start. Without any look a process would keep 0.3 MB more.
+# Of the garbage collector: it looks at what is new, and never at everything. What is loaded stays, and to go through it
+# again and again took a tenth of the start. Without any look a process would keep 0.3 MB more.
 _LOADING = (20_000, 2, 1000)
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import struct
+import termios
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -43,6 +46,23 @@ class Ticker:
             loop.call_soon(
                 watch, now
             )  # one callback each, so that an exception in one does not stop the rest
+
+
+def untaken(transport: asyncio.WriteTransport) -> int:
+    """Bytes that were written and that the peer's system has not taken: in the transport's buffer and in the system's.
+
+    The latter shows that a slow client reads: the system takes more only once a third of its megabytes is free. Under
+    TLS it is all that shows it for long, as what waits below TLS is in neither.
+    """
+    waiting = transport.get_write_buffer_size()
+    sock = transport.get_extra_info("socket")
+    if sock is None:  # it is closed
+        return waiting
+    try:
+        (queued,) = struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)))
+    except (OSError, ValueError):  # closed meanwhile, or a system that does not say it of this kind of socket
+        return waiting
+    return waiting + int(queued)
 
 
 class OneShot(Generic[T]):

@@ -6,11 +6,13 @@ import asyncio
 import threading
 
 import pytest
+import uvloop
 
 from gateway import aio
 from gateway.aio import LEAST_STEP, LONGEST_SLEEP, Tasks, Turns, WorkThread
 from gateway.steps import step
 from tests.harness import bounds
+from tests.harness.clock import until
 
 
 async def test_join_waits_for_what_is_under_way():
@@ -186,3 +188,26 @@ async def test_a_work_thread_gives_way_for_as_long_as_it_worked_if_others_want_t
     await thread.run(job)
     await thread.close()
     assert sleeps == pytest.approx(slept)
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_what_the_other_side_has_not_taken_is_counted_until_it_does(loop):
+    async def talk():
+        heard = asyncio.get_running_loop().create_future()
+        server = await asyncio.start_server(lambda *streams: heard.set_result(streams), "127.0.0.1", 0)
+        _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        reader, other = await heard
+        assert aio.untaken(writer.transport) == 0
+        writer.write(bytes(16_000_000))
+        full = aio.untaken(writer.transport)
+        assert writer.transport.get_write_buffer_size() < full <= 16_000_000
+        await reader.readexactly(16_000_000)
+        await until(lambda: not aio.untaken(writer.transport))
+        writer.transport.abort()
+        await until(lambda: other.transport.is_closing() or reader.at_eof())
+        assert aio.untaken(writer.transport) == 0
+        other.close()
+        server.close()
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(talk())

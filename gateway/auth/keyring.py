@@ -72,7 +72,7 @@ class Keyring:
         return key
 
     def caller_of(self, key: ApiKey) -> Caller:
-        """Who uses one of these keys."""
+        """Who uses a key that `check` has just returned."""
         caller = self._callers.get(key.id)
         if caller is None:
             name, allowed = key.name, key.allowed_routes

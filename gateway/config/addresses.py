@@ -1,6 +1,7 @@
 """Where something listens or is reached: addresses, URLs, origins, networks, stores (pure).
 
 Every `ValueError` here is the rest of a sentence that begins with the text that was parsed; none repeats the text.
+What may be the default of a key is a dataclass, which pydantic can write into a JSON Schema.
 """
 
 from __future__ import annotations

@@ -22,18 +22,18 @@ class EventBoundaries:
     Each event leaves as soon as its boundary has arrived; bare line ends after it may wait for the next event. An event
     above `LARGE_EVENT` bytes passes in pieces.
 
-    `last`: the last byte received; empty after a boundary, so that whole events may pass by this object.
+    Whole events may pass by this object while it is at a boundary.
     """
 
-    __slots__ = ("_held", "last")
+    __slots__ = ("_held", "_last")
 
     def __init__(self) -> None:
         self._held = bytearray()
-        self.last = b""
+        self._last = b""  # the last byte received; empty after a boundary
 
     def feed(self, data: bytes) -> bytes:
         """Takes received bytes and returns those that may leave now; whole events are not copied."""
-        if not self.last and data.endswith(_WHOLE):
+        if not self._last and data.endswith(_WHOLE):
             return data
         return self._cut(data)
 
@@ -51,22 +51,22 @@ class EventBoundaries:
     @property
     def is_inside_event(self) -> bool:
         """Whether the last byte passed on is not at a boundary, so that nothing else may be written now."""
-        return bool(self.last) and not self._held
+        return bool(self._last) and not self._held
 
     def _cut(self, data: bytes) -> bytes:
-        end = last_boundary(self.last + data) - len(self.last)
+        end = last_boundary(self._last + data) - len(self._last)
         if end <= 0:
             return self._wait(data)
         ready, tail = data[:end], data[end:]
         if self._held:
             self._held += ready
             ready = self.rest()
-        self.last = b""
+        self._last = b""
         return ready + self._wait(tail) if tail else ready
 
     def _wait(self, tail: bytes) -> bytes:
         is_passing = self.is_inside_event
-        self.last = tail[-1:] or self.last
+        self._last = tail[-1:] or self._last
         if is_passing or (not self._held and len(tail) > LARGE_EVENT):
             return tail
         self._held += tail

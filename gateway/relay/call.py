@@ -71,8 +71,7 @@ class UpstreamCall:
         self._connection: Connection | None = None
         self._writer: ResponseWriter | None = None
         self._feed_chunk: Callable[[bytes, int], None] | None = None
-        self._early = b""  # body bytes that came before there was a writer
-        self._early_reads = 0
+        self._early, self._early_reads = b"", 0  # body bytes that came before there was a writer
         self._early_end: BodyEnd | None = None
         self.terminated_by: GatewayError | None = None
         self._is_client_paused = False
@@ -195,7 +194,6 @@ class UpstreamCall:
     def on_body(self, data: bytes) -> None:
         """The client first, then the observer."""
         now = monotonic()
-        self.last_byte_at = now
         writer = self._writer
         if writer is not None:
             writer.feed(data)
@@ -203,6 +201,7 @@ class UpstreamCall:
             self._hold(data)
         else:
             self._spend_allowance(len(data))
+        self.last_byte_at = now  # for the writer it was that of the read before
         self._unread.append((data, now))
         size = self._unread_size = self._unread_size + len(data) + PER_READ
         if size > UNREAD:

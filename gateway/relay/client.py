@@ -11,11 +11,13 @@ import math
 from time import monotonic
 
 from gateway import web
+from gateway.aio import untaken
 from gateway.relay.call import UpstreamCall
 from gateway.relay.response import LAST_CHUNK, RelayedResponse
 
-# Bytes that wait, above which the client counts as slow: so that none waits unnoticed, and the system's own buffers are
-# what a fast client needs. Not 0, at which uvloop's TLS counts every client as slow.
+# Bytes that wait, above which the client counts as slow: nothing has to look for them, and a fast client needs no more
+# than the buffers of the system. With 0 uvloop's TLS would count every client as slow. Under TLS as much as uvloop's
+# default waits below, unseen.
 HIGH_WATER = 1
 
 
@@ -48,7 +50,7 @@ class ClientStream(asyncio.Protocol):
         self.is_chunked = False
         self._is_gone = False
         self._written = 0  # with the chunk framing, unlike `bytes_out`
-        self._taken = 0  # of it, by the kernel, while some of it waits
+        self._taken = 0  # of it, at the last look while some of it waits
         self._taken_at = math.inf  # the last time that this has changed, while some of it waits
         self.bytes_out = 0
         self.has_begun = False  # the head was sent, so that it cannot be replaced by an error
@@ -68,8 +70,6 @@ class ClientStream(asyncio.Protocol):
         self.is_chunked = response.is_chunked
         transport.set_protocol(self)
         transport.set_write_buffer_limits(high=HIGH_WATER)
-        if transport.get_write_buffer_size():  # the end of an earlier response
-            self._waits()
 
     def begin(self) -> None:
         """Send the head now, if no bytes came with which it could go."""
@@ -150,16 +150,17 @@ class ClientStream(asyncio.Protocol):
             return now
         if self._taken_at == math.inf:
             return math.inf
-        taken = self._written - transport.get_write_buffer_size()
+        taken = self._written - untaken(transport)
         if taken > self._taken:
-            self._taken, self._taken_at = taken, now
+            self._taken_at = now
         elif now - self._taken_at > self._send_timeout:
             self.drop()
+        self._taken = taken
         return now
 
     @property
     def last_byte_at(self) -> float:
-        """When the last bytes came that this is a response to; in monotonic seconds."""
+        """When Flowise was last read, before what is being written; in monotonic seconds."""
         return self._call.last_byte_at
 
     def drop(self) -> None:
@@ -176,7 +177,10 @@ class ClientStream(asyncio.Protocol):
     def pause_writing(self) -> None:
         """Something waits for the client."""
         self._request.protocol.pause_writing()
-        self._waits()
+        if self._transport is not None and self._taken_at == math.inf:
+            self._taken = self._written - untaken(self._transport)
+            self._taken_at = monotonic()
+        self._call.on_client_paused()
 
     def resume_writing(self) -> None:
         """Nothing waits any more."""
@@ -193,12 +197,6 @@ class ClientStream(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._gone()
         self._request.protocol.connection_lost(exc)
-
-    def _waits(self) -> None:
-        if self._transport is not None and self._taken_at == math.inf:
-            self._taken = self._written - self._transport.get_write_buffer_size()
-            self._taken_at = monotonic()
-        self._call.on_client_paused()
 
     def _gone(self) -> None:
         """The client hung up, half-closed, or was dropped."""

@@ -38,9 +38,9 @@ class ResponseWriter(Protocol):
 
     @property
     def feed_chunk(self) -> Callable[[bytes, int], None] | None:
-        """As `feed`, for a whole event behind another, which came as one chunk: with its framing, and its size without.
+        """As `feed`, for a whole event that came as one chunk: with its framing, and its size without.
 
-        None: not here.
+        Only where the last read has ended an event, too. None: not here.
         """
 
     def feed(self, data: bytes) -> None:

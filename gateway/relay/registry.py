@@ -103,22 +103,28 @@ class InFlight:
             self._soon = {call: None for call, due in self._open.items() if due < self._soon_until}
         for call in [call for call in self._soon if self._open[call] <= now]:
             if call in self._open:  # else one before it has ended it
-                self._open[call] = math.inf  # unless it asks for a look meanwhile
-                again = call.tick(now)
-                if call in self._open:
-                    self._look_at(call, min(again, self._open[call]))
+                self._look(call, now)
+
+    def _look(self, call: InFlightCall, now: float) -> None:
+        """If it fails, it comes behind the others at the next tick."""
+        self._open[call] = math.inf  # unless it asks for a look meanwhile
+        again = now
+        try:
+            again = call.tick(now)
+        finally:
+            if call in self._open:
+                self._schedule(call, min(again, self._open[call]))
 
     def look_soon(self, call: InFlightCall) -> None:
         """Check it at the next tick: something has begun that the last look at it did not know."""
         if call in self._open:
-            self._look_at(call, 0.0)
+            self._schedule(call, 0.0)
 
-    def _look_at(self, call: InFlightCall, due: float) -> None:
+    def _schedule(self, call: InFlightCall, due: float) -> None:
         self._open[call] = due
+        self._soon.pop(call, None)
         if due < self._soon_until:
             self._soon[call] = None
-        else:
-            self._soon.pop(call, None)
 
     def begin_drain(self) -> None:
         """From now on a call without a client is aborted."""

@@ -12,10 +12,6 @@ from gateway.http.sse import EventBoundaries
 from gateway.relay.client import ClientStream
 from gateway.upstream.response_parser import BodyEnd
 
-LOOKS = (
-    8  # within the time to a heartbeat, where events are withheld: it comes at most this part of it too late
-)
-
 
 class RawWriter:
     """Writes a body that is no event stream, byte for byte; a broken one is cut."""
@@ -46,13 +42,13 @@ class EventStreamWriter:
     """
 
     __slots__ = (
+        "_beat_at",
         "_boundaries",
         "_client",
         "_error_tail",
         "_filter",
         "_heartbeat",
         "_heartbeat_after",
-        "_sent",
         "_sent_at",
     )
 
@@ -69,8 +65,9 @@ class EventStreamWriter:
         self._boundaries = EventBoundaries()
         self._filter = EventFilter(withheld) if withheld else None
         self._heartbeat, self._heartbeat_after = heartbeat
-        self._sent = 0
+        # when something was sent before what waits here or was withheld; None: what came last was sent
         self._sent_at: float | None = None
+        self._beat_at: float | None = None  # the last heartbeat, or the first look
 
     def feed(self, data: bytes) -> None:
         """Write the events that are complete now, in one write."""
@@ -79,6 +76,9 @@ class EventStreamWriter:
             ready = self._filter.feed(ready)
         if ready:
             self._client.write(ready)
+            self._sent_at = None
+        elif self._sent_at is None:
+            self._sent_at = self._client.last_byte_at
 
     @property
     def feed_chunk(self) -> Callable[[bytes, int], None] | None:
@@ -113,21 +113,18 @@ class EventStreamWriter:
 
     def tick(self, now: float) -> float:
         """Send a heartbeat if nothing was sent for the configured time; return when to look again."""
-        client, after = self._client, self._heartbeat_after
-        again = client.tick(now)
+        again = self._client.tick(now)
+        after = self._heartbeat_after
         if not after:
             return again
-        if client.bytes_out != self._sent:
-            # what came last was sent, or completes no event, in which there is no heartbeat; if it is not withheld
-            self._sent_at = client.last_byte_at if self._filter is None else now
-            self._sent = client.bytes_out
-        elif self._sent_at is None:
-            self._sent_at = now
-        if now - self._sent_at >= after and not self._is_inside_event:
-            client.write(self._heartbeat)
-            self._sent, self._sent_at = client.bytes_out, now
-        next_beat = self._sent_at + after
-        return min(again, next_beat if self._filter is None else min(next_beat, now + after / LOOKS))
+        if self._beat_at is None:
+            self._beat_at = now
+        sent_at = self._client.last_byte_at if self._sent_at is None else self._sent_at
+        silent_since = max(self._beat_at, sent_at)
+        if now - silent_since >= after and not self._is_inside_event:
+            self._client.write(self._heartbeat)
+            silent_since = self._beat_at = now
+        return min(again, silent_since + after)
 
     def _rest(self) -> bytes:
         """The tail without a boundary: the body stays byte-identical."""

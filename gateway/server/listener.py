@@ -20,6 +20,7 @@ from aiohttp import HttpVersion11, StreamReader, hdrs
 from aiohttp.typedefs import RawHeaders
 
 from gateway import web
+from gateway.aio import untaken
 from gateway.config import ServerSettings
 from gateway.errors import BadRequest, Failed
 from gateway.exchange import SERVER, UNDER_TOKEN
@@ -86,7 +87,7 @@ class Listener(web.Server):
         return connection
 
     async def close(self, within: float) -> None:
-        """End all connections, `within` so many seconds; for when nothing accepts any more."""
+        """End all connections, for when nothing accepts any more. Handlers have twice `within` seconds."""
         await asyncio.sleep(0)  # the requests that have come begin
         self.pre_shutdown()
         await self.shutdown(within)
@@ -304,7 +305,8 @@ class ClientConnection(web.RequestHandler):
         """
         transport = self._socket
         is_relayed = transport is not None and transport.get_protocol() is not self
-        unsent = 0 if is_relayed or transport is None else transport.get_write_buffer_size()
+        waiting = 0 if is_relayed or transport is None else transport.get_write_buffer_size()
+        unsent = 0 if waiting == 0 or transport is None else untaken(transport)
         if unsent == 0 or unsent != self._unsent:
             self._unsent, self._unsent_since = unsent, now
         elif now - self._unsent_since > send_timeout:

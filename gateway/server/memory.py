@@ -8,7 +8,7 @@ LARGE = 256 * 1024  # bytes of a block that has pages of its own; below the part
 # The collector looks at new objects once there are this many more, for a millisecond; Python's 700 are a few streams.
 # What has ended is freed without it, but for clients that hang up while the rest of a refused body is awaited, which
 # leave some 40 objects each. At every third time it looks at older ones too, for some milliseconds.
-YOUNG, OLDER = 20_000, 2
+YOUNG, OLDER, OLDEST = 20_000, 2, 10
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
 
 
@@ -38,4 +38,4 @@ def exempt_what_lasts() -> None:
     A full collection would take 40 ms for them, at any moment, and all threads stand still meanwhile.
     """
     gc.freeze()
-    gc.set_threshold(YOUNG, OLDER)
+    gc.set_threshold(YOUNG, OLDER, OLDEST)  # `__main__` has others

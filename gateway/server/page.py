@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from aiohttp import hdrs
@@ -21,6 +21,9 @@ from gateway import web
 from gateway.exchange import SERVER
 from gateway.page.feed import Feed, TooManyViewersError
 from gateway.pipeline import json_response
+
+if TYPE_CHECKING:
+    from aiohttp_sse import EventSourceResponse
 
 SEND_WITHIN = 10.0  # seconds; a viewer that takes nothing for so long is dropped
 FOLDER = Path(__file__).parents[1] / "page" / "static"
@@ -106,9 +109,8 @@ class LivePage:
             return _text(
                 503, "Others look at this page already, as many as may. Close one of them, and try again."
             )
-        from aiohttp_sse import EventSourceResponse  # noqa: PLC0415 - it loads aiohttp's framework, 1 MB, for viewers alone
-
-        response = EventSourceResponse(headers=HEADERS, send_timeout=SEND_WITHIN)
+        event_source = await asyncio.to_thread(_load_event_source)
+        response = event_source(headers=HEADERS, send_timeout=SEND_WITHIN)
         try:
             await response.prepare(request)
             async with response:
@@ -150,6 +152,13 @@ def _is_of_this_machine(host: str) -> bool:
         return name == "localhost" or bool(ipaddress.ip_address(name))
     except ValueError:
         return False
+
+
+def _load_event_source() -> type[EventSourceResponse]:
+    """It loads aiohttp's framework for applications, 1 MB, so only for a viewer; it takes some 10 ms."""
+    from aiohttp_sse import EventSourceResponse  # noqa: PLC0415 - see above
+
+    return EventSourceResponse
 
 
 def _text(status: int, text: str) -> web.Response:

@@ -115,8 +115,8 @@ class Port:
         """
         for bound in self.sockets:
             try:
+                bound.listen(BACKLOG)  # uvloop would keep a failure to itself
                 if accept is not None and not is_unix(bound):
-                    bound.listen(BACKLOG)
                     accept(copy_of(bound))
                     continue
                 self._servers.append(await _server(listener, copy_of(bound)))

@@ -69,7 +69,7 @@ class Connection(asyncio.Protocol):
         "_got_bytes",
         "_has_head",
         "_idle_seconds",
-        "_is_between_chunks",
+        "_is_between_events",
         "_is_blocked",
         "_is_paused",
         "_is_repeatable",
@@ -108,7 +108,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._sink: ResponseSink | None = None
         self.on_chunk: Callable[[bytes, bytes], None] | None = None
-        self._is_between_chunks = False  # the last read was one chunk from its beginning to its end
+        self._is_between_events = False  # the last read was one whole chunk, and ended an event
         self._is_blocked = False
         self._is_repeatable = False
         self._is_paused = False  # by the sink
@@ -178,7 +178,7 @@ class Connection(asyncio.Protocol):
         """Write the head and the part of the body that is available; the response goes to the sink."""
         self._parser.expect(method)
         self._sink = sink
-        self._is_between_chunks = False
+        self._is_between_events = False
         self.on_chunk = None
         self._is_repeatable = method in _REPEATABLE
         self._got_bytes = self._has_head = self._is_request_sent = False
@@ -256,14 +256,14 @@ class Connection(asyncio.Protocol):
             return
         on_chunk = self.on_chunk
         line = b"" if on_chunk is None or not data.endswith(_END_OF_EVENT) else _size_line(len(data))
-        if line and self._is_between_chunks and on_chunk is not None and data.startswith(line):
+        if line and self._is_between_events and on_chunk is not None and data.startswith(line):
             on_chunk(data, data[len(line) : -2])  # the parser would come to the same, and be where it is
             return
         parser = self._parser
         parser.feed(data)
         body = parser.body if self._has_head else self._begin(sink)
         is_chunk = line != b"" and len(body) == 1 and len(body[0]) == len(data) - len(line) - 2
-        self._is_between_chunks = is_chunk and data.startswith(line)
+        self._is_between_events = is_chunk and data.startswith(line)
         if parser.is_over:
             if self._sink is sink:
                 self._end(sink, b"".join(body))

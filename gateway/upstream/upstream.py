@@ -14,7 +14,7 @@ from hashlib import sha256
 from msgspec import Struct
 
 from gateway.aio import Tasks
-from gateway.config import UpstreamServer, UpstreamSettings, Url
+from gateway.config import UpstreamServer, UpstreamSettings, UpstreamTimeouts, Url
 from gateway.config.proxies import Proxy
 from gateway.http.target import join_target
 from gateway.records import DiscreetRecord
@@ -55,13 +55,17 @@ _WITH_TRACE = frozenset({*_OF_THE_BODY, b"traceparent", b"tracestate"})
 
 
 class CallTimeouts(Struct, frozen=True):
-    """The deadlines of one call, in seconds."""
+    """The deadlines of one call, in seconds; read for each: an attribute of pydantic's takes ten times as long."""
 
     send: float
     head: float
     first_event: float
     idle: float
     total: float
+
+    @classmethod
+    def of(cls, settings: UpstreamTimeouts) -> CallTimeouts:
+        return cls(settings.send, settings.head, settings.first_event, settings.idle, settings.total)
 
 
 class Upstream:
@@ -90,10 +94,7 @@ class Upstream:
             OSError: a file with certificates cannot be read.
         """
         self.name = name
-        self.settings = settings
-        times = settings.timeouts
-        # read for each request: an attribute of a model of pydantic takes ten times as long
-        self.timeouts = CallTimeouts(times.send, times.head, times.first_event, times.idle, times.total)
+        self.settings, self.timeouts = settings, CallTimeouts.of(settings.timeouts)
         self._known = {} if before is None else dict(before.by_identity())
         self._kept: list[tuple[Server, ServerOptions]] = []
         self._reads = reads or LargeReads()

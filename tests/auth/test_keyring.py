@@ -44,6 +44,17 @@ def test_a_valid_key_has_routes_limits_and_expiry(ring):
     assert found.hash == hash_of(key(1))
 
 
+def test_the_caller_of_a_key_is_what_the_keys_say_now(ring, tmp_path):
+    found = ring.check(key(1), NOW)
+    caller = ring.caller_of(found)
+    assert (caller.name, caller.user, caller.key_id) == ("key:backend", "backend", key_id(1))
+    assert (caller.routes, caller.limits) == (frozenset({"support", "sales"}), found.limits)
+    assert ring.caller_of(ring.check(key(1), NOW)) is caller
+    ring.replace(read_keys(write_keys(tmp_path / "keys.yaml", entry(1, "backend", routes="[sales]"))))
+    narrowed = ring.caller_of(ring.check(key(1), NOW))
+    assert (narrowed.routes, narrowed.limits) == (frozenset({"sales"}), ())
+
+
 def test_a_key_without_routes_may_use_all(ring):
     assert ring.check(key(5), NOW).allowed_routes is None
 

@@ -25,6 +25,7 @@ _TIMEOUT_S = SEND_S + 15
 _GROWTH_MB = 16
 _ABORT_WITHIN_S = SEND_S + 3
 _MB = 1_000_000
+_LAST_CHUNK = b"0\r\n\r\n"
 _MIN_STILL_S = SEND_S / 2
 
 
@@ -112,15 +113,21 @@ def _warm_up(target: Target) -> None:
     for number in range(20):
         with socket.create_connection(("127.0.0.1", target.port), timeout=10) as client:
             client.sendall(prediction(f"warm-{number}-{FLOW}", "count=1"))
-            _read(client, 200)
+            got = b""
+            while not got.endswith(_LAST_CHUNK):  # one that leaves earlier has its run aborted
+                got += _piece(client)
 
 
 def _read(client: socket.socket, count: int) -> None:
     while count > 0:
-        piece = client.recv(65536)
-        if not piece:
-            raise BenchError("the stream ended before the client stopped reading")
-        count -= len(piece)
+        count -= len(_piece(client))
+
+
+def _piece(client: socket.socket) -> bytes:
+    piece = client.recv(65536)
+    if not piece:
+        raise BenchError("the stream ended before the client stopped reading")
+    return piece
 
 
 def _watch(upstream_port: int) -> Iterator[dict[str, int]]:
@@ -153,7 +160,7 @@ def _read_on(client: socket.socket) -> tuple[int, str]:
         return received, "reset"
     return (
         received,
-        "complete, with the last chunk" if last == b"0\r\n\r\n" else "cut, without the last chunk",
+        "complete, with the last chunk" if last == _LAST_CHUNK else "cut, without the last chunk",
     )
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import socket
+import threading
 
 import pytest
 
@@ -12,11 +14,13 @@ from gateway.errors import Unauthenticated
 from tests.harness.certificates import Authority
 from tests.harness.clock import time_passes, until
 from tests.harness.frames import ABORT, ABORTED, ASK, ASK_JSON, END, METADATA, PATH, START, only, token
-from tests.harness.raw_client import Wire
+from tests.harness.gateway import FLOW
+from tests.harness.raw_client import Wire, request
 from tests.harness.raw_upstream import STREAM_HEAD, RawUpstream
 
 MEGABYTE = 1024 * 1024
 PIECE = token("x" * (64 * 1024 - 64))
+FILE = f"/api/v1/get-upload-file?chatflowId={FLOW}&chatId=c&fileName=a.pdf"
 SEND = {"server": {"timeouts": {"send": "300ms"}}}
 
 
@@ -155,19 +159,21 @@ async def test_a_client_that_reads_nothing_is_dropped_and_its_run_aborted(start,
     assert (line["outcome"], line["abort"], line["status"]) == ("client_closed", "stopped", 200)
 
 
-async def test_a_slow_client_is_not_a_stalled_one(start, hurried):
+@pytest.mark.parametrize("is_tls", [False, True], ids=["plain", "tls"])
+async def test_a_slow_client_is_not_a_stalled_one(start, hurried, is_tls, tmp_path):
     """A client that takes something within each send timeout stays, however long it all takes."""
     hurried(60.0)
     pieces = 400
-    send = {
-        "server": {"timeouts": {"send": "800ms"}}
-    }  # far above what a busy machine keeps this process waiting
+    authority = Authority(tmp_path)
+    options = {"ssl": authority.client(), "server_hostname": "localhost"} if is_tls else {}
+    send = {"timeouts": {"send": "800ms"}}  # far above what a busy machine keeps this process waiting
+    server = send | ({"tls": authority.pair().settings} if is_tls else {})
 
     async def script(peer, _):
         peer.send(STREAM_HEAD + chunk(PIECE * pieces) + chunk(METADATA + END) + b"0\r\n\r\n")
 
-    async with RawUpstream(script) as upstream, start(upstream.url, **send) as gateway:
-        async with await slow_client(gateway) as wire:
+    async with RawUpstream(script) as upstream, start(upstream.url, server=server) as gateway:
+        async with await slow_client(gateway, **options) as wire:
             wire.post(PATH, ASK)
             await wire.head()
             came = 0
@@ -189,14 +195,98 @@ async def test_a_slow_client_is_not_a_stalled_one(start, hurried):
     assert line["outcome"] == "ok"
 
 
-@pytest.mark.parametrize("ending", ["whole", "cut", "json"])
+def sip(gateway, context, question, is_enough):
+    """Read 2 KB each 50 ms."""
+    with socket.socket() as plain:
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        plain.connect((gateway.host, gateway.port))
+        with context.wrap_socket(plain, server_hostname="localhost") if context else plain as client:
+            client.sendall(request("POST", PATH, json.dumps(question).encode()))
+            while not is_enough.wait(0.05):
+                assert client.recv(2048)
+
+
+@pytest.mark.parametrize("is_tls", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("question", [ASK, ASK_JSON], ids=["stream", "answer"])
+async def test_a_client_that_sips_is_not_dropped(start, hurried, question, is_tls, tmp_path):
+    """It takes something all the time, though for seconds too little for another write of the gateway."""
+    hurried(60.0)
+    authority = Authority(tmp_path)
+    server = {"timeouts": {"send": "500ms"}} | ({"tls": authority.pair().settings} if is_tls else {})
+
+    async def script(peer, _):
+        if question is ASK:
+            peer.send(STREAM_HEAD + chunk(PIECE * 60) + chunk(METADATA + END) + b"0\r\n\r\n")
+        else:  # is read as a whole, because something is withheld
+            peer.answer(b'{"text":"%b","usedTools":[]}' % (b"x" * 3 * MEGABYTE))
+
+    route = {"events": {"withhold": ["usedTools"]}}
+    async with RawUpstream(script) as upstream, start(upstream.url, server=server, route=route) as gateway:
+        context, is_enough = authority.client() if is_tls else None, threading.Event()
+        sipping = asyncio.create_task(asyncio.to_thread(sip, gateway, context, question, is_enough))
+        await until(lambda: upstream.seen)
+        (connection,) = gateway.connections()
+        sock = connection.transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 256 * 1024)
+        await time_passes(2.5)
+        assert gateway.connections()
+        is_enough.set()
+        await sipping
+
+
+@pytest.mark.parametrize("reads_on", [False, True])
+async def test_a_client_with_little_left_to_read_is_dropped_unless_it_reads_it(start, hurried, reads_on):
+    """A few bytes that the system does not take are noticed; once they are taken, silence is none of the client's."""
+    hurried(60.0)
+    is_full, may_end = asyncio.Event(), asyncio.Event()
+
+    async def script(peer, _):
+        peer.send(STREAM_HEAD + chunk(START))
+        while not is_full.is_set():
+            peer.chunk(token("x" * 2000))
+            await time_passes(0.001)
+        peer.chunk(token("last"))
+        await may_end.wait()
+        peer.chunk(METADATA + END)
+        peer.chunk(b"")
+
+    send = {"server": {"timeouts": {"send": "2s" if reads_on else "300ms"}}}
+    async with RawUpstream(script) as upstream, start(upstream.url, **send) as gateway:
+        async with await slow_client(gateway) as wire:
+            wire.post(PATH, ASK)
+            await wire.head()
+            wire.writer.transport.pause_reading()
+            assert 0 < await is_paused(gateway) < 64 * 1024
+            is_full.set()
+            if reads_on:
+                wire.writer.transport.resume_reading()
+                while b"last" not in await wire.chunk():
+                    pass
+                await time_passes(2.5)  # more than the send timeout
+                assert gateway.connections()
+                may_end.set()
+                await wire.until(END)
+                assert (await only(gateway))["outcome"] == "ok"
+            else:
+                await until(lambda: not gateway.connections())
+                may_end.set()
+                assert (await only(gateway))["outcome"] == "client_closed"
+
+
+@pytest.mark.parametrize("ending", ["whole", "cut", "json", "file"])
 async def test_a_client_that_does_not_read_the_end_is_dropped(start, hurried, ending):
     """The answer is complete for us, so only the listener's guard looks after the connection."""
     hurried(60.0)
     large = 8 * MEGABYTE
 
     async def script(peer, _):
-        if ending == "json":
+        if ending == "file":
+            peer.send(
+                b"HTTP/1.1 200 OK\r\nContent-Type: application/pdf\r\nTransfer-Encoding: chunked\r\n\r\n"
+            )
+            peer.chunk(b"x" * large)  # and never its end
+            await peer.closed_by_gateway()
+        elif ending == "json":
             peer.answer(b'"' + b"x" * large + b'"')
         elif ending == "whole":
             peer.send(STREAM_HEAD + chunk(token("x" * large) + METADATA + END) + b"0\r\n\r\n")
@@ -207,7 +297,10 @@ async def test_a_client_that_does_not_read_the_end_is_dropped(start, hurried, en
 
     async with RawUpstream(script) as upstream, start(upstream.url, **SEND) as gateway:
         async with await slow_client(gateway) as wire:
-            wire.post(PATH, ASK_JSON if ending == "json" else ASK)
+            if ending == "file":
+                wire.send(request("GET", FILE))
+            else:
+                wire.post(PATH, ASK_JSON if ending == "json" else ASK)
             await wire.head()
             wire.writer.transport.pause_reading()
             await until(lambda: not gateway.connections())

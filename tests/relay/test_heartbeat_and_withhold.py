@@ -104,15 +104,21 @@ def test_the_silence_before_a_heartbeat_begins_with_the_last_event_also_between_
     assert beat_at(writer, client, 115.0) == (came_at + 15.0, 2)
 
 
-@pytest.mark.parametrize("is_sent", [True, False])
-def test_what_is_withheld_does_not_put_a_heartbeat_off(is_sent):
+@pytest.mark.parametrize(
+    "unsent", [(END, END), (token("a")[:20], token("a")[20:30])], ids=["withheld", "half an event"]
+)
+def test_what_is_not_sent_does_not_put_a_heartbeat_off(unsent):
     client = SilentClient()
-    writer = EventStreamWriter(client, lambda _: b"", withheld=frozenset({"end"}), heartbeat=(BEAT, 16.0))
-    assert writer.tick(100.0) == 102.0
-    client.bytes_out, client.last_byte_at = 20 if is_sent else 10, 101.0
-    client_beat = 118.0 if is_sent else 116.0  # noticed by the look at 102
-    client.last_byte_at = 115.0
-    assert beat_at(writer, client, 102.0)[0] == client_beat
+    writer = EventStreamWriter(client, lambda _: b"", withheld=frozenset({"end"}), heartbeat=(BEAT, 15.0))
+    assert writer.tick(100.0) == 115.0
+    for came_at, data in zip((104.0, 109.0, 114.75), (token("a"), *unsent), strict=True):
+        writer.feed(data)
+        client.last_byte_at = came_at
+    assert beat_at(writer, client, 115.0) == (119.0, 2)
+    rest = token("a").removeprefix(b"".join(unsent))
+    writer.feed(rest)
+    client.last_byte_at = 120.0
+    assert beat_at(writer, client, 119.25)[0] == 135.0
 
 
 def beat_at(writer, client, now):

@@ -52,7 +52,7 @@ async def upstream():
         ("45s", [], 0, 3),
         ("45s", ["end"], 0, 3),
         ("200ms", [], 2, ROUNDS / 5),  # a tick takes 10 ms
-        ("200ms", ["end"], 6, ROUNDS / 2),  # an eighth of it is 25
+        ("200ms", ["end"], 2, ROUNDS / 5),
     ],
 )
 async def test_a_stream_that_flows_is_looked_at_when_something_may_be_due(

@@ -28,6 +28,12 @@ class Looked:
         return now + self._every
 
 
+class Failing(Looked):
+    def tick(self, now):
+        super().tick(now)
+        raise ZeroDivisionError
+
+
 def pass_time(in_flight, ticks, first=0):
     for number in range(first, first + ticks):
         in_flight.tick(START + TICK * number)
@@ -69,6 +75,18 @@ def test_also_one_that_asks_while_it_is_looked_at():
     in_flight.add(call)
     pass_time(in_flight, 3)
     assert call.at == [0.0, 0.25, 0.5]
+
+
+def test_a_call_that_fails_is_looked_at_again_and_keeps_no_other_from_it():
+    in_flight = InFlight()
+    failing, other = Failing(in_flight), Looked(in_flight, every=0.0)
+    in_flight.add(failing)
+    in_flight.add(other)
+    for number in range(4):
+        with pytest.raises(ZeroDivisionError):
+            in_flight.tick(START + TICK * number)
+    assert failing.at == [0.0, 0.25, 0.5, 0.75]
+    assert other.at == [0.25, 0.5, 0.75]
 
 
 def test_a_call_that_has_ended_is_not_looked_at_or_kept():

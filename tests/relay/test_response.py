@@ -169,9 +169,6 @@ class ClientTransport(Written):
     def set_write_buffer_limits(self, high):
         pass
 
-    def get_write_buffer_size(self):
-        return 0
-
     def set_protocol(self, protocol):
         pass
 

@@ -31,6 +31,7 @@ print(before, full, resident())
 
 LASTS = """
 import gc
+gc.set_threshold(20_000, 2, 1000)  # as `__main__` does
 import gateway.server.process
 from gateway.serve_cli import run
 
@@ -40,6 +41,7 @@ async def serve():
     kept = [[] for _ in range(10_000)]  # a crowd of requests
     looked = sum(one["collections"] for one in gc.get_stats()) - began
     print(before, len(gc.get_objects()) - len(kept), looked)
+    print(gc.isenabled(), *gc.get_threshold())
     before_more = gc.get_stats()[0]["collections"]
     more = [[] for _ in range(15_000)]
     print(gc.get_stats()[0]["collections"] - before_more)
@@ -74,12 +76,14 @@ def test_a_python_without_ctypes_serves_all_the_same():
 
 
 def test_the_collector_passes_over_what_lasts_and_looks_at_the_rest_only_if_it_grows():
-    at_start, before, after, at_once, later = map(int, output_of(LASTS).split())
+    *numbers, is_enabled, young, older, oldest, later = output_of(LASTS).split()
+    at_start, before, after, at_once = map(int, numbers)
+    assert (is_enabled, young, older, oldest) == ("True", "20000", "2", "10")
     assert at_start == 1
     assert before > 20_000
     assert after < 1000
     assert at_once == 0
-    assert later > 0
+    assert int(later) > 0
 
 
 LOADED = """

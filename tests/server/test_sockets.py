@@ -6,9 +6,11 @@ import asyncio
 import socket
 
 import pytest
+import uvloop
 
 from gateway.config import Address
-from gateway.server.sockets import CannotListenError, Reservation
+from gateway.server.sockets import CannotListenError, Port, Reservation
+from gateway.web import Server
 
 
 def bound(port=0, *options):
@@ -127,3 +129,22 @@ def test_all_of_ipv6_is_nothing_of_ipv4(reserve_name):
     with bound() as beside:
         beside.listen()
         reserve_name(everything, port_of(beside)).close()
+
+
+def test_who_comes_second_is_refused_by_the_loop_of_production():
+    """Both may bind with SO_REUSEADDR, and only one may listen; uvloop itself would not say so."""
+
+    async def both():
+        listener = Server(lambda _: None)
+        first, second = Port([Address("127.0.0.1", 0)]), Port([Address("127.0.0.1", 0)])
+        await first.open()
+        second.sockets = [bound(first.addresses[0].port)]
+        try:
+            await first.serve(listener)
+            with pytest.raises(CannotListenError, match="in use"):
+                await second.serve(listener)
+        finally:
+            await first.stop()
+            await second.stop()
+
+    uvloop.run(both())
