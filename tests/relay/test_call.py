@@ -249,3 +249,23 @@ async def test_a_deadline_is_reported_and_can_fail_the_pending_head(call, listen
         call.close()
         call.close()
     assert listener.ends == [BodyEnd.CUT]
+
+
+async def test_what_is_read_counts_for_the_deadlines_and_for_a_writer_is_the_read_before(call):
+    class Seeing(RecordingWriter):
+        def feed(self, data):
+            super().feed(data)
+            seen.append(call.last_byte_at)
+
+    seen = []
+    writer = Seeing()
+    writer.tick = lambda now: math.inf
+    call.attach(writer)
+    call.deadlines.last_byte_at = 0.0  # of the head
+    for data in (b"a", b"b"):
+        call.on_body(data)
+        seen.append(call.last_byte_at)
+    assert seen[0] == 0.0 < seen[1] == seen[2] < seen[3]
+    call.tick(monotonic())
+    assert call.deadlines.last_byte_at == seen[3]
+    call.close()
