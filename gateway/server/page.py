@@ -103,13 +103,13 @@ class LivePage:
         """The state once a second, until the viewer leaves or is too slow."""
         if (refusal := self._refusal(request)) is not None:
             return refusal
+        event_source = await asyncio.to_thread(_load_event_source)  # before it counts: it may leave meanwhile
         try:
             messages = self.feed.join()
         except TooManyViewersError:
             return _text(
                 503, "Others look at this page already, as many as may. Close one of them, and try again."
             )
-        event_source = await asyncio.to_thread(_load_event_source)
         response = event_source(headers=HEADERS, send_timeout=SEND_WITHIN)
         try:
             await response.prepare(request)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from contextlib import AsyncExitStack
 
@@ -14,6 +15,7 @@ from gateway.page import feed, sample, sampling
 from gateway.page.feed import MOST_VIEWERS
 from gateway.server import page
 from gateway.server.page import FILES, FOLDER, HEADERS
+from tests.harness import bounds
 from tests.harness.frames import ABORT, ASK, END, PATH
 from tests.harness.held_stream import TOKEN, Held
 from tests.harness.raw_client import Wire, request
@@ -360,6 +362,27 @@ async def test_more_viewers_than_may_are_refused_until_one_leaves(start):
             status, *_ = await begun(gateway)
             if status == 200:
                 break
+
+
+async def test_a_viewer_that_leaves_before_its_first_state_counts_no_more(start, monkeypatch):
+    entered, may_go_on = threading.Event(), threading.Event()
+    load = page._load_event_source
+
+    def loading():
+        entered.set()
+        assert may_go_on.wait(bounds.TEST)
+        return load()
+
+    monkeypatch.setattr(page, "_load_event_source", loading)
+    async with start(NOWHERE) as gateway:
+        asking = asyncio.create_task(asked(gateway, "GET", "/page/events"))
+        await asyncio.to_thread(entered.wait)
+        assert gateway.viewers() == 0
+        asking.cancel()
+        await asyncio.wait([asking])
+        may_go_on.set()
+        async with viewing(gateway.admin) as viewer:
+            await viewer.until(lambda seen: seen.one("gateway")["viewers"] == 1)
 
 
 async def begun(gateway):
