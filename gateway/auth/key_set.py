@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping
-from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +17,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from msgspec.structs import asdict, astuple
 
 from gateway.errors import Unauthenticated
+from gateway.flowise.json_scan import first_items
 
 if TYPE_CHECKING:
     from jwt.algorithms import AllowedPublicKeys
@@ -87,7 +87,6 @@ class _PublicKey(Struct):
         return KEY_TYPES.get(algorithm) == key_type and self.alg in (UNSET, algorithm)
 
 
-_NONE = Raw(b"")
 _DOCUMENT = msgspec.json.Decoder(msgspec.defstruct("_Document", [("keys", Raw)]))
 _KEY = msgspec.json.Decoder(_PublicKey)
 
@@ -164,26 +163,15 @@ class KeySet:
                 self._ids.add(key_id)
 
 
-@cache
-def _first_keys() -> msgspec.json.Decoder[Struct]:
-    """Decodes the first keys of a list, one more than `MOST_KEYS`, and skips the others.
-
-    A struct in the form of an array does that, where a list would build them all.
-    """
-    fields = [(f"key{number}", Raw, _NONE) for number in range(MOST_KEYS + 1)]
-    return msgspec.json.Decoder(msgspec.defstruct("_Keys", fields, array_like=True))
-
-
 def _raw_keys(text: bytes) -> list[Raw]:
     try:
         text.decode()  # what is skipped is not checked
         (array,) = astuple(_DOCUMENT.decode(text))  # raw: it may be there 100,000 times
-        found = astuple(_first_keys().decode(array))
+        keys = first_items(array, MOST_KEYS + 1)
     except msgspec.ValidationError:
         raise JwksError("the response is not a JSON object with a list named keys") from None
     except _MALFORMED:
         raise JwksError("the response is not JSON") from None
-    keys = [key for key in found if key is not _NONE]
     if len(keys) > MOST_KEYS:
         raise JwksError(f"the set has more than {MOST_KEYS} keys")
     return keys

@@ -94,9 +94,8 @@ def is_comment(head: bytes) -> bool:
 
 def may_be_event(block: bytes) -> bool:
     """Returns whether the block may have a name or data. False is certain and cheap: it is a comment."""
-    return (
-        block.find(b"data") >= 0 or block.find(b"event") >= 0
-    )  # `in` makes an error first, which costs as much again
+    # `in` makes an error first, which costs as much again
+    return block.find(b"data") >= 0 or block.find(b"event") >= 0
 
 
 def payload(event: bytes) -> bytes:

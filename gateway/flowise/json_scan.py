@@ -53,10 +53,7 @@ def items(array: bytes | msgspec.Raw) -> list[msgspec.Raw]:
         TooManyError: there are more than `MOST_ITEMS`.
     """
     try:
-        if len(array) <= _SMALL:
-            raw = _LIST.decode(array)
-        else:
-            raw = [item for item in astuple(_first_items().decode(array)) if item is not _NONE]
+        raw = _LIST.decode(array) if len(array) <= _SMALL else first_items(array, MOST_ITEMS + 1)
     except _HOSTILE:
         return []
     if len(raw) > MOST_ITEMS:
@@ -64,13 +61,19 @@ def items(array: bytes | msgspec.Raw) -> list[msgspec.Raw]:
     return raw
 
 
-@cache
-def _first_items() -> msgspec.json.Decoder[msgspec.Struct]:
-    """Decodes the first items of an array, one more than `MOST_ITEMS`, and skips the others.
+def first_items(array: bytes | msgspec.Raw, most: int) -> list[msgspec.Raw]:
+    """The first raw items of an array, at most so many; the others are skipped, where a list would build them all.
 
-    A struct in the form of an array does that, where a list would build them all. It takes 0.4 MB.
+    Raises:
+        msgspec.MsgspecError: it is no array, or no JSON.
     """
-    fields = [(f"item{number}", msgspec.Raw, _NONE) for number in range(MOST_ITEMS + 1)]
+    return [item for item in astuple(_decoder_of_first(most).decode(array)) if item is not _NONE]
+
+
+@cache
+def _decoder_of_first(most: int) -> msgspec.json.Decoder[msgspec.Struct]:
+    """A struct in the form of an array skips what it has no field for. For 1,025 items it takes 0.4 MB."""
+    fields = [(f"item{number}", msgspec.Raw, _NONE) for number in range(most)]
     return msgspec.json.Decoder(msgspec.defstruct("_Items", fields, array_like=True))
 
 

@@ -17,7 +17,6 @@ from time import monotonic
 from typing import Any, cast
 
 from aiohttp import HttpVersion11, StreamReader, hdrs
-from aiohttp.typedefs import RawHeaders
 
 from gateway import web
 from gateway.aio import untaken
@@ -118,8 +117,8 @@ def _tracked(handler: Handler) -> Handler:
 class _Request(web.BaseRequest):
     """Does not keep what is asked for once: the dict in which aiohttp's keeps it would be 88 bytes larger."""
 
-    raw_path: str = property(attrgetter("_message.path"))  # type: ignore[assignment]  # attrgetter has no types
-    raw_headers: RawHeaders = property(attrgetter("_message.raw_headers"))  # type: ignore[assignment]  # as above
+    raw_path = property(attrgetter("_message.path"))
+    raw_headers = property(attrgetter("_message.raw_headers"))
 
 
 class _Queue(list[Any]):

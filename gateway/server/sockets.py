@@ -140,20 +140,12 @@ class Port:
 
 
 async def _server(listener: web.Server, sock: socket.socket) -> asyncio.AbstractServer:
-    """Accepts from this socket, and owns it.
-
-    Raises:
-        OSError: the socket cannot listen; it is closed.
-    """
+    """Accepts from this socket, which listens, and owns it."""
     loop: Any = asyncio.get_running_loop()
     create, options = loop.create_server, {}
     if is_unix(sock):  # its file is that of all processes; from Python 3.13 on the first would remove it
         create, options = loop.create_unix_server, {"cleanup_socket": False}
-    try:
-        server: asyncio.AbstractServer = await create(listener, sock=sock, backlog=BACKLOG, **options)
-    except OSError:
-        sock.close()
-        raise
+    server: asyncio.AbstractServer = await create(listener, sock=sock, backlog=BACKLOG, **options)
     return server
 
 
